@@ -1,0 +1,165 @@
+"""A bundle: one `.safetensors` file with the weights and the card that is needed to use them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+import kerbseg.models as models
+from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.files import replacing
+from kerbseg.core.labels import LabelSet
+from kerbseg.core.types import Preprocessing
+
+FORMAT = 1
+METADATA_KEY = "kerbseg"  # of the safetensors header, and of exported models
+
+
+@dataclass(frozen=True)
+class BundleCard:
+    """All that is needed to use a set of weights, and where they came from."""
+
+    model: str  # a registered name
+    labels: LabelSet
+    preprocessing: Preprocessing
+    input_size: tuple[int, int]  # height, width it was trained for
+    outputs: int  # channels of the logits; those beyond the classes (an authors' void) never win
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the model's builder
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # resolved; empty for imported weights
+    scores: Mapping[str, Any] = field(default_factory=dict)  # figures with their protocol
+    source: str = ""  # how the weights came to be, in words
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The card as it stands in a file's metadata."""
+        card = asdict(self)
+        card["labels"] = labels_to_dict(self.labels)
+        return json.dumps({"format": FORMAT, **card})
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> BundleCard:
+        """The card of a file's metadata. Raises BundleError if it is damaged or of a newer format."""
+        try:
+            raw = json.loads(text)
+            if raw.pop("format") > FORMAT:
+                raise BundleError(f"{where} was written by a newer kerbseg; run: pip install -U kerbseg")
+            raw["labels"] = labels_from_dict(raw["labels"])
+            pixels = raw["preprocessing"]
+            raw["preprocessing"] = Preprocessing(pixels["channels"], tuple(pixels["mean"]), tuple(pixels["std"]))
+            raw["input_size"] = tuple(raw["input_size"])
+            return cls(**raw)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BundleError(f"{where}: its card is damaged ({error}); export or train it again") from error
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A network with its weights, in eval mode, and its card."""
+
+    model: nn.Module
+    card: BundleCard
+
+    def with_scores(self, scores: Mapping[str, Any]) -> Bundle:
+        """The same bundle whose card carries these figures."""
+        return replace(self, card=replace(self.card, scores=scores))
+
+
+def save(bundle: Bundle, path: str | Path) -> None:
+    """Writes the bundle; a file already there is replaced only when the new one is whole."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise UserError(f"a bundle is a .safetensors file, found {path.name!r}; name it {path.stem}.safetensors")
+    tensors = {key: value.detach().cpu().contiguous() for key, value in bundle.model.state_dict().items()}
+    with replacing(path) as temporary:
+        try:
+            safetensors.torch.save_file(tensors, temporary, metadata={METADATA_KEY: bundle.card.to_json()})
+        except SafetensorError as error:  # safetensors reports a full disk as its own error
+            raise OSError(str(error)) from error
+
+
+def read_card(path: str | Path) -> BundleCard:
+    """The card alone, without reading the weights. Raises BundleError as `load` does."""
+    path = Path(path)
+    if not path.is_file():
+        raise BundleError(f"bundle {path} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise BundleError(
+            f"{path} is no whole .safetensors file ({error}); if it is an authors' checkpoint, use: kerbseg import"
+        ) from error
+    if METADATA_KEY not in metadata:
+        raise BundleError(f"{path} holds weights but no kerbseg card; use: kerbseg import")
+    return BundleCard.from_json(metadata[METADATA_KEY], str(path))
+
+
+def load(path: str | Path) -> Bundle:
+    """The bundle in a file, its network in eval mode on the CPU; nothing in the file is executed.
+
+    Raises BundleError for a damaged or foreign file, or weights that do not fit the card's network.
+    """
+    card = read_card(path)
+    model = models.create_model(card.model, card.outputs, **card.options)
+    try:
+        load_strictly(model, safetensors.torch.load_file(path), str(path))
+    except SafetensorError as error:
+        raise BundleError(f"{path} is damaged ({error}); copy or train it again") from error
+    return Bundle(model.eval(), card)
+
+
+def load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Loads weights whose keys and shapes must all fit. Raises BundleError naming the first that does not."""
+    wanted = model.state_dict()
+    for key in [*wanted, *state]:
+        if key not in state or key not in wanted:
+            problem = "lacks" if key not in state else "holds an unknown"
+            raise BundleError(f"{where} {problem} {key!r} for a {type(model).__name__}; is it another network?")
+        if state[key].shape != wanted[key].shape:
+            found, expected = list(state[key].shape), list(wanted[key].shape)
+            raise BundleError(
+                f"{where}: {key!r} is {found}, the network needs {expected}; another class count or width?"
+            )
+    model.load_state_dict(dict(state))
+
+
+def versions() -> dict[str, str]:
+    """Versions that a figure or a file depends on."""
+    from importlib.metadata import version
+    from platform import python_version
+
+    return {"kerbseg": version("kerbseg"), "torch": torch.__version__, "python": python_version()}
+
+
+def labels_to_dict(labels: LabelSet) -> dict[str, Any]:
+    """A label set as JSON knows it."""
+    return {
+        "name": labels.name,
+        "classes": list(labels.classes),
+        "colors": [list(color) for color in labels.colors],
+        "file_ids": {str(key): value for key, value in labels.file_ids.items()},
+        "ignored_file_ids": sorted(labels.ignored_file_ids),
+        "submission_ids": list(labels.submission_ids),
+        "categories": {name: list(classes) for name, classes in labels.categories.items()},
+    }
+
+
+def labels_from_dict(raw: Mapping[str, Any]) -> LabelSet:
+    """The reverse of `labels_to_dict`."""
+    return LabelSet(
+        name=raw["name"],
+        classes=tuple(raw["classes"]),
+        colors=tuple(tuple(color) for color in raw["colors"]),
+        file_ids={int(key): value for key, value in raw["file_ids"].items()},
+        ignored_file_ids=frozenset(raw["ignored_file_ids"]),
+        submission_ids=tuple(raw["submission_ids"]),
+        categories={name: tuple(classes) for name, classes in raw["categories"].items()},
+    )

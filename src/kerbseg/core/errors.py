@@ -1,0 +1,43 @@
+"""Errors that a user can mend. The command line prints them as one line and exits with status 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Bad input: says what was wrong, what was found and the way out, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class DataError(UserError):
+    """A data set, picture or mask that cannot be used as it is."""
+
+
+class RecipeError(UserError):
+    """A recipe key, type or choice that does not exist."""
+
+
+class BundleError(UserError):
+    """A model file that is damaged, foreign, or does not fit."""
+
+
+class InputError(UserError, ValueError):
+    """An input that a network cannot take (size, channels, values)."""
+
+
+class MissingExtra(UserError, ImportError):
+    """A feature whose optional packages are not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; run: pip install 'kerbseg[{extra}]'")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """A phrase that names the nearest valid choice, or all of them where none is near."""
+    choices = list(choices)
+    close = get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"choose from: {', '.join(choices)}"

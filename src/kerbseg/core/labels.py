@@ -1,0 +1,148 @@
+"""Label sets: class names, colours, and the ids that files on disk use for them.
+
+Train ids are 0..k-1 and VOID (255); ids in files are whatever the data set uses. The mapping happens once,
+inside the loader of the data set, so that no preparation step can be forgotten or done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kerbseg.core.errors import UserError, nearest
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """An ordered set of classes; a class's position is its train id."""
+
+    name: str
+    classes: tuple[str, ...]
+    colors: tuple[Color, ...]  # RGB, 0..255
+    file_ids: Mapping[int, int] = field(default_factory=dict)  # id in files -> train id
+    ignored_file_ids: frozenset[int] = frozenset()  # ids in files that are VOID
+    submission_ids: tuple[int, ...] = ()  # train id -> id that the benchmark's server expects
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # category -> its classes
+
+    def __post_init__(self) -> None:
+        if not self.classes or len(self.classes) != len(self.colors):
+            raise UserError(f"label set {self.name!r}: {len(self.classes)} classes, {len(self.colors)} colours")
+        if len(self.classes) > 255:
+            raise UserError(f"label set {self.name!r} has {len(self.classes)} classes; ids are uint8, at most 255")
+        if len(set(self.classes)) != len(self.classes):
+            raise UserError(f"label set {self.name!r} names a class twice")
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @cached_property
+    def palette(self) -> UInt8[np.ndarray, "256 3"]:
+        """Colour of every uint8 id; what is no class is black."""
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: len(self)] = self.colors
+        return palette
+
+    @cached_property
+    def lookup(self) -> UInt8[np.ndarray, 256]:
+        """Train id of every uint8 id in a file; VOID where ignored or unknown (see `unknown_ids`)."""
+        table = np.full(256, 255, np.uint8)
+        for file_id, train_id in self.file_ids.items():
+            table[file_id] = train_id
+        return table
+
+    @cached_property
+    def unknown_ids(self) -> np.ndarray:
+        """Bool [256]: ids that no file of this label set may hold."""
+        unknown = np.ones(256, bool)
+        unknown[[*self.file_ids, *self.ignored_file_ids]] = False
+        return unknown
+
+
+_CITYSCAPES = (  # name, category, labelId, colour: the public benchmark's table
+    ("road", "flat", 7, (128, 64, 128)),
+    ("sidewalk", "flat", 8, (244, 35, 232)),
+    ("building", "construction", 11, (70, 70, 70)),
+    ("wall", "construction", 12, (102, 102, 156)),
+    ("fence", "construction", 13, (190, 153, 153)),
+    ("pole", "object", 17, (153, 153, 153)),
+    ("traffic light", "object", 19, (250, 170, 30)),
+    ("traffic sign", "object", 20, (220, 220, 0)),
+    ("vegetation", "nature", 21, (107, 142, 35)),
+    ("terrain", "nature", 22, (152, 251, 152)),
+    ("sky", "sky", 23, (70, 130, 180)),
+    ("person", "human", 24, (220, 20, 60)),
+    ("rider", "human", 25, (255, 0, 0)),
+    ("car", "vehicle", 26, (0, 0, 142)),
+    ("truck", "vehicle", 27, (0, 0, 70)),
+    ("bus", "vehicle", 28, (0, 60, 100)),
+    ("train", "vehicle", 31, (0, 80, 100)),
+    ("motorcycle", "vehicle", 32, (0, 0, 230)),
+    ("bicycle", "vehicle", 33, (119, 11, 32)),
+)
+
+_CAMVID = (
+    ("sky", (128, 128, 128)),
+    ("building", (128, 0, 0)),
+    ("pole", (192, 192, 128)),
+    ("road", (128, 64, 128)),
+    ("pavement", (0, 0, 192)),
+    ("tree", (128, 128, 0)),
+    ("sign_symbol", (192, 128, 128)),
+    ("fence", (64, 64, 128)),
+    ("car", (64, 0, 128)),
+    ("pedestrian", (64, 64, 0)),
+    ("bicyclist", (0, 128, 192)),
+)
+
+
+def _cityscapes() -> LabelSet:
+    label_ids = [row[2] for row in _CITYSCAPES]
+    categories: dict[str, tuple[str, ...]] = {}
+    for name, category, _, _ in _CITYSCAPES:
+        categories[category] = (*categories.get(category, ()), name)
+    return LabelSet(
+        name="cityscapes",
+        classes=tuple(row[0] for row in _CITYSCAPES),
+        colors=tuple(row[3] for row in _CITYSCAPES),
+        file_ids={label_id: train_id for train_id, label_id in enumerate(label_ids)},
+        # the benchmark's labelIds run from 0 to 33; licence plate is -1, stored as 255
+        ignored_file_ids=frozenset({*range(34), 255} - set(label_ids)),
+        submission_ids=tuple(label_ids),
+        categories=categories,
+    )
+
+
+def _camvid() -> LabelSet:
+    return LabelSet(
+        name="camvid",
+        classes=tuple(name for name, _ in _CAMVID),
+        colors=tuple(color for _, color in _CAMVID),
+        file_ids={i: i for i in range(len(_CAMVID))},
+        ignored_file_ids=frozenset({len(_CAMVID)}),
+    )
+
+
+def _text() -> LabelSet:
+    return LabelSet(
+        name="text",
+        classes=("background", "text"),
+        colors=((0, 0, 0), (255, 210, 0)),
+        file_ids={0: 0, 1: 1},
+        ignored_file_ids=frozenset({255}),
+    )
+
+
+LABEL_SETS: dict[str, LabelSet] = {labels.name: labels for labels in (_cityscapes(), _camvid(), _text())}
+
+
+def label_set(name: str) -> LabelSet:
+    """The label set of that name. Raises UserError with the nearest name."""
+    if name not in LABEL_SETS:
+        raise UserError(f"unknown label set {name!r}; {nearest(name, LABEL_SETS)}")
+    return LABEL_SETS[name]

@@ -1,0 +1,59 @@
+"""The types that flow between stages; each is made in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kerbseg.core.labels import LabelSet
+
+VOID = 255
+"""Train id of pixels that belong to no class: no loss, no score."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One raw picture with its train ids; nothing is normalised or augmented here."""
+
+    image: UInt8[np.ndarray, "3 h w"]  # RGB
+    mask: UInt8[np.ndarray, "h w"]  # train ids, VOID elsewhere
+    name: str
+
+
+class Dataset(Protocol):
+    """Raw samples of one split, in a fixed order."""
+
+    name: str
+    split: str
+    labels: LabelSet
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+def samples(dataset: Dataset) -> Iterator[Sample]:
+    """Every sample of a data set, in order."""
+    return (dataset[index] for index in range(len(dataset)))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network expects of its pixels: `(channels(rgb) / 255 - mean) / std`, mean and std in channel order."""
+
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Class ids of one picture at the picture's own size."""
+
+    ids: UInt8[np.ndarray, "h w"]
+    labels: LabelSet
+    extras: dict[str, np.ndarray] = field(default_factory=dict)

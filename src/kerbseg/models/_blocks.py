@@ -1,0 +1,36 @@
+"""What is proven identical in several families; a family owns everything else."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kerbseg.core.errors import InputError
+
+
+def check_input(image: Tensor, stride: int) -> None:
+    """Refuses what a network cannot take: raises InputError naming what was found and the remedy.
+
+    The values are looked at in eval mode on the CPU only: elsewhere that would stall the device.
+    """
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise InputError(f"a network takes float [b 3 h w], found {list(image.shape)}; convert grey pictures to RGB")
+    height, width = image.shape[-2:]
+    if height % stride or width % stride or not height or not width:
+        padded = tuple(max(stride, -(-n // stride) * stride) for n in (height, width))
+        raise InputError(
+            f"input {height}x{width} (HxW) is no multiple of the network's stride {stride};"
+            f" pad to {padded[0]}x{padded[1]} or use kerbseg.Predictor, which pads and crops"
+        )
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or image.device.type != "cpu":
+        return
+    if not torch.isfinite(image.sum()):
+        raise InputError("the input holds NaN or infinite values; check the picture and its normalisation")
+
+
+def resize(scores: Float[Tensor, "b k h w"], size: tuple[int, int], align_corners: bool) -> Float[Tensor, "b k H W"]:
+    """Bilinear interpolation; `align_corners` differs between papers and changes the result."""
+    if scores.shape[-2:] == size:
+        return scores
+    return torch.nn.functional.interpolate(scores, size, mode="bilinear", align_corners=align_corners)

@@ -1,0 +1,109 @@
+"""The list of networks: people type their names, so there is one registry, for models only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from kerbseg.core.errors import UserError, nearest
+from kerbseg.core.types import Preprocessing
+
+
+@dataclass(frozen=True)
+class Card:
+    """The published facts of a registered network; a test recomputes parameters and MACs."""
+
+    name: str
+    paper: str
+    parameters: int  # with `classes` outputs
+    macs: int  # at `input`, convolutions and linear layers only
+    input: tuple[int, int]  # height, width in the paper
+    classes: int
+    stride: int  # height and width of a picture are multiples of this
+    summary: str  # first line of the builder's docstring
+    preprocessing: Preprocessing
+
+
+class SegmentationNet(Protocol):
+    """What a registered builder returns: a module from float [b 3 h w] to logits [b k h w]."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Logits at the picture's size."""
+
+    def scores(self, image: Tensor) -> Tensor:
+        """Logits at the network's own resolution, before the last interpolation (if it has one)."""
+
+    def upsample(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
+        """Scores brought to `size`, as this paper does it."""
+
+
+Builder = Callable[..., nn.Module]
+_builders: dict[str, tuple[Builder, Card]] = {}
+
+
+def register(
+    *,
+    paper: str,
+    parameters: int,
+    macs: int,
+    input: tuple[int, int],
+    stride: int,
+    classes: int = 19,
+    preprocessing: Preprocessing | None = None,
+) -> Callable[[Builder], Builder]:
+    """Puts a builder `f(classes, **options) -> nn.Module` under its own name; a duplicate is an error."""
+
+    def add(builder: Builder) -> Builder:
+        name = builder.__name__
+        if name in _builders:
+            raise ValueError(f"model {name!r} is registered twice")
+        if not builder.__doc__:
+            raise ValueError(f"model {name!r} has no docstring")
+        card = Card(
+            name=name,
+            paper=paper,
+            parameters=parameters,
+            macs=macs,
+            input=input,
+            classes=classes,
+            stride=stride,
+            summary=builder.__doc__.strip().splitlines()[0],
+            preprocessing=preprocessing or Preprocessing(),
+        )
+        _builders[name] = (builder, card)
+        return builder
+
+    return add
+
+
+def list_models() -> list[str]:
+    """Names of all registered networks, in order of registration."""
+    return list(_builders)
+
+
+def card(name: str) -> Card:
+    """The card of a registered network. Raises UserError with the nearest name."""
+    return _find(name)[1]
+
+
+def create_model(name: str, classes: int | None = None, **options: Any) -> nn.Module:
+    """A registered network with fresh weights: float [b 3 h w] -> logits [b classes h w].
+
+    `options` go to the builder (width, output stride ...). Raises UserError for an unknown name or option.
+    """
+    builder, facts = _find(name)
+    try:
+        return builder(facts.classes if classes is None else classes, **options)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise UserError(f"model {name!r}: {error}") from error
+
+
+def _find(name: str) -> tuple[Builder, Card]:
+    if name not in _builders:
+        raise UserError(f"unknown model {name!r}; {nearest(name, _builders)}")
+    return _builders[name]

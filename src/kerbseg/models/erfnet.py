@@ -1,0 +1,141 @@
+"""ERFNet (Romera, Alvarez, Bergasa, Arroyo: ERFNet, T-ITS 2018).
+
+Kept from the authors' code: batch-norm eps 1e-3, biases before batch-norm, the strided convolution before the
+pooled picture, pixels in 0..1 without mean and std, whole channels dropped out (.03 at 64, .3 at 128 channels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._registry import register
+
+BatchNorm = partial(nn.BatchNorm2d, eps=1e-3)
+Conv = Callable[..., nn.Module]
+
+
+class Downsampler(nn.Module):
+    """Halves the grid: a strided convolution beside max-pooling (table I, after ENet's initial block)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs - inputs, 3, stride=2, padding=1)
+        self.bn = BatchNorm(outputs)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h/2 w/2"]:
+        return F.relu(self.bn(torch.cat([self.conv(x), F.max_pool2d(x, 2)], dim=1)))
+
+
+class NonBottleneck1d(nn.Module):
+    """Residual block of four 1-D convolutions (fig. 2c); the second pair is dilated."""
+
+    def __init__(self, channels: int, dilation: int = 1, dropout: float = 0.0, conv: Conv = nn.Conv2d) -> None:
+        super().__init__()
+        self.conv3x1_1 = conv(channels, channels, (3, 1), padding=(1, 0))
+        self.conv1x3_1 = conv(channels, channels, (1, 3), padding=(0, 1))
+        self.bn1 = BatchNorm(channels)
+        self.conv3x1_2 = conv(channels, channels, (3, 1), padding=(dilation, 0), dilation=(dilation, 1))
+        self.conv1x3_2 = conv(channels, channels, (1, 3), padding=(0, dilation), dilation=(1, dilation))
+        self.bn2 = BatchNorm(channels)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        y = F.relu(self.conv3x1_1(x))
+        y = F.relu(self.bn1(self.conv1x3_1(y)))
+        y = F.relu(self.conv3x1_2(y))
+        y = self.bn2(self.conv1x3_2(y))
+        return F.relu(self.dropout(y) + x)
+
+
+class Upsampler(nn.Module):
+    """Doubles the grid with a transposed convolution, without ENet's unpooling (sec. III-B)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
+        self.bn = BatchNorm(outputs)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k 2*h 2*w"]:
+        return F.relu(self.bn(self.conv(x)))
+
+
+class Encoder(nn.Sequential):
+    """Layers 1 to 16 of table I: features at 1/8 of the picture."""
+
+    def __init__(self, conv: Conv = nn.Conv2d) -> None:
+        block = partial(NonBottleneck1d, conv=conv)
+        super().__init__(
+            Downsampler(3, 16),
+            Downsampler(16, 64),
+            *(block(64, dropout=0.03) for _ in range(5)),
+            Downsampler(64, 128),
+            *(block(128, dilation, dropout=0.3) for dilation in (2, 4, 8, 16) * 2),
+        )
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 128 h/8 w/8"]:
+        check_input(image, stride=8)
+        return super().forward(image)
+
+
+class ERFNetEncoder(nn.Module):
+    """The encoder under the 1x1 head that trains it alone: class scores at 1/8 of the picture (sec. IV-A)."""
+
+    def __init__(self, classes: int, conv: Conv = nn.Conv2d) -> None:
+        super().__init__()
+        self.encoder = Encoder(conv)
+        self.head = nn.Conv2d(128, classes, 1)
+
+    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
+        """Logits at 1/8 of the picture's size."""
+        return self.head(self.encoder(image))
+
+    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
+        """Scores at `size`; the authors compare at 1/8 instead, so this is our choice (half-pixel centres)."""
+        return resize(scores, size, align_corners=False)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+        return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))
+
+
+class ERFNet(nn.Module):
+    """Class scores at the picture's size (table I); height and width are multiples of 8."""
+
+    def __init__(self, classes: int, conv: Conv = nn.Conv2d) -> None:
+        super().__init__()
+        block = partial(NonBottleneck1d, conv=conv)
+        self.encoder = Encoder(conv)
+        self.decoder = nn.Sequential(
+            Upsampler(128, 64), block(64), block(64),
+            Upsampler(64, 16), block(16), block(16),
+            nn.ConvTranspose2d(16, classes, 2, stride=2),
+        )  # fmt: skip
+
+    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+        """Logits at the picture's size."""
+        return self.decoder(self.encoder(image))
+
+    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
+        """Scores at `size`; the picture's own needs none."""
+        return resize(scores, size, align_corners=False)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+        return self.scores(image)
+
+
+@register(paper="erfnet", parameters=2_064_191, macs=26_604_339_200, input=(512, 1024), stride=8)
+def erfnet(classes: int = 19) -> ERFNet:
+    """ERFNet, encoder and decoder (table I)."""
+    return ERFNet(classes)
+
+
+@register(paper="erfnet", parameters=1_876_495, macs=21_532_377_088, input=(512, 1024), stride=8)
+def erfnet_encoder(classes: int = 19) -> ERFNetEncoder:
+    """ERFNet's encoder with its training head: the first stage of the paper's two (sec. IV-A)."""
+    return ERFNetEncoder(classes)
