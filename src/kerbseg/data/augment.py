@@ -1,0 +1,118 @@
+"""Random changes of a whole batch on the device it is on (kornia): one warp for all geometry, then colour.
+
+Geometric operations fill what comes from outside with 0, which is a class. Masks are therefore shifted by one while
+they are warped, so that the fill becomes VOID.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from kornia import enhance
+from kornia.geometry.transform import warp_affine
+from torch import Tensor
+
+from kerbseg.core.types import VOID
+
+Images = Float[Tensor, "b 3 h w"]
+
+
+def uniform(n: int, low: float, high: float) -> Float[Tensor, " b"]:
+    """Drawn on the CPU, so that one seed gives one augmentation on every device."""
+    return torch.empty(n).uniform_(low, high)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Flip, scale, rotate, translate and crop, as a single interpolation."""
+
+    flip: float = 0.0  # share of pictures
+    scale: tuple[float, float] = (1.0, 1.0)
+    rotate: float = 0.0  # degrees, either way
+    translate: tuple[float, float] = (0.0, 0.0)  # share of width and of height, either way
+
+    def __call__(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        mask: UInt8[Tensor, "b h w"],
+        canvas: tuple[int, int],
+        zoom: float = 1.0,
+    ) -> tuple[Float[Tensor, "b 3 H W"], UInt8[Tensor, "b H W"]]:
+        """Pictures and masks on a canvas of (height, width), drawn `zoom` times as large besides the random scale."""
+        size = (image.shape[-2], image.shape[-1])
+        matrix = self.draw(len(image), size, canvas, zoom)
+        if canvas == size and torch.equal(matrix, torch.eye(2, 3).expand_as(matrix)):
+            return image, mask
+        matrix = matrix.to(image.device)
+        image = warp_affine(image, matrix, canvas, mode="bilinear", padding_mode="zeros")
+        shifted = mask[:, None].to(image.dtype) + 1
+        shifted = warp_affine(shifted, matrix, canvas, mode="nearest", padding_mode="zeros")
+        ids = shifted[:, 0].round().to(torch.int16) - 1
+        return image, torch.where(ids < 0, VOID, ids).to(torch.uint8)
+
+    def draw(
+        self, n: int, size: tuple[int, int], canvas: tuple[int, int], zoom: float
+    ) -> Float[Tensor, "b 2 3"]:
+        """Random maps of picture coordinates (x, y) to canvas coordinates.
+
+        A picture larger than the canvas is cropped anywhere, a smaller one lies anywhere on it.
+        """
+        scale = uniform(n, *self.scale) * zoom
+        angle = uniform(n, -self.rotate, self.rotate) * (math.pi / 180)
+        mirror = torch.where(torch.rand(n) < self.flip, -1.0, 1.0)
+        cos, sin = scale * angle.cos(), scale * angle.sin()
+        linear = torch.stack([torch.stack([cos * mirror, -sin], 1), torch.stack([sin * mirror, cos], 1)], 1)
+        centre, target = (torch.tensor([(w - 1) / 2, (h - 1) / 2]) for h, w in (size, canvas))
+        slack = scale[:, None] * torch.tensor([size[1], size[0]]) - torch.tensor([canvas[1], canvas[0]])
+        shift = torch.rand(n, 2).sub(0.5) * slack.abs()
+        reach = torch.tensor([self.translate[0] * canvas[1], self.translate[1] * canvas[0]])
+        shift = shift + (torch.rand(n, 2) * 2 - 1) * reach
+        offset = target + shift - (linear @ centre)
+        return torch.cat([linear, offset[..., None]], dim=2)
+
+
+@dataclass(frozen=True)
+class Colour:
+    """Brightness, contrast, saturation, hue and JPEG; each picture draws its own."""
+
+    gate: float = 1.0  # share of pictures that are changed at all
+    brightness: float = 0.0  # factor 1 - b .. 1 + b; likewise the next two
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0  # turns of the colour circle, either way
+    jpeg: float = 0.0  # share of pictures
+    jpeg_quality: tuple[int, int] = (30, 95)
+
+    def __call__(self, image: Images) -> Images:
+        """Pictures in 0..1, changed."""
+        n, device = len(image), image.device
+        chosen = torch.rand(n) < self.gate
+
+        def factor(spread: float) -> Float[Tensor, " b"]:
+            return torch.where(chosen, uniform(n, 1 - spread, 1 + spread), 1.0).to(device)
+
+        if self.brightness:
+            image = enhance.adjust_brightness_accumulative(image, factor(self.brightness))
+        if self.contrast:
+            image = enhance.adjust_contrast_with_mean_subtraction(image, factor(self.contrast))
+        if self.saturation:
+            image = enhance.adjust_saturation_with_gray_subtraction(image, factor(self.saturation))
+        if self.hue:
+            turns = torch.where(chosen, uniform(n, -self.hue, self.hue), 0.0)
+            image = enhance.adjust_hue(image, (turns * 2 * math.pi).to(device))
+        if self.jpeg:
+            image = self._compress(image, chosen & (torch.rand(n) < self.jpeg))
+        return image
+
+    def _compress(self, image: Images, chosen: Bool[Tensor, " b"]) -> Images:
+        quality = uniform(len(image), *self.jpeg_quality)
+        if not chosen.any():
+            return image
+        at = chosen.to(image.device)
+        compressed = enhance.jpeg_codec_differentiable(image[at].contiguous(), quality[chosen].to(image.device))
+        image = image.clone()
+        image[at] = compressed.to(image.dtype)
+        return image

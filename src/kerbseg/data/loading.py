@@ -1,0 +1,158 @@
+"""Batches of uint8 pictures; nothing becomes float before it is on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
+
+from kerbseg.core.errors import DataError
+from kerbseg.core.types import Dataset, Sample, samples
+
+
+class Batch(TypedDict):
+    """Samples of one size, stacked."""
+
+    image: UInt8[Tensor, "b 3 h w"]
+    mask: UInt8[Tensor, "b h w"]
+    name: list[str]
+
+
+class Resized:
+    """The same data set with pictures (area average) and masks (nearest) at one size."""
+
+    def __init__(self, dataset: Dataset, size: tuple[int, int]) -> None:
+        self.name, self.split, self.labels = dataset.name, dataset.split, dataset.labels
+        self._dataset, self._size = dataset, size
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._dataset[index]
+        height, width = self._size
+        if sample.mask.shape == self._size:
+            return sample
+        picture = Image.fromarray(sample.image.transpose(1, 2, 0)).resize((width, height), Image.Resampling.BOX)
+        mask = Image.fromarray(sample.mask).resize((width, height), Image.Resampling.NEAREST)
+        return Sample(np.ascontiguousarray(np.array(picture).transpose(2, 0, 1)), np.array(mask), sample.name)
+
+
+class Concatenated:
+    """Several splits as one data set, in order."""
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self.name, self.labels = parts[0].name, parts[0].labels
+        self.split = "+".join(part.split for part in parts)
+        self._index = [(part, i) for part in parts for i in range(len(part))]
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, index: int) -> Sample:
+        part, i = self._index[index]
+        return part[i]
+
+
+class InMemory(TorchDataset[Batch]):
+    """All samples decoded once into two uint8 tensors; a batch is an index into them."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        whole = stack(list(samples(dataset)))
+        self._image, self._mask, self._names = whole["image"], whole["mask"], whole["name"]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return Batch(image=self._image[indices], mask=self._mask[indices], name=[self._names[i] for i in indices])
+
+
+class OnDisk(TorchDataset[Batch]):
+    """Samples decoded when they are asked for, in the loader's worker processes."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return stack([self._dataset[i] for i in indices])
+
+
+def stack(parts: Sequence[Sample]) -> Batch:
+    """One batch of samples. Raises DataError where their sizes differ."""
+    for part in parts[1:]:
+        if part.mask.shape != parts[0].mask.shape:
+            (h, w), (first_h, first_w) = part.mask.shape, parts[0].mask.shape
+            raise DataError(
+                f"picture {part.name!r} is {w}x{h} but {parts[0].name!r} is {first_w}x{first_h};"
+                " set data.size=[height,width] in the recipe"
+            )
+    return Batch(
+        image=torch.from_numpy(np.stack([part.image for part in parts])),
+        mask=torch.from_numpy(np.stack([part.mask for part in parts])),
+        name=[part.name for part in parts],
+    )
+
+
+class EpochShuffle(Sampler[int]):
+    """A permutation that follows from seed and epoch alone, so that a resumed run sees the same order."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self._length, self._seed, self._epoch = length, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._length)
+        return iter(order.tolist())
+
+
+def training_loader(dataset: TorchDataset[Batch], batch_size: int, seed: int, workers: int) -> DataLoader[Batch]:
+    """Shuffled whole batches; the last few pictures of an epoch wait for the next order.
+
+    Raises DataError where there are fewer pictures than one batch needs.
+    """
+    length = len(dataset)  # type: ignore[arg-type]
+    if length < batch_size:
+        raise DataError(f"{length} training pictures are fewer than batch_size={batch_size}; lower batch_size")
+    return _loader(dataset, batch_size, workers, EpochShuffle(length, seed), drop_last=True)
+
+
+def validation_loader(dataset: TorchDataset[Batch], batch_size: int, workers: int) -> DataLoader[Batch]:
+    """Every picture once, in order."""
+    return _loader(dataset, batch_size, workers, sampler=None, drop_last=False)
+
+
+def _loader(
+    dataset: TorchDataset[Batch], batch_size: int, workers: int, sampler: Sampler[int] | None, drop_last: bool
+) -> DataLoader[Batch]:
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_as_is,  # the data sets give whole batches
+        drop_last=drop_last,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,242 @@
+"""A recipe: one YAML file, one run. Read and checked without importing torch, so that a slip costs no time.
+
+What decides the result stands here; what depends on the machine (data root, devices, output folder) does not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from kerbseg.core.errors import RecipeError, nearest
+
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Size = tuple[Count, Count]  # height, width in pixels
+Range = tuple[Positive, Positive]  # lowest, highest
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Model:
+    """Which network, and what of `--init` it starts from."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    init: str = ""  # only weights under this prefix are taken from --init; all of them without one
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Data:
+    """Which pictures; `best` is chosen on `val` and never on a test split."""
+
+    name: str
+    train: tuple[str, ...] = ("train",)
+    val: str = "val"
+    size: Size | None = None  # pictures and masks are brought to this first; as stored without it
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Zoom:
+    """A stretch of training at one resolution: pictures are drawn `zoom` times as large, on a canvas of `crop`."""
+
+    until: Share  # share of the epochs at which it ends
+    zoom: Positive
+    crop: Size
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Augment:
+    """Random changes of a batch, on the device; what geometry brings in from outside is VOID."""
+
+    flip: Share = 0.0  # share of pictures mirrored left to right
+    scale: Range = (1.0, 1.0)
+    rotate: NotNegative = 0.0  # degrees, either way
+    translate: tuple[Share, Share] = (0.0, 0.0)  # share of width and of height, either way
+    crop: Size | None = None  # the canvas; the picture's size without it
+    zooms: tuple[Zoom, ...] = ()  # a schedule of resolutions; replaces `crop` while it lasts
+    gate: Share = 1.0  # share of pictures whose colour is changed
+    brightness: Share = 0.0  # factor 1 - b .. 1 + b; likewise the next two
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # turns of the colour circle, either way
+    jpeg: Share = 0.0  # share of pictures compressed
+    jpeg_quality: tuple[Count, Count] = (30, 95)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Loss:
+    """Cross entropy; how classes are weighted and over what it is averaged."""
+
+    weights: Literal["none", "enet", "median_frequency", "list"] = "none"
+    constant: Positive = 1.02  # c of ENet's 1 / ln(c + p)
+    power: NotNegative = 1.0  # of median frequency
+    values: tuple[NotNegative, ...] = ()  # one a class, for `list`
+    average: Literal["weights", "pixels"] = "pixels"  # divide by the sum of weights, or by the number of pixels
+    at: Literal["picture", "scores"] = "picture"  # compare at the picture's size, or where the network ends
+    smoothing: Share = 0.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Optimizer:
+    """How weights move."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: Positive = 1e-3
+    weight_decay: NotNegative = 0.0
+    momentum: Share = 0.9  # of sgd
+    nesterov: bool = False  # of sgd
+    betas: tuple[Share, Share] = (0.9, 0.999)  # of adam and adamw
+    clip: Positive | None = None  # largest norm of the gradient
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Schedule:
+    """How the learning rate moves; all but plateau change it at every step."""
+
+    name: Literal["constant", "poly", "step", "plateau", "one_cycle", "cosine"] = "poly"
+    warmup: NotNegative = 0.0  # epochs of linear growth
+    power: Positive = 0.9  # of poly
+    floor: Share = 0.0  # lowest share of the learning rate; of poly, cosine and one_cycle
+    milestones: tuple[Count, ...] = ()  # epochs, of step
+    factor: Share = 0.1  # of step and plateau
+    patience: Count = 10  # validations without progress, of plateau
+    rise: Share = 0.3  # share of training that one_cycle climbs
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Recipe:
+    """One run of one paper."""
+
+    model: Model
+    data: Data
+    epochs: Count
+    batch_size: Count
+    augment: Augment = Augment()
+    loss: Loss = Loss()
+    optim: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = None  # decay of the averaged weights; none without it
+    validate_every: Count = 1  # epochs
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The resolved recipe as plain values; `read` of its YAML gives the same recipe."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # type: ignore[call-overload]
+        return plain
+
+
+def read(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, or the shipped one of that name, with `key.path=value` overrides.
+
+    Raises RecipeError naming the key, what was found, and the nearest valid one.
+    """
+    path = find(str(source))
+    raw = _parse(path.read_text(), str(path))
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path} holds no mapping of recipe keys")
+    for override in overrides:
+        _override(raw, override)
+    try:
+        return TypeAdapter(Recipe).validate_json(json.dumps(raw), strict=True)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_explain(error)}") from None
+    except TypeError as error:  # YAML knows dates and sets, recipes do not
+        raise RecipeError(f"{path}: {error}; recipes hold numbers, words and lists") from error
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that come with kerbseg."""
+    root = _shipped_root()
+    return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
+
+
+def find(source: str) -> Path:
+    """The file of a recipe: a path, or the name of a shipped one. Raises RecipeError with the nearest name."""
+    for path in (Path(source), _shipped_root() / f"{source}.yaml"):
+        if path.is_file():
+            return path
+    raise RecipeError(f"no recipe {source!r}; {nearest(source, shipped())}")
+
+
+def _shipped_root() -> Path:
+    return Path(str(files("kerbseg") / "recipes"))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-3 as a word and keeps the last of two equal keys; this one does neither."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)$"),
+    list("-+0123456789."),
+)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where} is no valid YAML: {error}") from error
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    """Sets `key.path=value` in place, in a mapping that belongs to this call alone."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise RecipeError(f"override {override!r} is no key=value, such as optim.lr=1e-3")
+    *parents, last = key.split(".")
+    for parent in parents:
+        raw = raw.setdefault(parent, {})
+        if not isinstance(raw, dict):
+            raise RecipeError(f"override {key!r}: {parent!r} is a value, not a section")
+    raw[last] = _parse(value, f"override {key!r}")
+
+
+def _explain(error: ValidationError) -> str:
+    """The first complaint as one line: key, what was found, way out."""
+    unknown = ("unexpected_keyword_argument", "extra_forbidden")  # told first: a slip in a name also leaves one missing
+    first = min(error.errors(), key=lambda complaint: complaint["type"] not in unknown)
+    path = [part for part in first["loc"] if not (isinstance(part, str) and part.startswith(("function", "constrained")))]
+    key = ".".join(str(part) for part in path)
+    if first["type"] in unknown:
+        known = _keys_of(path[:-1])
+        return f"unknown key {key!r}; {nearest(str(path[-1]), known)}"
+    if first["type"] in ("missing", "missing_argument"):
+        return f"key {key!r} is missing; add it"
+    if first["type"] == "literal_error":
+        choices = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return f"{key!r} is {first['input']!r}; {nearest(str(first['input']), choices)}"
+    return f"{key!r} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _keys_of(path: Sequence[str | int]) -> list[str]:
+    """Valid keys of the section at `path`."""
+    section: Any = Recipe
+    for part in path:
+        if isinstance(part, int):
+            section = get_args(section)[0]
+        else:
+            section = get_type_hints(section)[part]
+    return [f.name for f in fields(section)] if is_dataclass(section) else []
