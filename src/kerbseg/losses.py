@@ -25,9 +25,7 @@ def cross_entropy(
     not 0 (MiniNet's code): the second makes the step of a picture of rare classes larger.
     """
     target = mask.long()
-    total = F.cross_entropy(
-        logits, target, weights, ignore_index=VOID, reduction="sum", label_smoothing=smoothing
-    )
+    total = F.cross_entropy(logits, target, weights, ignore_index=VOID, reduction="sum", label_smoothing=smoothing)
     if weights is None:
         return total / (target != VOID).sum().clamp(min=1)
     by_id = torch.zeros(256, device=logits.device, dtype=weights.dtype)

@@ -53,9 +53,7 @@ class Geometry:
         ids = shifted[:, 0].round().to(torch.int16) - 1
         return image, torch.where(ids < 0, VOID, ids).to(torch.uint8)
 
-    def draw(
-        self, n: int, size: tuple[int, int], canvas: tuple[int, int], zoom: float
-    ) -> Float[Tensor, "b 2 3"]:
+    def draw(self, n: int, size: tuple[int, int], canvas: tuple[int, int], zoom: float) -> Float[Tensor, "b 2 3"]:
         """Random maps of picture coordinates (x, y) to canvas coordinates.
 
         A picture larger than the canvas is cropped anywhere, a smaller one lies anywhere on it.

@@ -34,3 +34,10 @@ def resize(scores: Float[Tensor, "b k h w"], size: tuple[int, int], align_corner
     if scores.shape[-2:] == size:
         return scores
     return torch.nn.functional.interpolate(scores, size, mode="bilinear", align_corners=align_corners)
+
+
+def pad_to_stride(image: Float[Tensor, "b c h w"], stride: int) -> Float[Tensor, "b c H W"]:
+    """The picture with its right and bottom edge repeated up to the next multiples of `stride`."""
+    height, width = image.shape[-2:]
+    padding = (0, -width % stride, 0, -height % stride)
+    return torch.nn.functional.pad(image, padding, mode="replicate") if any(padding) else image

@@ -218,7 +218,9 @@ def _explain(error: ValidationError) -> str:
     """The first complaint as one line: key, what was found, way out."""
     unknown = ("unexpected_keyword_argument", "extra_forbidden")  # told first: a slip in a name also leaves one missing
     first = min(error.errors(), key=lambda complaint: complaint["type"] not in unknown)
-    path = [part for part in first["loc"] if not (isinstance(part, str) and part.startswith(("function", "constrained")))]
+    path = [
+        part for part in first["loc"] if not (isinstance(part, str) and part.startswith(("function", "constrained")))
+    ]
     key = ".".join(str(part) for part in path)
     if first["type"] in unknown:
         known = _keys_of(path[:-1])

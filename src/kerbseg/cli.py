@@ -1,0 +1,354 @@
+"""The command line: thin functions whose docstrings are the help. Heavy packages are imported inside them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from kerbseg.core.errors import UserError
+from kerbseg.core.files import replacing
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+app = App(
+    name="kerbseg",
+    help="Real-time semantic segmentation for robots and vehicles: train, evaluate, compress, export, run.",
+    help_format="markdown",
+    version_flags=["--version"],
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command. Exit status: 0 success, 2 bad input (one line on stderr), 1 a defect of ours, 130 Ctrl-C."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except UserError as error:
+        _leave(str(error), 2)
+    except CycloptsError as error:
+        _leave(f"{str(error).strip()} See: kerbseg --help", 2)
+    except BrokenPipeError:  # the reader of our output went away, such as `head`
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        _leave("interrupted; what was finished is kept", 130)
+
+
+def _leave(message: str, status: int) -> None:
+    print(f"kerbseg: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+DataRoot = Annotated[Path | None, Parameter(help="folder of the data set; without it $KERBSEG_DATA/<name>")]
+Json = Annotated[Path | None, Parameter(help="write the figures here as JSON")]
+Runtime = Literal["torch", "onnx", "openvino"]
+
+
+@app.command
+def demo(*, out: Path = Path("demo"), minutes: float = 4.0) -> None:
+    """Run the whole story on drawn street scenes: check, train, evaluate, predict; ends with OUT/report.html.
+
+    Nothing is downloaded. Example: `kerbseg demo --out demo`
+
+    Parameters
+    ----------
+    out
+        folder of the report and everything it shows
+    minutes
+        how long the training may take
+    """
+    from kerbseg.apps.demo import run
+
+    print(f"open {run(out, minutes)}")
+
+
+@app.command
+def models(*, json: Json = None) -> None:
+    """List every network with parameters, MACs at its paper's input size, and paper.
+
+    Example: `kerbseg models --json models.json`
+    """
+    import kerbseg.models as registry
+
+    cards = [registry.card(name) for name in registry.list_models()]
+    rows = [
+        {
+            "name": card.name,
+            "paper": card.paper,
+            "parameters": card.parameters,
+            "macs": card.macs,
+            "input": list(card.input),
+            "classes": card.classes,
+            "stride": card.stride,
+        }
+        for card in cards
+    ]
+    if json is not None:
+        _write_json(json, rows)
+    from rich.table import Table
+
+    table = Table("network", "parameters", "GMACs", "at (HxW)", "paper", "what it is")
+    for card in cards:
+        size = f"{card.input[0]}x{card.input[1]}"
+        table.add_row(card.name, f"{card.parameters:,}", f"{card.macs / 1e9:.3f}", size, card.paper, card.summary)
+    _show(table)
+
+
+@app.command
+def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
+    """Check a data set: pairs, sizes, ids, unknown ids, void share, class weights of each formula.
+
+    Example: `kerbseg doctor camvid --data-root data/camvid`
+
+    Parameters
+    ----------
+    data
+        camvid, cityscapes, folder or scenes
+    """
+    from kerbseg.data.doctor import examine_all, render
+
+    examination = examine_all(data, data_root)
+    if json is not None:
+        _write_json(json, examination.to_dict())
+    _show(render(examination))
+    if not examination.healthy:
+        raise UserError(f"data set {data!r} has {len(examination.problems)} problem(s), listed above; mend them first")
+
+
+@app.command
+def train(
+    recipe: str,
+    *overrides: str,
+    data_root: DataRoot = None,
+    out: Path | None = None,
+    init: Path | None = None,
+    resume: bool = False,
+    devices: int = 1,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    workers: int = 0,
+    cache: Literal["auto", "ram", "none"] = "auto",
+) -> None:
+    """Train a network as a recipe says.
+
+    Writes recipe.yaml, metrics.csv, tensorboard/, last.ckpt, best.safetensors and last.safetensors.
+    Example: `kerbseg train camvid/mininet_v2_cpu epochs=2 --data-root data/camvid --out run`
+
+    Parameters
+    ----------
+    recipe
+        a YAML file, or the name of a shipped one such as camvid/mininet_v2_cpu
+    overrides
+        recipe keys to change, such as optim.lr=1e-3
+    out
+        folder of the run; runs/<recipe> without it
+    init
+        a bundle to start from
+    resume
+        go on with the run in OUT; ends with the weights of an unbroken run
+    workers
+        processes that read pictures from disk
+    cache
+        keep decoded pictures in memory; auto: where they fit
+    """
+    from kerbseg.train.recipe import read
+
+    settings = read(recipe, overrides)
+    run = out or Path("runs") / Path(recipe).with_suffix("").name
+    from kerbseg.train.fit import fit
+
+    bundle = fit(
+        settings,
+        run,
+        data_root=data_root,
+        initial=init,
+        resume=resume,
+        device=device,
+        devices=devices,
+        workers=workers,
+        cache=cache,
+    )
+    scores = bundle.card.scores
+    print(f"best validation mIoU {scores['miou']:.4f} after epoch {scores['epoch']}: {run / 'best.safetensors'}")
+
+
+@app.command
+def evaluate(
+    model: Path,
+    *,
+    data: str,
+    split: str = "test",
+    data_root: DataRoot = None,
+    runtime: Runtime | None = None,
+    tta: Literal["none", "flip"] = "none",
+    limit: int | None = None,
+    json: Json = None,
+    save: Path | None = None,
+) -> None:
+    """Score a model on a split, from one confusion matrix over the whole set.
+
+    Example: `kerbseg evaluate run/best.safetensors --data camvid --split test --json scores.json`
+
+    Parameters
+    ----------
+    model
+        a bundle (.safetensors), .onnx or OpenVINO .xml
+    limit
+        only the first N pictures
+    save
+        folder for the predictions, overlays and the confusion matrix as a picture
+    """
+    from kerbseg.data import open_dataset
+    from kerbseg.evaluate import confusion_picture, render_table
+    from kerbseg.evaluate import evaluate as score
+    from kerbseg.runtime import open_runtime
+
+    report = score(open_runtime(model, runtime), open_dataset(data, split, data_root), limit=limit, tta=tta, save=save)
+    if json is not None:
+        _write_json(json, report.to_dict())
+    if save is not None:
+        confusion_picture(report, save / "confusion.png")
+    _show(render_table(report))
+
+
+@app.command
+def predict(
+    model: Path,
+    *inputs: str,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    runtime: Runtime | None = None,
+) -> None:
+    """Segment pictures, folders, globs or a video.
+
+    Writes <stem>_ids.png (train ids) and <stem>_overlay.png; of a video <stem>_overlay.mp4.
+    Example: `kerbseg predict run/best.safetensors street.jpg -o out`
+    """
+    from kerbseg.predict import Predictor, predict_files
+
+    written = predict_files(Predictor(model, runtime=runtime), list(inputs), out)
+    print(f"{len(written)} input(s) segmented into {out}")
+
+
+@app.command(name="import")
+def import_(
+    format: str,
+    source: Path,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    classes: str | None = None,
+    model: str | None = None,
+) -> None:
+    """Make a bundle of an authors' checkpoint.
+
+    Example: `kerbseg import mininet-tf model.npz -o mininet.safetensors --classes camvid`
+
+    Parameters
+    ----------
+    format
+        mininet-tf, erfnet-pytorch, liteseg-pytorch or efficientseg-pytorch
+    source
+        the authors' file (.pth, .tar, .npz, or a TensorFlow checkpoint prefix)
+    classes
+        label set: cityscapes, camvid or text; by the number of outputs without it
+    model
+        registered name; recognised from the keys without it
+    """
+    from kerbseg.bundle import save
+    from kerbseg.core.labels import label_set
+    from kerbseg.importers import import_checkpoint
+
+    bundle = import_checkpoint(format, source, label_set(classes) if classes else None, model)
+    save(bundle, out)
+    card = bundle.card
+    print(f"{out}: {card.model}, {len(card.labels)} classes of {card.labels.name}, {card.outputs} outputs")
+
+
+@app.command
+def profile(
+    model: str,
+    *,
+    size: str | None = None,
+    layers: bool = False,
+    convention: str = "true",
+    json: Json = None,
+) -> None:
+    """Count parameters, MACs and GFLOPs (= 2 x MACs) of a model, and its size in bytes.
+
+    Example: `kerbseg profile mininet_v2_cpu --size 256x512 --layers`
+
+    Parameters
+    ----------
+    model
+        a registered name or a bundle
+    size
+        height x width of the picture; the paper's, or the bundle's, without it
+    layers
+        also list every layer
+    """
+    from kerbseg.profile.report import profile_model, render
+
+    result = profile_model(model, _size(size), convention)
+    if json is not None:
+        _write_json(json, result.to_dict())
+    _show(render(result, layers))
+
+
+@app.command
+def table(
+    paper: str,
+    number: str | None = None,
+    *,
+    measure: bool = False,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+) -> None:
+    """Show a paper's table: printed value, ours, difference, or 'not measured'.
+
+    Example: `kerbseg table grouping 3 --measure`
+
+    Parameters
+    ----------
+    paper
+        erfnet, grouping, mininet, liteseg or efficientseg
+    number
+        which table; all of them without it
+    measure
+        compute our figures now
+    """
+    from kerbseg.tables import render
+
+    text = render(paper, number, measure)
+    if out is None:
+        print(text)
+    else:
+        with replacing(out) as temporary:
+            temporary.write_text(text)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise UserError(f"size {text!r} is no HEIGHTxWIDTH such as 256x512")
+    return int(height), int(width)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def _show(what: RenderableType) -> None:
+    from rich.console import Console
+
+    console = Console()
+    # a table cut off at 80 columns would lose figures in a log
+    Console(width=None if console.is_terminal else 200).print(what)
+
+
+if __name__ == "__main__":
+    main()

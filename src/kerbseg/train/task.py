@@ -1,0 +1,77 @@
+"""What one step of training and of validation does; what changes over time is a callback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import lightning as L
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from kerbseg.core.normalize import Normalize
+from kerbseg.core.types import Preprocessing
+from kerbseg.data.loading import Batch
+from kerbseg.losses import cross_entropy
+from kerbseg.metrics import confusion_metric
+from kerbseg.models import pad_to_stride
+
+Augmentation = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]  # pictures, masks, share of training done
+Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]  # network, its input, masks -> loss
+
+
+class SegmentationTask(L.LightningModule):
+    """Trains a network on batches of uint8 pictures; validation fills one confusion matrix over the whole set."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        classes: int,
+        stride: int,
+        preprocessing: Preprocessing,
+        augment: Augmentation,
+        criterion: Criterion,
+        optimizer: Callable[[nn.Module], Optimizer],
+        schedule: Callable[[int], float],
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.normalize = Normalize(preprocessing)
+        self.confusion = confusion_metric(classes)
+        self.classes, self.stride = classes, stride
+        self._augment, self._criterion = augment, criterion
+        self._optimizer, self._schedule = optimizer, schedule
+
+    def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
+        """The loss of one augmented batch."""
+        done = self.current_epoch / max(1, self.trainer.max_epochs or 1)
+        image, mask = self._augment(batch["image"].float() / 255, batch["mask"], done)
+        image = self.normalize(image).contiguous(memory_format=torch.channels_last)
+        loss = self._criterion(self.net, image, mask)
+        self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(image))
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Adds one batch to the confusion matrix, and its plain cross entropy to the validation loss."""
+        logits = self.logits(batch["image"])
+        loss = cross_entropy(logits, batch["mask"])
+        self.log("val_loss", loss, on_epoch=True, batch_size=len(logits), sync_dist=True)
+        self.confusion.update(logits.argmax(1), batch["mask"].long())
+
+    def logits(self, image: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+        """Scores of the classes for raw pictures of any size."""
+        height, width = image.shape[-2:]
+        padded = pad_to_stride(image.float() / 255, self.stride)
+        padded = self.normalize(padded).contiguous(memory_format=torch.channels_last)
+        return self.net(padded)[:, : self.classes, :height, :width].float()
+
+    def configure_optimizers(self) -> dict[str, object]:
+        """The recipe's optimiser, its learning rate a function of the step."""
+        optimizer = self._optimizer(self.net)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, self._schedule), "interval": "step"},
+        }
