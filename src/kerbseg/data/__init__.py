@@ -1,4 +1,4 @@
-"""Data sets: raw uint8 samples with train ids. A new one is a file here and a line in `DATASETS`."""
+"""Data sets: raw uint8 samples with train ids. A new one is a file here and a line in `DATASETS` and `SPLITS`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ from pathlib import Path
 
 from kerbseg.core.errors import DataError, nearest
 from kerbseg.core.types import Dataset
-from kerbseg.data.camvid import CamVid
+from kerbseg.data import camvid, cityscapes, folder
+from kerbseg.data.pairs import PairedFiles
 
-DATASETS: dict[str, Callable[[Path, str], Dataset]] = {"camvid": CamVid}
+DATASETS: dict[str, Callable[[Path, str], Dataset]] = {
+    "camvid": camvid.open_split,
+    "cityscapes": cityscapes.open_split,
+    "folder": folder.open_split,
+}
+
+SPLITS: dict[str, Callable[[Path], tuple[str, ...]]] = {  # those that a root holds
+    "camvid": camvid.splits,
+    "cityscapes": cityscapes.splits,
+    "folder": folder.splits,
+}
 
 NEEDS_NO_ROOT = frozenset({"scenes"})
 
@@ -18,11 +29,30 @@ NEEDS_NO_ROOT = frozenset({"scenes"})
 def open_dataset(name: str, split: str, root: str | Path | None = None) -> Dataset:
     """One split of a data set. Without `root` it is looked for at `$KERBSEG_DATA/<name>`.
 
-    Raises DataError for an unknown name or split, or a missing or empty root.
+    Raises DataError for an unknown name or split, a missing or empty root, or a file without its partner.
     """
+    dataset = survey(name, split, root)
+    if isinstance(dataset, PairedFiles):
+        dataset.listing.check()
+    return dataset
+
+
+def survey(name: str, split: str, root: str | Path | None = None) -> Dataset:
+    """As `open_dataset`, but files without a partner are left for the doctor to list."""
+    check_name(name)
+    return DATASETS[name](data_root(name, root), split)
+
+
+def splits(name: str, root: str | Path | None = None) -> tuple[str, ...]:
+    """The splits of a data set that are there. Raises DataError as `open_dataset`."""
+    check_name(name)
+    return SPLITS[name](data_root(name, root))
+
+
+def check_name(name: str) -> None:
+    """Raises DataError for a data set that does not exist, with the nearest name."""
     if name not in DATASETS:
         raise DataError(f"unknown data set {name!r}; {nearest(name, DATASETS)}")
-    return DATASETS[name](data_root(name, root), split)
 
 
 def data_root(name: str, root: str | Path | None = None) -> Path:
@@ -38,4 +68,6 @@ def data_root(name: str, root: str | Path | None = None) -> Path:
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"data root {root} does not exist; check --data-root or KERBSEG_DATA")
+    if next(root.iterdir(), None) is None:
+        raise DataError(f"data root {root} is empty; unpack data set {name!r} there, or check --data-root")
     return root
