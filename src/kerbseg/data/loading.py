@@ -10,9 +10,8 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import Sampler
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import Dataset, Sample, samples
@@ -46,13 +45,13 @@ class Resized:
         return Sample(np.ascontiguousarray(np.array(picture).transpose(2, 0, 1)), np.array(mask), sample.name)
 
 
-class Concatenated:
-    """Several splits as one data set, in order."""
+class Gathered:
+    """Several splits as one data set, in order; of each only the first `limit` samples, where one is given."""
 
-    def __init__(self, parts: Sequence[Dataset]) -> None:
+    def __init__(self, parts: Sequence[Dataset], limit: int | None = None) -> None:
         self.name, self.labels = parts[0].name, parts[0].labels
         self.split = "+".join(part.split for part in parts)
-        self._index = [(part, i) for part in parts for i in range(len(part))]
+        self._index = [(part, i) for part in parts for i in range(len(part))[:limit]]
 
     def __len__(self) -> int:
         return len(self._index)

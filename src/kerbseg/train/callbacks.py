@@ -103,7 +103,7 @@ class Results(Callback):
         if trainer.is_global_zero:
             self._write_csv()
         with replacing(self._run / "last.ckpt") as temporary:
-            trainer.save_checkpoint(temporary)
+            trainer.save_checkpoint(temporary, weights_only=False)
 
     def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """The weights at the end (averaged ones, where they are)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -46,6 +46,7 @@ class Data:
     train: tuple[str, ...] = ("train",)
     val: str = "val"
     size: Size | None = None  # pictures and masks are brought to this first; as stored without it
+    limit: Count | None = None  # only the first so many pictures of each split
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -196,7 +197,7 @@ _Loader.add_implicit_resolver(
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise RecipeError(f"{where} is no valid YAML: {error}") from error
 
@@ -237,8 +238,5 @@ def _keys_of(path: Sequence[str | int]) -> list[str]:
     """Valid keys of the section at `path`."""
     section: Any = Recipe
     for part in path:
-        if isinstance(part, int):
-            section = get_args(section)[0]
-        else:
-            section = get_type_hints(section)[part]
+        section = get_args(section)[0] if isinstance(part, int) else get_type_hints(section)[part]
     return [f.name for f in fields(section)] if is_dataclass(section) else []

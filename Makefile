@@ -1,0 +1,33 @@
+# Everything runs from a virtual environment that these targets create from the project's files.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: demo test test-slow check bench clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY)  ## the main job on drawn street scenes: train, evaluate, predict, report (about 5 minutes)
+	$(BIN)/kerbseg demo --out demo
+
+test: $(READY)  ## all tests but the slow ones
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+test-slow: $(READY)  ## the slow ones too
+	$(BIN)/python -m pytest -q -m ''
+
+check: $(READY)  ## lint, format, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python benchmarks/cpu.py
+
+clean:
+	rm -rf $(VENV) demo build dist src/*.egg-info

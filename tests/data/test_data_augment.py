@@ -1,0 +1,86 @@
+"""Augmentation: geometry moves picture and mask alike and never invents a class; colour leaves masks alone."""
+
+import pytest
+import torch
+
+from kerbseg.core.types import VOID
+from kerbseg.data.augment import Colour, Geometry
+
+
+def ramp(n: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures whose colour tells the class: class c is drawn as grey (c + 1) / 10."""
+    mask = (torch.arange(height)[:, None] // 8 + torch.arange(width) // 8) % 5
+    mask = mask.to(torch.uint8).expand(n, -1, -1).contiguous()
+    image = ((mask.float() + 1) / 10)[:, None].expand(-1, 3, -1, -1).contiguous()
+    return image, mask
+
+
+def test_doing_nothing_changes_nothing():
+    image, mask = ramp(2, 32, 48)
+    same_image, same_mask = Geometry()(image, mask, (32, 48))
+    assert torch.equal(image, same_image)
+    assert torch.equal(mask, same_mask)
+
+
+def test_a_flip_is_a_flip():
+    image, mask = ramp(3, 32, 48)
+    flipped_image, flipped_mask = Geometry(flip=1.0)(image, mask, (32, 48))
+    assert torch.equal(flipped_mask, mask.flip(2))
+    assert torch.allclose(flipped_image, image.flip(3), atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_picture_and_mask_move_alike_and_outside_is_void(seed):
+    torch.manual_seed(seed)
+    image, mask = ramp(4, 64, 96)
+    geometry = Geometry(flip=0.5, scale=(0.4, 2.0), rotate=20, translate=(0.3, 0.2))
+    moved, ids = geometry(image, mask, (48, 80), zoom=0.9)
+    assert moved.shape == (4, 3, 48, 80)
+    assert ids.dtype == torch.uint8
+    assert set(ids.unique().tolist()) <= {0, 1, 2, 3, 4, VOID}
+    inside = ids != VOID
+    drawn = (moved[:, 0] * 10 - 1).round()
+    # along class borders the picture is interpolated and the mask is not; elsewhere they say the same
+    share = (drawn == ids.float())[inside].float().mean()
+    assert share > 0.75
+    assert (moved[:, 0][~inside] < 0.5).all()
+
+
+def test_what_lies_outside_is_void_not_class_0():
+    image, mask = ramp(1, 32, 32)
+    _, ids = Geometry(scale=(0.5, 0.5))(image, torch.zeros_like(mask), (32, 32))
+    assert (ids == VOID).float().mean() == pytest.approx(0.75, abs=0.05)
+
+
+def test_void_stays_void():
+    image, mask = ramp(1, 32, 32)
+    _, ids = Geometry(scale=(1.5, 1.5))(image, torch.full_like(mask, VOID), (32, 32))
+    assert (ids == VOID).all()
+
+
+def test_one_seed_one_augmentation():
+    image, mask = ramp(4, 32, 48)
+    geometry, colour = Geometry(0.5, (0.5, 2), 10, (0.1, 0.1)), Colour(1, 0.4, 0.4, 0.4, 0.1, 0.5)
+    results = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        moved, ids = geometry(image, mask, (32, 48))
+        results.append((colour(moved), ids))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_colour_changes_each_picture_its_own_way_and_stays_in_range():
+    torch.manual_seed(0)
+    image = torch.rand(4, 3, 32, 48)
+    changed = Colour(1, 0.5, 0.5, 0.5, 0.2, 1.0, (20, 60))(image)
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    difference = (changed - image).abs().mean(dim=(1, 2, 3))
+    assert (difference > 0.01).all()
+    assert len(difference.unique()) == 4
+
+
+def test_a_closed_gate_changes_no_picture():
+    image = torch.rand(4, 3, 16, 16)
+    assert torch.allclose(Colour(0.0, 0.5, 0.5, 0.5, 0.0, 1.0)(image), image, atol=1e-5)

@@ -1,0 +1,192 @@
+"""Training: what a run leaves behind, and that a killed run ends as an unbroken one."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from kerbseg.bundle import load
+from kerbseg.core.errors import BundleError, RecipeError, UserError
+from kerbseg.train.fit import fit
+from kerbseg.train.recipe import read
+
+TINY = (
+    "epochs=3",
+    "batch_size=2",
+    "data.size=[64, 128]",
+    "data.limit=6",
+    "augment.rotate=5",
+    "augment.jpeg=0.5",
+    "ema=0.9",
+)
+
+
+def tiny(*more: str):
+    return read("smoke/scenes", [*TINY, *more])
+
+
+def command(out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "kerbseg.cli", "train", "smoke/scenes", *TINY, *more, "--out", str(out)]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(path)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "unbroken"
+    fit(tiny(), run, device="cpu")
+    return run
+
+
+def test_a_run_leaves_every_file_of_the_contract(unbroken):
+    for name in ("recipe.yaml", "metrics.csv", "last.ckpt", "best.safetensors", "last.safetensors"):
+        assert (unbroken / name).stat().st_size > 0
+    with (unbroken / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["step"] for row in rows] == ["3", "6", "9"]
+    best = max(rows, key=lambda row: float(row["val_miou"]))
+    card = load(unbroken / "best.safetensors").card
+    assert card.scores["epoch"] == int(best["epoch"])
+    assert card.scores["miou"] == pytest.approx(float(best["val_miou"]))
+    assert card.scores["protocol"]["split"] == "val"
+    assert read(unbroken / "recipe.yaml") == tiny()
+    events = EventAccumulator(str(unbroken / "tensorboard"))
+    events.Reload()
+    assert {"loss", "val_loss", "val_miou"} <= set(events.Tags()["scalars"])
+
+
+@pytest.mark.parametrize("more", [(), ("schedule.name=plateau", "schedule.patience=1", "optim.name=sgd")])
+def test_a_run_killed_in_its_middle_ends_with_the_same_weights(tmp_path, more, unbroken):
+    whole = unbroken
+    if more:
+        whole = tmp_path / "whole"
+        fit(tiny(*more), whole, device="cpu")
+    run = tmp_path / "run"
+    process = subprocess.Popen([*command(run, *more), "--device", "cpu"], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch 1/3"):
+            break
+    while not (run / "last.ckpt").exists():
+        time.sleep(0.01)
+    time.sleep(0.3)  # into the second epoch
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (run / "last.safetensors").exists(), "killed too late to show anything"
+    load(run / "best.safetensors")  # whole, though the process died
+    assert not list(run.glob(".*.tmp*"))
+    subprocess.run([*command(run, *more), "--device", "cpu", "--resume"], check=True, capture_output=True)
+    for name in ("last.safetensors", "best.safetensors"):
+        resumed, expected = weights(run / name), weights(whole / name)
+        assert resumed.keys() == expected.keys()
+        for key in expected:
+            assert torch.equal(resumed[key], expected[key]), (name, key)
+    with (run / "metrics.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path):
+    process = subprocess.Popen(
+        [*command(tmp_path / "run", "epochs=50"), "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("epoch 1/50"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.strip().splitlines()[-1] == "kerbseg: interrupted; what was finished is kept"
+    assert "Traceback" not in stderr
+    load(tmp_path / "run" / "best.safetensors")
+
+
+def test_a_run_is_never_overwritten(unbroken):
+    with pytest.raises(UserError, match="holds a run already; go on with --resume"):
+        fit(tiny(), unbroken, device="cpu")
+
+
+def test_another_recipe_does_not_resume_a_run(unbroken):
+    with pytest.raises(RecipeError, match="is not the recipe asked for"):
+        fit(tiny("seed=1"), unbroken, device="cpu", resume=True)
+
+
+def test_nothing_to_resume_is_said(tmp_path):
+    with pytest.raises(UserError, match="nothing to resume"):
+        fit(tiny(), tmp_path / "none", device="cpu", resume=True)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        fit(tiny(), tmp_path / "file" / "run", device="cpu")
+
+
+def test_weights_of_another_class_count_do_not_start_a_run(tmp_path, unbroken):
+    with pytest.raises(BundleError, match="the network needs"):
+        fit(
+            tiny("model.name=erfnet", "model.options={}"),
+            tmp_path / "run",
+            device="cpu",
+            initial=unbroken / "best.safetensors",
+        )
+
+
+def test_a_second_stage_takes_the_encoder_of_the_first(tmp_path):
+    first = fit(
+        tiny("model.name=erfnet_encoder", "model.options={}", "epochs=1", "ema=null"), tmp_path / "1", device="cpu"
+    )
+    seen = {}
+
+    def spy(net, source, prefix, where):
+        start_from(net, source, prefix, where)
+        seen.update({key: value.clone() for key, value in net.state_dict().items()})
+
+    import kerbseg.train.fit as module
+
+    start_from = module.start_from
+    module.start_from = spy
+    try:
+        recipe = tiny("model.name=erfnet", "model.options={}", "model.init=encoder.", "epochs=1", "ema=null")
+        fit(recipe, tmp_path / "2", device="cpu", initial=tmp_path / "1" / "best.safetensors")
+    finally:
+        module.start_from = start_from
+    encoder = {key: value for key, value in first.model.state_dict().items() if key.startswith("encoder.")}
+    assert encoder
+    for key, value in encoder.items():
+        assert torch.equal(seen[key], value), key
+
+
+def test_precision_that_a_cpu_lacks_is_refused(tmp_path):
+    with pytest.raises(UserError, match="precision=bfloat16"):
+        fit(tiny("precision=float16"), tmp_path / "run", device="cpu")
+
+
+def test_bfloat16_trains(tmp_path):
+    bundle = fit(tiny("precision=bfloat16", "epochs=1", "optim.clip=1.0"), tmp_path / "run", device="cpu")
+    assert all(torch.isfinite(value).all() for value in bundle.model.state_dict().values())
+
+
+@pytest.mark.camvid
+def test_four_real_pictures_can_be_learned_by_heart(tmp_path, camvid_data):
+    recipe = read(
+        "camvid/mininet_v2_cpu",
+        [
+            "epochs=150", "batch_size=4", "data.limit=4", "data.size=[176, 240]", "data.val=train", "validate_every=150",
+            "model.options.dropout=0", "augment={}", "ema=null", "optim.lr=5e-3", "optim.weight_decay=0",
+        ],
+    )  # fmt: skip
+    bundle = fit(recipe, tmp_path / "run", data_root=camvid_data, device="cpu")
+    assert bundle.card.scores["pixel_accuracy"] > 0.90
