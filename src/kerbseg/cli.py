@@ -110,9 +110,9 @@ def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
     data
         camvid, cityscapes, folder or scenes
     """
-    from kerbseg.data.doctor import examine_all, render
+    from kerbseg.data.doctor import examine_all, on_terminal, render
 
-    examination = examine_all(data, data_root)
+    examination = examine_all(data, data_root, track=on_terminal)
     if json is not None:
         _write_json(json, examination.to_dict())
     _show(render(examination))

@@ -37,11 +37,11 @@ class Mask:
 
 
 def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture as RGB, turned upright where the camera noted so. Raises DataError for a damaged or foreign file."""
+    """The picture as RGB. Raises DataError for a missing, truncated or foreign file."""
     image = _open(path)
     if image.mode.startswith(("I", "F")):  # conversion would clip to 255, not scale
         raise DataError(f"picture {path} has mode {image.mode}, more than 8 bits a channel; save it with 8 bits")
-    return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    return np.array(image.convert("RGB"))
 
 
 def read_ids(path: Path) -> UInt8[np.ndarray, "h w"]:
@@ -129,6 +129,7 @@ def _open(path: Path) -> Image.Image:
     try:
         image = Image.open(path)
         image.load()
+        ImageOps.exif_transpose(image, in_place=True)  # viewers and labelling tools turn pictures as the camera noted
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; check the path") from error
     except (

@@ -1,0 +1,226 @@
+"""The doctor: looks at every file of a data set and lists all that is wrong, where loading stops at the first."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kerbseg.core.errors import DataError
+from kerbseg.core.types import VOID, Dataset
+from kerbseg.data import splits as splits_of
+from kerbseg.data import survey
+from kerbseg.data.examination import Checkup, Copies, Examination, Problem, UnknownInFile
+from kerbseg.data.pairs import Listing, PairedFiles
+from kerbseg.data.pictures import check_sizes
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
+"""Passes items on and shows how far it is: (items, description, number of items)."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one pair shows."""
+
+    name: str
+    size: tuple[int, int] | None = None  # none where the picture cannot be read
+    fingerprint: str = ""
+    counts: np.ndarray | None = None  # pixels of each train id; none without a readable mask
+    labelled: bool = True
+    unknown: tuple[UnknownInFile, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def silent(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
+    """The items, and nothing shown."""
+    return items
+
+
+def on_terminal(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
+    """The items, with a progress bar on stderr where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, description, total, console=console, transient=True, disable=not console.is_terminal)
+
+
+def examine(dataset: Dataset, track: Track = silent) -> Examination:
+    """Figures and problems of one split, from a look at every picture and mask."""
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:  # decoding leaves the interpreter free
+        looks = list(track(pool.map(partial(_look, dataset), range(len(dataset))), dataset.split, len(dataset)))
+    k = len(dataset.labels)
+    counts = np.stack([np.zeros(256, np.int64), *(look.counts for look in looks if look.counts is not None)])
+    total, containing = counts.sum(0), (counts > 0).sum(0)
+    sizes = Counter(look.size for look in looks if look.size is not None)
+    lone = _lone(dataset.listing) if isinstance(dataset, PairedFiles) else []
+    return Examination(
+        data=dataset.name,
+        split=dataset.split,
+        labels=dataset.labels,
+        pictures=len(dataset),
+        unlabelled=sum(not look.labelled for look in looks),
+        sizes=dict(sizes.most_common()),
+        pixels=tuple(total[:k].tolist()),
+        containing=tuple(containing[:k].tolist()),
+        void=int(total[VOID]),
+        unknown=tuple(found for look in looks for found in look.unknown),
+        damage=(*lone, *(problem for look in looks for problem in look.problems)),
+        fingerprints={look.name: look.fingerprint for look in looks if look.fingerprint},
+    )
+
+
+def examine_all(
+    name: str, root: str | Path | None = None, splits: Sequence[str] | None = None, track: Track = silent
+) -> Checkup:
+    """The named splits of a data set (all that are there), and the pictures that stand in more than one place.
+
+    Raises DataError where there is no such data set or no root; what is wrong within a split is a problem.
+    """
+    examinations: list[Examination] = []
+    unopened: list[Problem] = []
+    for split in splits or splits_of(name, root):
+        try:
+            dataset = survey(name, split, root)
+        except DataError as error:
+            unopened.append(Problem("layout", str(error)))
+            continue
+        examinations.append(examine(dataset, track))
+    return Checkup(name, tuple(examinations), tuple(unopened), find_copies(examinations))
+
+
+def find_copies(examinations: Sequence[Examination]) -> tuple[Copies, ...]:
+    """Pictures that stand in more than one place, in order of their first."""
+    places: dict[str, list[tuple[str, str]]] = {}
+    for examination in examinations:
+        for name, fingerprint in examination.fingerprints.items():
+            places.setdefault(fingerprint, []).append((examination.split, name))
+    return tuple(Copies(tuple(found)) for found in places.values() if len(found) > 1)
+
+
+def render(checkup: Checkup, longest: int = 20) -> RenderableType:
+    """Tables for a terminal, and at most `longest` problems; `to_dict` has them all."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [_splits_table(checkup)]
+    labelled = [found for found in checkup.examinations if found.labelled_pixels]
+    if labelled:
+        parts += [_classes_table(labelled), _weights_table(labelled[0])]
+    problems = checkup.problems
+    parts += [Text(f"{problem.kind}: {problem.text}", style="red") for problem in problems[:longest]]
+    if len(problems) > longest:
+        parts.append(Text(f"... and {len(problems) - longest} more problems; --json lists them all"))
+    repeats = sum(not copies.leak for copies in checkup.copies)
+    if repeats:
+        parts.append(Text(f"note: {repeats} picture(s) stand more than once among splits of one kind"))
+    parts.append(Text("healthy: nothing to mend" if checkup.healthy else f"{len(problems)} problem(s)", style="bold"))
+    return Group(*parts)
+
+
+def _look(dataset: Dataset, index: int) -> _Look:
+    if isinstance(dataset, PairedFiles):
+        return _look_at_files(dataset, index)
+    sample = dataset[index]
+    image = sample.image.transpose(1, 2, 0)
+    counts = np.bincount(sample.mask.ravel(), minlength=256)
+    return _Look(sample.name, sample.mask.shape, _fingerprint(image), counts)
+
+
+def _look_at_files(dataset: PairedFiles, index: int) -> _Look:
+    pair = dataset.listing.pairs[index]
+    problems: list[Problem] = []
+    image = mask = None
+    try:
+        image = dataset.picture(index)
+    except DataError as error:
+        problems.append(Problem("unreadable", str(error)))
+    try:
+        mask = dataset.mask(index)
+    except DataError as error:
+        problems.append(Problem("unreadable", str(error)))
+    if image is not None and mask is not None and pair.mask is not None:
+        try:
+            check_sizes(image, mask.ids, pair.image, pair.mask)
+        except DataError as error:
+            problems.append(Problem("size", str(error)))
+    counts, unknown = None, tuple[UnknownInFile, ...]()
+    if mask is not None:
+        counts = np.bincount(mask.ids.ravel(), minlength=256)
+        counts[VOID] -= sum(value.pixels for value in mask.unknown)
+        unknown = tuple(UnknownInFile(str(pair.mask), v.value, v.pixels, v.row, v.column) for v in mask.unknown)
+    return _Look(
+        pair.name,
+        None if image is None else (image.shape[0], image.shape[1]),
+        "" if image is None else _fingerprint(image),
+        counts,
+        pair.mask is not None,
+        unknown,
+        tuple(problems),
+    )
+
+
+def _fingerprint(image: np.ndarray) -> str:
+    """A digest of the pixels: a copy in another format or under another name has the same."""
+    return blake2b(np.ascontiguousarray(image).tobytes() + repr(image.shape).encode(), digest_size=16).hexdigest()
+
+
+def _lone(listing: Listing) -> Iterator[Problem]:
+    for path in listing.lone_pictures:
+        yield Problem("partner", f"picture {path} has no mask; add the mask or remove the picture")
+    for path in listing.lone_masks:
+        yield Problem("partner", f"mask {path} has no picture; add the picture or remove the mask")
+    if not listing.pairs:
+        yield Problem("layout", f"{listing.where} holds no pairs of picture and mask; check --data-root")
+
+
+def _splits_table(checkup: Checkup) -> Table:
+    from rich.table import Table
+
+    table = Table("split", "pictures", "sizes (HxW)", "void share", "unknown pixels", "problems", title=checkup.data)
+    for found in checkup.examinations:
+        sizes = [f"{h}x{w}" + (f" ({n})" if len(found.sizes) > 1 else "") for (h, w), n in found.sizes.items()]
+        table.add_row(
+            found.split,
+            f"{found.pictures}" + (f" ({found.unlabelled} without labels)" if found.unlabelled else ""),
+            ", ".join(sizes[:4]) + (f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""),
+            f"{found.void_share:.2%}" if found.labelled_pixels else "-",
+            f"{sum(value.pixels for value in found.unknown)}",
+            f"{len(found.problems)}",
+        )
+    return table
+
+
+def _classes_table(labelled: Sequence[Examination]) -> Table:
+    """Share of pixels and number of pictures of each class in each split."""
+    from rich.table import Table
+
+    heads = [f"{found.split}: {figure}" for found in labelled for figure in ("share", "pictures")]
+    table = Table("id", "class", *heads)
+    for i, name in enumerate(labelled[0].labels.classes):
+        figures = ((f"{found.shares[i]:.3%}", f"{found.containing[i]}") for found in labelled)
+        table.add_row(str(i), name, *chain.from_iterable(figures))
+    return table
+
+
+def _weights_table(found: Examination) -> Table:
+    """Class weights of each formula, in the order of a recipe's list."""
+    from rich.table import Table
+
+    table = Table("id", "class", *found.class_weights, title=f"class weights from split {found.split!r}")
+    for i, name in enumerate(found.labels.classes):
+        table.add_row(str(i), name, *(f"{weights[i]:.4f}" for weights in found.class_weights.values()))
+    return table

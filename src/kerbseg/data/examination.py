@@ -1,0 +1,173 @@
+"""What the doctor found in a data set: figures, class weights, problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from kerbseg.core.labels import LabelSet
+from kerbseg.data.statistics import enet_weights, median_frequency_weights
+
+Kind = Literal["layout", "partner", "unreadable", "size", "unknown", "leak"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One line on what must be mended before the data set can be trusted."""
+
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True)
+class UnknownInFile:
+    """A value outside the label set in one mask, and the first pixel that holds it."""
+
+    file: str
+    value: str
+    pixels: int
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Figures and problems of one split."""
+
+    data: str
+    split: str
+    labels: LabelSet
+    pictures: int  # with their masks
+    unlabelled: int  # of them, those whose labels the benchmark keeps to itself
+    sizes: Mapping[tuple[int, int], int]  # (height, width) -> pictures
+    pixels: tuple[int, ...]  # of each class
+    containing: tuple[int, ...]  # pictures that show the class
+    void: int  # pixels
+    unknown: tuple[UnknownInFile, ...] = ()
+    damage: tuple[Problem, ...] = ()  # all but unknown values
+    fingerprints: Mapping[str, str] = field(default_factory=dict, repr=False)  # picture -> digest of its pixels
+
+    @property
+    def labelled_pixels(self) -> int:
+        """Pixels of all masks, VOID and unknown ones included."""
+        return sum(self.pixels) + self.void + sum(found.pixels for found in self.unknown)
+
+    @property
+    def void_share(self) -> float:
+        """Share of the masks' pixels that is VOID; unknown values are not counted as such."""
+        return self.void / max(self.labelled_pixels, 1)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of the masks' pixels of each class."""
+        return tuple(pixels / max(self.labelled_pixels, 1) for pixels in self.pixels)
+
+    @cached_property
+    def class_weights(self) -> dict[str, tuple[float, ...]]:
+        """Weights of each formula that recipes know; meant for training splits."""
+        counts = np.array(self.pixels)
+        found = {f"enet c={c:.2f}": enet_weights(counts, self.void, c) for c in (1.02, 1.10)}
+        found |= {f"median_frequency power={p:g}": median_frequency_weights(counts, p) for p in (0.12, 1.0)}
+        return {formula: tuple(weights.tolist()) for formula, weights in found.items()}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything to mend; an unknown value is one problem, however many masks hold it."""
+        by_value: dict[str, list[UnknownInFile]] = {}
+        for found in self.unknown:
+            by_value.setdefault(found.value, []).append(found)
+        return (*self.damage, *(self._unknown_problem(value, found) for value, found in by_value.items()))
+
+    def _unknown_problem(self, value: str, found: list[UnknownInFile]) -> Problem:
+        first = found[0]
+        return Problem(
+            "unknown",
+            f"{self.split}: value {value} is outside label set {self.labels.name!r}: {sum(f.pixels for f in found)}"
+            f" pixels in {len(found)} mask(s), the first in {first.file} at row {first.row}, column {first.column};"
+            " map or ignore it in the label set, or correct the masks",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, as JSON can hold them."""
+        classes = self.labels.classes
+        figures = zip(self.pixels, self.shares, self.containing, strict=True)
+        return {
+            "pictures": self.pictures,
+            "unlabelled": self.unlabelled,
+            "sizes": [{"height": h, "width": w, "pictures": n} for (h, w), n in self.sizes.items()],
+            "void_pixels": self.void,
+            "void_share": self.void_share,
+            "classes": {
+                name: {"pixels": pixels, "share": share, "pictures": pictures}
+                for name, (pixels, share, pictures) in zip(classes, figures, strict=True)
+            },
+            "class_weights": {
+                formula: dict(zip(classes, weights, strict=True)) for formula, weights in self.class_weights.items()
+            },
+            "unknown": [asdict(found) for found in self.unknown],
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+
+
+@dataclass(frozen=True)
+class Copies:
+    """(split, picture) of pictures that are equal in every pixel."""
+
+    places: tuple[tuple[str, str], ...]
+
+    @property
+    def leak(self) -> bool:
+        """Whether training and judging share the picture; `train` and `train_coarse` may."""
+        return len({split.partition("_")[0] for split, _ in self.places}) > 1
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """All splits of a data set, and what only shows between them."""
+
+    data: str
+    examinations: tuple[Examination, ...]
+    unopened: tuple[Problem, ...] = ()  # splits whose folders are wrong
+    copies: tuple[Copies, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything to mend, in order of weight: layout, leaks, then each split's own."""
+        own = (problem for examination in self.examinations for problem in examination.problems)
+        return (*self.unopened, *_leaks(self.copies), *own)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is nothing to mend."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, as JSON can hold them."""
+        return {
+            "data": self.data,
+            "healthy": self.healthy,
+            "problems": [asdict(problem) for problem in self.problems],
+            "copies": [[list(place) for place in copies.places] for copies in self.copies],
+            "splits": {examination.split: examination.to_dict() for examination in self.examinations},
+        }
+
+
+def _leaks(copies: tuple[Copies, ...]) -> list[Problem]:
+    """One problem for each set of splits that share pictures."""
+    shared: dict[tuple[str, ...], list[Copies]] = {}
+    for found in copies:
+        if found.leak:
+            shared.setdefault(tuple(dict.fromkeys(split for split, _ in found.places)), []).append(found)
+    return [
+        Problem(
+            "leak",
+            f"splits {' and '.join(names)} share {len(found)} picture(s), such as"
+            f" {' = '.join('/'.join(place) for place in found[0].places[:4])}; keep each picture in one split,"
+            " or scores will be too high",
+        )
+        for names, found in shared.items()
+    ]
