@@ -1,0 +1,48 @@
+"""Bundles made of authors' own checkpoint files. A new format is a file here and a line in `FORMATS`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from kerbseg.bundle import Bundle
+from kerbseg.core.errors import UserError, nearest
+from kerbseg.core.labels import LabelSet
+
+Importer = Callable[[Path, LabelSet | None, str | None], Bundle]
+
+
+def _from(module: str) -> Importer:
+    """The function `convert(source, labels, model)` of a module here, which is imported at the call."""
+
+    def convert(source: Path, labels: LabelSet | None, model: str | None) -> Bundle:
+        bundle: Bundle = import_module(f"{__name__}.{module}").convert(source, labels, model)
+        return bundle
+
+    return convert
+
+
+FORMATS: dict[str, Importer] = {"mininet-tf": _from("mininet_tf")}
+
+
+def import_checkpoint(
+    format: str, source: str | Path, labels: LabelSet | None = None, model: str | None = None
+) -> Bundle:
+    """The bundle of an authors' checkpoint; its labels and network are recognised where they are not given.
+
+    Raises UserError for an unknown format, BundleError for a file that is damaged, foreign or does not fit.
+    """
+    if format not in FORMATS:
+        raise UserError(f"unknown checkpoint format {format!r}; {nearest(format, FORMATS)}")
+    return FORMATS[format](Path(source), labels, model)
+
+
+def origin(files: Sequence[Path], licence: str) -> str:
+    """A card's words on weights that are not ours: file names, their SHA-256, terms of use."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    names = ", ".join(path.name for path in files)
+    return f"imported from the authors' {names} (sha256 {digest.hexdigest()}); {licence}"
