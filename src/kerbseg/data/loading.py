@@ -146,7 +146,7 @@ def _loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=_as_is,  # the data sets give whole batches
+        collate_fn=_as_is,  # type: ignore[arg-type] # the data sets give whole batches
         drop_last=drop_last,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),

@@ -63,7 +63,7 @@ def fit(
     net = models.create_model(recipe.model.name, len(train.labels), **recipe.model.options)
     if initial is not None:
         start_from(net, load(initial).model, recipe.model.init, str(initial))
-    net = net.to(memory_format=torch.channels_last)  # faster on CPU and GPU alike
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # faster on CPU and GPU alike
     loader = training_loader(train.batches, recipe.batch_size, recipe.seed, workers)
     task = SegmentationTask(
         net,
@@ -81,7 +81,7 @@ def fit(
             max_epochs=recipe.epochs,
             accelerator=accelerator,
             devices=devices,
-            precision=_PRECISION[recipe.precision],  # type: ignore[arg-type]
+            precision=_PRECISION[recipe.precision],
             gradient_clip_val=recipe.optim.clip,
             check_val_every_n_epoch=recipe.validate_every,
             num_sanity_val_steps=0,
@@ -179,6 +179,8 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             disable_possible_user_warnings()
+            # how lightning itself uses torch is not for the user to mend
+            warnings.filterwarnings(action="ignore", category=FutureWarning, module=r"lightning\.")
             yield
     finally:
         logger.setLevel(level)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ from kerbseg.core.errors import BundleError, RecipeError
 from kerbseg.data.augment import Colour, Geometry
 from kerbseg.data.statistics import enet_weights, median_frequency_weights
 from kerbseg.losses import at_scores, cross_entropy
+from kerbseg.models import SegmentationNet
 from kerbseg.train.recipe import Augment, Loss
 from kerbseg.train.split import Split
 from kerbseg.train.task import Augmentation, Criterion
@@ -45,7 +48,7 @@ def criterion(loss: Loss, weights: Tensor | None) -> Criterion:
 
     def compare(net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
         if loss.at == "scores":
-            logits = net.scores(image)
+            logits = cast(SegmentationNet, net).scores(image)
             mask = at_scores(mask, (logits.shape[-2], logits.shape[-1]))
         else:
             logits = net(image)

@@ -136,7 +136,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe as plain values; `read` of its YAML gives the same recipe."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # type: ignore[call-overload]
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
 
