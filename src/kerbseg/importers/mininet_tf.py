@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
-from numpy.lib.npyio import NpzFile
 from torch import Tensor, nn
 
 import kerbseg.models as models
@@ -34,6 +33,8 @@ GRAPH_ORDER = ("downsample", "features", "upsampling", "refinement", "fusion", "
 NOT_WEIGHTS = re.compile(r"(.*/)?(global_step|beta[12]_power(_\d+)?|Adam(_\d+)?)")  # the optimiser's own variables
 DEFAULT_LABELS = {11: "camvid", 19: "cityscapes"}
 LARGEST_MEMBER = 64 << 20  # bytes; a MiniNet's largest variable has 0.3 MB, a zip may unpack to anything
+# RuntimeError: encrypted, or a compression that Python lacks; MemoryError: a header that claims a huge array
+ZIP_ERRORS = (BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError)
 
 Layers = tuple[tuple[str, Mapping[str, str]], ...]  # (TensorFlow's kind of layer, {our name: its variable})
 
@@ -210,14 +211,16 @@ class Archive(Mapping[str, np.ndarray]):
         if not path.is_file():
             raise BundleError(f"{path} does not exist")
         self.files = [path]
-        with self._reading() as archive:
-            self._names = archive.files
+        with self._opened() as archive:
+            self._names = [name.removesuffix(".npy") for name in archive.namelist()]
 
     def __getitem__(self, name: str) -> np.ndarray:
-        with self._reading() as archive:
-            if archive.zip.getinfo(f"{name}.npy").file_size > LARGEST_MEMBER:
+        with self._opened() as archive:
+            member = archive.getinfo(f"{name}.npy")
+            if member.file_size > LARGEST_MEMBER:
                 raise ValueError(f"{name!r} is far too large")
-            array: np.ndarray = archive[name]
+            with archive.open(member) as file:
+                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
             return array
 
     def __iter__(self) -> Iterator[str]:
@@ -227,12 +230,9 @@ class Archive(Mapping[str, np.ndarray]):
         return len(self._names)
 
     @contextmanager
-    def _reading(self) -> Iterator[NpzFile]:
+    def _opened(self) -> Iterator[ZipFile]:
         try:
-            archive = np.load(self.files[0], allow_pickle=False)
-            if not isinstance(archive, NpzFile):
-                raise ValueError("it holds a single array")
-            with archive:
+            with ZipFile(self.files[0]) as archive:
                 yield archive
-        except (BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, MemoryError) as error:
+        except ZIP_ERRORS as error:
             raise BundleError(f"{self.files[0]} cannot be read as .npz ({error}); it is damaged or foreign") from error
