@@ -1,6 +1,6 @@
 """All networks. Importing this module registers every family."""
 
-from kerbseg.models import erfnet, mininet
+from kerbseg.models import efficientseg, erfnet, liteseg, mininet, unet
 from kerbseg.models._blocks import pad_to_stride
 from kerbseg.models._registry import Card, SegmentationNet, card, create_model, list_models, register
 
@@ -9,9 +9,12 @@ __all__ = [
     "SegmentationNet",
     "card",
     "create_model",
+    "efficientseg",
     "erfnet",
     "list_models",
+    "liteseg",
     "mininet",
     "pad_to_stride",
     "register",
+    "unet",
 ]

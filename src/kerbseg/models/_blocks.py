@@ -9,7 +9,7 @@ from torch import Tensor
 from kerbseg.core.errors import InputError
 
 
-def check_input(image: Tensor, stride: int) -> None:
+def check_input(image: Tensor, stride: int, smallest: int = 1) -> None:
     """Refuses what a network cannot take: raises InputError naming what was found and the remedy.
 
     The values are looked at in eval mode on the CPU only: elsewhere that would stall the device.
@@ -23,6 +23,8 @@ def check_input(image: Tensor, stride: int) -> None:
             f"input {height}x{width} (HxW) is no multiple of the network's stride {stride};"
             f" pad to {padded[0]}x{padded[1]} or use kerbseg.Predictor, which pads and crops"
         )
+    if min(height, width) < smallest:
+        raise InputError(f"input {height}x{width} (HxW) is too small for a network that needs {smallest}; enlarge it")
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or image.device.type != "cpu":
         return
     if not torch.isfinite(image.sum()):
