@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from kerbseg.core.errors import DataError
+from kerbseg.core.labels import label_set
 from kerbseg.core.types import VOID
 from kerbseg.data import open_dataset, splits
 from kerbseg.data.camvid import release_colors, split_stems
@@ -56,6 +57,26 @@ def test_release_has_32_colours_of_11_classes() -> None:
     assert len(colors) == 32
     assert set(colors.values()) == {*range(11), VOID}
     assert [color for color, train_id in colors.items() if train_id == VOID] == [(0, 0, 0)]
+
+
+def test_release_is_grouped_as_by_segnet() -> None:
+    """The colours beside each class's own, as the 11-class CamVid is commonly built from the 32."""
+    grouped = {
+        "building": [(192, 0, 128), (0, 128, 64), (64, 0, 64), (64, 192, 0)],  # archway, bridge, tunnel, wall
+        "pole": [(0, 0, 64)],  # traffic cone
+        "road": [(128, 0, 192), (192, 0, 64)],  # lane markings
+        "pavement": [(64, 192, 128), (128, 128, 192)],  # parking block, shoulder
+        "tree": [(192, 192, 0)],  # other vegetation
+        "sign_symbol": [(128, 128, 64), (0, 64, 64)],  # text, traffic light
+        "car": [(64, 128, 192), (192, 128, 192), (192, 64, 128), (128, 64, 64)],  # SUV, truck, train, other
+        "pedestrian": [(192, 128, 64), (64, 0, 192), (64, 128, 64)],  # child, pram, animal
+        "bicyclist": [(192, 0, 192)],  # motorcycle
+    }
+    labels, colors = label_set("camvid"), release_colors()
+    for name, others in grouped.items():
+        train_id = labels.classes.index(name)
+        found = {color for color, other in colors.items() if other == train_id}
+        assert found == {labels.colors[train_id], *others}, name
 
 
 def test_release_keeps_the_colours_of_the_label_set(camvid_root: Path) -> None:

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID, samples
-from kerbseg.data import open_dataset
+from kerbseg.data import DATASETS, SPLITS, open_dataset
 from kerbseg.data.doctor import examine, examine_all, on_terminal, render
 from kerbseg.data.examination import Checkup
+from kerbseg.data.loading import Resized
 from kerbseg.data.statistics import class_frequencies, enet_weights, median_frequency_weights
 
 
@@ -180,6 +181,24 @@ def test_sizes_are_counted(folder_root: Path) -> None:
     found = examine(open_dataset("folder", "val", folder_root))
     assert found.sizes == {(24, 40): 1, (32, 48): 1}
     assert found.labels.name == "park"
+
+
+def test_data_set_that_is_not_of_files(folder_root: Path) -> None:
+    drawn = Resized(open_dataset("folder", "train", folder_root), (16, 24))
+    found = examine(drawn)
+    counts, void = class_frequencies(drawn)
+    assert (found.sizes, found.pixels, found.void) == ({(16, 24): 4}, tuple(counts.tolist()), void)
+    assert len(found.fingerprints) == 4
+
+
+def test_every_data_set_lists_its_splits() -> None:
+    assert DATASETS.keys() == SPLITS.keys()
+
+
+def test_names_in_brackets_are_shown_as_they_are(folder_root: Path) -> None:
+    path = folder_root / "dataset.yaml"
+    path.write_text(path.read_text().replace("name: grass", "name: '[red]'"))
+    assert "[red]" in shown(examine_all("folder", folder_root))
 
 
 def test_split_whose_folder_is_wrong_is_a_problem(camvid_root: Path) -> None:

@@ -44,6 +44,7 @@ def test_picture_of_16_bits_is_refused(tmp_path: Path) -> None:
         read_rgb(tmp_path / "a.png")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("read", [read_rgb, read_ids])
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif", "ppm"])
 def test_truncated_file_is_named(tmp_path: Path, suffix: str, read: object) -> None:

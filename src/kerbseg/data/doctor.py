@@ -189,12 +189,13 @@ def _lone(listing: Listing) -> Iterator[Problem]:
 
 def _splits_table(checkup: Checkup) -> Table:
     from rich.table import Table
+    from rich.text import Text  # a name in brackets would be read as markup
 
     table = Table("split", "pictures", "sizes (HxW)", "void share", "unknown pixels", "problems", title=checkup.data)
     for found in checkup.examinations:
         sizes = [f"{h}x{w}" + (f" ({n})" if len(found.sizes) > 1 else "") for (h, w), n in found.sizes.items()]
         table.add_row(
-            found.split,
+            Text(found.split),
             f"{found.pictures}" + (f" ({found.unlabelled} without labels)" if found.unlabelled else ""),
             ", ".join(sizes[:4]) + (f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""),
             f"{found.void_share:.2%}" if found.labelled_pixels else "-",
@@ -207,20 +208,22 @@ def _splits_table(checkup: Checkup) -> Table:
 def _classes_table(labelled: Sequence[Examination]) -> Table:
     """Share of pixels and number of pictures of each class in each split."""
     from rich.table import Table
+    from rich.text import Text
 
     heads = [f"{found.split}: {figure}" for found in labelled for figure in ("share", "pictures")]
     table = Table("id", "class", *heads)
     for i, name in enumerate(labelled[0].labels.classes):
         figures = ((f"{found.shares[i]:.3%}", f"{found.containing[i]}") for found in labelled)
-        table.add_row(str(i), name, *chain.from_iterable(figures))
+        table.add_row(str(i), Text(name), *chain.from_iterable(figures))
     return table
 
 
 def _weights_table(found: Examination) -> Table:
     """Class weights of each formula, in the order of a recipe's list."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("id", "class", *found.class_weights, title=f"class weights from split {found.split!r}")
     for i, name in enumerate(found.labels.classes):
-        table.add_row(str(i), name, *(f"{weights[i]:.4f}" for weights in found.class_weights.values()))
+        table.add_row(str(i), Text(name), *(f"{weights[i]:.4f}" for weights in found.class_weights.values()))
     return table
