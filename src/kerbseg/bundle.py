@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -21,6 +22,7 @@ from kerbseg.core.types import Preprocessing
 
 FORMAT = 1
 METADATA_KEY = "kerbseg"  # of the safetensors header, and of exported models
+MOST_OUTPUTS = 256  # class ids are uint8
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,27 @@ class BundleCard:
             raw = json.loads(text)
             if raw.pop("format") > FORMAT:
                 raise BundleError(f"{where} was written by a newer kerbseg; run: pip install -U kerbseg")
-            raw["labels"] = labels_from_dict(raw["labels"])
-            pixels = raw["preprocessing"]
-            raw["preprocessing"] = Preprocessing(pixels["channels"], tuple(pixels["mean"]), tuple(pixels["std"]))
-            raw["input_size"] = tuple(raw["input_size"])
-            return cls(**raw)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BundleError(f"{where}: its card is damaged ({error}); export or train it again") from error
+            if unknown := raw.keys() - {each.name for each in fields(cls)}:
+                raise ValueError(f"unknown key {min(unknown)!r}")
+            card = TypeAdapter(cls).validate_python(raw)
+            if not len(card.labels) <= card.outputs <= MOST_OUTPUTS:
+                raise ValueError(f"{card.outputs} outputs for {len(card.labels)} classes")
+            if min(card.input_size) < 1:
+                raise ValueError(f"input size {card.input_size}")
+        except BundleError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
+            raise BundleError(f"{where}: its card is damaged ({_brief(error)}); export or train it again") from error
+        return card
+
+
+def _brief(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,10 @@ def load(path: str | Path) -> Bundle:
     Raises BundleError for a damaged or foreign file, or weights that do not fit the card's network.
     """
     card = read_card(path)
-    model = models.create_model(card.model, card.outputs, **card.options)
+    try:
+        model = models.create_model(card.model, card.outputs, **card.options)
+    except (UserError, TypeError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{path}: its card asks for a network that cannot be made ({error})") from error
     try:
         load_strictly(model, safetensors.torch.load_file(path), str(path))
     except SafetensorError as error:
@@ -123,6 +142,8 @@ def load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], where: st
         if key not in state or key not in wanted:
             problem = "lacks" if key not in state else "holds an unknown"
             raise BundleError(f"{where} {problem} {key!r} for a {type(model).__name__}; is it another network?")
+        if state[key].dtype != wanted[key].dtype:
+            raise BundleError(f"{where}: {key!r} is {state[key].dtype}, the network needs {wanted[key].dtype}")
         if state[key].shape != wanted[key].shape:
             found, expected = list(state[key].shape), list(wanted[key].shape)
             raise BundleError(
@@ -150,16 +171,3 @@ def labels_to_dict(labels: LabelSet) -> dict[str, Any]:
         "submission_ids": list(labels.submission_ids),
         "categories": {name: list(classes) for name, classes in labels.categories.items()},
     }
-
-
-def labels_from_dict(raw: Mapping[str, Any]) -> LabelSet:
-    """The reverse of `labels_to_dict`."""
-    return LabelSet(
-        name=raw["name"],
-        classes=tuple(raw["classes"]),
-        colors=tuple(tuple(color) for color in raw["colors"]),
-        file_ids={int(key): value for key, value in raw["file_ids"].items()},
-        ignored_file_ids=frozenset(raw["ignored_file_ids"]),
-        submission_ids=tuple(raw["submission_ids"]),
-        categories={name: tuple(classes) for name, classes in raw["categories"].items()},
-    )

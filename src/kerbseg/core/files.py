@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kerbseg.core.errors import UserError
@@ -31,7 +31,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             f"cannot write {path}: {error.strerror or error}; free space or choose another place"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a file in the place of the folder, say: the error above tells it better
+            temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

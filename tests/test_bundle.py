@@ -1,0 +1,370 @@
+"""Bundles: what is loaded predicts as what was saved; whatever is no bundle gets one line and is never executed."""
+
+import errno
+import json
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from kerbseg import bundle as bundles
+from kerbseg.bundle import FORMAT, METADATA_KEY, Bundle, BundleCard, load, read_card, save
+from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.labels import label_set
+from kerbseg.core.types import Preprocessing
+from kerbseg.models import card as model_card
+from kerbseg.models import create_model, list_models
+
+LABELS = label_set("camvid")
+
+
+def bundle_of(name: str, seed: int = 0) -> Bundle:
+    """A network of 11 classes, every weight and statistic of it random."""
+    draw = torch.Generator().manual_seed(seed)
+    model = create_model(name, len(LABELS)).eval()
+    for key, value in model.state_dict().items():
+        if value.is_floating_point():
+            value *= 1 + 0.1 * torch.rand(value.shape, generator=draw)
+            if key.endswith("running_mean"):
+                value += 0.1 * torch.rand(value.shape, generator=draw)
+    card = BundleCard(
+        model=name,
+        labels=LABELS,
+        preprocessing=Preprocessing("bgr", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
+        input_size=(360, 480),
+        outputs=len(LABELS),
+        recipe={"epochs": 3, "optim": {"lr": 1e-3}},
+        scores={"miou": 0.5, "class_iou": {"sky": None}},
+        source="a test",
+        versions={"torch": "2"},
+    )
+    return Bundle(model, card)
+
+
+@pytest.fixture(scope="module")
+def small() -> Bundle:
+    return bundle_of("mininet_v2_cpu")
+
+
+@pytest.fixture
+def saved(small, tmp_path) -> Path:
+    path = tmp_path / "saved.safetensors"
+    save(small, path)
+    return path
+
+
+def write(path: Path, tensors=None, **changes) -> Path:
+    """The file with other tensors, or a card with other entries (None: without the entry)."""
+    card = json.loads(read_card(path).to_json()) | changes
+    card = {key: value for key, value in card.items() if value is not None}
+    tensors = safetensors.torch.load_file(path) if tensors is None else tensors
+    path.unlink()  # it is mapped into memory
+    safetensors.torch.save_file(tensors, path, metadata={METADATA_KEY: json.dumps(card)})
+    return path
+
+
+def refusal(path: Path) -> str:
+    """The one line that answers a file that is no bundle."""
+    with pytest.raises(BundleError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (model_card(name).parameters > 20_000_000))
+        for name in list_models()
+    ],
+)
+def test_what_is_loaded_predicts_bit_for_bit_as_what_was_saved(name, tmp_path):
+    original = bundle_of(name)
+    save(original, tmp_path / "a.safetensors")
+    loaded = load(tmp_path / "a.safetensors")
+    assert loaded.card == original.card
+    assert not loaded.model.training
+    side = max(64, 2 * model_card(name).stride)
+    image = torch.rand(1, 3, side, 2 * side, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = original.model(image)
+        assert expected.isfinite().all()
+        assert torch.equal(loaded.model(image), expected)
+
+
+def test_card_alone_is_read_and_scores_are_put_on(small, saved):
+    scored = small.with_scores({"miou": 0.6})
+    save(scored, saved)
+    assert read_card(saved) == scored.card != small.card
+
+
+def test_builder_options_are_kept(tmp_path):
+    path = tmp_path / "a.safetensors"
+    card = BundleCard("mininet_v2_cpu", LABELS, Preprocessing(), (8, 8), 11, options={"dropout": 0.125})
+    save(Bundle(create_model("mininet_v2_cpu", 11, dropout=0.125), card), path)
+    dropouts = {each.p for each in load(path).model.modules() if isinstance(each, torch.nn.Dropout)}
+    assert dropouts == {0.125}
+
+
+def test_void_output_is_kept_beyond_the_labels(tmp_path):
+    path = tmp_path / "a.safetensors"
+    card = BundleCard("mininet_v2_cpu", LABELS, Preprocessing(), (8, 8), 12)
+    save(Bundle(create_model("mininet_v2_cpu", 12), card), path)
+    assert load(path).model.output.out_channels == 12
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, 8, 9, 500, 0.3, 0.9, -1])
+def test_truncated_file_is_refused(saved, kept):
+    data = saved.read_bytes()
+    saved.unlink()
+    saved.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
+    assert "no whole .safetensors" in refusal(saved)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_bytes_are_refused(tmp_path, seed):
+    path = tmp_path / "noise.safetensors"
+    draw = torch.Generator().manual_seed(seed)
+    path.write_bytes(bytes(torch.randint(256, (5000,), generator=draw).tolist()))
+    assert "no whole .safetensors" in refusal(path)
+
+
+def test_missing_file_and_folder_are_named(tmp_path):
+    assert "does not exist" in refusal(tmp_path / "none.safetensors")
+    refusal(tmp_path)
+
+
+def test_foreign_weights_without_a_card_are_refused(tmp_path):
+    path = tmp_path / "foreign.safetensors"
+    safetensors.torch.save_file({"weight": torch.zeros(3)}, path, metadata={"format": "pt"})
+    assert "no kerbseg card; use: kerbseg import" in refusal(path)
+
+
+class Malicious:
+    """Unpickling it creates a file."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self):
+        return Path.touch, (self.victim,)
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
+@pytest.mark.parametrize("writer", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_pickle_never_runs(tmp_path, name, writer):
+    victim = tmp_path / "ran"
+    writer({"state_dict": Malicious(victim)}, tmp_path / name)
+    assert "no whole .safetensors" in refusal(tmp_path / name)
+    assert not victim.exists()
+    pickle.loads(pickle.dumps(Malicious(victim)))  # it would have: the check above can fail
+    assert victim.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"card"', "{}", "[" * 100_000])
+def test_damaged_card_is_refused(saved, text):
+    tensors = safetensors.torch.load_file(saved)
+    saved.unlink()
+    safetensors.torch.save_file(tensors, saved, metadata={METADATA_KEY: text})
+    assert "its card is damaged" in refusal(saved)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("model", None, "model"),
+        ("model", 3, "model"),
+        ("labels", {"name": "x"}, "labels.classes"),
+        ("labels", [], "labels"),
+        ("preprocessing", {"channels": "hsv"}, "preprocessing.channels"),
+        ("preprocessing", {"mean": [0, 0]}, "preprocessing.mean"),
+        ("input_size", [360], "input_size"),
+        ("input_size", [0, 480], "input size"),
+        ("input_size", "360x480", "input_size"),
+        ("outputs", "eleven", "outputs"),
+        ("outputs", 10, "10 outputs for 11 classes"),
+        ("outputs", 10**12, "outputs"),
+        ("options", [], "options"),
+        ("recipe", 7, "recipe"),
+        ("colour", "red", "unknown key 'colour'"),
+        ("format", None, "format"),
+        ("format", "one", "damaged"),
+    ],
+)
+def test_card_with_a_wrong_entry_names_it(saved, key, value, named):
+    message = refusal(write(saved, **{key: value}))
+    assert named in message
+    assert "its card is damaged" in message
+
+
+def test_card_of_inconsistent_labels_is_refused(saved):
+    labels = {"name": "x", "classes": ["a", "b"], "colors": [[0, 0, 0]]}
+    assert "2 classes, 1 colours" in refusal(write(saved, labels=labels))
+
+
+def test_newer_format_asks_for_an_update(saved):
+    assert "newer kerbseg; run: pip install -U kerbseg" in refusal(write(saved, format=FORMAT + 1))
+
+
+def test_unknown_network_is_answered_with_the_nearest(saved):
+    assert "did you mean 'mininet_v2_cpu'?" in refusal(write(saved, model="mininet_v2_cpus"))
+
+
+@pytest.mark.parametrize("options", [{"width": 3}, {"dropout": "much"}, {"dropout": 2}, {"classes": 3}])
+def test_options_that_the_network_does_not_have_are_refused(saved, options):
+    assert "network that cannot be made" in refusal(write(saved, options=options))
+
+
+def test_other_class_count_names_the_tensor_and_both_shapes(saved):
+    message = refusal(write(saved, outputs=19))
+    assert "'output.weight' is [64, 11, 3, 3], the network needs [64, 19, 3, 3]; another class count" in message
+
+
+def test_weights_of_another_network_are_refused(saved):
+    assert "for a MiniNetV2" in refusal(write(saved, model="mininet_v2"))
+
+
+def test_missing_and_unknown_weights_are_named(saved):
+    tensors = safetensors.torch.load_file(saved)
+    bias = tensors.pop("output.bias")
+    assert "lacks 'output.bias'" in refusal(write(saved, tensors))
+    assert "unknown 'extra'" in refusal(write(saved, {**tensors, "output.bias": bias, "extra": bias.clone()}))
+
+
+def test_weights_of_another_type_are_refused(saved):
+    tensors = safetensors.torch.load_file(saved)
+    tensors["output.bias"] = tensors["output.bias"].to(torch.complex64)
+    assert "'output.bias' is torch.complex64, the network needs torch.float32" in refusal(write(saved, tensors))
+
+
+def test_header_that_claims_more_than_the_file_holds_is_refused(saved):
+    data = saved.read_bytes()
+    saved.unlink()
+    saved.write_bytes(struct.pack("<Q", 2**62) + data[8:])
+    assert "no whole .safetensors" in refusal(saved)
+
+
+# ---- saving
+
+
+def contents(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), safetensors.SafetensorError("disk")]
+)
+def test_full_disk_keeps_the_bundle_before(saved, monkeypatch, error):
+    before = saved.read_bytes()
+
+    def half(tensors, path, metadata):
+        Path(path).write_bytes(before[: len(before) // 2])
+        raise error
+
+    monkeypatch.setattr(bundles.safetensors.torch, "save_file", half)
+    with pytest.raises(UserError, match=r"cannot write .*saved\.safetensors.*free space") as caught:
+        save(bundle_of("mininet_v2_cpu", seed=1), saved)
+    assert "\n" not in str(caught.value)
+    assert saved.read_bytes() == before
+    assert contents(saved.parent) == {saved.name}
+    with pytest.raises(UserError, match="cannot write"):
+        save(bundle_of("mininet_v2_cpu", seed=1), saved.with_name("new.safetensors"))
+    assert contents(saved.parent) == {saved.name}
+
+
+def run(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """A Python process of its own, which may come to harm."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_real_write_that_fails_midway_keeps_the_bundle_before(saved):
+    pytest.importorskip("resource", reason="file size limits are a POSIX feature")
+    before = saved.read_bytes()
+    process = run(
+        "import resource, sys\n"
+        "from kerbseg.bundle import load, save\n"
+        "from kerbseg.core.errors import UserError\n"
+        "bundle = load(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"  # the kernel refuses what goes beyond
+        "try: save(bundle, sys.argv[1])\n"
+        "except UserError as error: print(error)",
+        saved,
+    )
+    out, err = process.communicate(timeout=120)
+    assert out.startswith(f"cannot write {saved}"), out + err
+    assert out.count("\n") == 1
+    assert saved.read_bytes() == before
+    assert contents(saved.parent) == {saved.name}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kill -9 is a POSIX feature")
+@pytest.mark.parametrize("exists", [True, False])
+def test_kill_9_while_saving_leaves_no_half_file(saved, exists):
+    before = saved.read_bytes()
+    target = saved if exists else saved.with_name("new.safetensors")
+    process = run(
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from kerbseg import bundle\n"
+        "def half(tensors, path, metadata):\n"
+        "    Path(path).write_bytes(bytes(300_000))\n"
+        "    print('half', flush=True)\n"
+        "    time.sleep(100)\n"
+        "loaded = bundle.load(sys.argv[1])\n"
+        "bundle.safetensors.torch.save_file = half\n"
+        "bundle.save(loaded, sys.argv[2])",
+        saved,
+        target,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half\n"
+    process.kill()
+    process.communicate()
+    assert saved.read_bytes() == before
+    assert target.exists() == exists
+    assert not [name for name in contents(saved.parent) if not name.startswith(".") and name != saved.name]
+
+
+def test_folder_that_cannot_be_written_gets_one_line(small, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path / "file" / "x.safetensors", tmp_path / "file" / "deep" / "x.safetensors"):
+        with pytest.raises(UserError, match=r"cannot write .*choose another place") as caught:
+            save(small, path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder_gets_one_line(small, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot write"):
+        save(small, tmp_path / "x.safetensors")
+    tmp_path.chmod(0o700)
+
+
+def test_other_suffix_is_refused_with_the_right_name(small, tmp_path):
+    with pytest.raises(UserError, match=r"name it model\.safetensors"):
+        save(small, tmp_path / "model.pth")
+    assert not contents(tmp_path)
+
+
+def test_folders_are_made_and_the_file_is_readable_by_all(small, tmp_path):
+    path = tmp_path / "a" / "b" / "x.safetensors"
+    mask = os.umask(0o022)
+    try:
+        save(small, path)
+    finally:
+        os.umask(mask)
+    assert load(path).card == small.card
+    if os.name == "posix":
+        assert path.stat().st_mode & 0o777 == 0o644
