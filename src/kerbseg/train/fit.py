@@ -92,13 +92,18 @@ def fit(
             log_every_n_steps=10,
             callbacks=[StepSeed(recipe.seed), results, *_optional(recipe, results), Bar(results), *callbacks],
         )
-        trainer.fit(
-            task,
-            loader,
-            validation_loader(val.batches, recipe.batch_size, workers),
-            ckpt_path=str(run / "last.ckpt") if resume else None,
-            weights_only=True,
-        )
+        try:
+            trainer.fit(
+                task,
+                loader,
+                validation_loader(val.batches, recipe.batch_size, workers),
+                ckpt_path=str(run / "last.ckpt") if resume else None,
+                weights_only=True,
+            )
+        except SystemExit:  # how lightning ends after Ctrl-C; a caller expects Python's own sign of it
+            if trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
     return load(run / "best.safetensors")
 
 
