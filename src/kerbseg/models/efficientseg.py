@@ -82,13 +82,13 @@ class InvertedResidual(nn.Module):
         super().__init__()
         activation = nn.Hardswish if row.swish else nn.ReLU
         depthwise = nn.Conv2d(hidden, hidden, row.kernel, stride, row.kernel // 2, groups=hidden, bias=False)
-        attention: list[nn.Module] = [SqueezeExcite(hidden)] if row.attends else []
+        attention = SqueezeExcite(hidden) if row.attends else nn.Identity()
         # a block that need not widen attends after its activation, the others before
         widen: list[nn.Module] = []
-        attend: list[nn.Module] = [activation(), *attention]
+        attend: list[nn.Module] = [activation(), attention]
         if inputs != hidden:
             widen = [nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), activation()]
-            attend = [*attention, activation()]
+            attend = [attention, activation()]
         narrow = [nn.Conv2d(hidden, outputs, 1, bias=False), nn.BatchNorm2d(outputs)]
         self.layers = nn.Sequential(*widen, depthwise, nn.BatchNorm2d(hidden), *attend, *narrow)
         self.residual = stride == 1 and inputs == outputs
@@ -117,7 +117,7 @@ double = partial(F.interpolate, scale_factor=2.0, mode="bilinear", align_corners
 
 
 class EfficientSeg(nn.Module):
-    """Class scores at the picture's size (fig. 2), which is a multiple of 32: MobileNetV3-Large and its mirror image."""
+    """Class scores at the picture's size, a multiple of 32: MobileNetV3-Large and its mirror image (fig. 2)."""
 
     def __init__(self, classes: int, width: float, head: Head = published_head) -> None:
         super().__init__()

@@ -48,12 +48,27 @@ class ShuffleUnit(nn.Module):
         return F.relu(x + self.branch(x))
 
 
+class DilatedAverage(nn.Module):
+    """The mean of nine values that lie `dilation` apart, zeros outside: what nn.AvgPool2d cannot do."""
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        height, width = x.shape[-2:]
+        starts = (0, self.dilation, 2 * self.dilation)
+        x = F.pad(x, (self.dilation,) * 4)
+        rows = torch.stack([x[..., start : start + height, :] for start in starts]).mean(dim=0)
+        return torch.stack([rows[..., start : start + width] for start in starts]).mean(dim=0)
+
+
 class StridedShuffleUnit(ShuffleUnit):
     """A stage's first unit: the averaged input and the branch side by side (fig. 2c)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, groups: int) -> None:
         super().__init__(inputs, outputs // 4, outputs - inputs, stride, dilation, groups)
-        self.average = nn.AvgPool2d(3, stride, padding=1)
+        self.average = nn.AvgPool2d(3, stride, padding=1) if dilation == 1 else DilatedAverage(dilation)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k H W"]:
         return F.relu(torch.cat([self.average(x), self.branch(x)], dim=1))
