@@ -162,7 +162,7 @@ def _tensor(variables: Mapping[str, np.ndarray], name: str, shape: Sequence[int]
         )
     if not np.isfinite(array).all():
         raise BundleError(f"{where}: {name!r} holds NaN or infinite values; copy the file again")
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(axes), dtype=np.float32))
+    return torch.from_numpy(np.array(array.transpose(axes), dtype=np.float32, order="C"))
 
 
 def _axes(name: str, ndim: int) -> tuple[int, ...]:
@@ -215,6 +215,8 @@ class Archive(Mapping[str, np.ndarray]):
             self._names = [name.removesuffix(".npy") for name in archive.namelist()]
 
     def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
         with self._opened() as archive:
             member = archive.getinfo(f"{name}.npy")
             if member.file_size > LARGEST_MEMBER:

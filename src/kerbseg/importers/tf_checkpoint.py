@@ -60,6 +60,9 @@ class Checkpoint(Mapping[str, np.ndarray]):
             entries = read_table(self._index.read_bytes())
             self._shards = _shards(entries.pop(b""))
             self._entries = {name.decode(): _entry(value) for name, value in entries.items()}
+            for name, entry in self._entries.items():
+                if entry.shard >= self._shards:
+                    raise Damaged(f"{name!r} stands in data file {entry.shard} of {self._shards}")
         except KeyError as error:
             raise BundleError(f"{self._index} is no index of a TensorFlow checkpoint: it has no header") from error
         except (OSError, ValueError) as error:
@@ -95,7 +98,8 @@ def read_table(data: bytes) -> dict[bytes, bytes]:
     """Every key and value of a sorted string table. Raises Damaged."""
     if len(data) < FOOTER or int.from_bytes(data[-8:], "little") != MAGIC:
         raise Damaged("it does not end as an index does")
-    _, _, at = _handle(data, len(data) - FOOTER)  # of the meta-index block, which is empty here
+    offset, size, at = _handle(data, len(data) - FOOTER)
+    _block(data, offset, size)  # the meta-index: it is empty, only its checksum counts
     offset, size, _ = _handle(data, at)
     table: dict[bytes, bytes] = {}
     for handle in _block(data, offset, size).values():

@@ -1,0 +1,162 @@
+"""TensorFlow checkpoints: what was written is read; every damage is noticed and gets one line."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from kerbseg.core.errors import BundleError
+from kerbseg.importers.tf_checkpoint import Checkpoint, masked_crc32c
+
+
+def tensors() -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(0)
+    return {
+        **{f"conv2d_{i}/kernel": draw.normal(size=(3, 3, 2, i + 1)).astype(np.float32) for i in range(12)},
+        **{f"conv2d_{i}/kernel/Adam": draw.normal(size=i + 1) for i in range(12)},
+        "global_step": np.array(2**40 + 3),
+        "count": np.array([-1, 2, -(2**31)], np.int32),
+        "empty": np.zeros((0, 4), np.float32),
+        "z" * 300: np.ones((1, 1, 1, 1), np.float32),  # lengths above 127 take two bytes
+    }
+
+
+def equal(found: dict, expected: dict) -> bool:
+    return found.keys() == expected.keys() and all(
+        found[name].dtype == expected[name].dtype
+        and found[name].shape == expected[name].shape
+        and np.array_equal(found[name], expected[name])
+        for name in expected
+    )
+
+
+@pytest.fixture
+def prefix(tmp_path, write_checkpoint):
+    write_checkpoint(tmp_path / "model.ckpt", tensors(), shards=2)
+    return tmp_path / "model.ckpt"
+
+
+def message(source) -> str:
+    """The one line that answers a checkpoint that cannot be read, names or tensors."""
+    with pytest.raises(BundleError) as caught:
+        dict(Checkpoint(source))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_checksum_is_the_standards():
+    # RFC 3720 B.4, masked as in LevelDB
+    for data, crc in ((bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43), (bytes(range(32)), 0x46DD794E)):
+        assert masked_crc32c(data) == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("entries_a_block", [1, 5, 1000])
+@pytest.mark.parametrize("restart_interval", [1, 16])
+def test_what_was_written_is_read(tmp_path, write_checkpoint, shards, entries_a_block, restart_interval):
+    write_checkpoint(
+        tmp_path / "m", tensors(), shards, entries_a_block=entries_a_block, restart_interval=restart_interval
+    )
+    assert equal(dict(Checkpoint(tmp_path / "m")), tensors())
+
+
+@pytest.mark.parametrize("ending", ["", ".index", ".meta", ".data-00000-of-00002"])
+def test_any_of_its_files_names_a_checkpoint(prefix, ending):
+    checkpoint = Checkpoint(prefix.with_name(prefix.name + ending))
+    assert len(checkpoint) == len(tensors())
+    endings = (".index", ".data-00000-of-00002", ".data-00001-of-00002")
+    assert [path.name for path in checkpoint.files] == [f"model.ckpt{ending}" for ending in endings]
+
+
+def test_tensorflow_writes_what_we_read(tmp_path):
+    tensorflow = pytest.importorskip("tensorflow", reason="TensorFlow is not installed; our own writer stands in")
+    with tensorflow.Graph().as_default(), tensorflow.compat.v1.Session() as session:
+        for name, array in tensors().items():
+            tensorflow.compat.v1.get_variable(name, initializer=array)
+        session.run(tensorflow.compat.v1.global_variables_initializer())
+        tensorflow.compat.v1.train.Saver().save(session, str(tmp_path / "m"))
+    assert equal(dict(Checkpoint(tmp_path / "m")), tensors())
+
+
+def test_missing_files_are_named(prefix, tmp_path):
+    assert "none.index does not exist; name an .npz file or the prefix" in message(tmp_path / "none")
+    assert "does not exist" in message(tmp_path)
+    shard = prefix.with_name("model.ckpt.data-00001-of-00002")
+    shard.unlink()
+    assert f"{shard} does not exist; it belongs to {prefix}.index" in message(prefix)
+
+
+@pytest.mark.parametrize("ending", ["index", "data-00001-of-00002"])
+def test_truncated_file_is_noticed(prefix, ending):
+    path = prefix.with_name(f"model.ckpt.{ending}")
+    data = path.read_bytes()
+    for kept in {*range(0, len(data), 29), len(data) - 1}:
+        path.write_bytes(data[:kept])
+        assert str(path) in message(prefix)
+
+
+def error_of(source) -> str | None:
+    """What a changed checkpoint is answered with; None where the tensors are as they were."""
+    try:
+        found = dict(Checkpoint(source))
+    except BundleError as error:
+        return str(error)
+    assert equal(found, tensors())
+    return None
+
+
+@pytest.mark.parametrize("ending", ["index", "data-00000-of-00002"])
+def test_changed_byte_is_noticed_or_does_not_matter(prefix, ending):
+    path = prefix.with_name(f"model.ckpt.{ending}")
+    data = path.read_bytes()
+    padding = set(range(len(data) - 42, len(data) - 8)) if ending == "index" else set()  # between handles and magic
+    for position in {*range(0, len(data), 37), *range(len(data) - 80, len(data))}:
+        changed = bytearray(data)
+        changed[position] ^= 0x41
+        path.write_bytes(changed)
+        error = error_of(prefix)
+        assert str(path) in str(error) or (error is None and position in padding)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_bytes_are_refused(tmp_path, seed):
+    (tmp_path / "m.index").write_bytes(np.random.default_rng(seed).bytes(3000))
+    assert "does not end as an index does" in message(tmp_path / "m")
+
+
+def test_compressed_blocks_are_refused(tmp_path, write_checkpoint):
+    write_checkpoint(tmp_path / "m", tensors(), kind=1)
+    assert "is compressed" in message(tmp_path / "m")
+
+
+LITTLE = b"\x08\x01"  # a header of one data file
+FLOAT = b"\x08\x01\x12\x04\x12\x02\x08\x02\x28\x08"  # float [2], 8 bytes from the beginning
+
+
+@pytest.mark.parametrize(
+    ("header", "entry", "named"),
+    [
+        (None, FLOAT, "no header"),
+        (b"\x08\x01\x10\x01", FLOAT, "big-endian"),
+        (b"", FLOAT, "names 0 data files"),
+        (b"\x0a\x01x", FLOAT, "names b'x' data files"),
+        (LITTLE, b"\x08\x07\x28\x08", "type is number 7"),
+        (LITTLE, b"\x08\x01\x12\x04\x12\x02\x08\x03\x28\x08", "shape [3] does not fit its 8 bytes"),
+        (LITTLE, FLOAT + b"\x20\x01", "ends before it"),
+        (LITTLE, FLOAT + b"\x20" + b"\xff" * 9 + b"\x01", "ends before it"),
+        (LITTLE, FLOAT + b"\x35\x00\x00\x00\x00", "does not match its checksum"),
+        (LITTLE, FLOAT + b"\x3a\x00", "in slices"),
+        (LITTLE, FLOAT + b"\x18\x07", "'weight' stands in data file 7 of 1"),
+        (LITTLE, b"\x0a\x01x", "bytes in the place of a number"),
+        (LITTLE, b"\x10\x01", "a number in the place of a shape"),
+        (LITTLE, b"\x08", "cut off"),
+        (LITTLE, b"\x12\x7f", "cut off"),
+        (LITTLE, b"\x0b", "unknown kind 3"),
+        (LITTLE, b"\x08" + b"\xff" * 11, "cut off or too long"),
+    ],
+)
+def test_false_entries_are_named(tmp_path, write_index, header, entry, named):
+    entries = {b"": header, b"weight": entry}
+    write_index(tmp_path / "m", {key: value for key, value in entries.items() if value is not None})
+    (tmp_path / "m.data-00000-of-00001").write_bytes(struct.pack("<2f", 1, 2))
+    assert named in message(tmp_path / "m")
