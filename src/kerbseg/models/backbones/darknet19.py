@@ -58,9 +58,8 @@ class Darknet19(Backbone):
         super().__init__()
         check_output_stride(output_stride)
         self.smallest = output_stride
-        # a pool that is left out becomes dilation of all that follows
-        pool16 = nn.MaxPool2d(2) if output_stride >= 16 else nn.Identity()
-        pool32 = nn.MaxPool2d(2) if output_stride >= 32 else nn.Identity()
+        # a pool of 1x1, which the authors left in its place, does nothing; what follows is dilated instead
+        pool16, pool32 = (nn.MaxPool2d(2 if output_stride >= reached else 1) for reached in (16, 32))
         self.low_features = nn.Sequential(
             *alternating(1, 3, 32, 1, 1, geometry), nn.MaxPool2d(2),
             *alternating(3, 32, 64, 1, 1, geometry), nn.MaxPool2d(2),

@@ -34,6 +34,7 @@ class ShuffleUnit(nn.Module):
         super().__init__()
         self.compress = grouped(inputs, bottleneck, groups=groups)
         self.compress_bn = nn.BatchNorm2d(bottleneck)
+        self.compress_relu = nn.ReLU()  # a module, since the paper's counter of operations sees modules only
         self.depthwise = nn.Conv2d(bottleneck, bottleneck, 3, stride, dilation, dilation, groups=bottleneck)
         self.depthwise_bn = nn.BatchNorm2d(bottleneck)
         self.expand = grouped(bottleneck, outputs)
@@ -41,7 +42,7 @@ class ShuffleUnit(nn.Module):
 
     def branch(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k H W"]:
         """What the unit adds to its input, or puts beside it."""
-        y = shuffle(F.relu(self.compress_bn(self.compress(x))), GROUPS)
+        y = shuffle(self.compress_relu(self.compress_bn(self.compress(x))), GROUPS)
         return self.expand_bn(self.expand(self.depthwise_bn(self.depthwise(y))))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
