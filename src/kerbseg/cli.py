@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -203,15 +203,21 @@ def evaluate(
         folder for the predictions, overlays and the confusion matrix as a picture
     """
     from kerbseg.data import open_dataset
-    from kerbseg.evaluate import confusion_picture, render_table
     from kerbseg.evaluate import evaluate as score
+    from kerbseg.evaluate import render_table
+    from kerbseg.predict.draw import confusion_picture
+    from kerbseg.predict.predictor import saving
     from kerbseg.runtime import open_runtime
 
-    report = score(open_runtime(model, runtime), open_dataset(data, split, data_root), limit=limit, tta=tta, save=save)
+    opened = open_runtime(model, runtime)
+    dataset = open_dataset(data, split, data_root)
+    sink = saving(save, dataset.labels) if save is not None else None
+    report = score(opened, dataset, limit=limit, tta=tta, sink=sink, progress=_progress)
     if json is not None:
         _write_json(json, report.to_dict())
     if save is not None:
-        confusion_picture(report, save / "confusion.png")
+        with replacing(save / "confusion.png") as temporary:
+            confusion_picture(report.scores, dataset.labels).save(temporary)
     _show(render_table(report))
 
 
@@ -229,7 +235,7 @@ def predict(
     """
     from kerbseg.predict import Predictor, predict_files
 
-    written = predict_files(Predictor(model, runtime=runtime), list(inputs), out)
+    written = predict_files(Predictor(model, runtime=runtime), inputs, out, _progress)
     print(f"{len(written)} input(s) segmented into {out}")
 
 
@@ -335,6 +341,15 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if not (height.isdigit() and width.isdigit()):
         raise UserError(f"size {text!r} is no HEIGHTxWIDTH such as 256x512")
     return int(height), int(width)
+
+
+def _progress(items: Sequence[Any]) -> Iterable[Any]:
+    """The items, with a bar and the time left where there is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, "", console=console, transient=True, disable=not console.is_terminal)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -20,7 +20,7 @@ from kerbseg.core.types import VOID
 
 
 def confusion_metric(classes: int) -> MulticlassConfusionMatrix:
-    """A metric that counts pixels: `update(ids, mask)`; `compute()` gives int64 [k k], rows truth, columns prediction."""
+    """Counts pixels: `update(ids, mask)`; `compute()` gives int64 [k k], rows the truth, columns the prediction."""
     return MulticlassConfusionMatrix(classes, ignore_index=VOID, validate_args=False)
 
 

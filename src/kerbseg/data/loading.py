@@ -8,12 +8,12 @@ from typing import TypedDict
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from kerbseg.core.errors import DataError
+from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.core.types import Dataset, Sample, samples
 
 
@@ -26,7 +26,7 @@ class Batch(TypedDict):
 
 
 class Resized:
-    """The same data set with pictures (area average) and masks (nearest) at one size."""
+    """The same data set with pictures and masks at one size."""
 
     def __init__(self, dataset: Dataset, size: tuple[int, int]) -> None:
         self.name, self.split, self.labels = dataset.name, dataset.split, dataset.labels
@@ -37,12 +37,9 @@ class Resized:
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]
-        height, width = self._size
-        if sample.mask.shape == self._size:
-            return sample
-        picture = Image.fromarray(sample.image.transpose(1, 2, 0)).resize((width, height), Image.Resampling.BOX)
-        mask = Image.fromarray(sample.mask).resize((width, height), Image.Resampling.NEAREST)
-        return Sample(np.ascontiguousarray(np.array(picture).transpose(2, 0, 1)), np.array(mask), sample.name)
+        picture = resize_picture(np.ascontiguousarray(sample.image.transpose(1, 2, 0)), self._size)
+        mask = resize_ids(sample.mask, self._size)
+        return Sample(np.ascontiguousarray(picture.transpose(2, 0, 1)), mask, sample.name)
 
 
 class Gathered:

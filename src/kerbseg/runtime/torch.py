@@ -1,0 +1,63 @@
+"""Runs a bundle with torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+import kerbseg.models as models
+from kerbseg.bundle import Bundle, BundleCard
+from kerbseg.core.errors import InputError, UserError
+from kerbseg.core.normalize import Normalize, to_unit
+
+
+class TorchRuntime:
+    """A bundle's network in eval mode; pictures of any size are padded to its stride, and the scores cropped."""
+
+    name = "torch"
+    precision = "float32"
+
+    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise UserError(f"device {device!r} is not there; use cpu, or install a torch build for your GPU")
+        self.card: BundleCard = bundle.card
+        self.device = torch.device(device)
+        # channels last: faster on CPU and GPU alike
+        self._net = bundle.model.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._normalize = Normalize(bundle.card.preprocessing).to(self.device)
+        self._stride = models.card(bundle.card.model).stride
+
+    @torch.inference_mode()
+    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k h w"]:
+        """Scores of the classes at the pictures' size, on the device; outputs that are no class are left out."""
+        if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8:
+            raise InputError(f"a runtime takes uint8 [b h w 3] RGB, found {pictures.dtype} {list(pictures.shape)}")
+        height, width = pictures.shape[1:3]
+        image = to_unit(torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device))
+        image = models.pad_to_stride(self._normalize(image), self._stride)
+        scores = self._net(image.contiguous(memory_format=torch.channels_last))
+        return scores[:, : len(self.card.labels), :height, :width]
+
+    def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
+        """Class ids at the pictures' size."""
+        ids: np.ndarray = self.logits(pictures).argmax(1).to(torch.uint8).cpu().numpy()
+        return ids
+
+
+class FlipAveraged:
+    """Looks at each picture and its mirror image, and averages the probabilities (EfficientSeg)."""
+
+    name = "torch"
+
+    def __init__(self, runtime: TorchRuntime) -> None:
+        self.card, self.precision = runtime.card, runtime.precision
+        self._runtime = runtime
+
+    def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
+        """Class ids at the pictures' size."""
+        direct = self._runtime.logits(pictures).softmax(1)
+        mirrored = self._runtime.logits(pictures[:, :, ::-1]).softmax(1).flip(3)
+        ids: np.ndarray = (direct + mirrored).argmax(1).to(torch.uint8).cpu().numpy()
+        return ids
