@@ -8,19 +8,21 @@ from pathlib import Path
 
 from kerbseg.core.errors import DataError, nearest
 from kerbseg.core.types import Dataset
-from kerbseg.data import camvid, cityscapes, folder
+from kerbseg.data import camvid, cityscapes, folder, scenes
 from kerbseg.data.pairs import PairedFiles
 
 DATASETS: dict[str, Callable[[Path, str], Dataset]] = {
     "camvid": camvid.open_split,
     "cityscapes": cityscapes.open_split,
     "folder": folder.open_split,
+    "scenes": scenes.open_split,
 }
 
 SPLITS: dict[str, Callable[[Path], tuple[str, ...]]] = {  # those that a root holds
     "camvid": camvid.splits,
     "cityscapes": cityscapes.splits,
     "folder": folder.splits,
+    "scenes": scenes.splits,
 }
 
 NEEDS_NO_ROOT = frozenset({"scenes"})
