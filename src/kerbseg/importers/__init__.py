@@ -24,7 +24,11 @@ def _from(module: str) -> Importer:
     return convert
 
 
-FORMATS: dict[str, Importer] = {"mininet-tf": _from("mininet_tf")}
+FORMATS: dict[str, Importer] = {
+    "efficientseg-pytorch": _from("efficientseg_pytorch"),
+    "liteseg-pytorch": _from("liteseg_pytorch"),
+    "mininet-tf": _from("mininet_tf"),
+}
 
 
 def import_checkpoint(
