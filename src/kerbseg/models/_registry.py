@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from kerbseg.core.convolutions import group_fresh
 from kerbseg.core.errors import UserError, nearest
 from kerbseg.core.types import Preprocessing
 
@@ -92,15 +93,21 @@ def card(name: str) -> Card:
 def create_model(name: str, classes: int | None = None, **options: Any) -> nn.Module:
     """A registered network with fresh weights: float [b 3 h w] -> logits [b classes h w].
 
-    `options` go to the builder (width, output stride ...). Raises UserError for an unknown name or option.
+    `options` go to the builder (width, output stride ...). Only `grouped` works for every network: its mapping
+    `{groups, names, kinds, channels}` replaces dense convolutions by grouped ones (see `core.convolutions`).
+    Raises UserError for an unknown name or option.
     """
     builder, facts = _find(name)
+    grouped = options.pop("grouped", None)
     try:
-        return builder(facts.classes if classes is None else classes, **options)
+        net = builder(facts.classes if classes is None else classes, **options)
     except TypeError as error:
         if "unexpected keyword" not in str(error):
             raise
         raise UserError(f"model {name!r}: {error}") from error
+    if grouped is not None:
+        group_fresh(net, grouped)
+    return net
 
 
 def _find(name: str) -> tuple[Builder, Card]:
