@@ -36,7 +36,10 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
     state = {key.replace("_features.module.", "_features."): value for key, value in read_state_dict(source).items()}
     found = {name for part, name in MODELS.items() if any(key.startswith(f"{part}.") for key in state)}
     if len(found) != 1 or (model and model not in found):
-        raise BundleError(f"{source} is no {model or 'LiteSeg'}: it holds keys of {sorted(found) or 'no backbone'}")
+        raise BundleError(
+            f"{source} is no {model or 'LiteSeg'}: it holds keys of {sorted(found) or 'no backbone'};"
+            " name the format of its own authors, or leave out --model"
+        )
     [name] = found
     modules = module_names(name)
     weights = renamed(state, modules, source, dropped=UNUSED)
