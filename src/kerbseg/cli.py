@@ -50,7 +50,7 @@ Runtime = Literal["torch", "onnx", "openvino"]
 
 
 @app.command
-def demo(*, out: Path = Path("demo"), minutes: float = 4.0) -> None:
+def demo(*, out: Path = Path("demo"), minutes: float = 2.5) -> None:
     """Run the whole story on drawn street scenes: check, train, evaluate, predict; ends with OUT/report.html.
 
     Nothing is downloaded. Example: `kerbseg demo --out demo`

@@ -1,13 +1,14 @@
 """All networks. Importing this module registers every family."""
 
 from kerbseg.models import efficientseg, erfnet, liteseg, mininet, unet
-from kerbseg.models._blocks import pad_to_stride
+from kerbseg.models._blocks import channels_last, pad_to_stride
 from kerbseg.models._registry import Card, SegmentationNet, card, create_model, list_models, register
 
 __all__ = [
     "Card",
     "SegmentationNet",
     "card",
+    "channels_last",
     "create_model",
     "efficientseg",
     "erfnet",

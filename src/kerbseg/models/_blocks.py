@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from kerbseg.core.errors import InputError
 
@@ -43,3 +43,8 @@ def pad_to_stride(image: Float[Tensor, "b c h w"], stride: int) -> Float[Tensor,
     height, width = image.shape[-2:]
     padding = (0, -width % stride, 0, -height % stride)
     return torch.nn.functional.pad(image, padding, mode="replicate") if any(padding) else image
+
+
+def channels_last(net: nn.Module) -> nn.Module:
+    """The same network with its weights laid out so that convolutions run faster, on CPU and GPU alike."""
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it

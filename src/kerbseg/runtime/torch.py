@@ -24,8 +24,7 @@ class TorchRuntime:
             raise UserError(f"device {device!r} is not there; use cpu, or install a torch build for your GPU")
         self.card: BundleCard = bundle.card
         self.device = torch.device(device)
-        # channels last: faster on CPU and GPU alike
-        self._net = bundle.model.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._net = models.channels_last(bundle.model.eval().to(self.device))
         self._normalize = Normalize(bundle.card.preprocessing).to(self.device)
         self._stride = models.card(bundle.card.model).stride
 

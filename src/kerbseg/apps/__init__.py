@@ -1,0 +1,1 @@
+"""Thin applications on top of training, evaluation and prediction."""
