@@ -25,7 +25,9 @@ TINY = (
     "data.limit=6",
     "augment.rotate=5",
     "augment.jpeg=0.5",
+    "augment.zooms=[]",
     "ema=0.9",
+    "validate_every=1",
 )
 
 

@@ -53,8 +53,14 @@ class Results(Callback):
     Stands before `AveragedWeights` in the list, so that it sees the averaged weights that were validated.
     """
 
-    def __init__(self, run: Path, labels: LabelSet, save_bundle: Callable[[Path, int, Scores], None]) -> None:
-        self._run, self._labels, self._save_bundle = run, labels, save_bundle
+    def __init__(
+        self,
+        run: Path,
+        labels: LabelSet,
+        save_bundle: Callable[[Path, int, Scores], None],
+        counts: Callable[[], bool] = lambda: True,  # whether the network is by now what shall come out
+    ) -> None:
+        self._run, self._labels, self._save_bundle, self._counts = run, labels, save_bundle, counts
         self._rows: list[dict[str, Any]] = []
         self._row: dict[str, Any] = {}
         self._seconds, self._started = 0.0, 0.0
@@ -79,6 +85,8 @@ class Results(Callback):
             "val_pixel_accuracy": found.pixel_accuracy,
             **{f"val_iou/{name}": value for name, value in found.class_iou.items()},
         }
+        if not self._counts():
+            return
         if trainer.is_global_zero and found.miou > self.best:
             self._save_bundle(self._run / "best.safetensors", trainer.current_epoch + 1, found)
         self.best = max(self.best, found.miou)
@@ -87,7 +95,9 @@ class Results(Callback):
         """One row of `metrics.csv`, and the checkpoint from which the run can go on."""
         self._seconds = time.monotonic() - self._started
         figures = {
-            key: float(trainer.callback_metrics[key]) for key in ("loss", "val_loss") if key in trainer.callback_metrics
+            key: float(trainer.callback_metrics[key])
+            for key in ("alpha", "loss", "val_loss")
+            if key in trainer.callback_metrics
         }
         if not self._row:
             figures.pop("val_loss", None)  # that of an earlier epoch
@@ -105,9 +115,9 @@ class Results(Callback):
         with replacing(self._run / "last.ckpt") as temporary:
             trainer.save_checkpoint(temporary, weights_only=False)
 
-    def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """The weights at the end (averaged ones, where they are)."""
-        if trainer.is_global_zero and self.latest is not None:
+    def on_fit_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """The weights at the end (averaged ones, where they are: they are put in place when training ends)."""
+        if trainer.is_global_zero and self.latest is not None and self._counts():
             self._save_bundle(self._run / "last.safetensors", trainer.current_epoch, self.latest)
 
     def _write_csv(self) -> None:

@@ -20,13 +20,16 @@ from torch import nn
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, load, save, versions
+from kerbseg.compress.grouping import collapse, fade, make_dense
 from kerbseg.core.errors import RecipeError, UserError
 from kerbseg.core.files import replacing
 from kerbseg.data.loading import training_loader, validation_loader
 from kerbseg.metrics import Scores
 from kerbseg.train.callbacks import AveragedWeights, Bar, Plateau, Results, StepSeed
-from kerbseg.train.ingredients import augmentation, class_weights, criterion, start_from
-from kerbseg.train.optim import optimizer, schedule
+from kerbseg.train.grouping import GradualGrouping
+from kerbseg.train.ingredients import alpha_of, augmentation, class_weights, criterion, start_from
+from kerbseg.train.norm import FrozenNorm
+from kerbseg.train.optim import optimizer, parameter_groups, schedule, schedules
 from kerbseg.train.recipe import Recipe
 from kerbseg.train.split import Cache, Split, open_split
 from kerbseg.train.task import SegmentationTask
@@ -61,9 +64,11 @@ def fit(
     _prepare(run, recipe, resume)
     torch.manual_seed(recipe.seed)
     net = models.create_model(recipe.model.name, len(train.labels), **recipe.model.options)
+    groups = {} if recipe.grouping is None else make_dense(net, recipe.grouping.select)
     if initial is not None:
         start_from(net, load(initial).model, recipe.model.init, str(initial))
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # faster on CPU and GPU alike
+    fade(net, groups)
+    net = models.channels_last(net)
     loader = training_loader(train.batches, recipe.batch_size, recipe.seed, workers)
     task = SegmentationTask(
         net,
@@ -72,10 +77,11 @@ def fit(
         preprocessing=facts.preprocessing,
         augment=augmentation(recipe.augment),
         criterion=criterion(recipe.loss, class_weights(recipe.loss, train)),
-        optimizer=lambda module: optimizer(module.parameters(), recipe.optim),
-        schedule=schedule(recipe.schedule, recipe.epochs, len(loader)),
+        optimizer=lambda module: optimizer(parameter_groups(module, recipe.optim.parts), recipe.optim),
+        schedules=schedules(schedule(recipe.schedule, recipe.epochs, len(loader)), recipe.optim, len(loader)),
     )
-    results = Results(run, train.labels, BundleWriter(net, recipe, train, val))
+    grouping = GradualGrouping(net, alpha_of(recipe, len(loader)))
+    results = Results(run, train.labels, BundleWriter(net, recipe, train, val), counts=grouping.settled)
     with _quiet():
         trainer = L.Trainer(
             max_epochs=recipe.epochs,
@@ -90,7 +96,7 @@ def fit(
             enable_model_summary=False,
             logger=TensorBoardLogger(run, name="", version="tensorboard"),
             log_every_n_steps=10,
-            callbacks=[StepSeed(recipe.seed), results, *_optional(recipe, results), Bar(results), *callbacks],
+            callbacks=[StepSeed(recipe.seed), *_optional(recipe, net, grouping, results), Bar(results), *callbacks],
         )
         try:
             trainer.fit(
@@ -137,7 +143,7 @@ class BundleWriter:
             source="trained by kerbseg",
             versions=versions(),
         )
-        save(Bundle(self.net, card), path)
+        save(Bundle(collapse(self.net) if self.recipe.grouping else self.net, card), path)
 
 
 def _prepare(run: Path, recipe: Recipe, resume: bool) -> None:
@@ -154,9 +160,14 @@ def _prepare(run: Path, recipe: Recipe, resume: bool) -> None:
         temporary.write_text(text)
 
 
-def _optional(recipe: Recipe, results: Results) -> list[Callback]:
-    """Callbacks that a recipe asks for."""
+def _optional(recipe: Recipe, net: nn.Module, grouping: GradualGrouping, results: Results) -> list[Callback]:
+    """Callbacks that a recipe asks for, and the results after what decides whether they count."""
     wanted: list[Callback] = []
+    if recipe.grouping is not None:
+        wanted.append(grouping)
+    if any(part.freeze_norm for part in recipe.optim.parts):
+        wanted.append(FrozenNorm(net, recipe.optim.parts))
+    wanted.append(results)
     if recipe.schedule.name == "plateau":
         wanted.append(Plateau(results, recipe.schedule.factor, recipe.schedule.patience))
     if recipe.ema is not None:

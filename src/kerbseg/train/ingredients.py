@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from kerbseg.bundle import load_strictly
+from kerbseg.compress.grouping import alpha_at
 from kerbseg.core.errors import BundleError, RecipeError
 from kerbseg.data.augment import Colour, Geometry
 from kerbseg.data.statistics import enet_weights, median_frequency_weights
 from kerbseg.losses import at_scores, cross_entropy
 from kerbseg.models import SegmentationNet
-from kerbseg.train.recipe import Augment, Loss
+from kerbseg.train.recipe import Augment, Loss, Recipe
 from kerbseg.train.split import Split
 from kerbseg.train.task import Augmentation, Criterion
 
@@ -26,6 +28,28 @@ def start_from(net: nn.Module, source: nn.Module, prefix: str, where: str) -> No
     if not state:
         raise BundleError(f"{where} holds no weights under {prefix!r}; is it another network?")
     load_strictly(net, kept | state, where)
+
+
+def alpha_of(recipe: Recipe, steps_per_epoch: int) -> Callable[[int, int], float]:
+    """Gradual grouping's alpha in an epoch and at a step, both counted from 0; 0 always without a grouping section.
+
+    Raises RecipeError if alpha is not 0 by the last validation: the best network is chosen among the grouped ones.
+    """
+    settings, epochs = recipe.grouping, recipe.epochs
+    if settings is None:
+        return lambda epoch, step: 0.0
+
+    def alpha(epoch: int, step: int) -> float:
+        done = epoch / epochs if settings.by == "epoch" else step / (epochs * steps_per_epoch)
+        return alpha_at(done, settings.until, settings.schedule)
+
+    validated = epochs // recipe.validate_every * recipe.validate_every  # epochs before the last validation
+    if validated and alpha(validated - 1, validated * steps_per_epoch - 1):
+        raise RecipeError(
+            f"grouping.until={settings.until} of {epochs} epochs leaves no validation with alpha 0 (one every"
+            f" {recipe.validate_every}); lower it, or train longer"
+        )
+    return alpha
 
 
 def class_weights(loss: Loss, train: Split) -> Tensor | None:

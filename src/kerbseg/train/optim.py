@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from torch.nn import Parameter
+from torch.nn import Module, Parameter
 from torch.optim import SGD, Adam, AdamW
 from torch.optim import Optimizer as TorchOptimizer
 
-from kerbseg.train.recipe import Optimizer, Schedule
+from kerbseg.core.errors import RecipeError
+from kerbseg.train.recipe import Optimizer, Part, Schedule
 
 
-def optimizer(parameters: Iterable[Parameter], settings: Optimizer) -> TorchOptimizer:
+def optimizer(parameters: Iterable[Parameter] | Iterable[dict[str, Any]], settings: Optimizer) -> TorchOptimizer:
     """The recipe's optimiser over these weights."""
     if settings.name == "sgd":
         return SGD(
@@ -48,6 +50,35 @@ def schedule(settings: Schedule, epochs: int, steps_per_epoch: int) -> Callable[
         return 1.0
 
     return share
+
+
+def parameter_groups(net: Module, parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """The weights that belong to no part, and those of each part, for an optimiser.
+
+    Raises RecipeError for a prefix under which nothing is left.
+    """
+    groups: list[list[Parameter]] = [[] for _ in range(len(parts) + 1)]
+    for name, parameter in net.named_parameters():
+        index = next((i for i, part in enumerate(parts, 1) if name.startswith(part.prefix)), 0)
+        groups[index].append(parameter)
+    for part, group in zip(parts, groups[1:], strict=True):
+        if not group:
+            known = ", ".join(f"{name}." for name, _ in net.named_children())
+            raise RecipeError(f"optim.parts: no weights are left under {part.prefix!r}; this network has {known}")
+    return [{"params": group} for group in groups]
+
+
+def schedules(share: Callable[[int], float], settings: Optimizer, steps_per_epoch: int) -> list[Callable[[int], float]]:
+    """Share of `settings.lr` at each step for each of `parameter_groups`."""
+
+    def of(part: Part) -> Callable[[int], float]:
+        def part_share(step: int) -> float:
+            lasts = part.until is None or step < part.until * steps_per_epoch
+            return share(step) * (part.lr / settings.lr if lasts else 1.0)
+
+        return part_share
+
+    return [share, *(of(part) for part in settings.parts)]
 
 
 def _fall(done: float) -> float:

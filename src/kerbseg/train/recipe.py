@@ -91,6 +91,16 @@ class Loss:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Part:
+    """A part of the network that moves at a rate of its own."""
+
+    prefix: str  # of the names of its weights, such as `encoder.`
+    lr: Positive
+    until: NotNegative | None = None  # epochs after which it moves as the rest; all of training without it
+    freeze_norm: bool = True  # its batch-norm keeps its statistics, and normalises by them, meanwhile
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Optimizer:
     """How weights move."""
 
@@ -101,6 +111,7 @@ class Optimizer:
     nesterov: bool = False  # of sgd
     betas: tuple[Share, Share] = (0.9, 0.999)  # of adam and adamw
     clip: Positive | None = None  # largest norm of the gradient
+    parts: tuple[Part, ...] = ()  # the first whose prefix fits a weight has it; the rest moves at `lr`
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -118,6 +129,16 @@ class Schedule:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Grouping:
+    """Gradual grouping: grouped convolutions of the model begin dense, and lose little by little what is too much."""
+
+    until: Annotated[float, Field(ge=0, lt=1)]  # share of the epochs at which alpha reaches 0; then fine-tuning
+    schedule: Literal["linear", "cosine"] = "linear"
+    by: Literal["epoch", "step"] = "epoch"
+    select: tuple[str, ...] = ()  # name patterns; all grouped convolutions (but no depthwise one) without them
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Recipe:
     """One run of one paper."""
 
@@ -129,6 +150,7 @@ class Recipe:
     loss: Loss = Loss()
     optim: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+    grouping: Grouping | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None  # decay of the averaged weights; none without it
     validate_every: Count = 1  # epochs

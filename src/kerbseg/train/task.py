@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import lightning as L
 import torch
@@ -35,7 +35,7 @@ class SegmentationTask(L.LightningModule):
         augment: Augmentation,
         criterion: Criterion,
         optimizer: Callable[[nn.Module], Optimizer],
-        schedule: Callable[[int], float],
+        schedules: Sequence[Callable[[int], float]],
     ) -> None:
         super().__init__()
         self.net = net
@@ -43,7 +43,7 @@ class SegmentationTask(L.LightningModule):
         self.confusion = confusion_metric(classes)
         self.classes, self.stride = classes, stride
         self._augment, self._criterion = augment, criterion
-        self._optimizer, self._schedule = optimizer, schedule
+        self._optimizer, self._schedules = optimizer, list(schedules)
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         """The loss of one augmented batch."""
@@ -69,9 +69,9 @@ class SegmentationTask(L.LightningModule):
         return self.net(padded)[:, : self.classes, :height, :width].float()
 
     def configure_optimizers(self) -> dict[str, object]:
-        """The recipe's optimiser, its learning rate a function of the step."""
+        """The recipe's optimiser, the learning rate of each of its groups a function of the step."""
         optimizer = self._optimizer(self.net)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, self._schedule), "interval": "step"},
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, self._schedules), "interval": "step"},
         }
