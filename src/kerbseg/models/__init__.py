@@ -1,6 +1,6 @@
 """All networks. Importing this module registers every family."""
 
-from kerbseg.models import efficientseg, erfnet, liteseg, mininet, unet
+from kerbseg.models import efficientseg, enet, erfnet, espnet, liteseg, mininet, segnet, unet
 from kerbseg.models._blocks import channels_last, pad_to_stride
 from kerbseg.models._registry import Card, SegmentationNet, card, create_model, list_models, register
 
@@ -11,11 +11,14 @@ __all__ = [
     "channels_last",
     "create_model",
     "efficientseg",
+    "enet",
     "erfnet",
+    "espnet",
     "list_models",
     "liteseg",
     "mininet",
     "pad_to_stride",
     "register",
+    "segnet",
     "unet",
 ]

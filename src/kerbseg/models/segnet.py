@@ -1,0 +1,98 @@
+"""SegNet (Badrinarayanan, Kendall, Cipolla: SegNet, TPAMI 2017), both sizes, written from its paper.
+
+From the paper (sec. 3 and 3.1): encoders of convolution, batch-norm, ReLU and 2x2 pooling; decoders in mirror order
+that put each value back where its maximum lay, then convolve and normalise; a classifier over the last decoder's map.
+SegNet-Basic has four of each, 7x7 convolutions of 64 channels without bias, and no ReLU in its decoders. SegNet has
+the 13 convolutions of VGG-16 and their mirror image.
+
+Decided here, as the paper is silent: a map of odd size is pooled with its last row and column (rounded up), so any size
+will do; SegNet-Basic's classifier is 1x1; SegNet's convolutions have biases as VGG's have, its decoders ReLU, and its
+classifier is the mirror of the first convolution (3x3, 64 to classes). The local contrast normalisation of pictures
+before SegNet-Basic is no part of the network. The paper prints 1.425 M parameters for SegNet-Basic; these are 1.416 M.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._registry import register
+
+VGG16 = (2, 64), (2, 128), (3, 256), (3, 512), (3, 512)  # convolutions, channels
+Unit = Callable[[int, int], nn.Module]  # inputs, outputs
+
+
+def wide(inputs: int, outputs: int) -> nn.Sequential:
+    """A 7x7 convolution, normalised: SegNet-Basic's decoder."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 7, padding=3, bias=False), nn.BatchNorm2d(outputs))
+
+
+def wide_rectified(inputs: int, outputs: int) -> nn.Sequential:
+    """A 7x7 convolution, normalised and rectified: SegNet-Basic's encoder."""
+    return wide(inputs, outputs).append(nn.ReLU())
+
+
+def vgg(inputs: int, outputs: int) -> nn.Sequential:
+    """A 3x3 convolution, normalised and rectified."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class SegNet(nn.Module):
+    """Class scores at the picture's size; any size will do that leaves the deepest map a pixel."""
+
+    def __init__(self, encoders: Sequence[nn.Module], decoders: Sequence[nn.Module], classifier: nn.Module) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.decoders = nn.ModuleList(decoders)  # the deepest first
+        self.classifier = classifier
+
+    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+        """Logits at the picture's size."""
+        check_input(image, stride=1, smallest=2 ** len(self.encoders))
+        x, kept = image, []
+        for encoder in self.encoders:
+            x = encoder(x)
+            size = x.shape[-2:]
+            x, where = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
+            kept.append((where, size))
+        for decoder in self.decoders:
+            where, size = kept.pop()
+            x = decoder(F.max_unpool2d(x, where, [2, 2], output_size=size))
+        return self.classifier(x)
+
+    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
+        """Scores at `size`; the picture's own needs none."""
+        return resize(scores, size, align_corners=False)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+        return self.scores(image)
+
+
+def chain(unit: Unit, *channels: int) -> nn.Sequential:
+    """Units one after the other, of the channels between them."""
+    return nn.Sequential(*(unit(*pair) for pair in pairwise(channels)))
+
+
+@register(paper="segnet", parameters=1_416_595, macs=59_277_312_000, input=(360, 480), stride=1)
+def segnet_basic(classes: int = 19) -> SegNet:
+    """SegNet-Basic (sec. 3.1), a baseline of ERFNet and MiniNet-v2."""
+    encoders = [wide_rectified(inputs, 64) for inputs in (3, 64, 64, 64)]
+    return SegNet(encoders, [wide(64, 64) for _ in range(4)], nn.Conv2d(64, classes, 1))
+
+
+@register(paper="segnet", parameters=29_453_971, macs=143_344_926_720, input=(360, 640), stride=1)
+def segnet(classes: int = 19) -> SegNet:
+    """SegNet on VGG-16 (fig. 2), whose costs the later papers print, even where they say SegNet-basic."""
+    encoders, decoders, inputs = [], [], 3
+    for depth, channels in VGG16:
+        encoders.append(chain(vgg, inputs, *[channels] * depth))
+        # the decoder of the first encoder ends in the classifier instead of a unit
+        ends = [] if inputs == 3 else [inputs]
+        decoders.append(chain(vgg, *[channels] * depth, *ends))
+        inputs = channels
+    return SegNet(encoders, decoders[::-1], nn.Conv2d(64, classes, 3, padding=1))
