@@ -21,6 +21,7 @@ app = App(
     help="Real-time semantic segmentation for robots and vehicles: train, evaluate, compress, export, run.",
     help_format="markdown",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # `main` says what Ctrl-C leaves
 )
 
 
@@ -294,13 +295,68 @@ def profile(
         height x width of the picture; the paper's, or the bundle's, without it
     layers
         also list every layer
+    convention
+        a paper's way to count beside the true one: grouping_paper, liteseg_paper or tf_profiler
     """
-    from kerbseg.profile.report import profile_model, render
+    from kerbseg.apps.profile import profile_model, render
 
     result = profile_model(model, _size(size), convention)
     if json is not None:
         _write_json(json, result.to_dict())
     _show(render(result, layers))
+
+
+@app.command
+def group(
+    model: str,
+    *,
+    groups: int,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    select: tuple[str, ...] = (),
+    kinds: tuple[Literal["pointwise", "spatial", "transposed"], ...] = (),
+    channels: int | None = None,
+    into: str | None = None,
+    classes: str = "cityscapes",
+) -> None:
+    """Make the grouped network of a dense one: gradual grouping's collapse, without its training.
+
+    The result is the registered variant that has these groups, such as erfnet_dg4 of erfnet_d; where there is none,
+    the same network with the option `grouped`. It needs training: `kerbseg train ... --init OUT`.
+    Example: `kerbseg group runs/erfnet_d/best.safetensors --groups 4 -o erfnet_dg4.safetensors`
+
+    Parameters
+    ----------
+    model
+        a bundle, or a registered name for random weights
+    groups
+        of each chosen convolution
+    select
+        name patterns of convolutions, such as 'features.*'; can be repeated
+    kinds
+        of convolutions: pointwise (without this option), spatial, transposed
+    channels
+        only convolutions with at least so many inputs and outputs
+    into
+        registered name of the result; found without it
+    classes
+        label set of random weights: cityscapes, camvid or text
+    """
+    from kerbseg.bundle import load, save
+    from kerbseg.core.convolutions import Selection
+    from kerbseg.core.labels import label_set
+    from kerbseg.regroup import fresh
+    from kerbseg.regroup import group as regroup
+
+    source = load(model) if model.endswith(".safetensors") else fresh(model, label_set(classes))
+    asked = select or kinds or channels is not None
+    chosen = Selection(select, kinds or ("pointwise",), channels or 1) if asked else None
+    result = regroup(source, groups, chosen, into)
+    save(result.bundle, out)
+    before, after = (sum(each.numel() for each in net.parameters()) for net in (source.model, result.bundle.model))
+    print(
+        f"{out}: {result.bundle.card.model}, {len(result.names)} convolutions in {groups} groups, {before:,} parameters"
+        f" became {after:,}; {result.lost:.0%} of the grouped weights (squared) is gone: train it on with --init {out}"
+    )
 
 
 @app.command

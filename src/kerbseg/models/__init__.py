@@ -1,6 +1,17 @@
 """All networks. Importing this module registers every family."""
 
-from kerbseg.models import efficientseg, enet, erfnet, espnet, liteseg, mininet, segnet, unet
+from kerbseg.models import (
+    efficientseg,
+    enet,
+    erfnet,
+    erfnet_grouped,
+    espnet,
+    liteseg,
+    mininet,
+    mininet_ladder,
+    segnet,
+    unet,
+)
 from kerbseg.models._blocks import channels_last, pad_to_stride
 from kerbseg.models._registry import Card, SegmentationNet, card, create_model, list_models, register
 
@@ -13,10 +24,12 @@ __all__ = [
     "efficientseg",
     "enet",
     "erfnet",
+    "erfnet_grouped",
     "espnet",
     "list_models",
     "liteseg",
     "mininet",
+    "mininet_ladder",
     "pad_to_stride",
     "register",
     "segnet",

@@ -6,7 +6,7 @@ pooled picture, pixels in 0..1 without mean and std, whole channels dropped out 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -18,7 +18,6 @@ from kerbseg.models._blocks import check_input, resize
 from kerbseg.models._registry import register
 
 BatchNorm = partial(nn.BatchNorm2d, eps=1e-3)
-Conv = Callable[..., nn.Module]
 
 
 class Downsampler(nn.Module):
@@ -36,13 +35,13 @@ class Downsampler(nn.Module):
 class NonBottleneck1d(nn.Module):
     """Residual block of four 1-D convolutions (fig. 2c); the second pair is dilated."""
 
-    def __init__(self, channels: int, dilation: int = 1, dropout: float = 0.0, conv: Conv = nn.Conv2d) -> None:
+    def __init__(self, channels: int, dilation: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
-        self.conv3x1_1 = conv(channels, channels, (3, 1), padding=(1, 0))
-        self.conv1x3_1 = conv(channels, channels, (1, 3), padding=(0, 1))
+        self.conv3x1_1 = nn.Conv2d(channels, channels, (3, 1), padding=(1, 0))
+        self.conv1x3_1 = nn.Conv2d(channels, channels, (1, 3), padding=(0, 1))
         self.bn1 = BatchNorm(channels)
-        self.conv3x1_2 = conv(channels, channels, (3, 1), padding=(dilation, 0), dilation=(dilation, 1))
-        self.conv1x3_2 = conv(channels, channels, (1, 3), padding=(0, dilation), dilation=(1, dilation))
+        self.conv3x1_2 = nn.Conv2d(channels, channels, (3, 1), padding=(dilation, 0), dilation=(dilation, 1))
+        self.conv1x3_2 = nn.Conv2d(channels, channels, (1, 3), padding=(0, dilation), dilation=(1, dilation))
         self.bn2 = BatchNorm(channels)
         self.dropout = nn.Dropout2d(dropout)
 
@@ -67,29 +66,38 @@ class Upsampler(nn.Module):
 
 
 class Encoder(nn.Sequential):
-    """Layers 1 to 16 of table I: features at 1/8 of the picture."""
+    """Layers 1 to 16 of table I: features at 1/8 of the picture, from modules at 1/4 (`near`) and at 1/8 (`far`)."""
 
-    def __init__(self, conv: Conv = nn.Conv2d) -> None:
-        block = partial(NonBottleneck1d, conv=conv)
-        super().__init__(
-            Downsampler(3, 16),
-            Downsampler(16, 64),
-            *(block(64, dropout=0.03) for _ in range(5)),
-            Downsampler(64, 128),
-            *(block(128, dilation, dropout=0.3) for dilation in (2, 4, 8, 16) * 2),
-        )
+    def __init__(self, near: Iterable[nn.Module], far: Iterable[nn.Module]) -> None:
+        super().__init__(Downsampler(3, 16), Downsampler(16, 64), *near, Downsampler(64, 128), *far)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 128 h/8 w/8"]:
         check_input(image, stride=8)
         return super().forward(image)
 
 
-class ERFNetEncoder(nn.Module):
-    """The encoder under the 1x1 head that trains it alone: class scores at 1/8 of the picture (sec. IV-A)."""
+def encoder() -> Encoder:
+    """As in the paper: 5 blocks at 64 channels, 8 dilated ones at 128."""
+    near = (NonBottleneck1d(64, dropout=0.03) for _ in range(5))
+    far = (NonBottleneck1d(128, dilation, dropout=0.3) for dilation in (2, 4, 8, 16) * 2)
+    return Encoder(near, far)
 
-    def __init__(self, classes: int, conv: Conv = nn.Conv2d) -> None:
+
+def decoder(classes: int) -> nn.Sequential:
+    """Layers 17 to 23 of table I: class scores at the picture's size."""
+    return nn.Sequential(
+        Upsampler(128, 64), NonBottleneck1d(64), NonBottleneck1d(64),
+        Upsampler(64, 16), NonBottleneck1d(16), NonBottleneck1d(16),
+        nn.ConvTranspose2d(16, classes, 2, stride=2),
+    )  # fmt: skip
+
+
+class ERFNetEncoder(nn.Module):
+    """An encoder under the 1x1 head that trains it alone: class scores at 1/8 of the picture (sec. IV-A)."""
+
+    def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__()
-        self.encoder = Encoder(conv)
+        self.encoder = encoder
         self.head = nn.Conv2d(128, classes, 1)
 
     def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
@@ -107,15 +115,10 @@ class ERFNetEncoder(nn.Module):
 class ERFNet(nn.Module):
     """Class scores at the picture's size (table I); height and width are multiples of 8."""
 
-    def __init__(self, classes: int, conv: Conv = nn.Conv2d) -> None:
+    def __init__(self, encoder: Encoder, decoder: nn.Module) -> None:
         super().__init__()
-        block = partial(NonBottleneck1d, conv=conv)
-        self.encoder = Encoder(conv)
-        self.decoder = nn.Sequential(
-            Upsampler(128, 64), block(64), block(64),
-            Upsampler(64, 16), block(16), block(16),
-            nn.ConvTranspose2d(16, classes, 2, stride=2),
-        )  # fmt: skip
+        self.encoder = encoder
+        self.decoder = decoder
 
     def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
@@ -132,10 +135,10 @@ class ERFNet(nn.Module):
 @register(paper="erfnet", parameters=2_064_191, macs=26_604_339_200, input=(512, 1024), stride=8)
 def erfnet(classes: int = 19) -> ERFNet:
     """ERFNet, encoder and decoder (table I)."""
-    return ERFNet(classes)
+    return ERFNet(encoder(), decoder(classes))
 
 
 @register(paper="erfnet", parameters=1_876_495, macs=21_532_377_088, input=(512, 1024), stride=8)
 def erfnet_encoder(classes: int = 19) -> ERFNetEncoder:
     """ERFNet's encoder with its training head: the first stage of the paper's two (sec. IV-A)."""
-    return ERFNetEncoder(classes)
+    return ERFNetEncoder(encoder(), classes)
