@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
 from kerbseg.bundle import versions
-from kerbseg.core.errors import BundleError, DataError, UserError
+from kerbseg.core.errors import BundleError, DataError, UserError, nearest
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset, Sample
 from kerbseg.metrics import Scores, confusion_metric, scores
@@ -26,11 +27,12 @@ Sink = Callable[[Sample, UInt8[np.ndarray, "h w"]], None]  # takes each sample a
 
 @dataclass(frozen=True)
 class Report:
-    """Scores, the number of pictures behind them, and how they were made."""
+    """Scores, the number of pictures behind them, how they were made, and the time it took."""
 
     scores: Scores
     images: int
     protocol: Mapping[str, Any]
+    elapsed_s: float
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg evaluate --json` writes it."""
@@ -63,12 +65,15 @@ def evaluate(
     Raises BundleError where the model's classes are not the data set's, DataError for a split without labels.
     """
     check_classes(runtime, dataset)
+    if tta not in get_args(TTA):
+        raise UserError(f"unknown tta {tta!r}; {nearest(tta, get_args(TTA))}")
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}; give at least 1 picture, or leave it out")
     predictor = _with_tta(runtime, tta)
     metric = confusion_metric(len(dataset.labels))
     count = min(limit or len(dataset), len(dataset))
     label_sizes, input_sizes = set(), set()
+    start = time.monotonic()
     for index in progress(range(count)):
         sample = dataset[index]
         ids = segment(predictor, np.ascontiguousarray(sample.image.transpose(1, 2, 0)), working)
@@ -86,6 +91,7 @@ def evaluate(
     protocol = {
         "data": dataset.name,
         "split": dataset.split,
+        "limit": limit,  # null: the whole split
         "label_size": _only(label_sizes),
         "input_size": _only(input_sizes),
         "tta": tta,
@@ -95,7 +101,7 @@ def evaluate(
         "model": runtime.card.model,
         "versions": versions(),
     }
-    return Report(scores(confusion, dataset.labels), count, protocol)
+    return Report(scores(confusion, dataset.labels), count, protocol, time.monotonic() - start)
 
 
 def check_classes(runtime: Runtime, dataset: Dataset) -> None:
@@ -103,13 +109,20 @@ def check_classes(runtime: Runtime, dataset: Dataset) -> None:
     theirs, ours = runtime.card.labels, dataset.labels
     if theirs.classes != ours.classes:
         raise BundleError(
-            f"the model knows {_describe(theirs)}, data set {dataset.name!r} has {_describe(ours)};"
-            " evaluate on a data set of its classes, or train on this one"
+            f"the model knows {_describe(theirs)}, data set {dataset.name!r} has {_describe(ours)}"
+            f"{_first_difference(theirs, ours)}; evaluate on a data set of its classes, or train on this one"
         )
 
 
 def _describe(labels: LabelSet) -> str:
-    return f"{len(labels)} classes of {labels.name!r} ({', '.join(labels.classes[:3])}, ...)"
+    return f"{len(labels)} classes of {labels.name!r}"
+
+
+def _first_difference(theirs: LabelSet, ours: LabelSet) -> str:
+    for index, (one, other) in enumerate(zip(theirs.classes, ours.classes, strict=False)):
+        if one != other:
+            return f"; class {index} is {one!r} there and {other!r} here"
+    return ""
 
 
 def _with_tta(runtime: Runtime, tta: TTA) -> Runtime:
@@ -136,7 +149,9 @@ def render_table(report: Report) -> Table:
         "class",
         "IoU",
         title=f"{how['model']} on {how['data']} {how['split']}: {report.images} pictures",
-        caption=f"labels at {size} (HxW), TTA {how['tta']}, {how['runtime']} {how['precision']} on {how['device']}",
+        min_width=60,  # lest title and caption are broken into many lines
+        caption=f"labels at {size} (HxW), TTA {how['tta']}, {how['runtime']} {how['precision']} on {how['device']},"
+        f" {report.elapsed_s:.0f} s",
     )
     for name, value in found.class_iou.items():
         table.add_row(name, _figure(value))

@@ -136,8 +136,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         fit(tiny(), tmp_path / "file" / "run", device="cpu")
 
 
-def test_weights_of_another_class_count_do_not_start_a_run(tmp_path, unbroken):
-    with pytest.raises(BundleError, match="the network needs"):
+def test_weights_of_another_network_do_not_start_a_run(tmp_path, unbroken):
+    with pytest.raises(BundleError, match="is it another network"):
         fit(
             tiny("model.name=erfnet", "model.options={}"),
             tmp_path / "run",
@@ -186,8 +186,8 @@ def test_four_real_pictures_can_be_learned_by_heart(tmp_path, camvid_data):
     recipe = read(
         "camvid/mininet_v2_cpu",
         [
-            "epochs=150", "batch_size=4", "data.limit=4", "data.size=[176, 240]", "data.val=train", "validate_every=150",
-            "model.options.dropout=0", "augment={}", "ema=null", "optim.lr=5e-3", "optim.weight_decay=0",
+            "epochs=150", "batch_size=4", "data.limit=4", "data.size=[176, 240]", "data.val=train",
+            "validate_every=150", "model.options.dropout=0", "augment={}", "ema=null", "optim.lr=5e-3", "optim.weight_decay=0",
         ],
     )  # fmt: skip
     bundle = fit(recipe, tmp_path / "run", data_root=camvid_data, device="cpu")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 
@@ -14,8 +14,8 @@ def resize_picture(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -
     return np.array(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def resize_ids(ids: UInt8[np.ndarray, "h w"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
-    """Ids at (height, width), each taken from the nearest pixel: ids cannot be mixed."""
+def resize_ids(ids: Shaped[np.ndarray, "h w"], size: tuple[int, int]) -> Shaped[np.ndarray, "H W"]:
+    """Ids (or the float32 confidence in them) at (height, width), of the nearest pixel each: ids cannot be mixed."""
     if ids.shape == size:
         return ids
     return np.array(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST))

@@ -43,7 +43,7 @@ def _with_legend(drawn: Image.Image, prediction: Prediction) -> Image.Image:
     """The picture above its classes and their shares, the largest first."""
     counts = np.bincount(prediction.ids.ravel(), minlength=256)[: len(prediction.labels)]
     present = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
-    entries = [f"{prediction.labels.classes[i]}  {100 * counts[i] / prediction.ids.size:.1f} %" for i in present]
+    entries = [f"{prediction.labels.classes[i]}  {_percent(counts[i] / prediction.ids.size)}" for i in present]
     font = _font(max(11, min(20, drawn.height // 28)))
     line = int(font.size * 1.6)
     column = int(max((font.getlength(entry) for entry in entries), default=0)) + 2 * line
@@ -61,6 +61,10 @@ def _with_legend(drawn: Image.Image, prediction: Prediction) -> Image.Image:
     return sheet
 
 
+def _percent(share: float) -> str:
+    return "<0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
+
+
 def confusion_picture(scores: Scores, labels: LabelSet) -> Image.Image:
     """Where each class's pixels went: rows are the truth, columns the prediction, in percent of the row."""
     confusion = scores.confusion.double().numpy()
@@ -69,8 +73,11 @@ def confusion_picture(scores: Scores, labels: LabelSet) -> Image.Image:
     cell = 38
     margin = int(max(font.getlength(name) for name in labels.classes)) + 16
     k = len(labels)
-    sheet = Image.new("RGB", (margin + k * cell + 12, margin + k * cell + 12), PAPER)
+    caption = "rows: truth, columns: prediction, in % of the row"
+    width = max(margin + k * cell, int(small.getlength(caption))) + 12
+    sheet = Image.new("RGB", (width, margin + k * cell + 36), PAPER)
     draw = ImageDraw.Draw(sheet)
+    draw.text((width - 12, margin + k * cell + 18), caption, fill=INK, font=small, anchor="rm")
     for row, name in enumerate(labels.classes):
         draw.text((margin - 8, margin + (row + 0.5) * cell), name, fill=INK, font=font, anchor="rm")
         _vertical(sheet, name, font, (int(margin + (row + 0.5) * cell), margin - 8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Prediction, Sample
 from kerbseg.data.pictures import SUFFIXES, read_rgb
 from kerbseg.predict.draw import overlay
-from kerbseg.runtime import Runtime, Working, open_runtime, segment
+from kerbseg.runtime import Runtime, Working, open_runtime, segment, segment_with_confidence
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
+
+ENDINGS = ("_ids.png", "_overlay.png")  # of a picture's results
 
 Picture = str | Path | Image.Image | UInt8[np.ndarray, "h w 3"]
 
@@ -33,14 +35,26 @@ class Predictor:
     """
 
     def __init__(
-        self, model: str | Path | Bundle | Runtime, *, runtime: str | None = None, working: Working = "trained"
+        self,
+        model: str | Path | Bundle | Runtime,
+        *,
+        runtime: str | None = None,
+        device: str = "cpu",
+        working: Working = "trained",
     ) -> None:
-        self.runtime = open_runtime(model, runtime)
+        self.runtime = open_runtime(model, runtime, device)
         self.working = working
 
-    def __call__(self, picture: Picture) -> Prediction:
-        """The ids of a path, a PIL picture or uint8 RGB [h w 3]. Raises InputError for anything else."""
-        return Prediction(segment(self.runtime, as_rgb(picture), self.working), self.runtime.card.labels)
+    def __call__(self, picture: Picture, *, confidence: bool = False) -> Prediction:
+        """The ids of a path, a PIL picture or uint8 RGB [h w 3]. Raises InputError for anything else.
+
+        With `confidence`, `extras["confidence"]` is the probability (float32 [h w]) of each pixel's class.
+        """
+        rgb, labels = as_rgb(picture), self.runtime.card.labels
+        if not confidence:
+            return Prediction(segment(self.runtime, rgb, self.working), labels)
+        ids, probability = segment_with_confidence(self.runtime, rgb, self.working)
+        return Prediction(ids, labels, {"confidence": probability})
 
 
 def as_rgb(picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
@@ -50,6 +64,8 @@ def as_rgb(picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
     if isinstance(picture, Image.Image):
         return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
     if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
+        if not picture.size:
+            raise InputError(f"a picture of {picture.shape[1]}x{picture.shape[0]} has no pixels")
         return picture
     found = f"{picture.dtype} {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
     raise InputError(f"a predictor takes a path, a PIL picture or uint8 RGB [h w 3], found {found}")
@@ -59,33 +75,61 @@ def predict_files(
     predictor: Predictor,
     inputs: Sequence[str | Path],
     out: str | Path,
-    progress: Callable[[list[Path]], Any] = iter,
+    progress: Callable[[Any], Iterable[Any]] = iter,
 ) -> list[Path]:
     """Writes `<stem>_ids.png` and `<stem>_overlay.png` of pictures, `<stem>_overlay.mp4` of videos; returns the inputs.
 
-    Inputs are pictures, videos, folders (their pictures and videos) and globs. Raises DataError at the first that
-    cannot be read; what was finished stays.
+    Inputs are pictures, videos, folders (the pictures and videos right in them, hidden files and our own results left
+    out) and globs. Raises UserError before any work where two results would have one name, DataError at the first
+    file that cannot be read; what was finished stays.
     """
     out = Path(out)
-    paths = list(expand(inputs))
-    _refuse_clashes(paths)
-    for path in progress(paths):
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            from kerbseg.predict.video import predict_video
-
-            predict_video(predictor, path, out / f"{path.stem}_overlay.mp4")
-        else:
-            picture = as_rgb(path)
-            write(picture, predictor(picture), out / path.stem)
+    paths = list(dict.fromkeys(expand(inputs)))
+    _refuse_clashes(paths, out)
+    for _ in progress(_Work(predictor, paths, out)):
+        pass
     return paths
+
+
+class _Work:
+    """Segments files as it is iterated: one step a picture, one a frame; a progress bar asks how many there are."""
+
+    def __init__(self, predictor: Predictor, paths: Sequence[Path], out: Path) -> None:
+        self._predictor, self._paths, self._out = predictor, paths, out
+
+    def __length_hint__(self) -> int:
+        from kerbseg.predict.video import frame_count
+
+        return sum(frame_count(path) if _is_video(path) else 1 for path in self._paths)
+
+    def __iter__(self) -> Iterator[None]:
+        from kerbseg.predict.video import video_steps
+
+        for path in self._paths:
+            if _is_video(path):
+                yield from video_steps(self._predictor, path, *results(path, self._out))
+            else:
+                picture = as_rgb(path)
+                write(picture, self._predictor(picture), self._out / path.stem)
+                yield
+
+
+def results(path: Path, out: Path) -> list[Path]:
+    """The files that predicting `path` into `out` writes."""
+    endings = ("_overlay.mp4",) if _is_video(path) else ENDINGS
+    return [out / f"{path.stem}{ending}" for ending in endings]
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def write(picture: UInt8[np.ndarray, "h w 3"], prediction: Prediction, stem: Path) -> None:
     """`<stem>_ids.png` (train ids) and `<stem>_overlay.png`."""
-    with replacing(stem.with_name(f"{stem.name}_ids.png")) as temporary:
-        Image.fromarray(prediction.ids).save(temporary)
-    with replacing(stem.with_name(f"{stem.name}_overlay.png")) as temporary:
-        overlay(picture, prediction).save(temporary)
+    drawings = (Image.fromarray(prediction.ids), overlay(picture, prediction))
+    for ending, drawing in zip(ENDINGS, drawings, strict=True):
+        with replacing(stem.with_name(stem.name + ending)) as temporary:
+            drawing.save(temporary)
 
 
 def saving(folder: Path, labels: LabelSet) -> Callable[[Sample, UInt8[np.ndarray, "h w"]], None]:
@@ -108,14 +152,25 @@ def expand(inputs: Sequence[str | Path]) -> Iterator[Path]:
             yield path
             continue
         names = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(given), recursive=True))
-        found = [name for name in sorted(names) if name.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES]
+        found = [name for name in sorted(names) if _is_input(name)]
+        ours = {result for name in found for result in results(name, name.parent)}
         if not found:
             raise DataError(f"{given} is no file, and no folder or glob with pictures or videos in it")
-        yield from found
+        yield from (name for name in found if name not in ours)
 
 
-def _refuse_clashes(paths: Sequence[Path]) -> None:
-    seen: dict[str, Path] = {}
+def _is_input(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _refuse_clashes(paths: Sequence[Path], out: Path) -> None:
+    sources: dict[Path, Path] = {}
+    inputs = {path.resolve() for path in paths}
     for path in paths:
-        if seen.setdefault(path.stem, path) != path:
-            raise UserError(f"{seen[path.stem]} and {path} would write to the same file; predict them into two folders")
+        for result in results(path, out.resolve()):
+            if result in inputs:
+                raise UserError(f"the result of {path} would overwrite the input {result}; choose another folder")
+            if sources.setdefault(result, path).resolve() != path.resolve():
+                raise UserError(
+                    f"{sources[result]} and {path} would both write {result.name}; predict them into two folders"
+                )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 import kerbseg.models as models
@@ -20,10 +20,8 @@ class TorchRuntime:
     precision = "float32"
 
     def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise UserError(f"device {device!r} is not there; use cpu, or install a torch build for your GPU")
         self.card: BundleCard = bundle.card
-        self.device = torch.device(device)
+        self.device = _device(device)
         self._net = models.channels_last(bundle.model.eval().to(self.device))
         self._normalize = Normalize(bundle.card.preprocessing).to(self.device)
         self._stride = models.card(bundle.card.model).stride
@@ -41,8 +39,14 @@ class TorchRuntime:
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
-        ids: np.ndarray = self.logits(pictures).argmax(1).to(torch.uint8).cpu().numpy()
-        return ids
+        return _ids(self.logits(pictures))
+
+    def with_confidence(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
+        """Class ids at the pictures' size, and the probability of each."""
+        scores = self.logits(pictures)
+        return _ids(scores), scores.softmax(1).amax(1).cpu().numpy()
 
 
 class FlipAveraged:
@@ -54,9 +58,31 @@ class FlipAveraged:
         self.card, self.precision = runtime.card, runtime.precision
         self._runtime = runtime
 
-    def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
-        """Class ids at the pictures' size."""
+    def probabilities(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k h w"]:
+        """The mean over both views, at the pictures' size."""
         direct = self._runtime.logits(pictures).softmax(1)
         mirrored = self._runtime.logits(pictures[:, :, ::-1]).softmax(1).flip(3)
-        ids: np.ndarray = (direct + mirrored).argmax(1).to(torch.uint8).cpu().numpy()
-        return ids
+        return (direct + mirrored) / 2
+
+    def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
+        """Class ids at the pictures' size."""
+        return _ids(self.probabilities(pictures))
+
+    def with_confidence(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
+        """Class ids at the pictures' size, and the mean probability of each."""
+        probabilities = self.probabilities(pictures)
+        return _ids(probabilities), probabilities.amax(1).cpu().numpy()
+
+
+def _ids(scores: Float[Tensor, "b k h w"]) -> UInt8[np.ndarray, "b h w"]:
+    ids: np.ndarray = scores.argmax(1).to(torch.uint8).cpu().numpy()
+    return ids
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch raises the second for a GPU that its build does not know
+        raise UserError(f"device {name!r} is not there; use cpu, or install a torch build for your GPU") from error
