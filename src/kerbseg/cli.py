@@ -26,9 +26,9 @@ app = App(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command. Exit status: 0 success, 2 bad input (one line on stderr), 1 a defect of ours, 130 Ctrl-C."""
+    """Runs one command. Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C; a defect of ours is a traceback."""
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except UserError as error:
         _leave(str(error), 2)
     except CycloptsError as error:

@@ -186,8 +186,9 @@ def test_four_real_pictures_can_be_learned_by_heart(tmp_path, camvid_data):
     recipe = read(
         "camvid/mininet_v2_cpu",
         [
-            "epochs=150", "batch_size=4", "data.limit=4", "data.size=[176, 240]", "data.val=train",
-            "validate_every=150", "model.options.dropout=0", "augment={}", "ema=null", "optim.lr=5e-3", "optim.weight_decay=0",
+            "epochs=60", "batch_size=4", "data.limit=4", "data.size=[176, 240]", "data.val=train",
+            "validate_every=60", "norm_momentum=0.1", "model.options.dropout=0", "augment={}", "ema=null",
+            "optim.lr=5e-3", "optim.weight_decay=0",
         ],
     )  # fmt: skip
     bundle = fit(recipe, tmp_path / "run", data_root=camvid_data, device="cpu")

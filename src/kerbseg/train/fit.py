@@ -28,7 +28,7 @@ from kerbseg.metrics import Scores
 from kerbseg.train.callbacks import AveragedWeights, Bar, Plateau, Results, StepSeed
 from kerbseg.train.grouping import GradualGrouping
 from kerbseg.train.ingredients import alpha_of, augmentation, class_weights, criterion, start_from
-from kerbseg.train.norm import FrozenNorm
+from kerbseg.train.norm import FrozenNorm, follow
 from kerbseg.train.optim import optimizer, parameter_groups, schedule, schedules
 from kerbseg.train.recipe import Recipe
 from kerbseg.train.split import Cache, Split, open_split
@@ -59,6 +59,8 @@ def fit(
     run = Path(run)
     accelerator = _accelerator(device, recipe)
     facts = models.card(recipe.model.name)
+    with torch.device("meta"):  # a wrong option is told before any data is read
+        models.create_model(recipe.model.name, **recipe.model.options)
     train = open_split(recipe.data, recipe.data.train, data_root, cache)
     val = open_split(recipe.data, (recipe.data.val,), data_root, cache)
     _prepare(run, recipe, resume)
@@ -68,6 +70,8 @@ def fit(
     if initial is not None:
         start_from(net, load(initial).model, recipe.model.init, str(initial))
     fade(net, groups)
+    if recipe.norm_momentum is not None:
+        follow(net, recipe.norm_momentum)
     net = models.channels_last(net)
     loader = training_loader(train.batches, recipe.batch_size, recipe.seed, workers)
     task = SegmentationTask(

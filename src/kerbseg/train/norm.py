@@ -1,4 +1,4 @@
-"""Batch-norm of a part that stands still for the first epochs."""
+"""Batch-norm while training: how fast its statistics follow, and those of a part that stands still at first."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kerbseg.train.recipe import Part
+
+
+def follow(net: nn.Module, momentum: float) -> None:
+    """Lets each new batch have this weight in the running statistics: a short run cannot wait for slow ones."""
+    for module in net.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = momentum
 
 
 class FrozenNorm(Callback):

@@ -153,6 +153,7 @@ class Recipe:
     grouping: Grouping | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None  # decay of the averaged weights; none without it
+    norm_momentum: Positive | None = None  # weight of a new batch in batch-norm's statistics; the network's own without
     validate_every: Count = 1  # epochs
     seed: int = 0
 
