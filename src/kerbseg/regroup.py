@@ -53,10 +53,10 @@ def group(source: Bundle, groups: int, selection: Selection | None = None, into:
                 return group(source, groups, selection, name)
             except UserError:
                 continue
-    selection = selection or Selection()
-    names = dict.fromkeys(choose(source.model, selection, groups), groups)
     if "grouped" in source.card.options:
         raise UserError(f"this {source.card.model} has the option `grouped` already; group its dense network at once")
+    selection = selection or Selection()
+    names = dict.fromkeys(choose(source.model, selection, groups), groups)
     wanted = {"groups": groups, "names": list(selection.names), "kinds": list(selection.kinds)}
     wanted["channels"] = selection.channels
     return _collapsed(source, source.card.model, {**source.card.options, "grouped": wanted}, names)
