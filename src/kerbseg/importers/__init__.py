@@ -26,6 +26,7 @@ def _from(module: str) -> Importer:
 
 FORMATS: dict[str, Importer] = {
     "efficientseg-pytorch": _from("efficientseg_pytorch"),
+    "erfnet-pytorch": _from("erfnet_pytorch"),
     "liteseg-pytorch": _from("liteseg_pytorch"),
     "mininet-tf": _from("mininet_tf"),
 }
