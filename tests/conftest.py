@@ -9,6 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from kerbseg.bundle import Bundle, BundleCard, save
+from kerbseg.core.labels import label_set
+from kerbseg.core.types import Preprocessing
+from kerbseg.models import create_model
+
 torch.set_num_threads(1)  # tests run side by side
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 
@@ -77,6 +82,17 @@ def folder_root(tmp_path: Path) -> Path:
         "  - {name: grass, ids: [2]}\n  - {name: water, ids: [7]}\nignore: [0, 255]\n"
     )
     return root
+
+
+@pytest.fixture(scope="session")
+def camvid_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of MiniNet-v2-cpu for CamVid's classes at 32x48; its weights are random, and always the same."""
+    torch.manual_seed(0)
+    labels = label_set("camvid")
+    card = BundleCard("mininet_v2_cpu", labels, Preprocessing(), (32, 48), len(labels))
+    path = tmp_path_factory.mktemp("bundles") / "mininet.safetensors"
+    save(Bundle(create_model("mininet_v2_cpu", len(labels)).eval(), card), path)
+    return path
 
 
 def noise(seed: int, size: tuple[int, int], ids: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:

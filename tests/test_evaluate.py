@@ -1,0 +1,150 @@
+"""Evaluation: one confusion matrix over the whole split, at the labels' own size, with its protocol."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerbseg.bundle import load
+from kerbseg.cli import main
+from kerbseg.core.errors import BundleError, DataError, UserError
+from kerbseg.core.labels import label_set
+from kerbseg.core.types import VOID, Sample
+from kerbseg.data import open_dataset
+from kerbseg.evaluate import evaluate
+from kerbseg.runtime import open_runtime
+
+# mean IoU and IoU of each class as the weights' fact sheet gives them: test split, 480x360, no TTA
+PUBLISHED_MIOU = 0.6005
+PUBLISHED_IMAGES = 233
+
+
+class Oracle:
+    """A runtime that answers with masks it was given, whatever it is shown."""
+
+    name, precision = "oracle", "exact"
+
+    def __init__(self, card, answers):
+        self.card = card
+        self._answers = iter(answers)
+
+    def __call__(self, pictures):
+        return next(self._answers)[None]
+
+
+class Two:
+    """Two samples of 4x6 with the classes of CamVid."""
+
+    name, split, labels = "two", "val", label_set("camvid")
+
+    def __init__(self, *masks):
+        self._masks = masks
+
+    def __len__(self):
+        return len(self._masks)
+
+    def __getitem__(self, index):
+        return Sample(np.zeros((3, 4, 6), np.uint8), self._masks[index], str(index))
+
+
+@pytest.fixture
+def card(camvid_bundle):
+    return load(camvid_bundle).card
+
+
+def mask(*rows):
+    return np.array(rows, np.uint8).repeat(2, 0)
+
+
+def test_one_matrix_over_the_whole_set(card):
+    truth = [mask([0] * 6, [1] * 6), mask([1] * 6, [VOID] * 6)]
+    found = [mask([0] * 6, [0] * 3 + [1] * 3), mask([1] * 6, [5] * 6)]
+    report = evaluate(Oracle(card, found), Two(*truth), working="own")
+    # class 0: 12 hits of 12 + 6 wrong; class 1: 6 + 12 hits of 24; a mean over pictures would give other figures
+    assert report.scores.class_iou["sky"] == pytest.approx(12 / 18)
+    assert report.scores.class_iou["building"] == pytest.approx(18 / 24)
+    assert report.scores.class_iou["pole"] is None, "absent, not 0 or 1"
+    assert report.scores.miou == pytest.approx((12 / 18 + 18 / 24) / 2)
+    assert report.scores.pixel_accuracy == pytest.approx(30 / 36), "void does not count"
+    assert report.images == 2
+
+
+def test_ids_are_scored_at_the_size_of_the_labels(card):
+    truth = mask([0] * 6, [1] * 6)
+    half = np.array([[0] * 3, [1] * 3], np.uint8)
+    report = evaluate(Oracle(card, [half]), Two(truth), working=(2, 3))
+    assert report.scores.miou == 1
+    assert report.protocol["label_size"] == [4, 6]
+    assert report.protocol["input_size"] == [2, 3]
+
+
+def test_the_command_writes_what_the_contract_says(camvid_root, camvid_bundle, tmp_path, capsys):
+    scores, saved = tmp_path / "scores.json", tmp_path / "saved"
+    main([
+        "evaluate", str(camvid_bundle), "--data", "camvid", "--data-root", str(camvid_root), "--split", "val",
+        "--json", str(scores), "--save", str(saved),
+    ])  # fmt: skip
+    found = json.loads(scores.read_text())
+    assert set(found) == {
+        "miou", "class_iou", "pixel_accuracy", "mean_accuracy", "category_miou", "category_iou", "images", "confusion",
+        "protocol",
+    }  # fmt: skip
+    assert found["images"] == 2
+    assert {"data", "split", "label_size", "tta", "runtime", "precision", "device", "versions"} <= set(
+        found["protocol"]
+    )
+    assert f"{found['miou']:.4f}" in capsys.readouterr().out
+    assert {path.name for path in saved.iterdir()} == {
+        "confusion.png", "val_000_ids.png", "val_000_overlay.png", "val_001_ids.png", "val_001_overlay.png",
+    }  # fmt: skip
+    # the saved ids are those that were scored
+    confusion = np.zeros((11, 11), int)
+    for stem in ("val_000", "val_001"):
+        ids = np.array(Image.open(saved / f"{stem}_ids.png"))
+        truth = np.array(Image.open(camvid_root / "valannot" / f"{stem}.png"))
+        np.add.at(confusion, (truth[truth < 11], ids[truth < 11]), 1)
+    assert confusion.tolist() == found["confusion"]
+
+
+def test_flip_averaging_does_not_care_which_way_a_picture_faces(camvid_bundle):
+    from kerbseg.evaluate import _with_tta
+
+    runtime = _with_tta(open_runtime(camvid_bundle), "flip")
+    picture = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
+    mirrored = runtime(np.ascontiguousarray(picture[:, :, ::-1]))[:, :, ::-1]
+    assert (runtime(picture) == mirrored).mean() > 0.999
+    assert (open_runtime(camvid_bundle)(picture) != runtime(picture)).any()
+
+
+def test_a_model_of_other_classes_is_refused(camvid_bundle, folder_root):
+    with pytest.raises(
+        BundleError, match="the model knows 11 classes of 'camvid', data set 'folder' has 3 classes of 'park'"
+    ):
+        evaluate(open_runtime(camvid_bundle), open_dataset("folder", "val", folder_root))
+
+
+def test_a_split_without_labels_is_refused(card):
+    void = np.full((4, 6), VOID, np.uint8)
+    with pytest.raises(DataError, match="has no labels"):
+        evaluate(Oracle(card, [void * 0]), Two(void), working="own")
+
+
+@pytest.mark.parametrize(("options", "says"), [({"limit": 0}, "at least 1"), ({"tta": "flips"}, "'flip'")])
+def test_bad_options_are_named(card, options, says):
+    with pytest.raises(UserError, match=says):
+        evaluate(Oracle(card, []), Two(mask([0] * 6)), **options)
+
+
+@pytest.mark.slow
+@pytest.mark.camvid
+def test_the_authors_weights_score_what_they_are_known_to_score(kerbseg_data, camvid_data, tmp_path):
+    source = kerbseg_data / "published" / "mininet_v2_cpu_camvid_480x360" / "camvid_480x360.npz"
+    if not source.is_file():
+        pytest.skip("the authors' weights are not here: published/ holds no mininet_v2_cpu_camvid_480x360")
+    model, scores = tmp_path / "m.safetensors", tmp_path / "r.json"
+    main(["import", "mininet-tf", str(source), "-o", str(model), "--classes", "camvid"])
+    main(["evaluate", str(model), "--data", "camvid", "--data-root", str(camvid_data), "--json", str(scores)])
+    found = json.loads(scores.read_text())
+    assert found["images"] == PUBLISHED_IMAGES
+    assert found["miou"] == pytest.approx(PUBLISHED_MIOU, abs=3e-4)
