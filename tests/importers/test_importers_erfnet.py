@@ -14,7 +14,6 @@ from kerbseg.core.errors import BundleError, UserError
 from kerbseg.core.labels import label_set
 from kerbseg.importers import import_checkpoint
 from kerbseg.models import create_model
-from kerbseg.train.ingredients import start_from
 
 Shapes = dict[str, list[int]]
 
@@ -149,7 +148,7 @@ def test_of_a_whole_network_the_encoder_can_be_had_alone(written):
     assert "left out: the decoder" in card.source
 
 
-def test_the_imagenet_encoder_starts_a_training_and_says_that_it_segments_nothing(written, tmp_path):
+def test_the_imagenet_encoder_fits_into_erfnet_and_says_that_it_segments_nothing(written, tmp_path):
     state = filled(imagenet())
     source = written({"state_dict": {f"module.{key}": value for key, value in state.items()}, "arch": "erfnet"})
     for model in (None, "erfnet"):
@@ -160,7 +159,7 @@ def test_the_imagenet_encoder_starts_a_training_and_says_that_it_segments_nothin
     assert "the head is zero: train it before use" in bundle.card.source
     save(bundle, tmp_path / "imagenet.safetensors")
     net = create_model("erfnet", 3)
-    start_from(net, load(tmp_path / "imagenet.safetensors").model, "encoder.", "imagenet.safetensors")
+    net.encoder.load_state_dict(load(tmp_path / "imagenet.safetensors").model.encoder.state_dict())
     assert torch.equal(net.encoder[15].conv3x1_1.weight, state["features.encoder.layers.14.conv3x1_1.weight"])
 
 

@@ -12,10 +12,15 @@ from kerbseg.core.errors import InputError
 def check_input(image: Tensor, stride: int, smallest: int = 1) -> None:
     """Refuses what a network cannot take: raises InputError naming what was found and the remedy.
 
-    The values are looked at in eval mode on the CPU only: elsewhere that would stall the device.
+    The values are looked at on the CPU only, where a sum costs next to nothing: elsewhere that would stall the device.
     """
     if image.ndim != 4 or image.shape[1] != 3:
         raise InputError(f"a network takes float [b 3 h w], found {list(image.shape)}; convert grey pictures to RGB")
+    if not image.is_floating_point():
+        raise InputError(
+            f"a network takes float [b 3 h w], normalised as its card says, found {image.dtype};"
+            " convert it or use kerbseg.Predictor, which takes uint8 pictures"
+        )
     height, width = image.shape[-2:]
     if height % stride or width % stride or not height or not width:
         padded = tuple(max(stride, -(-n // stride) * stride) for n in (height, width))
@@ -25,9 +30,10 @@ def check_input(image: Tensor, stride: int, smallest: int = 1) -> None:
         )
     if min(height, width) < smallest:
         raise InputError(f"input {height}x{width} (HxW) is too small for a network that needs {smallest}; enlarge it")
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or image.device.type != "cpu":
+    if torch.compiler.is_compiling() or image.device.type != "cpu":
         return
-    if not torch.isfinite(image.sum()):
+    wide = torch.promote_types(image.dtype, torch.float32)  # the sum of a picture overflows float16
+    if not torch.isfinite(image.detach().sum(dtype=wide)):
         raise InputError("the input holds NaN or infinite values; check the picture and its normalisation")
 
 
