@@ -31,6 +31,8 @@ class Card:
 class SegmentationNet(Protocol):
     """What a registered builder returns: a module from float [b 3 h w] to logits [b k h w]."""
 
+    align_corners: bool  # of the last interpolation
+
     def __call__(self, image: Tensor) -> Tensor:
         """Logits at the picture's size."""
 

@@ -119,6 +119,8 @@ double = partial(F.interpolate, scale_factor=2.0, mode="bilinear", align_corners
 class EfficientSeg(nn.Module):
     """Class scores at the picture's size, a multiple of 32: MobileNetV3-Large and its mirror image (fig. 2)."""
 
+    align_corners = False
+
     def __init__(self, classes: int, width: float, head: Head = published_head) -> None:
         super().__init__()
         first = inputs = divisible(16 * width)
@@ -159,7 +161,7 @@ class EfficientSeg(nn.Module):
 
     def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
         """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, align_corners=False)
+        return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         return self.scores(image)

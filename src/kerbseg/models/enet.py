@@ -130,6 +130,8 @@ def context() -> list[nn.Module]:
 class ENet(nn.Module):
     """Class scores at the picture's size (table 1); height and width are multiples of 8."""
 
+    align_corners = False
+
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.initial = InitialBlock()
@@ -154,7 +156,7 @@ class ENet(nn.Module):
 
     def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
         """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, align_corners=False)
+        return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         return self.scores(image)

@@ -95,6 +95,8 @@ def decoder(classes: int) -> nn.Sequential:
 class ERFNetEncoder(nn.Module):
     """An encoder under the 1x1 head that trains it alone: class scores at 1/8 of the picture (sec. IV-A)."""
 
+    align_corners = False
+
     def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
@@ -106,7 +108,7 @@ class ERFNetEncoder(nn.Module):
 
     def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
         """Scores at `size`; the authors compare at 1/8 instead, so this is our choice (half-pixel centres)."""
-        return resize(scores, size, align_corners=False)
+        return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))
@@ -114,6 +116,8 @@ class ERFNetEncoder(nn.Module):
 
 class ERFNet(nn.Module):
     """Class scores at the picture's size (table I); height and width are multiples of 8."""
+
+    align_corners = False
 
     def __init__(self, encoder: Encoder, decoder: nn.Module) -> None:
         super().__init__()
@@ -126,7 +130,7 @@ class ERFNet(nn.Module):
 
     def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
         """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, align_corners=False)
+        return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         return self.scores(image)

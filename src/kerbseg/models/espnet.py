@@ -99,6 +99,8 @@ class Encoder(nn.Module):
 class ESPNetC(nn.Module):
     """Class scores at 1/8 of the picture's size (fig. 4c), upsampled to the whole; sizes are multiples of 8."""
 
+    align_corners = False
+
     def __init__(self, classes: int, alpha2: int, alpha3: int) -> None:
         super().__init__()
         self.encoder = Encoder(alpha2, alpha3)
@@ -110,7 +112,7 @@ class ESPNetC(nn.Module):
 
     def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
         """Scores at `size` (half-pixel centres)."""
-        return resize(scores, size, align_corners=False)
+        return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))
@@ -118,6 +120,8 @@ class ESPNetC(nn.Module):
 
 class ESPNet(nn.Module):
     """Class scores at the picture's size (fig. 4d): every step up reduces to the classes, doubles and merges."""
+
+    align_corners = False
 
     def __init__(self, classes: int, alpha2: int, alpha3: int) -> None:
         super().__init__()
@@ -139,7 +143,7 @@ class ESPNet(nn.Module):
 
     def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
         """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, align_corners=False)
+        return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         return self.scores(image)

@@ -114,6 +114,8 @@ class DASPP(nn.Module):
 class LiteSeg(nn.Module):
     """Class scores on the grid of the backbone's early features, upsampled to the picture's (fig. 1)."""
 
+    align_corners = True
+
     def __init__(
         self,
         classes: int,
@@ -143,7 +145,7 @@ class LiteSeg(nn.Module):
 
     def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
         """Scores at `size`, corners aligned."""
-        return resize(scores, size, align_corners=True)
+        return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))

@@ -105,6 +105,8 @@ class Upsample(nn.Module):
 class MiniNetV2(nn.Module):
     """Class scores at half the picture's size (table I), upsampled to the whole; sizes are multiples of 8."""
 
+    align_corners = True
+
     def __init__(self, classes: int, down: int, dilations: Sequence[int], up: int, dropout: float = 0.25) -> None:
         super().__init__()
         self.downsample = nn.Sequential(Downsample(3, 16), Downsample(16, 64), *(Separable(64) for _ in range(down)))
@@ -124,7 +126,7 @@ class MiniNetV2(nn.Module):
 
     def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
         """Scores at `size`, corners aligned."""
-        return resize(scores, size, align_corners=True)
+        return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))

@@ -110,6 +110,8 @@ def multi_dilation(channels: int, dilation: int) -> nn.Module:
 class Ladder(nn.Module):
     """ERFNet's frame with units handed in: class scores at the picture's size; sizes are multiples of 8."""
 
+    align_corners = True
+
     def __init__(self, classes: int, unit: Unit, dilations: Sequence[int] = ERFNET) -> None:
         super().__init__()
         self.first = Downsample(3, 16)
@@ -139,7 +141,7 @@ class Ladder(nn.Module):
 
     def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
         """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, align_corners=True)
+        return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         return self.scores(image)

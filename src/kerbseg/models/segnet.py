@@ -45,6 +45,8 @@ def vgg(inputs: int, outputs: int) -> nn.Sequential:
 class SegNet(nn.Module):
     """Class scores at the picture's size; any size will do that leaves the deepest map a pixel."""
 
+    align_corners = False
+
     def __init__(self, encoders: Sequence[nn.Module], decoders: Sequence[nn.Module], classifier: nn.Module) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
@@ -67,7 +69,7 @@ class SegNet(nn.Module):
 
     def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
         """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, align_corners=False)
+        return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         return self.scores(image)

@@ -51,6 +51,8 @@ class Up(nn.Module):
 class UNet(nn.Module):
     """Class scores at the picture's size; any size from 16x16 will do."""
 
+    align_corners = True
+
     def __init__(self, classes: int, norm: Norm = nn.Identity) -> None:
         super().__init__()
         self.first = DoubleConv(3, 64, norm)
@@ -75,7 +77,7 @@ class UNet(nn.Module):
 
     def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
         """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, align_corners=True)
+        return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         return self.scores(image)
