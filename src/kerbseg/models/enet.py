@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from kerbseg.models._blocks import check_input, resize
 from kerbseg.models._registry import register
+from kerbseg.models._unpooling import ByIndex, Unpooling
 
 RATIO = 4  # of a bottleneck's channels to those inside it
 
@@ -99,9 +100,10 @@ class Downsampling(nn.Module):
         self.extension = Extension(inputs, outputs, regular, dropout, stride=2)
         self.activation = nn.PReLU(outputs)
         self.missing = outputs - inputs
+        self.unpooling: Unpooling = ByIndex()
 
     def forward(self, x: Features) -> tuple[Float[Tensor, "b k h/2 w/2"], Int[Tensor, "b c h/2 w/2"]]:
-        pooled, where = F.max_pool2d(x, 2, return_indices=True)
+        pooled, where = self.unpooling.pool(x)
         pooled = F.pad(pooled, (0, 0, 0, 0, 0, self.missing))
         return self.activation(pooled + self.extension(x)), where
 
@@ -114,9 +116,11 @@ class Upsampling(nn.Module):
         self.project = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
         self.extension = Extension(inputs, outputs, full, dropout)
         self.activation = nn.PReLU(outputs)
+        self.unpooling: Unpooling = ByIndex()
 
     def forward(self, x: Features, where: Int[Tensor, "b k h w"]) -> Float[Tensor, "b k 2*h 2*w"]:
-        return self.activation(F.max_unpool2d(self.project(x), where, [2, 2]) + self.extension(x))
+        size = (2 * x.shape[-2], 2 * x.shape[-1])
+        return self.activation(self.unpooling.unpool(self.project(x), where, size) + self.extension(x))
 
 
 def context() -> list[nn.Module]:

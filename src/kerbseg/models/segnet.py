@@ -18,10 +18,10 @@ from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kerbseg.models._blocks import check_input, resize
 from kerbseg.models._registry import register
+from kerbseg.models._unpooling import ByIndex, Unpooling
 
 VGG16 = (2, 64), (2, 128), (3, 256), (3, 512), (3, 512)  # convolutions, channels
 Unit = Callable[[int, int], nn.Module]  # inputs, outputs
@@ -52,6 +52,7 @@ class SegNet(nn.Module):
         self.encoders = nn.ModuleList(encoders)
         self.decoders = nn.ModuleList(decoders)  # the deepest first
         self.classifier = classifier
+        self.unpooling: Unpooling = ByIndex()
 
     def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
@@ -59,12 +60,12 @@ class SegNet(nn.Module):
         x, kept = image, []
         for encoder in self.encoders:
             x = encoder(x)
-            size = x.shape[-2:]
-            x, where = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
+            size = (x.shape[-2], x.shape[-1])
+            x, where = self.unpooling.pool(x)
             kept.append((where, size))
         for decoder in self.decoders:
             where, size = kept.pop()
-            x = decoder(F.max_unpool2d(x, where, [2, 2], output_size=size))
+            x = decoder(self.unpooling.unpool(x, where, size))
         return self.classifier(x)
 
     def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:

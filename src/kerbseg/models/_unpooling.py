@@ -1,0 +1,75 @@
+"""Max-pooling that remembers where the maxima lay, and the way back (SegNet, ENet), in two equal forms.
+
+By index is torch's own, and the faster to train. By slices needs only operations that every inference engine runs fast:
+OpenVINO, for one, has a slow reference kernel for pooling with indices.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Unpooling(Protocol):
+    """A pair of a 2x2 pooling and its way back; a last odd row or column makes windows of its own."""
+
+    def pool(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c H W"], Int[Tensor, "b c H W"]]:
+        """Maxima, and where they lay."""
+
+    def unpool(
+        self, x: Float[Tensor, "b c H W"], where: Int[Tensor, "b c H W"], size: tuple[int, int]
+    ) -> Float[Tensor, "b c h w"]:
+        """Values at the places of the maxima, zeros elsewhere."""
+
+
+class ByIndex(nn.Module):
+    """Torch's own operations."""
+
+    def pool(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c H W"], Int[Tensor, "b c H W"]]:
+        """Maxima, and their flat indices."""
+        pooled, where = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
+        return pooled, where
+
+    def unpool(
+        self, x: Float[Tensor, "b c H W"], where: Int[Tensor, "b c H W"], size: tuple[int, int]
+    ) -> Float[Tensor, "b c h w"]:
+        """Values at those indices, zeros elsewhere."""
+        return F.max_unpool2d(x, where, [2, 2], output_size=list(size))
+
+
+class BySlices(nn.Module):
+    """The four corners of all windows as four maps."""
+
+    def pool(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c H W"], Int[Tensor, "b c H W"]]:
+        """Maxima, and which corner of the window, 0 to 3 by rows, is the first to have it."""
+        height, width = x.shape[-2:]
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, width % 2, 0, height % 2), value=torch.finfo(x.dtype).min)
+        corners = [x[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
+        upper, lower = torch.maximum(corners[0], corners[1]), torch.maximum(corners[2], corners[3])
+        pooled = torch.maximum(upper, lower)
+        in_upper = torch.where(corners[0] >= corners[1], 0, 1)
+        in_lower = torch.where(corners[2] >= corners[3], 2, 3)
+        return pooled, torch.where(upper >= lower, in_upper, in_lower)
+
+    def unpool(
+        self, x: Float[Tensor, "b c H W"], where: Int[Tensor, "b c H W"], size: tuple[int, int]
+    ) -> Float[Tensor, "b c h w"]:
+        """Values at those corners, zeros elsewhere."""
+        batch, channels, height, width = x.shape
+        nothing = torch.zeros_like(x)
+        corners = [torch.where(where == corner, x, nothing) for corner in range(4)]
+        rows = [torch.stack(corners[first : first + 2], dim=-1) for first in (0, 2)]  # each b c H W 2
+        whole = torch.stack(rows, dim=3).reshape(batch, channels, 2 * height, 2 * width)
+        return whole[..., : size[0], : size[1]]
+
+
+def use_slices(net: nn.Module) -> None:
+    """Changes every unpooling of a network, in place, to the form that inference engines run fast."""
+    for name, module in list(net.named_modules()):
+        if isinstance(module, ByIndex):
+            net.set_submodule(name, BySlices())
