@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -33,10 +33,11 @@ from kerbseg.profile.conventions import CONVENTIONS, Convention, Counted, tf_meg
 Size = tuple[int, int]  # height, width
 Count = Literal["parameters", "operations", "megabytes"]
 Time = Literal["milliseconds", "fps"]
-Shape = Literal["channels", "resolution", "dilation"]  # of a row's `module`
+Shape = Literal["channels", "resolution", "shape", "dilation"]  # of a row's `module`
 
 TIMES = ("milliseconds", "fps")
-SCALES = {"": 1, "%": 1, "M": 10**6, "G": 10**9}
+SCALES = {"": 1, "%": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+WIDEST = 180  # characters of a table that stays as it is
 NOTHING = ("", "-", "—", "n/a", "nan")  # how papers print it
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -49,9 +50,9 @@ class Column:
     name: str
     measure: Count | Time | Shape | None = None
     convention: str = "true"  # a name of CONVENTIONS, or flops: twice the MACs
-    unit: Literal["", "M", "G", "%"] = ""
+    unit: Literal["", "k", "M", "G", "%"] = ""
     size: Size | None = None
-    on: Literal["gpu", "cpu"] = "gpu"  # where the paper took the time
+    where: Literal["gpu", "cpu"] = "gpu"  # where the paper took the time
     device: str = ""  # by name
     reason: str = ""  # why it is not measured
     text: bool = False  # describes the row; there is nothing to measure
@@ -185,7 +186,7 @@ def compare(table: Table, measure: bool) -> tuple[Cell, ...]:
         if not column.text
         for row in table.rows
         if (printed := row.printed[index]) not in NOTHING
-        if column.reason or column.measure == "resolution" or number_in(printed, column.measure)
+        if column.reason or column.measure in ("resolution", "shape") or number_in(printed, column.measure)
     ]
     watch = Stopwatch()
     # the cheapest first, so that what the time limit leaves out is the dearest
@@ -241,12 +242,19 @@ def _fill(table: Table, cell: Cell, measure: bool, watch: Stopwatch) -> Cell:
         case "megabytes":
             return replace(cell, ours=Decimal(str(_megabytes(net))))
         case "milliseconds" | "fps":
-            taken = watch.milliseconds(net, size, column.on)
+            if column.where == "gpu" and device_for("gpu") == "cpu" and _has_processor_times(table):
+                return replace(cell, reason="no GPU here")
+            taken = watch.milliseconds(net, size, column.where)
             if isinstance(taken, str):
                 return replace(cell, reason=taken)
-            return replace(cell, ours=Decimal(str(taken if column.measure == "milliseconds" else 1000 / taken)))
+            figure = taken if column.measure == "milliseconds" else 1000 / taken
+            return replace(cell, ours=Decimal(str(figure)) / SCALES[column.unit])
         case _:
-            return replace(cell, ours=_shape(net, size, row.module)[str(column.measure)])
+            return replace(cell, ours=_shapes(net, size)[row.module][str(column.measure)])
+
+
+def _has_processor_times(table: Table) -> bool:
+    return any(column.where == "cpu" for column in table.columns)
 
 
 def _count(cell: Cell, net: Network, size: Size) -> Cell:
@@ -284,19 +292,26 @@ def _megabytes(net: Network) -> float:
 
 
 @cache
-def _shape(net: Network, size: Size, module: str) -> dict[str, Decimal | str]:
-    """Channels, resolution (width x height) and widest dilation of a part of the network."""
+def _shapes(net: Network, size: Size) -> dict[str, dict[str, Decimal | str]]:
+    """Of every part of the network: channels, resolution (width x height), both, and widest dilation."""
     built = net.build()
-    part = built.get_submodule(module)
-    shapes: list[torch.Size] = []
-    part.register_forward_hook(lambda _, given, result: shapes.append(result.shape))
+    found: dict[str, dict[str, Decimal | str]] = {}
+    for name, module in built.named_modules():
+        module.register_forward_hook(partial(_note_shape, found, name))
     with torch.no_grad():
         built(torch.empty(1, 3, *size, device="meta"))
-    _, channels, height, width = shapes[0]
+    return found
+
+
+def _note_shape(found: dict[str, dict[str, Decimal | str]], name: str, part: nn.Module, _: Any, result: Any) -> None:
+    if not isinstance(result, torch.Tensor) or result.ndim != 4:
+        return
+    _, channels, height, width = result.shape
     dilations = (max(m.dilation) for m in part.modules() if isinstance(m, nn.Conv2d))
-    return {
+    found[name] = {
         "channels": Decimal(channels),
         "resolution": f"{width}x{height}",
+        "shape": f"{width}x{height}x{channels}",
         "dilation": Decimal(max(dilations, default=1)),
     }
 
@@ -305,14 +320,14 @@ class Stopwatch:
     """Times from a float32 picture on the device to logits at its size: batch 1, fresh weights, no compilation.
 
     One warm-up, then the median of 3 to 50 runs in about a second. A network that would not end within the table's
-    time, judged by the speed of those before it, is left out.
+    time, judged by the speed of the one before it, is left out.
     """
 
     def __init__(self, budget_s: float = 40.0, each_s: float = 1.0) -> None:
         self.budget_s = budget_s
         self.each_s = each_s
         self._taken: dict[tuple[Network, Size, str], float | str] = {}
-        self._slowest = dict.fromkeys(("cpu", "cuda"), 0.0)  # seconds for one MAC
+        self._s_per_mac = dict.fromkeys(("cpu", "cuda"), 0.0)  # of the last network
         self._started = time.perf_counter()
 
     def milliseconds(self, net: Network, size: Size, where: str) -> float | str:
@@ -326,15 +341,15 @@ class Stopwatch:
     def _take(self, net: Network, size: Size, device: str) -> float | str:
         macs = _counted(net, size, "true").operations
         left = self.budget_s - (time.perf_counter() - self._started)
-        if max(4 * macs * self._slowest[device], self.each_s) > left:
-            return f"too slow here for the {self.budget_s:.0f} s that a table may take"
+        if max(4 * macs * self._s_per_mac[device], self.each_s) > left:
+            return f"past the {self.budget_s:.0f} s for a table"
         model, picture = net.build(device), torch.rand(1, 3, *size, device=device)
         with torch.inference_mode():
             _seconds(model, picture)
             times, end = [_seconds(model, picture) for _ in range(3)], time.perf_counter() + self.each_s
             while len(times) < 50 and time.perf_counter() < end:
                 times.append(_seconds(model, picture))
-        self._slowest[device] = max(self._slowest[device], statistics.median(times) / macs)
+        self._s_per_mac[device] = statistics.median(times) / macs
         return statistics.median(times) * 1000
 
 
@@ -366,9 +381,7 @@ def device_name(device: str) -> str:
 
 def _markdown(paper: Paper, table: Table, cells: Sequence[Cell]) -> str:
     parts = [f"## {paper.title}, table {table.number}: {table.title}", table.protocol, "As printed:"]
-    head = [table.label, *(column.name for column in table.columns)]
-    words = {index for index, column in enumerate(table.columns, 1) if column.text or column.measure == "dilation"}
-    parts.append(_grid(head, ([row.name, *row.printed] for row in table.rows), {0} | words))
+    parts.append(_as_printed(table))
     notes: list[str] = []
     shown = [cell for cell in cells if cell.ours is not None or (cell.model and not cell.column.reason)]
     if shown:
@@ -379,6 +392,18 @@ def _markdown(paper: Paper, table: Table, cells: Sequence[Cell]) -> str:
     if reasons := list(_left_out(table, [cell for cell in cells if cell not in shown])):
         parts.append("Not measured:\n\n" + "\n".join(f"- {line}" for line in reasons))
     return "\n\n".join(parts)
+
+
+def _as_printed(table: Table) -> str:
+    """The table as the paper has it, or turned by a quarter where it is wider than a terminal."""
+    words = {index for index, column in enumerate(table.columns, 1) if column.text or column.measure == "dilation"}
+    head = [table.label, *(column.name for column in table.columns)]
+    lines = [[row.name, *row.printed] for row in table.rows]
+    grid = _grid(head, lines, {0} | words)
+    if grid.index("\n") <= WIDEST:
+        return grid
+    turned = [list(line) for line in zip(head, *lines, strict=True)]
+    return _grid(turned[0], turned[1:], {0})
 
 
 _HEAD = ["figure", "row", "network", "printed", "ours", "difference", "true count"]
@@ -400,9 +425,9 @@ def _ours(cell: Cell) -> str:
     printed = number_in(cell.printed, cell.column.measure)
     if isinstance(cell.ours, str) or cell.ours is None or printed is None:
         return str(cell.ours)
-    if cell.column.measure in TIMES:
-        return f"{cell.ours:.0f}" if cell.ours >= 100 else f"{cell.ours:.1f}"
     digits = -int(printed.as_tuple().exponent)
+    if cell.column.measure in TIMES:
+        return f"{cell.ours:.{max(1, digits)}f}"
     return f"{cell.ours:.{digits + 2 if digits else 0}f}"
 
 
@@ -411,7 +436,7 @@ def _difference(cell: Cell) -> str:
     if cell.column.measure in TIMES:
         return f"{cell.ours / printed:.2f} x" if isinstance(cell.ours, Decimal) and printed else ""
     if isinstance(cell.ours, str):
-        return "0" if cell.met else "another"
+        return "0" if cell.met else "differs"
     if cell.difference is None:
         return ""
     return f"{cell.difference:+f}" if cell.difference else f"{abs(cell.difference):f}"
@@ -419,10 +444,10 @@ def _difference(cell: Cell) -> str:
 
 def _clock(table: Table, cells: Iterable[Cell]) -> Iterator[str]:
     """Where our times come from."""
-    timed = {cell.column.on for cell in cells if cell.column.measure in TIMES and cell.ours is not None}
+    timed = {cell.column.where for cell in cells if cell.column.measure in TIMES and cell.ours is not None}
     if not timed:
         return
-    here = "; ".join(dict.fromkeys(device_name(device_for(where)) for where in sorted(timed)))
+    here = "; ".join(_here(where) for where in sorted(timed))
     there = ", ".join(dict.fromkeys(column.device for column in table.columns if column.device))
     yield (
         f"Our times: {here}; torch {torch.__version__} eager, float32, batch 1, fresh weights, from a picture on the"
@@ -431,14 +456,19 @@ def _clock(table: Table, cells: Iterable[Cell]) -> Iterator[str]:
     )
 
 
+def _here(where: str) -> str:
+    device = device_for(where)
+    return device_name(device) + (" (no GPU here)" if where == "gpu" and device == "cpu" else "")
+
+
 def _left_out(table: Table, cells: Sequence[Cell]) -> Iterator[str]:
     """Why figures are missing: column by column where nothing of it is ours, else row by row."""
     for column in table.columns:
-        if column.reason and any(cell.column == column for cell in cells):
-            yield f"{column.name}: {column.reason}."
-    names = dict.fromkeys(cell.row.name for cell in cells if not cell.column.reason)
-    if names:
-        yield f"no network of kerbseg: {', '.join(names)}."
+        odd = [f"{cell.row.name}: {cell.note}" for cell in cells if cell.column == column and cell.note]
+        if column.reason:
+            yield "; ".join([f"{column.name}: {column.reason}", *odd]) + "."
+    if names := dict.fromkeys(cell.row.name for cell in cells if not cell.column.reason):
+        yield f"{', '.join(names)}: no network of kerbseg."
 
 
 def _grid(head: Sequence[str], lines: Iterable[Sequence[str]], left: Set[int]) -> str:

@@ -1,0 +1,197 @@
+"""The papers' tables: networks that exist, printed counts that our networks meet or that say why not."""
+
+import re
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+import kerbseg.models as models
+import kerbseg.tables as tables
+from kerbseg.core.errors import UserError
+
+PRINTED = {"efficientseg": 1, "erfnet": 4, "grouping": 5, "liteseg": 5, "mininet": 8}  # tables of each paper
+ALL = [(paper, table.number) for paper in tables.list_papers() for table in tables.load_paper(paper).tables]
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(tables.Stopwatch, "_take", lambda *_: "not timed in this test")
+
+
+def counts(paper, number):
+    """Cells of parameters, operations, sizes and shapes."""
+    cells = tables.compare(tables.find_table(paper, number), measure=True)
+    return [cell for cell in cells if cell.model and cell.column.measure and cell.column.measure not in tables.TIMES]
+
+
+def test_every_table_of_the_papers_is_there():
+    assert {paper: len(tables.load_paper(paper).tables) for paper in tables.list_papers()} == PRINTED
+
+
+@pytest.mark.parametrize(("paper", "number"), ALL)
+def test_every_named_network_is_registered_and_takes_its_options(paper, number):
+    table = tables.find_table(paper, number)
+    names = {name for row in table.rows for name in (row.model, *row.models.values()) if name}
+    assert names <= set(models.list_models())
+    assert names  # a table without a network of ours would compare nothing
+    for row in table.rows:
+        for name in {row.model, *row.models.values()} - {None}:
+            tables.Network(name, 19, tuple(row.options.items())).build()
+
+
+@pytest.mark.parametrize(("paper", "number"), ALL)
+def test_a_printed_count_is_met_or_its_row_says_why_not(paper, number):
+    for cell in counts(paper, number):
+        assert cell.ours is not None, cell
+        assert cell.met or cell.note, f"{cell.row.name}, {cell.column.name}: {cell.printed} printed, ours {cell.ours}"
+
+
+@pytest.mark.parametrize("number", ["3", "4", "5"])
+def test_the_grouping_papers_parameters_and_macs_but_for_row_d(number):
+    found = counts("grouping", number)
+    assert len(found) == 2 * len(tables.find_table("grouping", number).rows)
+    missed = {cell.row.name for cell in found if cell.difference != 0}
+    assert missed == ({"D"} if number == "5" else set())
+    for cell in found:
+        assert cell.true  # the true count stands beside the paper's
+        if cell.column.measure == "parameters":
+            net = models.create_model(cell.model, 20)
+            assert cell.true == f"{sum(each.numel() for each in net.parameters()):,}"
+
+
+def test_17_of_the_grouping_papers_18_rows_but_not_the_one_that_contradicts_them():
+    rows = {}
+    for number in ("3", "4", "5"):
+        for cell in counts("grouping", number):
+            rows.setdefault((number, cell.row.name), []).append(cell)
+    met = [key for key, cells in rows.items() if all(cell.met for cell in cells)]
+    assert len(rows) == 19  # ERFNet stands in tables 3 and 4
+    assert set(rows) - set(met) == {("5", "D")}
+    assert [cell.difference for cell in rows["5", "D"]] == [Decimal(21040), Decimal("0.778")]
+    assert all("contradicts" in cell.note for cell in rows["5", "D"])
+
+
+@pytest.mark.parametrize(
+    ("paper", "number", "missed"),
+    [
+        ("liteseg", "2", {("Standard Convolution", "LiteSeg-Darknet"),
+                          ("Depthwise Separable convolution", "LiteSeg-ShuffleNet")}),
+        ("mininet", "2", {("ERFNet-S", "Memory (MB)"), ("ERFNet-D", "GFlops"), ("MiniNet-v2-D", "Memory (MB)")}),
+        ("mininet", "5", set()),
+        ("grouping", "1", set()),
+        ("erfnet", "1", set()),
+    ],
+)  # fmt: skip
+def test_no_other_figure_is_missed(paper, number, missed):
+    assert {(cell.row.name, cell.column.name) for cell in counts(paper, number) if not cell.met} == missed
+
+
+def test_a_figure_that_our_network_has_not_is_seen():
+    table = tables.find_table("grouping", "3")
+    wrong = replace(table.rows[1], printed=("68.55", "547121", "10.598"))
+    changed = replace(table, rows=(table.rows[0], wrong, *table.rows[2:]))
+    missed = [cell for cell in tables.compare(changed, measure=True) if cell.ours is not None and not cell.met]
+    assert [(cell.row.name, cell.difference) for cell in missed] == [("D*", Decimal(-1)), ("D*", Decimal("-0.001"))]
+
+
+def test_a_network_that_is_another_is_seen():
+    table = tables.find_table("grouping", "3")
+    other = replace(table, rows=(replace(table.rows[1], model="erfnet_dg2_all"),))
+    found = [cell for cell in tables.compare(other, measure=True) if cell.ours is not None]
+    assert found
+    assert not any(cell.met for cell in found)
+
+
+def test_digits_are_compared_as_printed():
+    row, column = tables.find_table("grouping", "3").rows[0], tables.find_table("grouping", "3").columns[2]
+    for printed, ours, difference in [
+        ("10.59", "10.5949", "0.00"), ("10.590", "10.5949", "0.005"), ("0.5", "0.515", "0.0"),
+        ("2.06", "2.065", "0.01"),
+    ]:  # fmt: skip
+        assert str(tables.Cell(row, column, printed, "erfnet", Decimal(ours)).difference) == difference
+
+
+@pytest.mark.parametrize(
+    ("printed", "measure", "expected"),
+    [("20 (TXp), 11 (2080ti)", "milliseconds", 20), ("35+", "milliseconds", 35), ("2.9**", "parameters", "2.9"),
+     ("Non-bt-1D (dilated 16)", "dilation", 16), ("5 x Non-bt-1D", "dilation", None), ("C", "channels", None)],
+)  # fmt: skip
+def test_the_figure_in_a_cell(printed, measure, expected):
+    assert tables.number_in(printed, measure) == (None if expected is None else Decimal(expected))
+
+
+def test_without_measure_nothing_is_ours():
+    cells = tables.compare(tables.find_table("mininet", "2"), measure=False)
+    assert cells
+    assert all(cell.ours is None and cell.reason for cell in cells)
+    assert "not measured: use --measure" in tables.render("mininet", "2", measure=False)
+
+
+@pytest.mark.parametrize(("paper", "number"), ALL)
+def test_every_cell_is_ours_or_says_why_not(paper, number):
+    cells = tables.compare(tables.find_table(paper, number), measure=True)
+    assert all((cell.ours is None) == bool(cell.reason) for cell in cells)
+
+
+@pytest.mark.parametrize("paper", tables.list_papers())
+def test_markdown_has_what_is_printed_and_fits_a_wide_terminal(paper):
+    text = tables.render(paper, None, measure=False)
+    for table in tables.load_paper(paper).tables:
+        assert f"table {table.number}: {table.title}" in text
+        assert all(printed in text for row in table.rows for printed in row.printed)
+    grids = [line for line in text.splitlines() if line.startswith("|")]
+    assert max(map(len, grids)) <= tables.WIDEST
+
+
+def test_markdown_of_a_missed_figure_has_its_note():
+    text = tables.render("grouping", "5", measure=True)
+    assert re.search(r"\| Params +\| D +\| erfnet_d +\| +1291648 \| +1312688 \| +\+21040 \[1\] \| +1,338,496 \|", text)
+    assert "[1] The paper's row D contradicts its own siblings" in text
+    assert "- IOU: an accuracy" in text
+
+
+def test_times_name_their_device_and_the_papers(monkeypatch):
+    monkeypatch.setattr(tables.Stopwatch, "_take", lambda self, net, size, device: 50.0)
+    text = tables.render("erfnet", "4", measure=True)
+    assert tables.device_name(tables.device_for("gpu")) in text
+    assert "NVIDIA Tegra TX1" in text
+    assert re.search(r"TX1 640x360 fps +\| Ours +\| erfnet +\| +7.1 \| +20.0 \| +2.82 x", text)
+
+
+def test_times_are_taken_and_what_is_too_slow_is_left_out(monkeypatch):
+    monkeypatch.undo()
+    small = tables.Network("mininet_v2_cpu", 19)
+    watch = tables.Stopwatch(budget_s=40, each_s=0.01)
+    taken = watch.milliseconds(small, (32, 64), "cpu")
+    assert 0 < taken == watch.milliseconds(small, (32, 64), "cpu")  # the same network is timed once
+    assert "past the 0 s" in tables.Stopwatch(budget_s=0).milliseconds(small, (32, 64), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("paper", "number", "message"),
+    [("erfnett", "1", "did you mean 'erfnet'"), ("resnet50", None, "choose from|did you mean"),
+     ("grouping", "9", "no table '9'; choose from: 1, 2, 3, 4, 5")],
+)  # fmt: skip
+def test_unknown_paper_or_table(paper, number, message):
+    with pytest.raises(UserError, match=message):
+        tables.render(paper, number, measure=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"printed": ("1",)}, "prints 1 cells for 3"), ({"notes": {"IoU": "x"}}, "unknown columns: IoU")],
+)
+def test_a_slip_in_the_data_is_an_error(change, message):
+    table = tables.find_table("grouping", "3")
+    with pytest.raises(ValueError, match=message):
+        replace(table, rows=(replace(table.rows[0], **change),))
+
+
+def test_an_unknown_key_or_an_unquoted_figure_is_an_error():
+    with pytest.raises(ValueError, match="Unexpected keyword"):
+        tables.Row(name="x", printed=("1",), modle="erfnet")
+    with pytest.raises(ValueError, match="valid string"):
+        tables.Row(name="x", printed=(10.590,))
+    with pytest.raises(ValueError, match="one of: measure, reason, text"):
+        tables.Column(name="x")
