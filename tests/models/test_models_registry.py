@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kerbseg.cli import main
 from kerbseg.core.errors import InputError, UserError
-from kerbseg.models import card, create_model, list_models, register
+from kerbseg.models import card, create_model, list_models, pad_to_stride, register
 from kerbseg.models._blocks import check_input
 
 CLASSES = 2
@@ -164,6 +164,16 @@ def test_bad_input_is_refused_with_the_remedy(trained, training):
     if stride > 1:
         with pytest.raises(InputError, match=rf"33x64 .*stride {stride}; pad to {32 + stride}x64 .*Predictor"):
             net(torch.zeros(2, 3, 33, 64))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (33, 47)])
+def test_any_picture_will_do_once_it_is_padded(trained, size):
+    name, net = trained
+    padded = pad_to_stride(picture(size), card(name).stride)
+    assert torch.equal(padded[..., : size[0], : size[1]], picture(size))
+    assert torch.equal(padded[..., -1, -1], picture(size)[..., -1, -1])
+    with torch.no_grad():
+        assert net.eval()(padded).isfinite().all()
 
 
 NEW = with_new_layers()

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from kerbseg.core.errors import InputError
 
+SMALLEST = 32  # height and width that every registered network takes
+
 
 def check_input(image: Tensor, stride: int, smallest: int = 1) -> None:
     """Refuses what a network cannot take: raises InputError naming what was found and the remedy.
@@ -45,9 +47,9 @@ def resize(scores: Float[Tensor, "b k h w"], size: tuple[int, int], align_corner
 
 
 def pad_to_stride(image: Float[Tensor, "b c h w"], stride: int) -> Float[Tensor, "b c H W"]:
-    """The picture with its right and bottom edge repeated up to the next multiples of `stride`."""
-    height, width = image.shape[-2:]
-    padding = (0, -width % stride, 0, -height % stride)
+    """The picture with its right and bottom edge repeated up to multiples of `stride`, from `SMALLEST` on."""
+    height, width = (-(-max(n, SMALLEST) // stride) * stride for n in image.shape[-2:])
+    padding = (0, width - image.shape[-1], 0, height - image.shape[-2])
     return torch.nn.functional.pad(image, padding, mode="replicate") if any(padding) else image
 
 
