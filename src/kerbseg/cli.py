@@ -16,6 +16,8 @@ from kerbseg.core.files import replacing
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from kerbseg.core.types import Sample
+
 app = App(
     name="kerbseg",
     help="Real-time semantic segmentation for robots and vehicles: train, evaluate, compress, export, run.",
@@ -109,7 +111,7 @@ def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
     Parameters
     ----------
     data
-        camvid, cityscapes, folder or scenes
+        camvid, cityscapes, minicity, folder or scenes
     """
     from kerbseg.data.doctor import examine_all, on_terminal, render
 
@@ -148,7 +150,7 @@ def train(
     out
         folder of the run; runs/<recipe> without it
     init
-        a bundle to start from
+        weights to start from: a bundle, or a classifier for the part that model.init names
     resume
         go on with the run in OUT; ends with the weights of an unbroken run
     workers
@@ -156,23 +158,26 @@ def train(
     cache
         keep decoded pictures in memory; auto: where they fit
     """
-    from kerbseg.train.recipe import read
+    from kerbseg.train.recipe import Classification, read_any
 
-    settings = read(recipe, overrides)
+    settings = read_any(recipe, overrides)
     run = out or Path("runs") / Path(recipe).with_suffix("").name
+    common: dict[str, Any] = {
+        "data_root": data_root,
+        "initial": init,
+        "resume": resume,
+        "device": device,
+        "devices": devices,
+        "workers": workers,
+    }
+    if isinstance(settings, Classification):
+        from kerbseg.train.classify import fit_classifier
+
+        print(f"classifier: {fit_classifier(settings, run, **common)}")
+        return
     from kerbseg.train.fit import fit
 
-    bundle = fit(
-        settings,
-        run,
-        data_root=data_root,
-        initial=init,
-        resume=resume,
-        device=device,
-        devices=devices,
-        workers=workers,
-        cache=cache,
-    )
+    bundle = fit(settings, run, cache=cache, **common)
     scores = bundle.card.scores
     print(f"best validation mIoU {scores['miou']:.4f} after epoch {scores['epoch']}: {run / 'best.safetensors'}")
 
@@ -189,6 +194,7 @@ def evaluate(
     limit: int | None = None,
     json: Json = None,
     save: Path | None = None,
+    submission: Path | None = None,
 ) -> None:
     """Score a model on a split, from one confusion matrix over the whole set.
 
@@ -202,18 +208,40 @@ def evaluate(
         only the first N pictures
     save
         folder for the predictions, overlays and the confusion matrix as a picture
+    submission
+        folder or .zip of predictions for the server of Cityscapes or Minicity; the split needs no labels
     """
+    from contextlib import nullcontext
+
     from kerbseg.data import open_dataset
+    from kerbseg.evaluate import UnlabelledError, render_table
     from kerbseg.evaluate import evaluate as score
-    from kerbseg.evaluate import render_table
     from kerbseg.predict.draw import confusion_picture
     from kerbseg.predict.predictor import saving
+    from kerbseg.predict.submission import submission as open_submission
     from kerbseg.runtime import open_runtime
 
     opened = open_runtime(model, runtime)
     dataset = open_dataset(data, split, data_root)
-    sink = saving(save, dataset.labels) if save is not None else None
-    report = score(opened, dataset, limit=limit, tta=tta, sink=sink, progress=_progress)
+    sink = saving(save, dataset.labels) if save is not None else lambda sample, ids: None
+    with open_submission(submission, dataset.labels) if submission is not None else nullcontext() as submit:
+
+        def both(sample: Sample, ids: Any) -> None:
+            sink(sample, ids)
+            if submit is not None:
+                submit(sample.name, ids)
+
+        try:
+            report = score(opened, dataset, limit=limit, tta=tta, sink=both, progress=_progress)
+        except UnlabelledError:
+            if submit is None:
+                raise
+            report = None
+    if submission is not None:
+        print(f"predictions for the server: {submission}")
+    if report is None:
+        print(f"split {split!r} of {data!r} has no labels here, so there is no score")
+        return
     if json is not None:
         _write_json(json, report.to_dict())
     if save is not None:
@@ -226,16 +254,31 @@ def evaluate(
 def predict(
     model: Path,
     *inputs: str,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     runtime: Runtime | None = None,
+    submission: Path | None = None,
 ) -> None:
     """Segment pictures, folders, globs or a video.
 
     Writes <stem>_ids.png (train ids) and <stem>_overlay.png; of a video <stem>_overlay.mp4.
     Example: `kerbseg predict run/best.safetensors street.jpg -o out`
+
+    Parameters
+    ----------
+    submission
+        instead of OUT, folder or .zip of predictions for the server of Cityscapes or Minicity
     """
     from kerbseg.predict import Predictor, predict_files
 
+    if (out is None) == (submission is None):
+        raise UserError("predict writes to --out FOLDER or to --submission FOLDER|ZIP; give one of them")
+    if submission is not None:
+        from kerbseg.predict.submission import submit_files
+
+        count = submit_files(Predictor(model, runtime=runtime), inputs, submission, _progress)
+        print(f"{count} prediction(s) for the server: {submission}")
+        return
+    assert out is not None
     written = predict_files(Predictor(model, runtime=runtime), inputs, out, _progress)
     print(f"{len(written)} input(s) segmented into {out}")
 

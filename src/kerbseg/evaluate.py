@@ -25,6 +25,10 @@ TTA = Literal["none", "flip"]
 Sink = Callable[[Sample, UInt8[np.ndarray, "h w"]], None]  # takes each sample and its predicted ids
 
 
+class UnlabelledError(DataError):
+    """A split without labels: its predictions can be submitted, not scored."""
+
+
 @dataclass(frozen=True)
 class Report:
     """Scores, the number of pictures behind them, how they were made, and the time it took."""
@@ -85,7 +89,7 @@ def evaluate(
             sink(sample, ids)
     confusion = metric.compute()
     if not confusion.sum():
-        raise DataError(
+        raise UnlabelledError(
             f"split {dataset.split!r} of {dataset.name!r} has no labels to score against; choose another split"
         )
     protocol = {

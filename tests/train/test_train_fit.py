@@ -152,8 +152,8 @@ def test_a_second_stage_takes_the_encoder_of_the_first(tmp_path):
     )
     seen = {}
 
-    def spy(net, source, prefix, where):
-        start_from(net, source, prefix, where)
+    def spy(net, source, prefixes):
+        start_from(net, source, prefixes)
         seen.update({key: value.clone() for key, value in net.state_dict().items()})
 
     import kerbseg.train.fit as module

@@ -8,17 +8,17 @@ import pytest
 import yaml
 
 from kerbseg.core.errors import RecipeError
-from kerbseg.train.recipe import read, shipped
+from kerbseg.train.recipe import read, read_any, shipped
 
 NAME = "camvid/mininet_v2_cpu"
 
 
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_recipe_is_a_document_and_survives_its_own_yaml(name, tmp_path):
-    recipe = read(name)
+    recipe = read_any(name)
     written = tmp_path / "recipe.yaml"
     written.write_text(yaml.safe_dump(recipe.to_dict()))
-    assert read(written) == recipe
+    assert read_any(written) == recipe
 
 
 @pytest.mark.parametrize(

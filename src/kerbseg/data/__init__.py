@@ -8,13 +8,14 @@ from pathlib import Path
 
 from kerbseg.core.errors import DataError, nearest
 from kerbseg.core.types import Dataset
-from kerbseg.data import camvid, cityscapes, folder, scenes
+from kerbseg.data import camvid, cityscapes, folder, minicity, scenes
 from kerbseg.data.pairs import PairedFiles
 
 DATASETS: dict[str, Callable[[Path, str], Dataset]] = {
     "camvid": camvid.open_split,
     "cityscapes": cityscapes.open_split,
     "folder": folder.open_split,
+    "minicity": minicity.open_split,
     "scenes": scenes.open_split,
 }
 
@@ -22,6 +23,7 @@ SPLITS: dict[str, Callable[[Path], tuple[str, ...]]] = {  # those that a root ho
     "camvid": camvid.splits,
     "cityscapes": cityscapes.splits,
     "folder": folder.splits,
+    "minicity": minicity.splits,
     "scenes": scenes.splits,
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, UInt8
 from kornia import enhance
+from kornia.color import hsv_to_rgb, rgb_to_hsv
 from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
@@ -33,6 +34,8 @@ class Geometry:
     scale: tuple[float, float] = (1.0, 1.0)
     rotate: float = 0.0  # degrees, either way
     translate: tuple[float, float] = (0.0, 0.0)  # share of width and of height, either way
+    stretch: float = 0.0  # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
+    fill: bool = False  # a picture that has become smaller than the canvas is enlarged to it
 
     def __call__(
         self,
@@ -40,10 +43,14 @@ class Geometry:
         mask: UInt8[Tensor, "b h w"],
         canvas: tuple[int, int],
         zoom: float = 1.0,
+        focus: Float[Tensor, "b 2"] | None = None,
     ) -> tuple[Float[Tensor, "b 3 H W"], UInt8[Tensor, "b H W"]]:
-        """Pictures and masks on a canvas of (height, width), drawn `zoom` times as large besides the random scale."""
+        """Pictures and masks on a canvas of (height, width), drawn `zoom` times as large besides the random scale.
+
+        `focus` holds points (x, y) that come to lie on the canvas; NaN for a picture without one.
+        """
         size = (image.shape[-2], image.shape[-1])
-        matrix = self.draw(len(image), size, canvas, zoom)
+        matrix = self.draw(len(image), size, canvas, zoom, focus)
         if canvas == size and torch.equal(matrix, torch.eye(2, 3).expand_as(matrix)):
             return image, mask
         matrix = matrix.to(image.device)
@@ -53,23 +60,47 @@ class Geometry:
         ids = shifted[:, 0].round().to(torch.int16) - 1
         return image, torch.where(ids < 0, VOID, ids).to(torch.uint8)
 
-    def draw(self, n: int, size: tuple[int, int], canvas: tuple[int, int], zoom: float) -> Float[Tensor, "b 2 3"]:
+    def draw(
+        self,
+        n: int,
+        size: tuple[int, int],
+        canvas: tuple[int, int],
+        zoom: float,
+        focus: Float[Tensor, "b 2"] | None = None,
+    ) -> Float[Tensor, "b 2 3"]:
         """Random maps of picture coordinates (x, y) to canvas coordinates.
 
         A picture larger than the canvas is cropped anywhere, a smaller one lies anywhere on it.
         """
-        scale = uniform(n, *self.scale) * zoom
+        scale = self._scales(n, size, canvas) * zoom  # of x and of y
         angle = uniform(n, -self.rotate, self.rotate) * (math.pi / 180)
         mirror = torch.where(torch.rand(n) < self.flip, -1.0, 1.0)
-        cos, sin = scale * angle.cos(), scale * angle.sin()
-        linear = torch.stack([torch.stack([cos * mirror, -sin], 1), torch.stack([sin * mirror, cos], 1)], 1)
+        x, y = scale[:, 0] * mirror, scale[:, 1]
+        linear = torch.stack(
+            [torch.stack([angle.cos() * x, -angle.sin() * y], 1), torch.stack([angle.sin() * x, angle.cos() * y], 1)], 1
+        )
         centre, target = (torch.tensor([(w - 1) / 2, (h - 1) / 2]) for h, w in (size, canvas))
-        slack = scale[:, None] * torch.tensor([size[1], size[0]]) - torch.tensor([canvas[1], canvas[0]])
-        shift = torch.rand(n, 2).sub(0.5) * slack.abs()
+        slack = (scale * torch.tensor([size[1], size[0]]) - torch.tensor([canvas[1], canvas[0]])).abs() / 2
+        lowest, highest = -slack, slack
+        if focus is not None:
+            # where the point lies if the centres meet; the shift must bring it between the canvas's borders
+            point = target + (linear @ (focus - centre)[..., None])[..., 0]
+            least, most = -point, torch.tensor([canvas[1] - 1, canvas[0] - 1]) - point
+            lowest = torch.where(point.isnan(), lowest, torch.minimum(torch.maximum(lowest, least), most))
+            highest = torch.where(point.isnan(), highest, torch.maximum(torch.minimum(highest, most), least))
+        shift = lowest + torch.rand(n, 2) * (highest - lowest)
         reach = torch.tensor([self.translate[0] * canvas[1], self.translate[1] * canvas[0]])
         shift = shift + (torch.rand(n, 2) * 2 - 1) * reach
         offset = target + shift - (linear @ centre)
         return torch.cat([linear, offset[..., None]], dim=2)
+
+    def _scales(self, n: int, size: tuple[int, int], canvas: tuple[int, int]) -> Float[Tensor, "b 2"]:
+        y = uniform(n, *self.scale)
+        x = (y + uniform(n, -self.stretch, self.stretch)).clamp(min=self.scale[0]) if self.stretch else y
+        scale = torch.stack([x, y], 1)
+        if self.fill:
+            scale = torch.maximum(scale, torch.tensor([canvas[1] / size[1], canvas[0] / size[0]]))
+        return scale
 
 
 @dataclass(frozen=True)
@@ -83,6 +114,7 @@ class Colour:
     hue: float = 0.0  # turns of the colour circle, either way
     jpeg: float = 0.0  # share of pictures
     jpeg_quality: tuple[int, int] = (30, 95)
+    hue_factor: float = 0.0  # the hue's angle times 1 - h .. 1 + h (EfficientSeg): red stays, violet moves far
 
     def __call__(self, image: Images) -> Images:
         """Pictures in 0..1, changed."""
@@ -101,6 +133,10 @@ class Colour:
         if self.hue:
             turns = torch.where(chosen, uniform(n, -self.hue, self.hue), 0.0)
             image = enhance.adjust_hue(image, (turns * 2 * math.pi).to(device))
+        if self.hue_factor:
+            hsv = rgb_to_hsv(image)
+            angle = hsv[:, 0] * factor(self.hue_factor)[:, None, None] % (2 * math.pi)
+            image = hsv_to_rgb(torch.stack([angle, hsv[:, 1], hsv[:, 2]], dim=1))
         if self.jpeg:
             image = self._compress(image, chosen & (torch.rand(n) < self.jpeg))
         return image

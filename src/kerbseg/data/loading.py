@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypedDict
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
@@ -23,6 +24,7 @@ class Batch(TypedDict):
     image: UInt8[Tensor, "b 3 h w"]
     mask: UInt8[Tensor, "b h w"]
     name: list[str]
+    focus: NotRequired[Float[Tensor, "b 2"]]  # (x, y) that a crop must show; NaN where there is none
 
 
 class Resized:
@@ -119,6 +121,67 @@ class EpochShuffle(Sampler[int]):
         return iter(order.tolist())
 
 
+class Draw(NamedTuple):
+    """A picture, and the point (x, y) in it that a crop must show."""
+
+    picture: int
+    x: float = math.nan
+    y: float = math.nan
+
+
+Places = Mapping[int, Sequence[tuple[float, float]]]  # picture -> centres (x, y) of the objects of a class in it
+
+
+class RareShuffle(Sampler[Draw]):
+    """Every picture once and `extra` more a rare class, each around one of its objects, in random order.
+
+    A class draws among its pictures first and among the picture's objects then (EfficientSeg, sec. 4), so a crowd in
+    one picture does not outweigh the others. As in `EpochShuffle` all follows from seed and epoch.
+    """
+
+    def __init__(self, length: int, places: Sequence[Places], extra: int, seed: int) -> None:
+        self._length, self._places, self._extra, self._seed, self._epoch = length, places, extra, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._length + self._extra * len(self._places)
+
+    def __iter__(self) -> Iterator[Draw]:
+        random = np.random.default_rng([self._seed, self._epoch])
+        draws = [Draw(index) for index in range(self._length)]
+        for places in self._places:
+            pictures = sorted(places)
+            chosen = random.choice(pictures, self._extra).tolist()
+            draws += [Draw(i, *places[i][int(random.integers(len(places[i])))]) for i in chosen]
+        return iter([draws[i] for i in random.permutation(len(draws))])
+
+
+class Batches(Protocol):
+    """A data set that gives whole batches."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: list[int]) -> Batch: ...
+
+
+class Focused(TorchDataset[Batch]):
+    """Batches that know which point of each picture a crop must show."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitems__(self, draws: list[Draw]) -> Batch:
+        batch = self._batches.__getitems__([draw.picture for draw in draws])
+        batch["focus"] = torch.tensor([(draw.x, draw.y) for draw in draws])
+        return batch
+
+
 def training_loader(dataset: TorchDataset[Batch], batch_size: int, seed: int, workers: int) -> DataLoader[Batch]:
     """Shuffled whole batches; the last few pictures of an epoch wait for the next order.
 
@@ -130,13 +193,24 @@ def training_loader(dataset: TorchDataset[Batch], batch_size: int, seed: int, wo
     return _loader(dataset, batch_size, workers, EpochShuffle(length, seed), drop_last=True)
 
 
+def rare_loader(batches: Batches, order: RareShuffle, batch_size: int, workers: int) -> DataLoader[Batch]:
+    """As `training_loader`, with the extra pictures of rare classes. Raises DataError likewise."""
+    if len(order) < batch_size:
+        raise DataError(f"{len(order)} training pictures are fewer than batch_size={batch_size}; lower batch_size")
+    return _loader(Focused(batches), batch_size, workers, order, drop_last=True)
+
+
 def validation_loader(dataset: TorchDataset[Batch], batch_size: int, workers: int) -> DataLoader[Batch]:
     """Every picture once, in order."""
     return _loader(dataset, batch_size, workers, sampler=None, drop_last=False)
 
 
 def _loader(
-    dataset: TorchDataset[Batch], batch_size: int, workers: int, sampler: Sampler[int] | None, drop_last: bool
+    dataset: TorchDataset[Batch],
+    batch_size: int,
+    workers: int,
+    sampler: Sampler[int] | RareShuffle | None,
+    drop_last: bool,
 ) -> DataLoader[Batch]:
     return DataLoader(
         dataset,

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from kerbseg.models._blocks import resize
 from kerbseg.models._registry import register
-from kerbseg.models.erfnet import BatchNorm, Encoder, ERFNet, NonBottleneck1d, decoder
+from kerbseg.models.erfnet import BatchNorm, Encoder, ERFNet, ERFNetEncoder, NonBottleneck1d, decoder
 
 Module = Callable[..., nn.Module]  # channels, dilation, dropout
 
@@ -81,6 +81,11 @@ def encoder(groups: int, shuffle: Callable[[], nn.Module], near: int, far: int) 
         (module(64, 1, 0.03) for module in at_64),
         (module(128, dilation, 0.3) for module, dilation in zip(at_128, dilations, strict=True)),
     )
+
+
+def grouped_encoder(groups: int = 1, shuffled: bool = False, near: int = 5, far: int = 8) -> Encoder:
+    """The encoder of table 3; with near=2 and far=4 that of table 5."""
+    return encoder(groups, _shuffle(groups, shuffled), near, far)
 
 
 def light_decoder(classes: int) -> nn.Sequential:
@@ -214,3 +219,11 @@ def erfnet_dg2_light(classes: int = 19) -> ERFNet:
 def erfnet_dg4_light(classes: int = 19) -> ERFNet:
     """[DG4*]-proposed: DG4* with the light decoder (table 4)."""
     return light(classes, groups=4)
+
+
+@_erfnet(parameters=385_167, macs=4_423_811_072)
+def erfnet_grouped_encoder(
+    classes: int = 19, groups: int = 1, shuffled: bool = False, near: int = 5, far: int = 8
+) -> ERFNetEncoder:
+    """The encoder alone under ERFNet's training head: the first stage (sec. 4.3), where alpha fades."""
+    return ERFNetEncoder(grouped_encoder(groups, shuffled, near, far), classes)

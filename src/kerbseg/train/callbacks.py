@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -17,9 +18,16 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from kerbseg.core.files import replacing
-from kerbseg.core.labels import LabelSet
-from kerbseg.metrics import Scores, scores
-from kerbseg.train.task import SegmentationTask
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a validation found."""
+
+    name: str  # of the figure that decides, such as val_miou
+    value: float  # the larger the better
+    row: Mapping[str, float | None]  # for metrics.csv
+    scores: Mapping[str, Any]  # for the card of what is saved
 
 
 class StepSeed(Callback):
@@ -56,16 +64,16 @@ class Results(Callback):
     def __init__(
         self,
         run: Path,
-        labels: LabelSet,
-        save_bundle: Callable[[Path, int, Scores], None],
+        measure: Callable[[], Outcome],  # also forgets what it has measured
+        save: Callable[[Path, int, Outcome], None],
         counts: Callable[[], bool] = lambda: True,  # whether the network is by now what shall come out
     ) -> None:
-        self._run, self._labels, self._save_bundle, self._counts = run, labels, save_bundle, counts
+        self._run, self._measure, self._save, self._counts = run, measure, save, counts
         self._rows: list[dict[str, Any]] = []
         self._row: dict[str, Any] = {}
         self._seconds, self._started = 0.0, 0.0
         self.best = -math.inf
-        self.latest: Scores | None = None
+        self.latest: Outcome | None = None
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Starts the clock, which a resumed run goes on with."""
@@ -73,23 +81,17 @@ class Results(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Scores the whole set, and keeps the bundle if it is the best."""
-        assert isinstance(task, SegmentationTask)
-        confusion = task.confusion.compute()
-        task.confusion.reset()
+        found = self._measure()
         if trainer.sanity_checking:
             return
-        self.latest = found = scores(confusion, self._labels)
-        task.log("val_miou", found.miou, rank_zero_only=True)
-        self._row = {
-            "val_miou": found.miou,
-            "val_pixel_accuracy": found.pixel_accuracy,
-            **{f"val_iou/{name}": value for name, value in found.class_iou.items()},
-        }
+        self.latest = found
+        task.log(found.name, found.value, rank_zero_only=True)
+        self._row = dict(found.row)
         if not self._counts():
             return
-        if trainer.is_global_zero and found.miou > self.best:
-            self._save_bundle(self._run / "best.safetensors", trainer.current_epoch + 1, found)
-        self.best = max(self.best, found.miou)
+        if trainer.is_global_zero and found.value > self.best:
+            self._save(self._run / "best.safetensors", trainer.current_epoch + 1, found)
+        self.best = max(self.best, found.value)
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """One row of `metrics.csv`, and the checkpoint from which the run can go on."""
@@ -118,7 +120,7 @@ class Results(Callback):
     def on_fit_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """The weights at the end (averaged ones, where they are: they are put in place when training ends)."""
         if trainer.is_global_zero and self.latest is not None and self._counts():
-            self._save_bundle(self._run / "last.safetensors", trainer.current_epoch, self.latest)
+            self._save(self._run / "last.safetensors", trainer.current_epoch, self.latest)
 
     def _write_csv(self) -> None:
         columns = list(dict.fromkeys(key for row in self._rows for key in row))
@@ -136,27 +138,53 @@ class Results(Callback):
         self._rows, self.best, self._seconds = state_dict["rows"], state_dict["best"], state_dict["seconds"]
 
 
-class Plateau(Callback):
-    """Multiplies the learning rate by `factor` when the validation mIoU has not grown for `patience` validations."""
+class DecayEnds(Callback):
+    """Takes weight decay away after some epochs."""
 
-    def __init__(self, results: Results, factor: float, patience: int) -> None:
-        self._results, self._factor, self._patience = results, factor, patience
+    def __init__(self, until: float) -> None:
+        self._until = until
+
+    def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """A function of the epoch, so a resumed run needs no memory of it."""
+        if trainer.current_epoch >= self._until:
+            for group in trainer.optimizers[0].param_groups:
+                group["weight_decay"] = 0.0
+
+
+class Plateau(Callback):
+    """Multiplies the learning rate by `factor` when nothing has become better for `patience` validations.
+
+    It watches the validation's figure, or the loss in training, which a paper may mean (ERFNet, sec. IV-A).
+    """
+
+    def __init__(self, results: Results, factor: float, patience: int, watch: Literal["score", "loss"]) -> None:
+        self._results, self._factor, self._patience, self._watch = results, factor, patience, watch
         self._rule: ReduceLROnPlateau | None = None
         self._state: dict[str, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Watches the one optimiser."""
-        self._rule = ReduceLROnPlateau(trainer.optimizers[0], "max", self._factor, self._patience)
+        mode: Literal["max", "min"] = "max" if self._watch == "score" else "min"
+        self._rule = ReduceLROnPlateau(trainer.optimizers[0], mode, self._factor, self._patience)
         if self._state:
             self._rule.load_state_dict(self._state)
 
     def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """One step of the rule; the schedule's base rate moves, since the schedule sets the rate at each step."""
-        if self._rule is None or self._results.latest is None or trainer.sanity_checking:
-            return
+        """One step of the rule, if it watches the score."""
+        if self._watch == "score" and self._results.latest is not None and not trainer.sanity_checking:
+            self._step(trainer, self._results.latest.value)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """One step of the rule, if it watches the loss; an epoch is known before its checkpoint is written."""
+        if self._watch == "loss":
+            self._step(trainer, float(trainer.callback_metrics["loss"]))
+
+    def _step(self, trainer: L.Trainer, value: float) -> None:
+        """The schedule's base rate moves, since the schedule sets the rate at each step."""
+        assert self._rule is not None
         scheduler = trainer.lr_scheduler_configs[0].scheduler
         before = [group["lr"] for group in trainer.optimizers[0].param_groups]
-        self._rule.step(self._results.latest.miou)
+        self._rule.step(value)
         after = [group["lr"] for group in trainer.optimizers[0].param_groups]
         scheduler.base_lrs = [
             base * new / old for base, new, old in zip(scheduler.base_lrs, after, before, strict=True)
@@ -183,7 +211,7 @@ class Bar(Callback):
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  val mIoU {task.fields[miou]}"),
+            TextColumn("loss {task.fields[loss]}  {task.fields[found]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -194,7 +222,7 @@ class Bar(Callback):
         """Shows the bar at the step where this run begins or goes on."""
         self._started, self._first = time.monotonic(), trainer.current_epoch
         total = int(trainer.estimated_stepping_batches)
-        self._id = self._bar.add_task("", total=total, completed=trainer.global_step, epoch="1", loss="-", miou="-")
+        self._id = self._bar.add_task("", total=total, completed=trainer.global_step, epoch="1", loss="-", found="")
         if self._live and trainer.is_global_zero:
             self._bar.start()
 
@@ -208,7 +236,7 @@ class Bar(Callback):
                 completed=trainer.global_step,
                 epoch=f"{trainer.current_epoch + 1}/{trainer.max_epochs}",
                 loss=f"{float(outputs['loss']):.3f}",
-                miou=self._miou(),
+                found=self._found(),
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
@@ -220,7 +248,7 @@ class Bar(Callback):
         left = elapsed / (done - self._first) * (total - done)
         loss = float(trainer.callback_metrics.get("loss", math.nan))
         print(
-            f"epoch {done}/{total}  loss {loss:.4f}  val mIoU {self._miou()}  {elapsed:.0f} s, about {left:.0f} s left",
+            f"epoch {done}/{total}  loss {loss:.4f}  {self._found()}  {elapsed:.0f} s, about {left:.0f} s left",
             flush=True,
         )
 
@@ -228,5 +256,9 @@ class Bar(Callback):
         """Leaves the terminal as it was."""
         self._bar.stop()
 
-    def _miou(self) -> str:
-        return "-" if self._results.latest is None else f"{self._results.latest.miou:.4f}"
+    def _found(self) -> str:
+        latest = self._results.latest
+        return "" if latest is None else f"{_SPOKEN.get(latest.name, latest.name)} {latest.value:.4f}"
+
+
+_SPOKEN = {"val_miou": "val mIoU", "val_accuracy": "val accuracy"}

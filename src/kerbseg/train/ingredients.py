@@ -8,29 +8,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from kerbseg.bundle import load_strictly
 from kerbseg.compress.grouping import alpha_at
-from kerbseg.core.errors import BundleError, RecipeError
+from kerbseg.core.errors import RecipeError, nearest
 from kerbseg.data.augment import Colour, Geometry
+from kerbseg.data.loading import Batch, Places
+from kerbseg.data.objects import centres
 from kerbseg.data.statistics import enet_weights, median_frequency_weights
 from kerbseg.losses import at_scores, cross_entropy
 from kerbseg.models import SegmentationNet
-from kerbseg.train.recipe import Augment, Loss, Recipe
+from kerbseg.train.recipe import Augment, Classification, Loss, Rare, Recipe
 from kerbseg.train.split import Split
 from kerbseg.train.task import Augmentation, Criterion
 
 
-def start_from(net: nn.Module, source: nn.Module, prefix: str, where: str) -> None:
-    """Takes the weights under `prefix` from another network; all of both sides' must fit."""
-    state = {key: value for key, value in source.state_dict().items() if key.startswith(prefix)}
-    own = net.state_dict()
-    kept = {key: value for key, value in own.items() if not key.startswith(prefix)}
-    if not state:
-        raise BundleError(f"{where} holds no weights under {prefix!r}; is it another network?")
-    load_strictly(net, kept | state, where)
-
-
-def alpha_of(recipe: Recipe, steps_per_epoch: int) -> Callable[[int, int], float]:
+def alpha_of(recipe: Recipe | Classification, steps_per_epoch: int) -> Callable[[int, int], float]:
     """Gradual grouping's alpha in an epoch and at a step, both counted from 0; 0 always without a grouping section.
 
     Raises RecipeError if alpha is not 0 by the last validation: the best network is chosen among the grouped ones.
@@ -82,26 +73,58 @@ def criterion(loss: Loss, weights: Tensor | None) -> Criterion:
     return compare
 
 
-def augmentation(settings: Augment) -> Augmentation:
-    """The recipe's random changes, at the resolution that its schedule has for the share of training done."""
-    geometry = Geometry(settings.flip, settings.scale, settings.rotate, settings.translate)
+def augmentation(settings: Augment, epochs: int) -> Augmentation:
+    """The recipe's random changes, as its cycle and its schedule of resolutions have them for an epoch."""
     colour = Colour(
-        settings.gate,
-        settings.brightness,
-        settings.contrast,
-        settings.saturation,
-        settings.hue,
-        settings.jpeg,
-        settings.jpeg_quality,
+        gate=settings.gate,
+        brightness=settings.brightness,
+        contrast=settings.contrast,
+        saturation=settings.saturation,
+        hue=settings.hue,
+        hue_factor=settings.hue_factor,
+        jpeg=settings.jpeg,
+        jpeg_quality=settings.jpeg_quality,
     )
 
-    def augment(image: Tensor, mask: Tensor, done: float) -> tuple[Tensor, Tensor]:
-        canvas, zoom = settings.crop or (image.shape[-2], image.shape[-1]), 1.0
+    def augment(batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        image, mask = batch["image"].float() / 255, batch["mask"]
+        canvas, zoom, rotate = settings.crop or (image.shape[-2], image.shape[-1]), 1.0, settings.rotate
+        if settings.cycle:
+            turn = settings.cycle[epoch % len(settings.cycle)]
+            canvas, rotate = turn.crop, turn.rotate
         for stretch in settings.zooms:
-            if done < stretch.until:
+            if epoch / epochs < stretch.until:
                 canvas, zoom = stretch.crop, stretch.zoom
                 break
-        image, mask = geometry(image, mask, canvas, zoom)
+        geometry = Geometry(settings.flip, settings.scale, rotate, settings.translate, settings.stretch, settings.fill)
+        image, mask = geometry(image, mask, canvas, zoom, batch.get("focus"))
         return colour(image), mask
 
     return augment
+
+
+SPECK = 1e-4  # share of a picture's pixels; what is smaller is no object to look at
+
+
+def places_of(rare: Rare, train: Split) -> list[Places]:
+    """For each rare class, the pictures that have it and the centres of its objects there.
+
+    Raises RecipeError for a class that does not exist, or of which no picture has an object.
+    """
+    names = train.labels.classes
+    for name in rare.classes:
+        if name not in names:
+            raise RecipeError(
+                f"data.rare.classes: label set {train.labels.name!r} has no {name!r}; {nearest(name, names)}"
+            )
+    found: list[dict[int, list[tuple[float, float]]]] = [{} for _ in rare.classes]
+    smallest = round(SPECK * train.size[0] * train.size[1])
+    for index in range(len(train.batches)):
+        mask = train.batches.__getitems__([index])["mask"][0].numpy()
+        for places, name in zip(found, rare.classes, strict=True):
+            if points := centres(mask, names.index(name), smallest):
+                places[index] = points
+    for places, name in zip(found, rare.classes, strict=True):
+        if not places:
+            raise RecipeError(f"data.rare.classes: no training picture shows a {name!r}; leave the class out")
+    return list(found)

@@ -36,6 +36,8 @@ def schedule(settings: Schedule, epochs: int, steps_per_epoch: int) -> Callable[
     def share(step: int) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
+        if settings.hold is not None:
+            step -= step % (settings.hold * steps_per_epoch)
         done = min(1.0, (step - warmup) / max(1.0, total - warmup))
         if settings.name == "poly":
             return settings.floor + (1 - settings.floor) * (1 - done) ** settings.power
@@ -45,6 +47,8 @@ def schedule(settings: Schedule, epochs: int, steps_per_epoch: int) -> Callable[
             if done < settings.rise:
                 return 0.04 + 0.96 * (1 - _fall(done / settings.rise))  # from 1/25 of the peak, as in the paper
             return settings.floor + (1 - settings.floor) * _fall((done - settings.rise) / (1 - settings.rise))
+        if settings.name == "exponential":
+            return settings.factor ** max(0.0, step // steps_per_epoch - settings.after)
         if settings.name == "step":
             return settings.factor ** bisect_right(settings.milestones, step // steps_per_epoch)
         return 1.0

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import yaml
@@ -35,7 +36,15 @@ class Model:
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
-    init: str = ""  # only weights under this prefix are taken from --init; all of them without one
+    init: str | tuple[str, ...] = ""  # only weights under these prefixes are taken from --init; all without one
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Rare:
+    """Extra pictures of rare classes in each epoch, cropped so that one object of the class lies on the canvas."""
+
+    classes: tuple[str, ...]
+    extra: Count = 20  # a class and epoch
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -47,6 +56,15 @@ class Data:
     val: str = "val"
     size: Size | None = None  # pictures and masks are brought to this first; as stored without it
     limit: Count | None = None  # only the first so many pictures of each split
+    rare: Rare | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Turn:
+    """What one epoch of a cycle does otherwise."""
+
+    crop: Size
+    rotate: NotNegative = 0.0  # degrees, either way
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -64,15 +82,19 @@ class Augment:
 
     flip: Share = 0.0  # share of pictures mirrored left to right
     scale: Range = (1.0, 1.0)
+    stretch: NotNegative = 0.0  # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
+    fill: bool = False  # a picture that has become smaller than the canvas is enlarged to it
     rotate: NotNegative = 0.0  # degrees, either way
     translate: tuple[Share, Share] = (0.0, 0.0)  # share of width and of height, either way
     crop: Size | None = None  # the canvas; the picture's size without it
+    cycle: tuple[Turn, ...] = ()  # epochs take these by turns; replaces `crop` and `rotate`
     zooms: tuple[Zoom, ...] = ()  # a schedule of resolutions; replaces `crop` while it lasts
     gate: Share = 1.0  # share of pictures whose colour is changed
     brightness: Share = 0.0  # factor 1 - b .. 1 + b; likewise the next two
     contrast: Share = 0.0
     saturation: Share = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # turns of the colour circle, either way
+    hue_factor: Share = 0.0  # the hue's angle times 1 - h .. 1 + h
     jpeg: Share = 0.0  # share of pictures compressed
     jpeg_quality: tuple[Count, Count] = (30, 95)
 
@@ -85,7 +107,9 @@ class Loss:
     constant: Positive = 1.02  # c of ENet's 1 / ln(c + p)
     power: NotNegative = 1.0  # of median frequency
     values: tuple[NotNegative, ...] = ()  # one a class, for `list`
-    average: Literal["weights", "pixels"] = "pixels"  # divide by the sum of weights, or by the number of pixels
+    average: Literal["weights", "pixels", "pictures"] = (
+        "pixels"  # divide by the sum of weights, or by the number of these
+    )
     at: Literal["picture", "scores"] = "picture"  # compare at the picture's size, or where the network ends
     smoothing: Share = 0.0
 
@@ -107,6 +131,7 @@ class Optimizer:
     name: Literal["adam", "adamw", "sgd"] = "adam"
     lr: Positive = 1e-3
     weight_decay: NotNegative = 0.0
+    weight_decay_until: NotNegative | None = None  # epochs after which there is none; all of training without it
     momentum: Share = 0.9  # of sgd
     nesterov: bool = False  # of sgd
     betas: tuple[Share, Share] = (0.9, 0.999)  # of adam and adamw
@@ -118,13 +143,16 @@ class Optimizer:
 class Schedule:
     """How the learning rate moves; all but plateau change it at every step."""
 
-    name: Literal["constant", "poly", "step", "plateau", "one_cycle", "cosine"] = "poly"
+    name: Literal["constant", "poly", "step", "plateau", "one_cycle", "cosine", "exponential"] = "poly"
     warmup: NotNegative = 0.0  # epochs of linear growth
+    hold: Count | None = None  # epochs between two changes of the rate; it changes at every step without it
     power: Positive = 0.9  # of poly
     floor: Share = 0.0  # lowest share of the learning rate; of poly, cosine and one_cycle
     milestones: tuple[Count, ...] = ()  # epochs, of step
-    factor: Share = 0.1  # of step and plateau
+    factor: Share = 0.1  # of step and plateau; of exponential, an epoch
+    after: NotNegative = 0.0  # epochs before exponential begins to fall
     patience: Count = 10  # validations without progress, of plateau
+    watch: Literal["score", "loss"] = "score"  # of plateau: the validation's figure, or the loss in training
     rise: Share = 0.3  # share of training that one_cycle climbs
 
 
@@ -159,8 +187,56 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe as plain values; `read` of its YAML gives the same recipe."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return _plain(self)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Classifier:
+    """Which classifier; its body starts a segmentation network (`models.classifiers`)."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ClassData:
+    """A folder of pictures, `<split>/<class>/<picture>`, as ImageNet is unpacked."""
+
+    name: str = "imagenet"  # its root is --data-root, or $KERBSEG_DATA/<name>
+    train: str = "train"
+    val: str = "val"
+    size: Count = 224  # height and width of what the network sees
+    scale: Range = (0.08, 1.0)  # share of a picture's area that a random crop takes
+    ratio: Range = (0.75, 1.3333333333333333)  # its width by its height
+    limit: Count | None = None  # only the first so many pictures of each class
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Classification:
+    """One training of a classifier, from whose body a segmentation network can start."""
+
+    task: Literal["classification"]
+    model: Classifier
+    epochs: Count
+    batch_size: Count
+    data: ClassData = ClassData()
+    smoothing: Share = 0.0
+    optim: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    grouping: Grouping | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = None
+    validate_every: Count = 1  # epochs
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a Recipe's."""
+        return _plain(self)
+
+
+def _plain(recipe: Recipe | Classification) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return plain
 
 
 def read(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -168,16 +244,26 @@ def read(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises RecipeError naming the key, what was found, and the nearest valid one.
     """
+    recipe = read_any(source, overrides)
+    if isinstance(recipe, Classification):
+        raise RecipeError(f"{source} trains a classifier, which segments nothing; choose a recipe of segmentation")
+    return recipe
+
+
+def read_any(source: str | Path, overrides: Sequence[str] = ()) -> Recipe | Classification:
+    """As `read`, and also a recipe that says `task: classification`."""
     path = find(str(source))
     raw = _parse(path.read_text(), str(path))
     if not isinstance(raw, dict):
         raise RecipeError(f"{path} holds no mapping of recipe keys")
     for override in overrides:
         _override(raw, override)
+    kind: type[Recipe] | type[Classification] = Classification if "task" in raw else Recipe
     try:
-        return TypeAdapter(Recipe).validate_json(json.dumps(raw), strict=True)
+        recipe: Recipe | Classification = TypeAdapter(kind).validate_json(json.dumps(raw), strict=True)
+        return recipe
     except ValidationError as error:
-        raise RecipeError(f"{path}: {_explain(error)}") from None
+        raise RecipeError(f"{path}: {_explain(error, kind)}") from None
     except TypeError as error:  # YAML knows dates and sets, recipes do not
         raise RecipeError(f"{path}: {error}; recipes hold numbers, words and lists") from error
 
@@ -238,7 +324,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     raw[last] = _parse(value, f"override {key!r}")
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, kind: type) -> str:
     """The first complaint as one line: key, what was found, way out."""
     unknown = ("unexpected_keyword_argument", "extra_forbidden")  # told first: a slip in a name also leaves one missing
     first = min(error.errors(), key=lambda complaint: complaint["type"] not in unknown)
@@ -247,7 +333,7 @@ def _explain(error: ValidationError) -> str:
     ]
     key = ".".join(str(part) for part in path)
     if first["type"] in unknown:
-        known = _keys_of(path[:-1])
+        known = _keys_of(path[:-1], kind)
         return f"unknown key {key!r}; {nearest(str(path[-1]), known)}"
     if first["type"] in ("missing", "missing_argument"):
         return f"key {key!r} is missing; add it"
@@ -257,9 +343,11 @@ def _explain(error: ValidationError) -> str:
     return f"{key!r} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
-def _keys_of(path: Sequence[str | int]) -> list[str]:
+def _keys_of(path: Sequence[str | int], kind: type) -> list[str]:
     """Valid keys of the section at `path`."""
-    section: Any = Recipe
+    section: Any = kind
     for part in path:
         section = get_args(section)[0] if isinstance(part, int) else get_type_hints(section)[part]
+        if isinstance(section, UnionType):  # a section that may be missing
+            section = get_args(section)[0]
     return [f.name for f in fields(section)] if is_dataclass(section) else []

@@ -18,7 +18,7 @@ from kerbseg.losses import cross_entropy
 from kerbseg.metrics import confusion_metric
 from kerbseg.models import pad_to_stride
 
-Augmentation = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]  # pictures, masks, share of training done
+Augmentation = Callable[[Batch, int], tuple[Tensor, Tensor]]  # batch of uint8, epoch -> pictures in 0..1, masks
 Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]  # network, its input, masks -> loss
 
 
@@ -47,8 +47,7 @@ class SegmentationTask(L.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         """The loss of one augmented batch."""
-        done = self.current_epoch / max(1, self.trainer.max_epochs or 1)
-        image, mask = self._augment(batch["image"].float() / 255, batch["mask"], done)
+        image, mask = self._augment(batch, self.current_epoch)
         image = self.normalize(image).contiguous(memory_format=torch.channels_last)
         loss = self._criterion(self.net, image, mask)
         self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(image))

@@ -1,0 +1,140 @@
+"""Weights that a training starts from: a bundle, a classifier of ours, or a user's own file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from kerbseg.bundle import METADATA_KEY, load, load_strictly
+from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.files import replacing
+from kerbseg.importers._torch_file import read_state_dict
+
+CLASSIFIER_KEY = "kerbseg_classifier"  # of the safetensors header
+COUNTER = "num_batches_tracked"
+MOST_OF_A_HEAD = 2  # tensors after the body in a user's classifier
+
+
+@dataclass(frozen=True)
+class ClassifierCard:
+    """What a classifier's weights are, and where they came from."""
+
+    model: str
+    classes: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def save_classifier(net: nn.Module, card: ClassifierCard, path: Path) -> None:
+    """Writes weights and card; a file already there is replaced only when the new one is whole."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    with replacing(path) as temporary:
+        try:
+            safetensors.torch.save_file(tensors, temporary, metadata={CLASSIFIER_KEY: json.dumps(asdict(card))})
+        except SafetensorError as error:  # safetensors reports a full disk as its own error
+            raise OSError(str(error)) from error
+
+
+def start_from(net: nn.Module, source: str | Path, prefixes: str | Sequence[str] = "") -> None:
+    """Takes the weights under `prefixes` from a file; all of them, on both sides, must fit.
+
+    The file is a bundle, a classifier that `kerbseg train imagenet/...` made, or a user's classifier: a PyTorch state
+    dict or bare safetensors whose body has the same layers in the same order (other names are fine, every shape must
+    fit), or Darknet's `.weights`. Raises BundleError for a file that is damaged or of another network.
+    """
+    path = Path(source)
+    wanted = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
+    own = net.state_dict()
+    mine = {key: value for key, value in own.items() if key.startswith(wanted)}
+    if not mine:
+        parts = ", ".join(f"{name}." for name, _ in net.named_children())
+        raise UserError(f"model.init: this network has no weights under {', '.join(wanted)}; it has {parts}")
+    found = _ours(path)
+    if found is not None:
+        state = {key: value for key, value in found.items() if key.startswith(wanted)}
+        if not state:
+            raise BundleError(f"{path} holds no weights under {', '.join(wanted)}; is it another network?")
+    elif path.suffix == ".weights":
+        state = _darknet(path, mine)
+    else:
+        given = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else read_state_dict(path)
+        state = _by_order(path, given, mine)
+    load_strictly(net, {key: value for key, value in own.items() if key not in mine} | state, str(path))
+
+
+def _ours(path: Path) -> Mapping[str, Tensor] | None:
+    """The weights of a bundle or classifier of ours; None for another file."""
+    if path.suffix != ".safetensors":
+        return None
+    if not path.is_file():
+        raise BundleError(f"{path} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path} is no whole .safetensors file ({error}); copy or train it again") from error
+    if METADATA_KEY in metadata:
+        return load(path).model.state_dict()
+    return safetensors.torch.load_file(path) if CLASSIFIER_KEY in metadata else None
+
+
+def _by_order(path: Path, given: Mapping[str, Tensor], mine: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A user's weights under our names: the same kinds and shapes, one after the other, and at most a head behind."""
+    theirs = [(key, value) for key, value in given.items() if not key.endswith(COUNTER)]
+    ours = [(key, value) for key, value in mine.items() if not key.endswith(COUNTER)]
+    if not len(ours) <= len(theirs) <= len(ours) + MOST_OF_A_HEAD:
+        raise BundleError(
+            f"{path} holds {len(theirs)} weights, the network begins with {len(ours)}; is it another network?"
+        )
+    state = {key: value for key, value in mine.items() if key.endswith(COUNTER)}
+    for (name, value), (key, expected) in zip(theirs, ours, strict=False):
+        same_kind = name.rpartition(".")[2] == key.rpartition(".")[2]
+        if not same_kind or value.shape != expected.shape:
+            found, needed = list(value.shape), list(expected.shape)
+            raise BundleError(
+                f"{path}: {name!r} {found} stands where the network has {key!r} {needed}; is it another network, or"
+                " are its layers saved in another order?"
+            )
+        state[key] = value.to(expected.dtype)
+    return state
+
+
+def _darknet(path: Path, mine: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The body of a Darknet file: a header, then each layer's shift, scale, mean, variance and convolution."""
+    if not path.is_file():
+        raise BundleError(f"{path} does not exist")
+    content = path.read_bytes()
+    version = np.frombuffer(content[:8], "<i4")
+    if len(version) < 2:
+        raise BundleError(f"{path} is too short for Darknet weights; copy it again")
+    header = 20 if version[0] * 10 + version[1] >= 2 else 16  # bytes: it counts pictures in 8 since version 0.2
+    numbers = np.frombuffer(content[header : header + (len(content) - header) // 4 * 4], "<f4")
+    weights = [key for key, value in mine.items() if value.ndim == 4]
+    needed = sum(mine[key].numel() + 4 * mine[key].shape[0] for key in weights)
+    if len(numbers) < needed:
+        raise BundleError(f"{path} holds {len(numbers)} numbers, this network needs {needed}; is it another network?")
+    state = {key: value for key, value in mine.items() if key.endswith(COUNTER)}
+    at = 0
+    for key in weights:
+        # a unit is a convolution and, as its next module, batch-norm
+        unit, _, position = key.removesuffix(".weight").rpartition(".")
+        norm = f"{unit}.{int(position) + 1}"
+        for name in (f"{norm}.bias", f"{norm}.weight", f"{norm}.running_mean", f"{norm}.running_var", key):
+            shape = mine[name].shape
+            part = numbers[at : at + mine[name].numel()]
+            state[name] = torch.from_numpy(part.copy()).reshape(shape)
+            at += len(part)
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise BundleError(f"{path} holds NaN or infinite values as Darknet weights; is it another format?")
+    return state
