@@ -165,7 +165,7 @@ class Plateau(Callback):
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Watches the one optimiser."""
         mode: Literal["max", "min"] = "max" if self._watch == "score" else "min"
-        self._rule = ReduceLROnPlateau(trainer.optimizers[0], mode, self._factor, self._patience)
+        self._rule = ReduceLROnPlateau(trainer.optimizers[0], mode, self._factor, self._patience, eps=0)
         if self._state:
             self._rule.load_state_dict(self._state)
 

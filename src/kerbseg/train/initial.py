@@ -50,8 +50,9 @@ def start_from(net: nn.Module, source: str | Path, prefixes: str | Sequence[str]
     """Takes the weights under `prefixes` from a file; all of them, on both sides, must fit.
 
     The file is a bundle, a classifier that `kerbseg train imagenet/...` made, or a user's classifier: a PyTorch state
-    dict or bare safetensors whose body has the same layers in the same order (other names are fine, every shape must
-    fit), or Darknet's `.weights`. Raises BundleError for a file that is damaged or of another network.
+    dict whose body has the same layers in the same order (other names are fine, every shape must fit), safetensors with
+    our names (that format keeps no order), or Darknet's `.weights`. Raises BundleError for a file that is damaged or of
+    another network.
     """
     path = Path(source)
     wanted = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
@@ -68,8 +69,7 @@ def start_from(net: nn.Module, source: str | Path, prefixes: str | Sequence[str]
     elif path.suffix == ".weights":
         state = _darknet(path, mine)
     else:
-        given = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else read_state_dict(path)
-        state = _by_order(path, given, mine)
+        state = _by_name(path, mine) if path.suffix == ".safetensors" else _by_order(path, read_state_dict(path), mine)
     load_strictly(net, {key: value for key, value in own.items() if key not in mine} | state, str(path))
 
 
@@ -87,6 +87,17 @@ def _ours(path: Path) -> Mapping[str, Tensor] | None:
     if METADATA_KEY in metadata:
         return load(path).model.state_dict()
     return safetensors.torch.load_file(path) if CLASSIFIER_KEY in metadata else None
+
+
+def _by_name(path: Path, mine: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A user's weights that have our names already."""
+    given = safetensors.torch.load_file(path)
+    if missing := [key for key in mine if key not in given and not key.endswith(COUNTER)]:
+        raise BundleError(
+            f"{path} lacks {missing[0]!r}; with other names save it as torch.save(net.state_dict(), 'net.pth'), which"
+            " keeps the order of its layers"
+        )
+    return {key: given.get(key, value) for key, value in mine.items()}
 
 
 def _by_order(path: Path, given: Mapping[str, Tensor], mine: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -115,9 +126,9 @@ def _darknet(path: Path, mine: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not path.is_file():
         raise BundleError(f"{path} does not exist")
     content = path.read_bytes()
-    version = np.frombuffer(content[:8], "<i4")
-    if len(version) < 2:
+    if len(content) < 20:
         raise BundleError(f"{path} is too short for Darknet weights; copy it again")
+    version = np.frombuffer(content[:8], "<i4")
     header = 20 if version[0] * 10 + version[1] >= 2 else 16  # bytes: it counts pictures in 8 since version 0.2
     numbers = np.frombuffer(content[header : header + (len(content) - header) // 4 * 4], "<f4")
     weights = [key for key, value in mine.items() if value.ndim == 4]
