@@ -50,3 +50,10 @@ def test_a_picture_of_void_costs_nothing():
 def test_labels_at_the_networks_own_size_are_taken_not_mixed():
     mask = torch.arange(64, dtype=torch.uint8).view(1, 8, 8)
     assert at_scores(mask, (2, 2)).tolist() == [[[0, 4], [32, 36]]]
+
+
+def test_average_by_pictures_is_litesegs():
+    logits, mask, weights = case()
+    for w in (None, weights):
+        total = reference(logits, mask.long(), w, ignore_index=VOID, reduction="sum")
+        assert torch.isclose(cross_entropy(logits, mask, w, "pictures"), total / len(logits))

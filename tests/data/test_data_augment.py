@@ -84,3 +84,64 @@ def test_colour_changes_each_picture_its_own_way_and_stays_in_range():
 def test_a_closed_gate_changes_no_picture():
     image = torch.rand(4, 3, 16, 16)
     assert torch.allclose(Colour(0.0, 0.5, 0.5, 0.5, 0.0, 1.0)(image), image, atol=1e-5)
+
+
+def points(matrix: torch.Tensor, focus: torch.Tensor) -> torch.Tensor:
+    return (matrix[:, :, :2] @ focus[..., None])[..., 0] + matrix[:, :, 2]
+
+
+def test_a_point_of_interest_lies_on_the_canvas_wherever_it_was():
+    torch.manual_seed(0)
+    focus = torch.rand(200, 2) * torch.tensor([1023.0, 511.0])
+    geometry = Geometry(flip=0.5, scale=(0.75, 2.0), rotate=20, stretch=1.0)
+    seen = points(geometry.draw(200, (512, 1024), (384, 768), 1.0, focus), focus)
+    assert (seen > -1e-2).all()
+    assert (seen < torch.tensor([767.01, 383.01])).all()
+    assert seen.std(0).min() > 50, "always at one place"
+    # of a picture without one nothing is asked
+    torch.manual_seed(1)
+    free = geometry.draw(4, (512, 1024), (384, 768), 1.0)
+    torch.manual_seed(1)
+    assert torch.equal(geometry.draw(4, (512, 1024), (384, 768), 1.0, torch.full((4, 2), torch.nan)), free)
+
+
+def test_the_object_that_is_asked_for_is_in_the_crop():
+    torch.manual_seed(0)
+    image, mask = torch.zeros(16, 3, 64, 128), torch.zeros(16, 64, 128, dtype=torch.uint8)
+    mask[:, 40:44, 100:104] = 3
+    focus = torch.tensor([[101.5, 41.5]]).expand(16, 2)
+    _, with_it = Geometry(0.5, (1.0, 2.0))(image, mask, (16, 16), 1.0, focus)
+    _, without = Geometry(0.5, (1.0, 2.0))(image, mask, (16, 16))
+    assert (with_it == 3).flatten(1).any(1).all()
+    assert not (without == 3).flatten(1).any(1).all()
+
+
+def test_axes_are_stretched_apart():
+    torch.manual_seed(0)
+    matrix = Geometry(scale=(0.75, 2.0), stretch=1.0).draw(500, (64, 64), (64, 64), 1.0)
+    x, y = matrix[:, 0, 0], matrix[:, 1, 1]
+    assert (y.min() > 0.75, y.max() < 2.0) == (True, True)
+    assert x.min() == 0.75  # clipped below only
+    assert 2.5 < x.max() < 3.0
+    assert ((x - y).abs() <= 1.0 + 1e-6).all()
+
+
+def test_a_picture_that_became_too_small_fills_the_canvas():
+    torch.manual_seed(0)
+    image, mask = ramp(8, 40, 80)
+    geometry = Geometry(scale=(0.2, 0.8), fill=True)
+    _, ids = geometry(image, mask, (24, 32))
+    assert (ids != VOID).all()
+    _, ids = Geometry(scale=(0.2, 0.8))(image, mask, (24, 32))
+    assert (ids == VOID).any()
+
+
+def test_a_factor_of_the_hue_turns_colours_and_leaves_red():
+    torch.manual_seed(0)
+    red, blue = torch.tensor([1.0, 0.2, 0.2]), torch.tensor([0.2, 0.2, 1.0])
+    colour = Colour(hue_factor=0.6)
+    same = colour(red[None, :, None, None].expand(4, 3, 8, 8))
+    assert torch.allclose(same, red[None, :, None, None].expand(4, 3, 8, 8), atol=1e-4)
+    turned = colour(blue[None, :, None, None].expand(4, 3, 8, 8))
+    assert ((turned - blue[None, :, None, None]).abs().amax(1) > 0.05).flatten(1).all(1).sum() >= 3
+    assert torch.allclose(turned.amax(1), torch.ones(4, 8, 8), atol=1e-4)  # brightness stays

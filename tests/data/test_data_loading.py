@@ -7,7 +7,16 @@ import torch
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import Sample
-from kerbseg.data.loading import EpochShuffle, InMemory, OnDisk, Resized, training_loader, validation_loader
+from kerbseg.data.loading import (
+    EpochShuffle,
+    InMemory,
+    OnDisk,
+    RareShuffle,
+    Resized,
+    rare_loader,
+    training_loader,
+    validation_loader,
+)
 
 
 class Numbered:
@@ -65,3 +74,43 @@ def test_resizing_brings_all_to_one_size_and_mixes_no_ids():
 def test_fewer_pictures_than_a_batch_are_refused():
     with pytest.raises(DataError, match="3 training pictures are fewer than batch_size=4"):
         training_loader(InMemory(Numbered([(8, 8)] * 3)), 4, 0, 0)
+
+
+BUS, TRAIN = {1: [(3.0, 2.0)], 4: [(5.0, 1.0), (9.0, 7.0)]}, {2: [(1.0, 1.0)]}
+
+
+def test_rare_classes_come_as_often_as_asked_each_around_one_of_its_objects():
+    order = RareShuffle(6, [BUS, TRAIN], extra=50, seed=0)
+    draws = list(order)
+    assert len(draws) == len(order) == 6 + 2 * 50
+    assert sorted(draw.picture for draw in draws if np.isnan(draw.x)) == list(range(6))
+    extra = [(draw.picture, (draw.x, draw.y)) for draw in draws if not np.isnan(draw.x)]
+    assert all(point in {**BUS, **TRAIN}[picture] for picture, point in extra)
+    assert sum(picture in TRAIN for picture, _ in extra) == 50
+    # pictures are drawn alike, however many objects they have
+    assert 15 <= sum(picture == 1 for picture, _ in extra) <= 35
+    assert {point for picture, point in extra if picture == 4} == set(BUS[4])
+
+
+def test_the_order_with_rare_classes_follows_from_seed_and_epoch():
+    def order(seed, epoch):
+        sampler = RareShuffle(6, [BUS], 20, seed)
+        sampler.set_epoch(epoch)
+        return [(draw.picture, str(draw.x)) for draw in sampler]
+
+    assert order(0, 3) == order(0, 3)
+    assert len({tuple(order(seed, epoch)) for seed in range(2) for epoch in range(2)}) == 4
+
+
+@pytest.mark.parametrize("kind", [InMemory, OnDisk])
+def test_a_batch_knows_what_its_crops_must_show(kind):
+    order = RareShuffle(6, [BUS, TRAIN], extra=3, seed=0)
+    batches = list(rare_loader(kind(Numbered([(8, 16)] * 6)), order, batch_size=4, workers=0))
+    assert len(batches) == 3
+    draws = list(order)
+    for number, batch in enumerate(batches):
+        for i, draw in enumerate(draws[4 * number : 4 * number + 4]):
+            assert batch["name"][i] == str(draw.picture)
+            assert np.array_equal(batch["focus"][i], np.array([draw.x, draw.y]), equal_nan=True)
+    with pytest.raises(DataError, match="12 training pictures are fewer than batch_size=13"):
+        rare_loader(kind(Numbered([(8, 16)] * 6)), order, 13, 0)

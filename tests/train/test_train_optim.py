@@ -44,3 +44,15 @@ def test_an_optimiser_takes_every_setting_of_its_section(name):
         assert (group["momentum"], group["nesterov"]) == (0.7, True)
     else:
         assert group["betas"] == (0.8, 0.9)
+
+
+def test_a_held_rate_changes_every_so_many_epochs_only():
+    share = schedule(Schedule(name="poly", power=0.9, hold=5), epochs=20, steps_per_epoch=3)
+    assert [share(step) for step in (0, 14, 15, 29, 30, 59)] == pytest.approx(
+        [1, 1, 0.75**0.9, 0.75**0.9, 0.5**0.9, 0.25**0.9]
+    )
+
+
+def test_exponential_falls_by_the_epoch_after_a_while():
+    share = schedule(Schedule(name="exponential", factor=0.95, after=15), epochs=90, steps_per_epoch=2)
+    assert [share(step) for step in (0, 31, 32, 33, 34, 179)] == pytest.approx([1, 1, 0.95, 0.95, 0.95**2, 0.95**74])
