@@ -1,0 +1,95 @@
+"""Many small trainings, one after another: one JSON line for each; what stands there already is not trained again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from kerbseg.bundle import load
+from kerbseg.data import open_dataset
+from kerbseg.data.loading import Resized
+from kerbseg.evaluate import evaluate
+from kerbseg.runtime.torch import TorchRuntime
+from kerbseg.train.fit import fit
+from kerbseg.train.recipe import Recipe
+
+
+class Training(NamedTuple):
+    """A recipe under the name it has in a table; its seed is the recipe's."""
+
+    network: str
+    arm: str
+    recipe: Recipe
+
+
+def run_all(trainings: Iterable[Training], out: Path, data_root: Path | None) -> list[dict[str, Any]]:
+    """Trains what `out` lacks, adds it there, and gives all of its lines for these trainings."""
+    lines = []
+    for training in trainings:
+        done = [line for line in read(out) if _key(line) == _key(_told(training))]
+        lines.append(done[-1] if done else _run(training, out, data_root))
+    return lines
+
+
+def read(out: Path) -> list[dict[str, Any]]:
+    """The trainings that were done."""
+    return [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
+
+
+def _told(training: Training) -> dict[str, Any]:
+    recipe = training.recipe
+    return {"network": training.network, "arm": training.arm, "seed": recipe.seed, "recipe": recipe.to_dict()}
+
+
+def _key(line: Mapping[str, Any]) -> str:
+    return json.dumps(line["recipe"], sort_keys=True)
+
+
+def _run(training: Training, out: Path, data_root: Path | None) -> dict[str, Any]:
+    recipe = training.recipe
+    run = out.parent / f"{training.network}-{training.arm}-{recipe.seed}".replace(" ", "_").replace("/", "_")
+    if run.exists():  # cut off: so small a training begins anew
+        shutil.rmtree(run)
+    start = time.monotonic()
+    bundle = fit(recipe, run, data_root=data_root, device="cpu")
+    trained_s = time.monotonic() - start
+    last = load(run / "last.safetensors")
+    assert recipe.data.size is not None
+    test = Resized(open_dataset(recipe.data.name, "test", data_root), recipe.data.size)
+    line = {
+        **_told(training),
+        "parameters": sum(each.numel() for each in bundle.model.parameters()),
+        "val_best": bundle.card.scores["miou"],
+        "best_epoch": bundle.card.scores["epoch"],
+        "val_last": last.card.scores["miou"],
+        "test_best": evaluate(TorchRuntime(bundle), test).scores.miou,
+        "test_last": evaluate(TorchRuntime(last), test).scores.miou,
+        "trained_s": round(trained_s, 1),
+        "threads": torch.get_num_threads(),
+    }
+    with out.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(f"{training.network} {training.arm} {recipe.seed}: {line['val_best']:.4f} in {trained_s:.0f} s", flush=True)
+    return line
+
+
+def arms(lines: Iterable[Mapping[str, Any]]) -> Iterator[tuple[tuple[str, str], list[Mapping[str, Any]]]]:
+    """The lines of each network and arm, by seed."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for line in lines:
+        found.setdefault((line["network"], line["arm"]), []).append(line)
+    for key, several in found.items():
+        yield key, sorted(several, key=lambda line: line["seed"])
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation over seeds, in percent."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{100 * statistics.mean(values):.2f} ± {100 * deviation:.2f}"
