@@ -134,7 +134,8 @@ def train(
     devices: int = 1,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     workers: int = 0,
-    cache: Literal["auto", "ram", "none"] = "auto",
+    cache: Literal["auto", "device", "ram", "none"] = "auto",
+    compile: bool = False,
 ) -> None:
     """Train a network as a recipe says.
 
@@ -153,14 +154,21 @@ def train(
         weights to start from: a bundle, or a classifier for the part that model.init names
     resume
         go on with the run in OUT; ends with the weights of an unbroken run
+    devices
+        how many share each batch, with the result of one; torchrun tells it by itself
     workers
         processes that read pictures from disk
     cache
-        keep decoded pictures in memory; auto: where they fit
+        where decoded pictures are kept; auto: on the device or in memory, if they need less than a quarter of it
+    compile
+        let torch compile the network: takes a minute or more at first, and pays in long runs
     """
     from kerbseg.train.recipe import Classification, read_any
 
-    settings = read_any(recipe, overrides)
+    settings = read_any(recipe, overrides)  # a slip is told before torch is imported
+
+    from kerbseg.train.engine import this_process
+
     run = out or Path("runs") / Path(recipe).with_suffix("").name
     common: dict[str, Any] = {
         "data_root": data_root,
@@ -169,15 +177,20 @@ def train(
         "device": device,
         "devices": devices,
         "workers": workers,
+        "compile": compile,
     }
     if isinstance(settings, Classification):
         from kerbseg.train.classify import fit_classifier
 
-        print(f"classifier: {fit_classifier(settings, run, **common)}")
+        best = fit_classifier(settings, run, **common)
+        if this_process(devices, settings).rank == 0:
+            print(f"classifier: {best}")
         return
     from kerbseg.train.fit import fit
 
     bundle = fit(settings, run, cache=cache, **common)
+    if this_process(devices, settings).rank > 0:
+        return
     scores = bundle.card.scores
     print(f"best validation mIoU {scores['miou']:.4f} after epoch {scores['epoch']}: {run / 'best.safetensors'}")
 
@@ -257,18 +270,31 @@ def predict(
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     runtime: Runtime | None = None,
     submission: Path | None = None,
+    smooth: float | None = None,
+    flicker: bool = False,
+    raw: str | None = None,
+    json: Json = None,
 ) -> None:
-    """Segment pictures, folders, globs or a video.
+    """Segment pictures, folders, globs, videos and streams.
 
-    Writes <stem>_ids.png (train ids) and <stem>_overlay.png; of a video <stem>_overlay.mp4.
+    Writes <stem>_ids.png (train ids) and <stem>_overlay.png; of a video <stem>_overlay.mp4. A stream is `-` (a video on
+    the standard input), a camera (0, /dev/video0), a named pipe or an address; Ctrl-C ends it and keeps the file.
     Example: `kerbseg predict run/best.safetensors street.jpg -o out`
 
     Parameters
     ----------
     submission
         instead of OUT, folder or .zip of predictions for the server of Cityscapes or Minicity
+    smooth
+        of videos: steadier classes, by a vote in which a frame that is n frames old has the weight SMOOTH^n
+        (0.5 to 1; 0.7 follows a change after 2 frames, 0.8 after 4, 0.9 after 7)
+    flicker
+        of videos: also measure the share of pixels that change class between frames aligned by optical flow
+    raw
+        HEIGHTxWIDTH@RATE of RGB frames without a container on the standard input, such as 360x480@25
     """
-    from kerbseg.predict import Predictor, predict_files
+    from kerbseg.bundle import versions
+    from kerbseg.predict import Film, FilmReport, Predictor, RawFrames, predict_files
 
     if (out is None) == (submission is None):
         raise UserError("predict writes to --out FOLDER or to --submission FOLDER|ZIP; give one of them")
@@ -279,7 +305,19 @@ def predict(
         print(f"{count} prediction(s) for the server: {submission}")
         return
     assert out is not None
-    written = predict_files(Predictor(model, runtime=runtime), inputs, out, _progress)
+    videos: list[FilmReport] = []
+    film = Film(smooth, flicker, None if raw is None else RawFrames.parse(raw), videos.append)
+    predictor = Predictor(model, runtime=runtime)
+    try:
+        written = predict_files(predictor, inputs, out, _progress, film)
+    finally:  # Ctrl-C is how a camera's pictures end
+        for video in videos:
+            print(video)
+        if json is not None:
+            engine = predictor.runtime
+            made = {"model": engine.card.model, "runtime": engine.name, "precision": engine.precision}
+            protocol = {**made, "versions": versions()}
+            _write_json(json, {"videos": [video.to_dict() for video in videos], "protocol": protocol})
     print(f"{len(written)} input(s) segmented into {out}")
 
 

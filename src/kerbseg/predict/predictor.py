@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,14 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Prediction, Sample
 from kerbseg.data.pictures import SUFFIXES, read_rgb
 from kerbseg.predict.draw import overlay
+from kerbseg.predict.frames import frame_count
+from kerbseg.predict.streams import Stream, as_stream
+from kerbseg.predict.video import Film
 from kerbseg.runtime import Runtime, Working, open_runtime, segment, segment_with_confidence
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv"}
+)
 
 ENDINGS = ("_ids.png", "_overlay.png")  # of a picture's results
 
@@ -44,6 +50,10 @@ class Predictor:
     ) -> None:
         self.runtime = open_runtime(model, runtime, device)
         self.working = working
+
+    def with_runtime(self, runtime: Runtime) -> Predictor:
+        """One that looks at pictures as this one does, with another runtime."""
+        return Predictor(runtime, working=self.working)
 
     def __call__(self, picture: Picture, *, confidence: bool = False) -> Prediction:
         """The ids of a path, a PIL picture or uint8 RGB [h w 3]. Raises InputError for anything else.
@@ -76,52 +86,73 @@ def predict_files(
     inputs: Sequence[str | Path],
     out: str | Path,
     progress: Callable[[Any], Iterable[Any]] = iter,
-) -> list[Path]:
+    film: Film | None = None,
+) -> list[Path | Stream]:
     """Writes `<stem>_ids.png` and `<stem>_overlay.png` of pictures, `<stem>_overlay.mp4` of videos; returns the inputs.
 
     Inputs are pictures, videos, folders (the pictures and videos right in them, hidden files and our own results left
-    out) and globs. Raises UserError before any work where two results would have one name, DataError at the first
-    file that cannot be read; what was finished stays.
+    out), globs, and streams: `-` for the standard input, a camera's number or device, a named pipe, an address.
+    Raises UserError before any work where two results would have one name, DataError at the first file that cannot be
+    read; what was finished stays.
     """
-    out = Path(out)
-    paths = list(dict.fromkeys(expand(inputs)))
+    out, film = Path(out), film or Film()
+    paths: list[Path | Stream] = []
+    for given in inputs:
+        stream = as_stream(given, film.raw)
+        paths.extend([stream] if stream else expand([given]))
+    if not paths:
+        paths.extend(expand(inputs))
+    paths = list(dict.fromkeys(paths))
     _refuse_clashes(paths, out)
-    for _ in progress(_Work(predictor, paths, out)):
-        pass
+    with closing(_Work(predictor, paths, out, film)) as work:
+        for _ in progress(work):
+            pass
     return paths
 
 
 class _Work:
     """Segments files as it is iterated: one step a picture, one a frame; a progress bar asks how many there are."""
 
-    def __init__(self, predictor: Predictor, paths: Sequence[Path], out: Path) -> None:
-        self._predictor, self._paths, self._out = predictor, paths, out
+    def __init__(self, predictor: Predictor, paths: Sequence[Path | Stream], out: Path, film: Film) -> None:
+        self._predictor, self._paths, self._out, self._film = predictor, paths, out, film
+        self._video: Generator[None] | None = None
 
     def __length_hint__(self) -> int:
-        from kerbseg.predict.video import frame_count
-
-        return sum(frame_count(path) if _is_video(path) else 1 for path in self._paths)
+        if any(isinstance(path, Stream) for path in self._paths):
+            return 0  # nobody knows
+        return sum(frame_count(_file(path)) if _is_video(path) else 1 for path in self._paths if isinstance(path, Path))
 
     def __iter__(self) -> Iterator[None]:
-        from kerbseg.predict.video import video_steps
-
         for path in self._paths:
-            if _is_video(path):
-                yield from video_steps(self._predictor, path, *results(path, self._out))
-            else:
+            if isinstance(path, Path) and not _is_video(path):
                 picture = as_rgb(path)
                 write(picture, self._predictor(picture), self._out / path.stem)
                 yield
+            else:
+                stream = _file(path) if isinstance(path, Path) else path
+                self._video = self._film.steps(self._predictor, stream, *results(path, self._out))
+                yield from self._video
+
+    def close(self) -> None:
+        """Finishes the video that is under way: what stopped us may have come while it waited to be asked for more."""
+        if self._video is not None:
+            self._video.close()
 
 
-def results(path: Path, out: Path) -> list[Path]:
+def results(path: Path | Stream, out: Path) -> list[Path]:
     """The files that predicting `path` into `out` writes."""
+    if isinstance(path, Stream):
+        return [out / f"{path.name}_overlay.mp4"]
     endings = ("_overlay.mp4",) if _is_video(path) else ENDINGS
     return [out / f"{path.stem}{ending}" for ending in endings]
 
 
 def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _file(path: Path) -> Stream:
+    return Stream(path.stem, str(path))
 
 
 def write(picture: UInt8[np.ndarray, "h w 3"], prediction: Prediction, stem: Path) -> None:
@@ -163,14 +194,20 @@ def _is_input(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _refuse_clashes(paths: Sequence[Path], out: Path) -> None:
-    sources: dict[Path, Path] = {}
-    inputs = {path.resolve() for path in paths}
+def _refuse_clashes(paths: Sequence[Path | Stream], out: Path) -> None:
+    sources: dict[Path, Path | Stream] = {}
+    inputs = {path.resolve() for path in paths if isinstance(path, Path)}
     for path in paths:
         for result in results(path, out.resolve()):
             if result in inputs:
                 raise UserError(f"the result of {path} would overwrite the input {result}; choose another folder")
-            if sources.setdefault(result, path).resolve() != path.resolve():
-                raise UserError(
-                    f"{sources[result]} and {path} would both write {result.name}; predict them into two folders"
-                )
+            if _same(sources.setdefault(result, path), path):
+                continue
+            raise UserError(
+                f"{sources[result]} and {path} would both write {result.name}; predict them into two folders"
+            )
+
+
+def _same(one: Path | Stream, other: Path | Stream) -> bool:
+    """Whether two inputs are one, perhaps spelled in two ways."""
+    return one == other or (isinstance(one, Path) and isinstance(other, Path) and one.resolve() == other.resolve())

@@ -1,0 +1,102 @@
+"""Stages that work at the same time, each in a thread of its own, on a bounded number of items."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+ALIVE = 8
+"""Items between source and consumer: enough that each of four stages has one in hand and one to come."""
+
+Stage = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class _Last:
+    """What follows the last item: nothing, or the error that ended it."""
+
+    error: BaseException | None = None
+
+
+class Overlapped:
+    """Iterates over what the last stage makes of each item of a source, in order.
+
+    At most `alive` items are taken from the source and not yet handed out. An error of the source or of a stage is
+    raised after all items before it. The threads end with the process, so a source that never answers holds up nobody.
+    """
+
+    def __init__(self, source: Iterable[Any], *stages: Stage, alive: int = ALIVE) -> None:
+        self._room = threading.Semaphore(alive)
+        self._stopped = threading.Event()
+        self._queues: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(len(stages) + 1)]
+        self._start(self._feed, source)
+        for stage, taken, given in zip(stages, self._queues, self._queues[1:], strict=False):
+            self._start(_work, stage, taken, given)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        item = self._queues[-1].get()
+        if isinstance(item, _Last):
+            self.stop()
+            self._queues[-1].put(_Last())
+            if item.error is not None:
+                raise item.error
+            raise StopIteration
+        self._room.release()
+        return item
+
+    def stop(self) -> None:
+        """Takes nothing more from the source; what is under way can still be iterated over."""
+        self._stopped.set()
+        self._queues[0].put(_Last())
+        self._room.release()  # a source that waits for room is to see that it is over
+
+    @staticmethod
+    def _start(target: Callable[..., None], *arguments: Any) -> None:
+        threading.Thread(target=target, args=arguments, daemon=True).start()
+
+    def _feed(self, source: Iterable[Any]) -> None:
+        """Puts the items of the source into the first queue, then what ended it."""
+        items = iter(source)
+        given = self._queues[0]
+        ending = _Last()
+        while not isinstance(item := _next(items, self._room), _Last):
+            if self._stopped.is_set():
+                break
+            given.put(item)
+            del item  # the queue has it; a name that waits beside it would keep one more alive
+        else:
+            ending = item
+        if isinstance(items, Iterator) and hasattr(items, "close"):
+            items.close()
+        given.put(ending)
+
+
+def _next(items: Iterator[Any], room: threading.Semaphore) -> Any:
+    """The next item once there is room for it, or what ended the source."""
+    room.acquire()
+    try:
+        return next(items)
+    except StopIteration:
+        return _Last()
+    except BaseException as error:  # noqa: BLE001 # not swallowed: raised where the results are taken
+        return _Last(error)
+
+
+def _work(stage: Stage, taken: SimpleQueue[Any], given: SimpleQueue[Any]) -> None:
+    while True:
+        item = taken.get()
+        if not isinstance(item, _Last):
+            try:
+                item = stage(item)
+            except BaseException as error:  # noqa: BLE001 # not swallowed: raised where the results are taken
+                item = _Last(error)
+        given.put(item)
+        if isinstance(item, _Last):
+            return
+        del item
