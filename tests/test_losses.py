@@ -5,7 +5,14 @@ from torch.nn.functional import cross_entropy as reference
 from torch.nn.functional import log_softmax, nll_loss
 
 from kerbseg.core.types import VOID
-from kerbseg.losses import at_scores, cross_entropy
+from kerbseg.losses import (
+    at_scores,
+    cross_entropy,
+    distillation,
+    hardest,
+    lovasz_softmax,
+    near_boundaries,
+)
 
 
 def case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -57,3 +64,74 @@ def test_average_by_pictures_is_litesegs():
     for w in (None, weights):
         total = reference(logits, mask.long(), w, ignore_index=VOID, reduction="sum")
         assert torch.isclose(cross_entropy(logits, mask, w, "pictures"), total / len(logits))
+
+
+def test_hard_pixels_are_those_of_little_probability():
+    logits, mask, _ = case()
+    probability = logits.softmax(1).gather(1, mask.where(mask != VOID, 0).long()[:, None])[:, 0]
+    for threshold in (0.1, 0.5):
+        hard = hardest(logits, mask, threshold, fewest=1e-9)
+        kept = (hard != VOID) & (mask != VOID)
+        expected = (probability < threshold) & (mask != VOID)
+        assert 0 < expected.sum() < (mask != VOID).sum()
+        assert torch.equal(kept, expected)
+        assert torch.equal(hard[kept], mask[kept])
+
+
+def test_online_hard_example_mining_equals_its_definition():
+    logits, mask, _ = case()
+    each = reference(logits, mask.long(), ignore_index=VOID, reduction="none")
+    labelled = each[mask != VOID]
+    fewest = 0.25
+    top = labelled.topk(round(fewest * len(labelled))).values  # the least probable are those of the largest loss
+    found = cross_entropy(logits, hardest(logits, mask, threshold=0.0, fewest=fewest))
+    assert torch.isclose(found, top.mean())
+    all_hard = hardest(logits, mask, threshold=1.0, fewest=fewest)
+    assert torch.equal(all_hard, mask)
+
+
+def test_a_picture_of_void_has_no_hard_pixels():
+    logits, mask, _ = case()
+    assert torch.equal(hardest(logits, torch.full_like(mask, VOID), 0.7, 0.1), torch.full_like(mask, VOID))
+
+
+def test_near_a_boundary_means_another_class_within_reach():
+    mask = torch.zeros(1, 5, 9, dtype=torch.uint8)
+    mask[:, :, 5:] = 3
+    mask[:, :, 0] = VOID  # no class, so no boundary beside it
+    near = near_boundaries(mask, radius=1)
+    assert (near[0, 0] != VOID).tolist() == [False, False, False, False, True, True, False, False, False]
+    assert torch.equal(near[near != VOID], mask[near != VOID])
+    assert (near_boundaries(mask, radius=2)[0, 0] != VOID).sum() == 4
+
+
+def test_lovasz_of_sure_answers_is_what_lacks_to_the_mean_iou():
+    _, mask, _ = case()
+    ids = torch.randint(0, 4, mask.shape, generator=torch.Generator().manual_seed(7))
+    sure = torch.nn.functional.one_hot(ids, 4).movedim(-1, 1).float() * 100
+    labelled = mask != VOID
+    ious = [
+        ((ids == c) & (mask == c)).sum() / (((ids == c) & labelled) | (mask == c)).sum()
+        for c in mask[labelled].unique()
+    ]
+    assert torch.isclose(lovasz_softmax(sure, mask), 1 - torch.stack(ious).mean())
+
+
+def test_lovasz_leaves_void_alone():
+    logits, mask, _ = case()
+    lovasz_softmax(logits, mask).backward()
+    assert logits.grad[:, :, :2].abs().max() == 0
+    assert logits.grad[:, :, 2:].abs().max() > 0
+    assert lovasz_softmax(logits, torch.full_like(mask, VOID)) == 0
+
+
+def test_distillation_is_nothing_where_both_agree_and_the_divergence_where_not():
+    logits, mask, _ = case()
+    assert distillation(logits, logits.detach() + 3, mask, 2.0).abs() < 1e-6  # a constant changes no probability
+    other, _, _ = case(1)
+    p, q = (other / 2).softmax(1), (logits / 2).softmax(1)
+    each = (p * (p.log() - q.log())).sum(1)[mask != VOID]
+    found = distillation(logits, other.detach(), mask, 2.0)
+    assert torch.isclose(found, 4 * each.mean())
+    found.backward()
+    assert logits.grad[:, :, :2].abs().max() == 0

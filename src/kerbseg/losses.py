@@ -41,3 +41,64 @@ def cross_entropy(
 def at_scores(mask: UInt8[Tensor, "b h w"], size: tuple[int, int]) -> UInt8[Tensor, "b H W"]:
     """The mask at the size of a network's own scores: every n-th pixel, as ERFNet trains its encoder."""
     return F.interpolate(mask[:, None], size, mode="nearest")[:, 0]
+
+
+@torch.no_grad()
+def hardest(
+    logits: Float[Tensor, "b k h w"], mask: UInt8[Tensor, "b h w"], threshold: float, fewest: float
+) -> UInt8[Tensor, "b h w"]:
+    """The mask with VOID where a pixel is easy: its class has a probability of `threshold` or more.
+
+    Where fewer than a share `fewest` of the labelled pixels are hard, the least probable ones make up that share.
+    """
+    labelled = mask != VOID
+    count = int(labelled.sum())
+    if not count:
+        return mask
+    true = torch.where(labelled, mask, 0).long()[:, None]
+    probability = logits.float().softmax(1).gather(1, true)[:, 0]
+    needed = max(1, round(fewest * count))
+    highest = probability[labelled].kthvalue(needed).values
+    hard = (probability < threshold) | (probability <= highest)
+    return torch.where(hard, mask, VOID)
+
+
+def near_boundaries(mask: UInt8[Tensor, "b h w"], radius: int) -> UInt8[Tensor, "b h w"]:
+    """The mask with VOID wherever no other class lies within `radius` pixels along either axis; VOID is no class."""
+    ids, void = mask.float()[:, None], (mask == VOID)[:, None]
+    window = 2 * radius + 1
+    highest = F.max_pool2d(ids.masked_fill(void, -1), window, stride=1, padding=radius)
+    lowest = -F.max_pool2d((-ids).masked_fill(void, -VOID), window, stride=1, padding=radius)
+    return torch.where((highest > lowest)[:, 0], mask, VOID)
+
+
+def lovasz_softmax(logits: Float[Tensor, "b k h w"], mask: UInt8[Tensor, "b h w"]) -> Float[Tensor, ""]:
+    """1 - mean IoU of the classes in the batch, extended to probabilities (Berman, Triki, Blaschko, CVPR 2018)."""
+    labelled = mask != VOID
+    probabilities = logits.softmax(1).movedim(1, -1)[labelled]  # n k
+    truth = mask[labelled].long()  # n
+    losses = []
+    for index in truth.unique().tolist():
+        own = (truth == index).to(probabilities.dtype)
+        errors, order = (own - probabilities[:, index]).abs().sort(descending=True)
+        own = own[order]
+        missed = own.cumsum(0)  # pixels of the class, were all up to here wrong
+        jaccard = 1 - (own.sum() - missed) / (own.sum() + (1 - own).cumsum(0))
+        losses.append(errors @ jaccard.diff(prepend=jaccard.new_zeros(1)))
+    return torch.stack(losses).mean() if losses else logits.sum() * 0
+
+
+def distillation(
+    logits: Float[Tensor, "b k h w"],
+    teacher: Float[Tensor, "b k h w"],
+    mask: UInt8[Tensor, "b h w"],
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """Divergence of the scores from a teacher's, over the pixels that are not VOID (Hinton, Vinyals, Dean, 2015).
+
+    Times the temperature's square, so that its gradient does not shrink as the temperature grows.
+    """
+    own, other = (F.log_softmax(scores / temperature, 1) for scores in (logits, teacher))
+    each = F.kl_div(own, other, reduction="none", log_target=True).sum(1)
+    labelled = mask != VOID
+    return each.masked_fill(~labelled, 0).sum() / labelled.sum().clamp(min=1) * temperature**2

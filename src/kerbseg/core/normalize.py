@@ -27,6 +27,11 @@ class Normalize(nn.Module):
             image = image.flip(1)
         return (image - self.mean) / self.std
 
+    def undo(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """RGB pixels in 0..1 of network input, for another network."""
+        image = image * self.std + self.mean
+        return image.flip(1) if self.bgr else image
+
 
 def to_unit(image: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
     """Pixels in 0..1 with the channels where networks want them."""

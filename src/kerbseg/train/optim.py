@@ -56,12 +56,13 @@ def schedule(settings: Schedule, epochs: int, steps_per_epoch: int) -> Callable[
     return share
 
 
-def parameter_groups(net: Module, parts: Sequence[Part]) -> list[dict[str, Any]]:
+def parameter_groups(net: Module, parts: Sequence[Part], besides: Iterable[Parameter] = ()) -> list[dict[str, Any]]:
     """The weights that belong to no part, and those of each part, for an optimiser.
 
+    `besides` are weights that train with the network and are not of it; they move as the rest.
     Raises RecipeError for a prefix under which nothing is left.
     """
-    groups: list[list[Parameter]] = [[] for _ in range(len(parts) + 1)]
+    groups: list[list[Parameter]] = [list(besides), *([] for _ in parts)]
     for name, parameter in net.named_parameters():
         index = next((i for i, part in enumerate(parts, 1) if name.startswith(part.prefix)), 0)
         groups[index].append(parameter)

@@ -100,6 +100,22 @@ class Augment:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Ohem:
+    """Online hard example mining: the cross entropy counts hard pixels only."""
+
+    threshold: Share = 0.7  # a pixel is hard whose class has less probability
+    fewest: Share = 0.0625  # share of the pixels that counts, however easy they are
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Boundary:
+    """The cross entropy of the pixels near another class, added."""
+
+    weight: Positive = 1.0
+    radius: Count = 2  # pixels, either way
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Loss:
     """Cross entropy; how classes are weighted and over what it is averaged."""
 
@@ -112,6 +128,27 @@ class Loss:
     )
     at: Literal["picture", "scores"] = "picture"  # compare at the picture's size, or where the network ends
     smoothing: Share = 0.0
+    ohem: Ohem | None = None
+    boundary: Boundary | None = None
+    lovasz: NotNegative = 0.0  # weight of the Lovász-softmax loss, added
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Head:
+    """A small head on features inside the network, judged as its scores are; it exists while training only."""
+
+    at: str  # module of the network whose output it reads, such as `features`
+    weight: Positive = 0.4  # of its loss, added
+    channels: Count = 64  # between its two convolutions
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Distill:
+    """A trained network whose scores are followed besides the labels; it stands still and is not saved."""
+
+    teacher: str  # a bundle of the same classes
+    weight: Positive = 1.0  # of its loss, added
+    temperature: Positive = 2.0  # scores are divided by it, which shows what comes second
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -179,6 +216,8 @@ class Recipe:
     optim: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     grouping: Grouping | None = None
+    auxiliary: tuple[Head, ...] = ()
+    distill: Distill | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None  # decay of the averaged weights; none without it
     norm_momentum: Positive | None = None  # weight of a new batch in batch-norm's statistics; the network's own without
