@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kerbseg.bundle import load
+from kerbseg.bundle import Bundle, load
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import Resized
 from kerbseg.evaluate import evaluate
@@ -29,12 +29,17 @@ class Training(NamedTuple):
     recipe: Recipe
 
 
-def run_all(trainings: Iterable[Training], out: Path, data_root: Path | None) -> list[dict[str, Any]]:
-    """Trains what `out` lacks, adds it there, and gives all of its lines for these trainings."""
+def run_all(
+    trainings: Iterable[Training], out: Path, data_root: Path | None, tested: bool = True
+) -> list[dict[str, Any]]:
+    """Trains what `out` lacks, adds it there, and gives all of its lines for these trainings.
+
+    `tested` bundles are also scored on the test split, at the recipe's size.
+    """
     lines = []
     for training in trainings:
         done = [line for line in read(out) if _key(line) == _key(_told(training))]
-        lines.append(done[-1] if done else _run(training, out, data_root))
+        lines.append(done[-1] if done else _run(training, out, data_root, tested))
     return lines
 
 
@@ -52,7 +57,7 @@ def _key(line: Mapping[str, Any]) -> str:
     return json.dumps(line["recipe"], sort_keys=True)
 
 
-def _run(training: Training, out: Path, data_root: Path | None) -> dict[str, Any]:
+def _run(training: Training, out: Path, data_root: Path | None, tested: bool) -> dict[str, Any]:
     recipe = training.recipe
     run = out.parent / f"{training.network}-{training.arm}-{recipe.seed}".replace(" ", "_").replace("/", "_")
     if run.exists():  # cut off: so small a training begins anew
@@ -61,23 +66,27 @@ def _run(training: Training, out: Path, data_root: Path | None) -> dict[str, Any
     bundle = fit(recipe, run, data_root=data_root, device="cpu")
     trained_s = time.monotonic() - start
     last = load(run / "last.safetensors")
-    assert recipe.data.size is not None
-    test = Resized(open_dataset(recipe.data.name, "test", data_root), recipe.data.size)
     line = {
         **_told(training),
         "parameters": sum(each.numel() for each in bundle.model.parameters()),
         "val_best": bundle.card.scores["miou"],
         "best_epoch": bundle.card.scores["epoch"],
         "val_last": last.card.scores["miou"],
-        "test_best": evaluate(TorchRuntime(bundle), test).scores.miou,
-        "test_last": evaluate(TorchRuntime(last), test).scores.miou,
         "trained_s": round(trained_s, 1),
         "threads": torch.get_num_threads(),
     }
+    if tested:
+        line |= {"test_best": _test(bundle, recipe, data_root), "test_last": _test(last, recipe, data_root)}
     with out.open("a") as file:
         file.write(json.dumps(line) + "\n")
     print(f"{training.network} {training.arm} {recipe.seed}: {line['val_best']:.4f} in {trained_s:.0f} s", flush=True)
     return line
+
+
+def _test(bundle: Bundle, recipe: Recipe, data_root: Path | None) -> float | None:
+    assert recipe.data.size is not None
+    test = Resized(open_dataset(recipe.data.name, "test", data_root), recipe.data.size)
+    return evaluate(TorchRuntime(bundle), test).scores.miou
 
 
 def arms(lines: Iterable[Mapping[str, Any]]) -> Iterator[tuple[tuple[str, str], list[Mapping[str, Any]]]]:
