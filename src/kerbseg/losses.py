@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from kerbseg.core.processes import ALONE, Process
 from kerbseg.core.types import VOID
 
 
@@ -18,24 +19,28 @@ def cross_entropy(
     weights: Float[Tensor, " k"] | None = None,
     average: Literal["weights", "pixels", "pictures"] = "pixels",
     smoothing: float = 0.0,
+    process: Process = ALONE,
 ) -> Float[Tensor, ""]:
     """Class-weighted cross entropy over the pixels that are not VOID; 0 where all of them are.
 
     Divided by the sum of the pixels' weights (ERFNet's code), or by the number of pixels of classes whose weight is
     not 0 (MiniNet's code): the second makes the step of a picture of rare classes larger. Divided by the number of
     pictures (LiteSeg's code) it is larger the more pixels a picture has, and wants a rate as small as 1e-7.
+
+    What it is divided by is the mean over the processes, so that the mean of the processes' losses (and gradients) is
+    the loss of the whole batch, however unequally VOID or rare classes are shared out.
     """
     target = mask.long()
     total = F.cross_entropy(logits, target, weights, ignore_index=VOID, reduction="sum", label_smoothing=smoothing)
     if average == "pictures":
         return total / len(logits)
     if weights is None:
-        return total / (target != VOID).sum().clamp(min=1)
+        return total / process.mean((target != VOID).sum()).clamp(min=1e-6)
     by_id = torch.zeros(256, device=logits.device, dtype=weights.dtype)
     by_id[: len(weights)] = weights
     pixels = by_id[target]
     divisor = pixels.sum() if average == "weights" else (pixels != 0).sum()
-    return total / divisor.clamp(min=1e-6)
+    return total / process.mean(divisor).clamp(min=1e-6)
 
 
 def at_scores(mask: UInt8[Tensor, "b h w"], size: tuple[int, int]) -> UInt8[Tensor, "b H W"]:

@@ -35,6 +35,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Removes what `replacing` was writing into the folder when its process was killed."""
+    for path in folder.glob(".*.tmp.*"):
+        if path.name.split(".")[-3].isdigit():
+            path.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

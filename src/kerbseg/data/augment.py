@@ -16,14 +16,10 @@ from kornia.color import hsv_to_rgb, rgb_to_hsv
 from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
+from kerbseg.core.processes import ALONE, Process
 from kerbseg.core.types import VOID
 
 Images = Float[Tensor, "b 3 h w"]
-
-
-def uniform(n: int, low: float, high: float) -> Float[Tensor, " b"]:
-    """Drawn on the CPU, so that one seed gives one augmentation on every device."""
-    return torch.empty(n).uniform_(low, high)
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,7 @@ class Geometry:
     translate: tuple[float, float] = (0.0, 0.0)  # share of width and of height, either way
     stretch: float = 0.0  # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
     fill: bool = False  # a picture that has become smaller than the canvas is enlarged to it
+    process: Process = ALONE  # which rows of the whole batch the pictures are
 
     def __call__(
         self,
@@ -73,8 +70,8 @@ class Geometry:
         A picture larger than the canvas is cropped anywhere, a smaller one lies anywhere on it.
         """
         scale = self._scales(n, size, canvas) * zoom  # of x and of y
-        angle = uniform(n, -self.rotate, self.rotate) * (math.pi / 180)
-        mirror = torch.where(torch.rand(n) < self.flip, -1.0, 1.0)
+        angle = self.process.uniform(n, -self.rotate, self.rotate) * (math.pi / 180)
+        mirror = torch.where(self.process.uniform(n) < self.flip, -1.0, 1.0)
         x, y = scale[:, 0] * mirror, scale[:, 1]
         linear = torch.stack(
             [torch.stack([angle.cos() * x, -angle.sin() * y], 1), torch.stack([angle.sin() * x, angle.cos() * y], 1)], 1
@@ -84,19 +81,19 @@ class Geometry:
         lowest, highest = -slack, slack
         if focus is not None:
             # where the point lies if the centres meet; the shift must bring it between the canvas's borders
-            point = target + (linear @ (focus - centre)[..., None])[..., 0]
+            point = target + (linear @ (focus.cpu() - centre)[..., None])[..., 0]
             least, most = -point, torch.tensor([canvas[1] - 1, canvas[0] - 1]) - point
             lowest = torch.where(point.isnan(), lowest, torch.minimum(torch.maximum(lowest, least), most))
             highest = torch.where(point.isnan(), highest, torch.maximum(torch.minimum(highest, most), least))
-        shift = lowest + torch.rand(n, 2) * (highest - lowest)
+        shift = lowest + self.process.uniform(n, 0, 1, 2) * (highest - lowest)
         reach = torch.tensor([self.translate[0] * canvas[1], self.translate[1] * canvas[0]])
-        shift = shift + (torch.rand(n, 2) * 2 - 1) * reach
+        shift = shift + (self.process.uniform(n, 0, 1, 2) * 2 - 1) * reach
         offset = target + shift - (linear @ centre)
         return torch.cat([linear, offset[..., None]], dim=2)
 
     def _scales(self, n: int, size: tuple[int, int], canvas: tuple[int, int]) -> Float[Tensor, "b 2"]:
-        y = uniform(n, *self.scale)
-        x = (y + uniform(n, -self.stretch, self.stretch)).clamp(min=self.scale[0]) if self.stretch else y
+        y = self.process.uniform(n, *self.scale)
+        x = (y + self.process.uniform(n, -self.stretch, self.stretch)).clamp(min=self.scale[0]) if self.stretch else y
         scale = torch.stack([x, y], 1)
         if self.fill:
             scale = torch.maximum(scale, torch.tensor([canvas[1] / size[1], canvas[0] / size[0]]))
@@ -115,14 +112,15 @@ class Colour:
     jpeg: float = 0.0  # share of pictures
     jpeg_quality: tuple[int, int] = (30, 95)
     hue_factor: float = 0.0  # the hue's angle times 1 - h .. 1 + h (EfficientSeg): red stays, violet moves far
+    process: Process = ALONE
 
     def __call__(self, image: Images) -> Images:
         """Pictures in 0..1, changed."""
         n, device = len(image), image.device
-        chosen = torch.rand(n) < self.gate
+        chosen = self.process.uniform(n) < self.gate
 
         def factor(spread: float) -> Float[Tensor, " b"]:
-            return torch.where(chosen, uniform(n, 1 - spread, 1 + spread), 1.0).to(device)
+            return torch.where(chosen, self.process.uniform(n, 1 - spread, 1 + spread), 1.0).to(device)
 
         if self.brightness:
             image = enhance.adjust_brightness_accumulative(image, factor(self.brightness))
@@ -131,18 +129,18 @@ class Colour:
         if self.saturation:
             image = enhance.adjust_saturation_with_gray_subtraction(image, factor(self.saturation))
         if self.hue:
-            turns = torch.where(chosen, uniform(n, -self.hue, self.hue), 0.0)
+            turns = torch.where(chosen, self.process.uniform(n, -self.hue, self.hue), 0.0)
             image = enhance.adjust_hue(image, (turns * 2 * math.pi).to(device))
         if self.hue_factor:
             hsv = rgb_to_hsv(image)
             angle = hsv[:, 0] * factor(self.hue_factor)[:, None, None] % (2 * math.pi)
             image = hsv_to_rgb(torch.stack([angle, hsv[:, 1], hsv[:, 2]], dim=1))
         if self.jpeg:
-            image = self._compress(image, chosen & (torch.rand(n) < self.jpeg))
+            image = self._compress(image, chosen & (self.process.uniform(n) < self.jpeg))
         return image
 
     def _compress(self, image: Images, chosen: Bool[Tensor, " b"]) -> Images:
-        quality = uniform(len(image), *self.jpeg_quality)
+        quality = self.process.uniform(len(image), *self.jpeg_quality)
         if not chosen.any():
             return image
         at = chosen.to(image.device)

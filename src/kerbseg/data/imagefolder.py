@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from kerbseg.core.errors import DataError
+from kerbseg.core.processes import ALONE, Process
+from kerbseg.data.loading import shared, turns
 from kerbseg.data.pictures import SUFFIXES, read_rgb
 
 CENTRE = 0.875  # side of the square that is looked at, as a share of the shorter side: 224 of 256
@@ -146,21 +148,28 @@ class EpochDraws(Sampler[int]):
 
 
 def class_loader(
-    squares: RandomSquares | CentreSquares, batch_size: int, workers: int, seed: int | None = None
+    squares: RandomSquares | CentreSquares,
+    batch_size: int,
+    workers: int,
+    seed: int | None = None,
+    process: Process = ALONE,
 ) -> DataLoader[ClassBatch]:
     """Whole batches in random order where there is a seed; every picture once, in order, without.
 
-    Raises DataError where there are fewer pictures than one batch needs.
+    A batch is that of all processes, and this one has its share. Raises DataError where there are fewer pictures than
+    one batch needs.
     """
-    if seed is not None and len(squares) < batch_size:
-        raise DataError(f"{len(squares)} training pictures are fewer than batch_size={batch_size}; lower batch_size")
+    sampler: Iterable[int]
+    if seed is None:
+        sampler = turns(len(squares), process)
+    else:
+        sampler = shared(EpochDraws(len(squares), seed), batch_size, process)
     return DataLoader(
         squares,
-        batch_size=batch_size,
-        sampler=None if seed is None else EpochDraws(len(squares), seed),
+        batch_size=batch_size // process.count,
+        sampler=sampler,
         num_workers=workers,
         collate_fn=_as_is,  # type: ignore[arg-type] # the data sets give whole batches
-        drop_last=seed is not None,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
     )

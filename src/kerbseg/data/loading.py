@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, NotRequired, Protocol, TypedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from kerbseg.core.errors import DataError
+from kerbseg.core.processes import ALONE, Process
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.core.types import Dataset, Sample, samples
 
@@ -61,21 +62,35 @@ class Gathered:
 
 
 class InMemory(TorchDataset[Batch]):
-    """All samples decoded once into two uint8 tensors; a batch is an index into them."""
+    """All samples decoded once into two uint8 tensors on a device; a batch is an index into them."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        whole = stack(list(samples(dataset)))
-        self._image, self._mask, self._names = whole["image"], whole["mask"], whole["name"]
+    in_memory = True
+
+    def __init__(self, dataset: Dataset, device: torch.device | None = None) -> None:
+        first = dataset[0]
+        self._image = torch.empty((len(dataset), *first.image.shape), dtype=torch.uint8, device=device)
+        self._mask = torch.empty((len(dataset), *first.mask.shape), dtype=torch.uint8, device=device)
+        self._names = []
+        for index, sample in enumerate(samples(dataset)):
+            check_equal_sizes(first, sample)
+            self._image[index] = torch.from_numpy(sample.image)
+            self._mask[index] = torch.from_numpy(sample.mask)
+            self._names.append(sample.name)
+        self.device = self._image.device
 
     def __len__(self) -> int:
         return len(self._names)
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        return Batch(image=self._image[indices], mask=self._mask[indices], name=[self._names[i] for i in indices])
+        at = torch.tensor(indices, device=self.device)
+        return Batch(image=self._image[at], mask=self._mask[at], name=[self._names[i] for i in indices])
 
 
 class OnDisk(TorchDataset[Batch]):
     """Samples decoded when they are asked for, in the loader's worker processes."""
+
+    in_memory = False
+    device = torch.device("cpu")
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -90,17 +105,22 @@ class OnDisk(TorchDataset[Batch]):
 def stack(parts: Sequence[Sample]) -> Batch:
     """One batch of samples. Raises DataError where their sizes differ."""
     for part in parts[1:]:
-        if part.mask.shape != parts[0].mask.shape:
-            (h, w), (first_h, first_w) = part.mask.shape, parts[0].mask.shape
-            raise DataError(
-                f"picture {part.name!r} is {w}x{h} but {parts[0].name!r} is {first_w}x{first_h};"
-                " set data.size=[height,width] in the recipe"
-            )
+        check_equal_sizes(parts[0], part)
     return Batch(
         image=torch.from_numpy(np.stack([part.image for part in parts])),
         mask=torch.from_numpy(np.stack([part.mask for part in parts])),
         name=[part.name for part in parts],
     )
+
+
+def check_equal_sizes(first: Sample, other: Sample) -> None:
+    """Raises DataError where they differ, since a batch is one tensor."""
+    if other.mask.shape != first.mask.shape:
+        (h, w), (first_h, first_w) = other.mask.shape, first.mask.shape
+        raise DataError(
+            f"picture {other.name!r} is {w}x{h} but {first.name!r} is {first_w}x{first_h};"
+            " set data.size=[height,width] in the recipe"
+        )
 
 
 class EpochShuffle(Sampler[int]):
@@ -159,8 +179,44 @@ class RareShuffle(Sampler[Draw]):
         return iter([draws[i] for i in random.permutation(len(draws))])
 
 
+class Order(Protocol):
+    """What comes in which order in an epoch."""
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Shared(Sampler[Any]):
+    """One process's rows of each whole batch of an order: those of all processes make up a single process's batch.
+
+    The last few of an epoch, too few for a batch, wait for the next order.
+    """
+
+    def __init__(self, order: Order, batch_size: int, process: Process) -> None:
+        self._order, self._batch_size, self._process = order, batch_size, process
+        self._rows = process.rows(batch_size // process.count)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self._order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._order) // self._batch_size * (self._batch_size // self._process.count)
+
+    def __iter__(self) -> Iterator[Any]:
+        order = list(self._order)
+        for start in range(0, len(order) - self._batch_size + 1, self._batch_size):
+            yield from order[start : start + self._batch_size][self._rows]
+
+
 class Batches(Protocol):
     """A data set that gives whole batches."""
+
+    in_memory: bool
+    device: torch.device
 
     def __len__(self) -> int: ...
 
@@ -172,6 +228,7 @@ class Focused(TorchDataset[Batch]):
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
+        self.in_memory, self.device = batches.in_memory, batches.device
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -182,45 +239,58 @@ class Focused(TorchDataset[Batch]):
         return batch
 
 
-def training_loader(dataset: TorchDataset[Batch], batch_size: int, seed: int, workers: int) -> DataLoader[Batch]:
-    """Shuffled whole batches; the last few pictures of an epoch wait for the next order.
+def training_loader(
+    dataset: Batches, batch_size: int, seed: int, workers: int, process: Process = ALONE
+) -> DataLoader[Batch]:
+    """Shuffled whole batches of `batch_size` for all processes together; of each, this process's rows.
 
     Raises DataError where there are fewer pictures than one batch needs.
     """
-    length = len(dataset)  # type: ignore[arg-type]
-    if length < batch_size:
-        raise DataError(f"{length} training pictures are fewer than batch_size={batch_size}; lower batch_size")
-    return _loader(dataset, batch_size, workers, EpochShuffle(length, seed), drop_last=True)
+    return _shuffled(dataset, EpochShuffle(len(dataset), seed), batch_size, workers, process)
 
 
-def rare_loader(batches: Batches, order: RareShuffle, batch_size: int, workers: int) -> DataLoader[Batch]:
+def rare_loader(
+    batches: Batches, order: RareShuffle, batch_size: int, workers: int, process: Process = ALONE
+) -> DataLoader[Batch]:
     """As `training_loader`, with the extra pictures of rare classes. Raises DataError likewise."""
+    return _shuffled(Focused(batches), order, batch_size, workers, process)
+
+
+def validation_loader(dataset: Batches, batch_size: int, workers: int, process: Process = ALONE) -> DataLoader[Batch]:
+    """Every picture once, in order; each process has its own. Raises DataError where one would have none."""
+    return _loader(dataset, batch_size // process.count, workers, turns(len(dataset), process))
+
+
+def turns(length: int, process: Process) -> range:
+    """The pictures that are this process's if all take one by turns. Raises DataError where one would have none."""
+    if length < process.count:
+        raise DataError(f"{length} validation pictures are fewer than the {process.count} processes; use fewer devices")
+    return range(process.rank, length, process.count)
+
+
+def shared(order: Order, batch_size: int, process: Process) -> Shared:
+    """This process's rows of an order's batches. Raises DataError where there are too few pictures for one."""
     if len(order) < batch_size:
         raise DataError(f"{len(order)} training pictures are fewer than batch_size={batch_size}; lower batch_size")
-    return _loader(Focused(batches), batch_size, workers, order, drop_last=True)
+    return Shared(order, batch_size, process)
 
 
-def validation_loader(dataset: TorchDataset[Batch], batch_size: int, workers: int) -> DataLoader[Batch]:
-    """Every picture once, in order."""
-    return _loader(dataset, batch_size, workers, sampler=None, drop_last=False)
-
-
-def _loader(
-    dataset: TorchDataset[Batch],
-    batch_size: int,
-    workers: int,
-    sampler: Sampler[int] | RareShuffle | None,
-    drop_last: bool,
+def _shuffled(
+    dataset: Batches | Focused, order: Order, batch_size: int, workers: int, process: Process
 ) -> DataLoader[Batch]:
+    return _loader(dataset, batch_size // process.count, workers, shared(order, batch_size, process))
+
+
+def _loader(dataset: Batches | Focused, batch_size: int, workers: int, sampler: Iterable[Any]) -> DataLoader[Batch]:
+    workers = 0 if dataset.in_memory else workers  # an index needs no process of its own
     return DataLoader(
-        dataset,
+        dataset,  # type: ignore[arg-type] # it gives whole batches
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=_as_is,  # type: ignore[arg-type] # the data sets give whole batches
-        drop_last=drop_last,
+        collate_fn=_as_is,  # type: ignore[arg-type] # likewise
         persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_available() and dataset.device.type == "cpu",
     )
 
 

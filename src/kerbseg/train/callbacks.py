@@ -31,14 +31,17 @@ class Outcome:
 
 
 class StepSeed(Callback):
-    """Seeds each step by its number, so that augmentation and dropout of a resumed run are those of an unbroken one."""
+    """Seeds each step by its number, so that augmentation and dropout of a resumed run are those of an unbroken one.
+
+    All processes draw the same numbers, and each takes those of its own pictures.
+    """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, index: int) -> None:
         """Before anything of the step is drawn."""
-        torch.manual_seed((self._seed * 1_000_003 + trainer.global_step) * 64 + trainer.global_rank)
+        torch.manual_seed((self._seed * 1_000_003 + trainer.global_step) * 64)
 
 
 class AveragedWeights(WeightAveraging):
@@ -112,9 +115,12 @@ class Results(Callback):
         }
         self._rows.append(row | figures | self._row)
         self._row = {}
-        if trainer.is_global_zero:
-            self._write_csv()
-        with replacing(self._run / "last.ckpt") as temporary:
+        checkpoint = self._run / "last.ckpt"
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(checkpoint, weights_only=False)  # writes nothing here, waits for the one that does
+            return
+        self._write_csv()
+        with replacing(checkpoint) as temporary:
             trainer.save_checkpoint(temporary, weights_only=False)
 
     def on_fit_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
@@ -136,6 +142,23 @@ class Results(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The reverse."""
         self._rows, self.best, self._seconds = state_dict["rows"], state_dict["best"], state_dict["seconds"]
+
+
+class EndTogether(Callback):
+    """Ends the processes that lightning has started where this one fails.
+
+    They would wait for it for ever; and lightning's own watch, which finds them ended, would kill this one before it
+    can tell why.
+    """
+
+    def on_exception(self, trainer: L.Trainer, task: L.LightningModule, exception: BaseException) -> None:
+        """Takes them out of the sight of the watch first."""
+        watched = getattr(trainer.strategy.launcher, "procs", [])
+        started = list(watched)
+        watched.clear()
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 class DecayEnds(Callback):

@@ -24,12 +24,21 @@ from kerbseg.core.types import Preprocessing
 from kerbseg.data.imagefolder import CentreSquares, ClassBatch, RandomSquares, class_loader, open_folders
 from kerbseg.models.classifiers import create_classifier, kind
 from kerbseg.train.callbacks import Outcome, Results
-from kerbseg.train.engine import Device, accelerator, callbacks_for, prepare, run_to_end
+from kerbseg.train.engine import (
+    Device,
+    callbacks_for,
+    check_compiler,
+    prepare,
+    run_to_end,
+    this_process,
+    training_device,
+)
 from kerbseg.train.grouping import GradualGrouping
 from kerbseg.train.ingredients import alpha_of
 from kerbseg.train.initial import ClassifierCard, save_classifier, start_from
 from kerbseg.train.optim import optimizer, parameter_groups, schedule, schedules
 from kerbseg.train.recipe import Classification
+from kerbseg.train.shared import share
 
 
 class ClassificationTask(L.LightningModule):
@@ -54,7 +63,7 @@ class ClassificationTask(L.LightningModule):
         """The loss of one batch, whose squares the loader has drawn already."""
         logits = self.logits(batch["image"])
         loss = F.cross_entropy(logits, batch["label"], label_smoothing=self._smoothing)
-        self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(logits))
+        self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
         return loss
 
     def validation_step(self, batch: ClassBatch, index: int) -> None:
@@ -88,6 +97,7 @@ def fit_classifier(
     device: Device = "auto",
     devices: int = 1,
     workers: int = 0,
+    compile: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Trains as the recipe says; returns the file of the best weights by validation accuracy.
@@ -96,14 +106,17 @@ def fit_classifier(
     into `run`, resumes and raises as `fit` does.
     """
     run = Path(run)
-    device_kind = accelerator(device, recipe)
+    process = this_process(devices, recipe)
+    place = training_device(device, recipe, process)
+    if compile:
+        check_compiler(place, process)
     data = recipe.data
     with torch.device("meta"):  # a wrong option is told before any data is read
         create_classifier(recipe.model.name, 2, **recipe.model.options)
     train, val = open_folders(data.name, data.train, data.val, data_root, data.limit)
     squares = RandomSquares(train, data.size, data.scale, data.ratio, recipe.seed)
-    loader = class_loader(squares, recipe.batch_size, workers, recipe.seed)
-    prepare(run, recipe, resume)
+    loader = class_loader(squares, recipe.batch_size, workers, recipe.seed, process)
+    prepare(run, recipe, resume, process)
     torch.manual_seed(recipe.seed)
     net = create_classifier(recipe.model.name, len(train.classes), **recipe.model.options)
     groups = {} if recipe.grouping is None else make_dense(net, recipe.grouping.select)
@@ -111,6 +124,9 @@ def fit_classifier(
         start_from(net, initial)
     fade(net, groups)
     net = models.channels_last(net)
+    share(net, process)
+    if compile:
+        net.compile()  # in place: weights keep their names
     task = ClassificationTask(
         net,
         preprocessing=kind(recipe.model.name).preprocessing,
@@ -124,10 +140,10 @@ def fit_classifier(
         task,
         recipe,
         run,
-        (loader, class_loader(CentreSquares(val, data.size), recipe.batch_size, workers)),
+        (loader, class_loader(CentreSquares(val, data.size), recipe.batch_size, workers, process=process)),
         [*callbacks_for(recipe, net, grouping, results), *callbacks],
-        accelerator=device_kind,
-        devices=devices,
+        device=place,
+        process=process,
         resume=resume,
     )
     return run / "best.safetensors"

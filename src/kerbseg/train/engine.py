@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,13 +16,15 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import disable_possible_user_warnings
 from torch import nn
 from torch.utils.data import DataLoader
 
 from kerbseg.core.errors import RecipeError, UserError
-from kerbseg.core.files import replacing
-from kerbseg.train.callbacks import AveragedWeights, Bar, DecayEnds, Plateau, Results, StepSeed
+from kerbseg.core.files import remove_leftovers, replacing
+from kerbseg.core.processes import Process
+from kerbseg.train.callbacks import AveragedWeights, Bar, DecayEnds, EndTogether, Plateau, Results, StepSeed
 from kerbseg.train.grouping import GradualGrouping
 from kerbseg.train.norm import FrozenNorm
 from kerbseg.train.recipe import Classification, Recipe
@@ -29,10 +33,36 @@ Device = Literal["auto", "cpu", "cuda"]
 AnyRecipe = Recipe | Classification
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def prepare(run: Path, recipe: AnyRecipe, resume: bool) -> None:
-    """Makes the run's folder, or checks that the one to resume is of this recipe."""
+def this_process(devices: int, recipe: AnyRecipe) -> Process:
+    """Which of a training's processes this is: of those that torchrun has started, or that lightning starts.
+
+    Raises UserError where the batch cannot be shared out.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        count, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        if devices not in (1, here):
+            raise UserError(f"{devices} devices are asked for and torchrun has started {here}; leave --devices away")
+        process = Process(int(os.environ["RANK"]), count, count // here)
+    elif devices < 1:
+        raise UserError(f"{devices} devices cannot train; give 1 or more")
+    else:
+        # lightning starts the same command again, and tells it so
+        process = Process(int(os.environ.get("LOCAL_RANK", 0)) if devices > 1 else 0, devices)
+    if recipe.batch_size % process.count:
+        raise UserError(
+            f"batch_size={recipe.batch_size} is for all devices together and cannot be shared by {process.count};"
+            f" use a number of devices that divides it"
+        )
+    return process
+
+
+def prepare(run: Path, recipe: AnyRecipe, resume: bool, process: Process) -> None:
+    """Makes the run's folder, or checks that the one to resume is of this recipe; the first process does."""
+    if process.rank > 0:
+        return
     text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
     written, checkpoint = run / "recipe.yaml", run / "last.ckpt"
     if resume and not checkpoint.is_file():
@@ -43,17 +73,33 @@ def prepare(run: Path, recipe: AnyRecipe, resume: bool) -> None:
         raise UserError(f"{run} holds a run already; go on with --resume, or choose another --out")
     with replacing(written) as temporary:
         temporary.write_text(text)
+    remove_leftovers(run)
 
 
-def accelerator(device: Device, recipe: AnyRecipe) -> Literal["gpu", "cpu"]:
-    """Lightning's word for the device. Raises UserError where it is not there or lacks the recipe's precision."""
+def training_device(device: Device, recipe: AnyRecipe, process: Process) -> torch.device:
+    """Where this process trains. Raises UserError where that is not there or lacks the recipe's precision."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device 'cuda' is not there; use --device cpu, or install a torch build for your GPU")
     if device != "cpu" and torch.cuda.is_available():
-        return "gpu"
+        if (wanted := process.count // process.nodes) > torch.cuda.device_count():
+            raise UserError(f"{wanted} GPUs are asked for and {torch.cuda.device_count()} are there; lower --devices")
+        return torch.device("cuda", process.local_rank)
     if recipe.precision == "float16":
         raise UserError("a CPU does not train in float16; add precision=bfloat16 or precision=float32")
-    return "cpu"
+    return torch.device("cpu")
+
+
+def check_compiler(device: torch.device, process: Process) -> None:
+    """Raises UserError where torch cannot compile a network."""
+    if process.count > 1:
+        raise UserError(f"--compile works on one device, found {process.count}; leave --compile or --devices away")
+    try:
+        torch.compile(torch.square)(torch.ones(8, device=device))
+    except RuntimeError as error:
+        why = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"--compile finds no compiler ({why}); install a C++ compiler, for a GPU also Triton, or leave it away"
+        ) from error
 
 
 def run_to_end(
@@ -63,16 +109,20 @@ def run_to_end(
     loaders: tuple[DataLoader[Any], DataLoader[Any]],
     callbacks: Sequence[Callback],
     *,
-    accelerator: Literal["gpu", "cpu"],
-    devices: int,
+    device: torch.device,
+    process: Process,
     resume: bool,
 ) -> None:
-    """Trains for the recipe's epochs. Raises KeyboardInterrupt after Ctrl-C."""
+    """Trains for the recipe's epochs. Raises KeyboardInterrupt after Ctrl-C, UserError where a disk is full."""
     with _quiet():
         trainer = L.Trainer(
             max_epochs=recipe.epochs,
-            accelerator=accelerator,
-            devices=devices,
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=process.count // process.nodes,
+            num_nodes=process.nodes,
+            # statistics of the shared batch-norm are the same in all processes
+            strategy="auto" if process.count == 1 else DDPStrategy(broadcast_buffers=False),
+            use_distributed_sampler=False,  # the loaders give each process its own
             precision=_PRECISION[recipe.precision],
             gradient_clip_val=recipe.optim.clip,
             check_val_every_n_epoch=recipe.validate_every,
@@ -91,11 +141,17 @@ def run_to_end(
             if trainer.interrupted:
                 raise KeyboardInterrupt from None
             raise
+        except OSError as error:  # of TensorBoard's log; files of ours are told by `replacing`
+            if error.errno in _NO_ROOM:
+                raise UserError(
+                    f"cannot write into {run}: {error.strerror}; free space, then go on with --resume"
+                ) from error
+            raise
 
 
 def callbacks_for(recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, results: Results) -> list[Callback]:
     """Callbacks that a recipe asks for, and the results after all that decides what they are or what a run knows."""
-    wanted: list[Callback] = [StepSeed(recipe.seed)]
+    wanted: list[Callback] = [EndTogether(), StepSeed(recipe.seed)]
     if recipe.grouping is not None:
         wanted.append(grouping)
     if any(part.freeze_norm for part in recipe.optim.parts):

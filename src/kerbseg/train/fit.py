@@ -15,16 +15,27 @@ from torch.utils.data import DataLoader
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, load, save, versions
 from kerbseg.compress.grouping import collapse, fade, make_dense
+from kerbseg.core.errors import UserError
+from kerbseg.core.processes import Process
 from kerbseg.data.loading import Batch, RareShuffle, rare_loader, training_loader, validation_loader
 from kerbseg.metrics import scores
 from kerbseg.train.callbacks import Outcome, Results
-from kerbseg.train.engine import Device, accelerator, callbacks_for, prepare, run_to_end
+from kerbseg.train.engine import (
+    Device,
+    callbacks_for,
+    check_compiler,
+    prepare,
+    run_to_end,
+    this_process,
+    training_device,
+)
 from kerbseg.train.grouping import GradualGrouping
-from kerbseg.train.ingredients import alpha_of, augmentation, class_weights, criterion, places_of
+from kerbseg.train.ingredients import alpha_of, augmentation, objective, places_of, trained_with
 from kerbseg.train.initial import start_from
 from kerbseg.train.norm import follow
 from kerbseg.train.optim import optimizer, parameter_groups, schedule, schedules
 from kerbseg.train.recipe import Recipe
+from kerbseg.train.shared import share
 from kerbseg.train.split import Cache, Split, open_split
 from kerbseg.train.task import SegmentationTask
 
@@ -40,22 +51,29 @@ def fit(
     devices: int = 1,
     workers: int = 0,
     cache: Cache = "auto",
+    compile: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Bundle:
     """Trains as the recipe says and returns the best bundle by validation mIoU.
 
     Writes into `run`: recipe.yaml, metrics.csv, tensorboard/, last.ckpt (after each epoch), best.safetensors,
-    last.safetensors. A run that was cut off goes on with `resume` and ends with the same weights.
+    last.safetensors. A run that was cut off goes on with `resume` and ends with the same weights. Several devices share
+    each batch of the recipe, and give the result of one.
     Raises UserError for data, recipes or folders that cannot be used; KeyboardInterrupt after Ctrl-C.
     """
     run = Path(run)
-    kind = accelerator(device, recipe)
+    process = this_process(devices, recipe)
+    place = training_device(device, recipe, process)
+    if compile:
+        check_compiler(place, process)
+        if recipe.loss.at == "scores":
+            raise UserError("--compile is for networks that train at the picture's size, found loss.at=scores")
     facts = models.card(recipe.model.name)
     with torch.device("meta"):  # a wrong option is told before any data is read
         models.create_model(recipe.model.name, **recipe.model.options)
-    train = open_split(recipe.data, recipe.data.train, data_root, cache)
-    val = open_split(recipe.data, (recipe.data.val,), data_root, cache)
-    prepare(run, recipe, resume)
+    train = open_split(recipe.data, recipe.data.train, data_root, cache, place)
+    val = open_split(recipe.data, (recipe.data.val,), data_root, cache, place)
+    prepare(run, recipe, resume, process)
     torch.manual_seed(recipe.seed)
     net = models.create_model(recipe.model.name, len(train.labels), **recipe.model.options)
     groups = {} if recipe.grouping is None else make_dense(net, recipe.grouping.select)
@@ -65,15 +83,21 @@ def fit(
     if recipe.norm_momentum is not None:
         follow(net, recipe.norm_momentum)
     net = models.channels_last(net)
-    loader = _loader(recipe, train, workers)
+    judged = objective(recipe, net, train, process)
+    share(net, process)
+    if compile:
+        net.compile()  # in place: weights keep their names
+    loader = _loader(recipe, train, workers, process)
     task = SegmentationTask(
         net,
         classes=len(train.labels),
         stride=facts.stride,
         preprocessing=facts.preprocessing,
-        augment=augmentation(recipe.augment, recipe.epochs),
-        criterion=criterion(recipe.loss, class_weights(recipe.loss, train)),
-        optimizer=lambda module: optimizer(parameter_groups(module, recipe.optim.parts), recipe.optim),
+        augment=augmentation(recipe.augment, recipe.epochs, process),
+        criterion=judged,
+        optimizer=lambda module: optimizer(
+            parameter_groups(module, recipe.optim.parts, trained_with(judged)), recipe.optim
+        ),
         schedules=schedules(schedule(recipe.schedule, recipe.epochs, len(loader)), recipe.optim, len(loader)),
     )
     grouping = GradualGrouping(net, alpha_of(recipe, len(loader)))
@@ -83,10 +107,10 @@ def fit(
         task,
         recipe,
         run,
-        (loader, validation_loader(val.batches, recipe.batch_size, workers)),
+        (loader, validation_loader(val.batches, recipe.batch_size, workers, process)),
         [*callbacks_for(recipe, net, grouping, results), *callbacks],
-        accelerator=kind,
-        devices=devices,
+        device=place,
+        process=process,
         resume=resume,
     )
     return load(run / "best.safetensors")
@@ -109,12 +133,12 @@ def outcome(task: SegmentationTask, data: Split) -> Outcome:
     return Outcome("val_miou", found.miou, row, figures)
 
 
-def _loader(recipe: Recipe, train: Split, workers: int) -> DataLoader[Batch]:
+def _loader(recipe: Recipe, train: Split, workers: int, process: Process) -> DataLoader[Batch]:
     """Batches in random order, with extra pictures of rare classes where the recipe wants them."""
     if (rare := recipe.data.rare) is None:
-        return training_loader(train.batches, recipe.batch_size, recipe.seed, workers)
+        return training_loader(train.batches, recipe.batch_size, recipe.seed, workers, process)
     order = RareShuffle(len(train.batches), places_of(rare, train), rare.extra, recipe.seed)
-    return rare_loader(train.batches, order, recipe.batch_size, workers)
+    return rare_loader(train.batches, order, recipe.batch_size, workers, process)
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from functools import partial
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+import kerbseg.models as models
 from kerbseg.compress.grouping import alpha_at
 from kerbseg.core.errors import RecipeError, nearest
+from kerbseg.core.processes import ALONE, Process
 from kerbseg.data.augment import Colour, Geometry
 from kerbseg.data.loading import Batch, Places
 from kerbseg.data.objects import centres
 from kerbseg.data.statistics import enet_weights, median_frequency_weights
-from kerbseg.losses import at_scores, cross_entropy
+from kerbseg.losses import at_scores, cross_entropy, hardest, lovasz_softmax, near_boundaries
 from kerbseg.models import SegmentationNet
+from kerbseg.train.auxiliary import Judge, WithHeads
+from kerbseg.train.distill import Distilled, teacher
 from kerbseg.train.recipe import Augment, Classification, Loss, Rare, Recipe
+from kerbseg.train.shared import share
 from kerbseg.train.split import Split
 from kerbseg.train.task import Augmentation, Criterion
 
@@ -58,22 +64,64 @@ def class_weights(loss: Loss, train: Split) -> Tensor | None:
     return torch.as_tensor(median_frequency_weights(counts, loss.power), dtype=torch.float32)
 
 
-def criterion(loss: Loss, weights: Tensor | None) -> Criterion:
-    """The recipe's loss of a network on a batch."""
+def judge(loss: Loss, weights: Tensor | None, process: Process = ALONE) -> Judge:
+    """The recipe's loss of scores, of a batch or of a process's rows of it.
+
+    Which pixels are hard, and the Lovász-softmax loss, are found among the process's own.
+    """
+
+    def judged(logits: Tensor, mask: Tensor) -> Tensor:
+        on_device = None if weights is None else weights.to(logits.device)
+        pixels = partial(
+            cross_entropy, weights=on_device, average=loss.average, smoothing=loss.smoothing, process=process
+        )
+        hard = hardest(logits, mask, loss.ohem.threshold, loss.ohem.fewest) if loss.ohem else mask
+        total = pixels(logits, hard)
+        if loss.boundary is not None:
+            total = total + loss.boundary.weight * pixels(logits, near_boundaries(mask, loss.boundary.radius))
+        return total + loss.lovasz * lovasz_softmax(logits, mask) if loss.lovasz else total
+
+    return judged
+
+
+def criterion(judged: Judge, at: Literal["picture", "scores"]) -> Criterion:
+    """The loss of a network's scores, at the picture's size or where the network ends."""
 
     def compare(net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
-        if loss.at == "scores":
-            logits = cast(SegmentationNet, net).scores(image)
-            mask = at_scores(mask, (logits.shape[-2], logits.shape[-1]))
-        else:
-            logits = net(image)
-        on_device = None if weights is None else weights.to(logits.device)
-        return cross_entropy(logits.float(), mask, on_device, loss.average, loss.smoothing)
+        if at == "picture":
+            return judged(net(image).float(), mask)
+        logits = cast(SegmentationNet, net).scores(image)
+        return judged(logits.float(), at_scores(mask, (logits.shape[-2], logits.shape[-1])))
 
     return compare
 
 
-def augmentation(settings: Augment, epochs: int) -> Augmentation:
+def objective(recipe: Recipe, net: nn.Module, train: Split, process: Process = ALONE) -> Criterion:
+    """The loss of a network on a batch, with all that a recipe adds to it.
+
+    Raises UserError for a teacher or a place of a head that cannot be used.
+    """
+    judged = judge(recipe.loss, class_weights(recipe.loss, train), process)
+    found = criterion(judged, recipe.loss.at)
+    if recipe.auxiliary:
+        found = WithHeads(found, judged, net, recipe.auxiliary, len(train.labels))
+        share(found, process)
+    if recipe.distill is not None:
+        if recipe.loss.at != "picture":
+            raise RecipeError(
+                f"distill compares scores at the picture's size, found loss.at={recipe.loss.at}; drop one"
+            )
+        known = teacher(recipe.distill, train.labels, models.card(recipe.model.name).preprocessing)
+        found = Distilled(found, known, recipe.distill)
+    return found
+
+
+def trained_with(criterion: Criterion) -> list[nn.Parameter]:
+    """Weights of a criterion, such as those of heads, which train with the network."""
+    return list(criterion.parameters()) if isinstance(criterion, nn.Module) else []
+
+
+def augmentation(settings: Augment, epochs: int, process: Process = ALONE) -> Augmentation:
     """The recipe's random changes, as its cycle and its schedule of resolutions have them for an epoch."""
     colour = Colour(
         gate=settings.gate,
@@ -84,6 +132,7 @@ def augmentation(settings: Augment, epochs: int) -> Augmentation:
         hue_factor=settings.hue_factor,
         jpeg=settings.jpeg,
         jpeg_quality=settings.jpeg_quality,
+        process=process,
     )
 
     def augment(batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
@@ -96,7 +145,9 @@ def augmentation(settings: Augment, epochs: int) -> Augmentation:
             if epoch / epochs < stretch.until:
                 canvas, zoom = stretch.crop, stretch.zoom
                 break
-        geometry = Geometry(settings.flip, settings.scale, rotate, settings.translate, settings.stretch, settings.fill)
+        geometry = Geometry(
+            settings.flip, settings.scale, rotate, settings.translate, settings.stretch, settings.fill, process
+        )
         image, mask = geometry(image, mask, canvas, zoom, batch.get("focus"))
         return colour(image), mask
 
@@ -120,7 +171,7 @@ def places_of(rare: Rare, train: Split) -> list[Places]:
     found: list[dict[int, list[tuple[float, float]]]] = [{} for _ in rare.classes]
     smallest = round(SPECK * train.size[0] * train.size[1])
     for index in range(len(train.batches)):
-        mask = train.batches.__getitems__([index])["mask"][0].numpy()
+        mask = train.batches.__getitems__([index])["mask"][0].cpu().numpy()
         for places, name in zip(found, rare.classes, strict=True):
             if points := centres(mask, names.index(name), smallest):
                 places[index] = points

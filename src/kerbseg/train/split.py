@@ -8,43 +8,71 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
+from kerbseg.core.errors import DataError
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import Gathered, InMemory, OnDisk, Resized
 from kerbseg.train.recipe import Data
 
-Cache = Literal["auto", "ram", "none"]
+Cache = Literal["auto", "device", "ram", "none"]
+CPU = torch.device("cpu")
 
 
 class Split:
-    """A data set made ready for batches, and the size of its pictures."""
+    """A data set made ready for batches, and the size of its pictures.
 
-    def __init__(self, dataset: Dataset, cache: Cache) -> None:
+    `auto` keeps it decoded on the device, or else in memory, where it takes less than a quarter of what is free.
+    Raises DataError where it is to be kept in a place that cannot hold it.
+    """
+
+    def __init__(self, dataset: Dataset, cache: Cache, device: torch.device = CPU) -> None:
         self.labels: LabelSet = dataset.labels
         first = dataset[0]
         self.size: tuple[int, int] = (first.mask.shape[0], first.mask.shape[1])
         needed = len(dataset) * (first.image.nbytes + first.mask.nbytes)
-        in_memory = cache == "ram" or (cache == "auto" and needed < 0.25 * _free_memory_bytes())
-        self.batches: InMemory | OnDisk = InMemory(dataset) if in_memory else OnDisk(dataset)
+        place = _place(cache, needed, device)
+        if place is not None and needed > (room := _most_bytes(place)):
+            raise DataError(
+                f"{len(dataset)} pictures take {needed / 1e9:.1f} GB, and {place} has {room / 1e9:.1f} GB;"
+                f" use --cache {'ram, or ' if place.type != 'cpu' else ''}none"
+            )
+        self.batches: InMemory | OnDisk = OnDisk(dataset) if place is None else InMemory(dataset, place)
 
     def counts(self) -> tuple[np.ndarray, int]:
         """Pixels of each class, and of VOID."""
         counts = np.zeros(256, np.int64)
         for start in range(0, len(self.batches), 16):
             indices = list(range(start, min(start + 16, len(self.batches))))
-            counts += np.bincount(self.batches.__getitems__(indices)["mask"].numpy().ravel(), minlength=256)
+            counts += np.bincount(self.batches.__getitems__(indices)["mask"].cpu().numpy().ravel(), minlength=256)
         return counts[: len(self.labels)], int(counts[255])
 
 
-def open_split(data: Data, splits: Sequence[str], root: str | Path | None, cache: Cache) -> Split:
+def open_split(
+    data: Data, splits: Sequence[str], root: str | Path | None, cache: Cache, device: torch.device = CPU
+) -> Split:
     """The splits of a recipe's data section. Raises DataError for data that cannot be used."""
     parts: list[Dataset] = [open_dataset(data.name, split, root) for split in splits]
     if data.size is not None:
         parts = [Resized(part, data.size) for part in parts]
-    return Split(Gathered(parts, data.limit), cache)
+    return Split(Gathered(parts, data.limit), cache, device)
 
 
-def _free_memory_bytes() -> int:
+def _place(cache: Cache, needed: int, device: torch.device) -> torch.device | None:
+    """Where decoded pictures are kept; nowhere if they are read anew each time."""
+    if cache == "auto":
+        return next((place for place in (device, CPU) if needed < 0.25 * _free_bytes(place)), None)
+    return {"device": device, "ram": CPU, "none": None}[cache]
+
+
+def _free_bytes(place: torch.device) -> int:
+    if place.type == "cuda":
+        return torch.cuda.mem_get_info(place)[0]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def _most_bytes(place: torch.device) -> int:
+    """What can be had at most; of the computer's memory all, since what it keeps of files can go."""
+    return _free_bytes(place) if place.type == "cuda" else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -10,9 +10,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
 
 from kerbseg.core.normalize import Normalize
-from kerbseg.core.types import Preprocessing
+from kerbseg.core.types import VOID, Preprocessing
 from kerbseg.data.loading import Batch
 from kerbseg.losses import cross_entropy
 from kerbseg.metrics import confusion_metric
@@ -41,6 +42,7 @@ class SegmentationTask(L.LightningModule):
         self.net = net
         self.normalize = Normalize(preprocessing)
         self.confusion = confusion_metric(classes)
+        self.val_loss = MeanMetric(nan_strategy="disable")  # a loss that is no number shall be seen
         self.classes, self.stride = classes, stride
         self._augment, self._criterion = augment, criterion
         self._optimizer, self._schedules = optimizer, list(schedules)
@@ -50,14 +52,14 @@ class SegmentationTask(L.LightningModule):
         image, mask = self._augment(batch, self.current_epoch)
         image = self.normalize(image).contiguous(memory_format=torch.channels_last)
         loss = self._criterion(self.net, image, mask)
-        self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(image))
+        self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(image), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Adds one batch to the confusion matrix, and its plain cross entropy to the validation loss."""
+        """Adds one batch to the confusion matrix, and its plain cross entropy to the mean over all pixels."""
         logits = self.logits(batch["image"])
-        loss = cross_entropy(logits, batch["mask"])
-        self.log("val_loss", loss, on_epoch=True, batch_size=len(logits), sync_dist=True)
+        self.val_loss.update(cross_entropy(logits, batch["mask"]), (batch["mask"] != VOID).sum())
+        self.log("val_loss", self.val_loss, on_epoch=True, batch_size=len(logits))
         self.confusion.update(logits.argmax(1), batch["mask"].long())
 
     def logits(self, image: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
