@@ -28,9 +28,15 @@ app = App(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command. Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C; a defect of ours is a traceback."""
+    """Runs one command.
+
+    Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C; a defect of ours is a traceback.
+    """
     try:
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        given = sys.argv[1:] if arguments is None else arguments
+        # to the parser a lone hyphen is an option that has no name
+        given = ["/dev/stdin" if each == "-" else each for each in given]
+        app(given, exit_on_error=False, print_error=False, result_action="return_value")
     except UserError as error:
         _leave(str(error), 2)
     except CycloptsError as error:
@@ -49,7 +55,15 @@ def _leave(message: str, status: int) -> None:
 
 DataRoot = Annotated[Path | None, Parameter(help="folder of the data set; without it $KERBSEG_DATA/<name>")]
 Json = Annotated[Path | None, Parameter(help="write the figures here as JSON")]
-Runtime = Literal["torch", "onnx", "openvino"]
+Runtime = Annotated[
+    Literal["torch", "torch-eager", "torch-compiled", "onnx", "openvino"] | None,
+    Parameter(help="what runs the model; follows from the file without it"),
+]
+Device = Annotated[str, Parameter(help="cpu or cuda; tensorrt for .onnx")]
+Threads = Annotated[int | None, Parameter(help="of the processor; all without it")]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None, Parameter(help="to compute in; what the file holds without it")
+]
 
 
 @app.command
@@ -202,7 +216,10 @@ def evaluate(
     data: str,
     split: str = "test",
     data_root: DataRoot = None,
-    runtime: Runtime | None = None,
+    runtime: Runtime = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    precision: Precision = None,
     tta: Literal["none", "flip"] = "none",
     limit: int | None = None,
     json: Json = None,
@@ -234,7 +251,7 @@ def evaluate(
     from kerbseg.predict.submission import submission as open_submission
     from kerbseg.runtime import open_runtime
 
-    opened = open_runtime(model, runtime)
+    opened = open_runtime(model, runtime, device, threads, precision)
     dataset = open_dataset(data, split, data_root)
     sink = saving(save, dataset.labels) if save is not None else lambda sample, ids: None
     with open_submission(submission, dataset.labels) if submission is not None else nullcontext() as submit:
@@ -268,7 +285,10 @@ def predict(
     model: Path,
     *inputs: str,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
-    runtime: Runtime | None = None,
+    runtime: Runtime = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    precision: Precision = None,
     submission: Path | None = None,
     smooth: float | None = None,
     flicker: bool = False,
@@ -295,19 +315,21 @@ def predict(
     """
     from kerbseg.bundle import versions
     from kerbseg.predict import Film, FilmReport, Predictor, RawFrames, predict_files
+    from kerbseg.runtime import open_runtime
 
     if (out is None) == (submission is None):
         raise UserError("predict writes to --out FOLDER or to --submission FOLDER|ZIP; give one of them")
     if submission is not None:
         from kerbseg.predict.submission import submit_files
 
-        count = submit_files(Predictor(model, runtime=runtime), inputs, submission, _progress)
+        predictor = Predictor(open_runtime(model, runtime, device, threads, precision))
+        count = submit_files(predictor, inputs, submission, _progress)
         print(f"{count} prediction(s) for the server: {submission}")
         return
     assert out is not None
     videos: list[FilmReport] = []
     film = Film(smooth, flicker, None if raw is None else RawFrames.parse(raw), videos.append)
-    predictor = Predictor(model, runtime=runtime)
+    predictor = Predictor(open_runtime(model, runtime, device, threads, precision))
     try:
         written = predict_files(predictor, inputs, out, _progress, film)
     finally:  # Ctrl-C is how a camera's pictures end
@@ -356,35 +378,115 @@ def import_(
 
 
 @app.command
+def export(
+    bundle: Path,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    size: str | None = None,
+    int8: bool = False,
+    calibration: str | None = None,
+    data_root: DataRoot = None,
+    max_drop: float = 0.01,
+    limit: int | None = None,
+    scores: bool = False,
+    parity: float = 0.999,
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """Write a bundle as ONNX (.onnx) or OpenVINO (.xml and .bin): uint8 [b h w 3] RGB to uint8 [b h w] class ids.
+
+    The file takes pictures of one size, in batches of any; it is compared with torch before it is put in its place.
+    Examples: `kerbseg export run/best.safetensors -o m.xml --size 256x512`,
+    `kerbseg export run/best.safetensors -o m8.xml --int8 --calibration camvid`
+
+    Parameters
+    ----------
+    size
+        height x width of the pictures; the bundle's own without it
+    int8
+        quantise, and report what it costs and gains; needs --calibration
+    calibration
+        data set whose train split int8 is calibrated on; its val split judges the loss
+    max_drop
+        mIoU that int8 may lose; operations that lose most stay in float until it holds
+    limit
+        judge int8 on the first N pictures of the val split only
+    scores
+        a second output: the scores before the last interpolation, float32 [b k h w]
+    parity
+        smallest share of pixels whose class must be that of torch; of float files only
+    """
+    from kerbseg.bundle import load
+    from kerbseg.data import open_dataset
+    from kerbseg.export import export as write
+    from kerbseg.export import export_int8, pictures_of
+    from kerbseg.export.decision import render
+
+    source, at = load(bundle), _size(size)
+    if not int8:
+        shown = open_dataset(calibration, "val", data_root) if calibration else open_dataset("scenes", "val", None)
+        pictures = pictures_of(shown, at or source.card.input_size, 8)
+        found = write(source, out, at, pictures=pictures, scores=scores, floor=parity)
+        print(f"{out}: {found}")
+        if json is not None:
+            _write_json(json, found.to_dict())
+        return
+    if calibration is None:
+        raise UserError("--int8 needs --calibration DATA, pictures of the place where the network will work")
+    train, val = (open_dataset(calibration, split, data_root) for split in ("train", "val"))
+    report = export_int8(
+        source, out, at, calibration=train, judged=val, max_drop=max_drop, limit=limit, threads=threads
+    )
+    if json is not None:
+        _write_json(json, report.to_dict())
+    _show(render(report))
+
+
+@app.command
 def profile(
     model: str,
     *,
+    against: str | None = None,
     size: str | None = None,
+    runtime: Runtime = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    precision: Precision = None,
+    runs: int = 100,
     layers: bool = False,
     convention: str = "true",
     json: Json = None,
 ) -> None:
-    """Count parameters, MACs and GFLOPs (= 2 x MACs) of a model, and its size in bytes.
+    """Count parameters, MACs and GFLOPs (= 2 x MACs) of a model, its size in bytes, and time it.
 
-    Example: `kerbseg profile mininet_v2_cpu --size 256x512 --layers`
+    Latency: one picture, from uint8 pixels to class ids of the same size, in a process of its own.
+    Example: `kerbseg profile m.xml --against best.safetensors --threads 2`
 
     Parameters
     ----------
     model
-        a registered name or a bundle
+        a registered name (random weights), a bundle, .onnx or OpenVINO .xml
+    against
+        a second model, timed by turns with the first
     size
-        height x width of the picture; the paper's, or the bundle's, without it
+        height x width of the picture; the paper's, or the model's own, without it
+    runs
+        timings of each; 0 to count only
     layers
-        also list every layer
+        also list every layer, and the ten that take longest
     convention
         a paper's way to count beside the true one: grouping_paper, liteseg_paper or tf_profiler
     """
-    from kerbseg.apps.profile import profile_model, render
+    from kerbseg.apps.profile import profile_models, render
+    from kerbseg.apps.timing import Setup
 
-    result = profile_model(model, _size(size), convention)
+    names = [model] if against is None else [model, against]
+    setup = Setup(runtime, device, threads, precision)
+    found = profile_models(names, _size(size), convention, setup, runs, layers)
     if json is not None:
-        _write_json(json, result.to_dict())
-    _show(render(result, layers))
+        _write_json(json, found[0].to_dict() if against is None else [one.to_dict() for one in found])
+    for one in found:
+        _show(render(one, layers))
 
 
 @app.command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +15,9 @@ from jaxtyping import UInt8
 from kerbseg.core.errors import DataError, MissingExtra
 from kerbseg.predict.containers import missing_bytes
 from kerbseg.predict.streams import Stream
+
+LOST_S = 1.0
+"""A video that ends earlier than it says by more than this is damaged: less may be the last frame's own time."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ def frames(stream: Stream) -> Iterator[Frame]:
             video.thread_type = "AUTO"
             rate = Fraction(video.average_rate or video.guessed_rate or 25)
             clock = _Clock(1 / (rate * video.time_base), stream.live)
+            announced_s, end_s = _announced_s(reader, video), 0.0
             for frame in _decoded(reader, video, stream.live):
+                end_s = float(((frame.pts or 0) + (frame.duration or 0)) * video.time_base)
                 yield Frame(_upright(frame), clock(frame.pts), video.time_base, frame.duration or 0, rate)
                 number += 1
     except av.FFmpegError as error:
@@ -58,6 +64,8 @@ def frames(stream: Stream) -> Iterator[Frame]:
     lacking = missing_bytes(stream.path) if stream.path else 0
     if lacking:
         raise DataError(f"{stream} is cut off after frame {number} ({lacking} bytes lack at its end)")
+    if number and announced_s - end_s > LOST_S and not stream.live:
+        raise DataError(f"{stream} is damaged after frame {number} (it ends {announced_s - end_s:.1f} s early)")
     if not number:
         raise DataError(f"{stream} holds no frame that can be decoded; is it whole?")
 
@@ -75,6 +83,19 @@ def _open(stream: Stream) -> Any:
         reader.close()
         raise DataError(f"{stream} holds no video stream; is it a sound recording?")
     return reader
+
+
+def _announced_s(reader: Any, video: Any) -> float:
+    """How long a Matroska file says its video is; 0 for other formats, whose readers notice a loss.
+
+    Behind damage that reader looks for the next cluster, and takes the end of the file for the end of the video.
+    """
+    if "matroska" not in reader.format.name:
+        return 0.0
+    told = re.match(r"(\d+):(\d+):(\d+(?:\.\d+)?)", video.metadata.get("DURATION", ""))
+    if told is None:
+        return 0.0
+    return 3600 * int(told[1]) + 60 * int(told[2]) + float(told[3])
 
 
 def _decoded(reader: Any, video: Any, live: bool) -> Iterator[Any]:

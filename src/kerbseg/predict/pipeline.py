@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 ALIVE = 8
 """Items between source and consumer: enough that each of four stages has one in hand and one to come."""
+
+PATIENCE_S = 0.2  # Ctrl-C may have taken the sign that all is over out of the queue
 
 Stage = Callable[[Any], Any]
 
@@ -32,23 +34,32 @@ class Overlapped:
         self._room = threading.Semaphore(alive)
         self._stopped = threading.Event()
         self._queues: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(len(stages) + 1)]
-        self._start(self._feed, source)
+        self._last = self._start(self._feed, source)
         for stage, taken, given in zip(stages, self._queues, self._queues[1:], strict=False):
-            self._start(_work, stage, taken, given)
+            self._last = self._start(_work, stage, taken, given)
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        item = self._queues[-1].get()
+        item = self._take()
         if isinstance(item, _Last):
             self.stop()
-            self._queues[-1].put(_Last())
             if item.error is not None:
                 raise item.error
             raise StopIteration
         self._room.release()
         return item
+
+    def _take(self) -> Any:
+        """The next of the last queue; what follows the last item where nobody is left to give more."""
+        while True:
+            over = not self._last.is_alive()  # asked before the queue, for a thread may put something and end
+            try:
+                return self._queues[-1].get(timeout=PATIENCE_S)
+            except Empty:
+                if over:
+                    return _Last()
 
     def stop(self) -> None:
         """Takes nothing more from the source; what is under way can still be iterated over."""
@@ -57,8 +68,10 @@ class Overlapped:
         self._room.release()  # a source that waits for room is to see that it is over
 
     @staticmethod
-    def _start(target: Callable[..., None], *arguments: Any) -> None:
-        threading.Thread(target=target, args=arguments, daemon=True).start()
+    def _start(target: Callable[..., None], *arguments: Any) -> threading.Thread:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        thread.start()
+        return thread
 
     def _feed(self, source: Iterable[Any]) -> None:
         """Puts the items of the source into the first queue, then what ended it."""

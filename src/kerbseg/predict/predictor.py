@@ -46,9 +46,10 @@ class Predictor:
         *,
         runtime: str | None = None,
         device: str = "cpu",
+        threads: int | None = None,
         working: Working = "trained",
     ) -> None:
-        self.runtime = open_runtime(model, runtime, device)
+        self.runtime = open_runtime(model, runtime, device, threads)
         self.working = working
 
     def with_runtime(self, runtime: Runtime) -> Predictor:

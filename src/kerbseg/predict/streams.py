@@ -70,7 +70,7 @@ def as_stream(given: str | Path, raw: RawFrames | None = None) -> Stream | None:
     A file or folder of that name goes before a camera's number.
     """
     text, path = str(given), Path(given)
-    if text == "-":
+    if text in ("-", "/dev/stdin"):
         return Stream("stdin", "pipe:0") if raw is None else raw.stream("stdin", "pipe:0")
     if "://" in text:
         return Stream(Path(urlsplit(text).path).stem or "stream", text, live=True)

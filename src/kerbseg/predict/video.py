@@ -88,27 +88,27 @@ class Film:
         """
         meter = FlickerMeter() if self.flicker else None
         source = frames(stream)
-        done, started, ending = 0, time.monotonic(), None
+        started, ending = time.monotonic(), None
         with replacing(target) as temporary, closing(_Sink(temporary, target)) as sink:
             work = Overlapped(source, *stages(self._steadied(predictor), meter), sink.add)
             try:
                 for _ in work:
-                    done += 1
                     yield
             except (DataError, KeyboardInterrupt, GeneratorExit) as error:
                 ending = error
                 work.stop()
-                done += sum(1 for _ in work)
-                if not done:
+                for _ in work:  # what is under way
+                    pass
+                if not sink.frames:
                     raise
             finally:
                 work.stop()
             sink.finish()
         measured = meter.result if meter else None
         elapsed_s = time.monotonic() - started
-        self.told(FilmReport(str(stream), target, done, elapsed_s, ending is None, self.smooth, measured))
+        self.told(FilmReport(str(stream), target, sink.frames, elapsed_s, ending is None, self.smooth, measured))
         if isinstance(ending, DataError):
-            raise DataError(f"{ending}; what was finished is kept: {done} frames in {target}") from ending
+            raise DataError(f"{ending}; what was finished is kept: {sink.frames} frames in {target}") from ending
         if ending is not None:
             raise ending
 
@@ -158,6 +158,7 @@ class _Sink:
     """An MP4 of H.264 whose frames have the times of their sources; the file begins with the first frame."""
 
     def __init__(self, path: Path, shown: Path) -> None:
+        self.frames = 0
         self._path, self._shown = path, shown
         self._writer: Any = None
         self._stream: Any = None
@@ -182,6 +183,7 @@ class _Sink:
         new = new.reformat(stream.width, stream.height, "yuv420p", dst_colorspace="ITU601")
         new.pts, new.time_base, new.duration = frame.pts, frame.time_base, frame.duration
         self._writer.mux(stream.encode(new))
+        self.frames += 1
 
     def finish(self) -> None:
         """Writes what the encoder still holds, and what makes the file playable."""

@@ -1,0 +1,77 @@
+"""Films to read, and networks that need no time."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from kerbseg.bundle import BundleCard
+from kerbseg.core.labels import label_set
+from kerbseg.core.types import Preprocessing
+
+
+class Made:
+    """A runtime whose ids are made by a function of the picture."""
+
+    name, precision, size = "made", "none", None
+
+    def __init__(self, ids, input_size=(32, 48)):
+        labels = label_set("camvid")
+        self.card = BundleCard("mininet_v2_cpu", labels, Preprocessing(), input_size, len(labels))
+        self._ids = ids
+
+    def __call__(self, pictures):
+        return np.stack([self._ids(picture) for picture in pictures])
+
+
+@pytest.fixture
+def made():
+    """What makes a runtime of a function."""
+    return Made
+
+
+@pytest.fixture
+def bright():
+    """A runtime that sees class 1 where it is bright, else class 0."""
+    return Made(lambda picture: (picture[..., 1] > 127).astype(np.uint8))
+
+
+@pytest.fixture
+def film():
+    """What writes a film, and returns its path."""
+    return write_film
+
+
+def write_film(
+    path, frames=7, rate=25, size=(32, 48), codec="libx264", pts=None, time_base=None, muxing=None, encoding=None
+):
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    height, width = size
+    generator = np.random.default_rng(0)
+    with av.open(str(path), "w", options=muxing or {}) as file:
+        stream = file.add_stream(codec, rate=rate, options=encoding or {})
+        stream.width, stream.height = width, height
+        stream.pix_fmt = "bgr0" if codec == "ffv1" else "yuv420p"
+        if time_base:
+            stream.codec_context.time_base = time_base
+        for i in range(frames):
+            pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if pts is not None:
+                frame.pts, frame.time_base = pts[i], time_base or Fraction(1, rate)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def times():
+    """What reads the exact times of a film's frames, and its average rate."""
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+
+    def read(path):
+        with av.open(str(path)) as file:
+            stream = file.streams.video[0]
+            return [frame.pts * frame.time_base for frame in file.decode(stream)], stream.average_rate
+
+    return read
