@@ -112,7 +112,7 @@ def main() -> None:
     known = [*ARMS, TAUGHT]
     parser.add_argument("--arms", nargs="+", choices=known, default=known)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--data-root", type=Path, help="folder of CamVid; $KERBSEG_DATA/camvid without it")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines; what they hold is not trained again")
     parser.add_argument("--only-read", action="store_true", help="train nothing; show what the file holds")

@@ -98,6 +98,7 @@ def distillation(
     teacher: Float[Tensor, "b k h w"],
     mask: UInt8[Tensor, "b h w"],
     temperature: float,
+    process: Process = ALONE,
 ) -> Float[Tensor, ""]:
     """Divergence of the scores from a teacher's, over the pixels that are not VOID (Hinton, Vinyals, Dean, 2015).
 
@@ -106,4 +107,4 @@ def distillation(
     own, other = (F.log_softmax(scores / temperature, 1) for scores in (logits, teacher))
     each = F.kl_div(own, other, reduction="none", log_target=True).sum(1)
     labelled = mask != VOID
-    return each.masked_fill(~labelled, 0).sum() / labelled.sum().clamp(min=1) * temperature**2
+    return each.masked_fill(~labelled, 0).sum() / process.mean(labelled.sum()).clamp(min=1e-6) * temperature**2

@@ -17,7 +17,7 @@ from kerbseg.regroup import fresh
 from kerbseg.train.auxiliary import WithHeads
 from kerbseg.train.distill import Distilled, teacher
 from kerbseg.train.fit import fit
-from kerbseg.train.ingredients import criterion, judge, trained_with
+from kerbseg.train.ingredients import check_compilable, criterion, judge, trained_with
 from kerbseg.train.optim import parameter_groups
 from kerbseg.train.recipe import Boundary, Distill, Head, Loss, Ohem, Part, read
 
@@ -179,3 +179,12 @@ def test_distillation_needs_scores_at_the_pictures_size(tmp_path, bundle_path):
     with pytest.raises(RecipeError, match=r"loss\.at=scores"):
         fit(recipe, tmp_path / "run", device="cpu")
     assert dataclasses.replace(recipe, distill=None).loss.at == "scores"
+
+
+@pytest.mark.parametrize(
+    "more", ["auxiliary=[{at: features}]", "distill={teacher: teacher.safetensors}", "loss.at=scores"]
+)
+def test_what_looks_inside_a_network_does_not_go_with_compiling_it(more):
+    with pytest.raises(RecipeError, match=more.partition("=")[0]):
+        check_compilable(read("smoke/scenes", [more]))
+    check_compilable(read("smoke/scenes"))

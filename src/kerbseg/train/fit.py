@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, load, save, versions
 from kerbseg.compress.grouping import collapse, fade, make_dense
-from kerbseg.core.errors import UserError
 from kerbseg.core.processes import Process
 from kerbseg.data.loading import Batch, RareShuffle, rare_loader, training_loader, validation_loader
 from kerbseg.metrics import scores
@@ -30,7 +29,7 @@ from kerbseg.train.engine import (
     training_device,
 )
 from kerbseg.train.grouping import GradualGrouping
-from kerbseg.train.ingredients import alpha_of, augmentation, objective, places_of, trained_with
+from kerbseg.train.ingredients import alpha_of, augmentation, check_compilable, objective, places_of, trained_with
 from kerbseg.train.initial import start_from
 from kerbseg.train.norm import follow
 from kerbseg.train.optim import optimizer, parameter_groups, schedule, schedules
@@ -65,9 +64,8 @@ def fit(
     process = this_process(devices, recipe)
     place = training_device(device, recipe, process)
     if compile:
+        check_compilable(recipe)
         check_compiler(place, process)
-        if recipe.loss.at == "scores":
-            raise UserError("--compile is for networks that train at the picture's size, found loss.at=scores")
     facts = models.card(recipe.model.name)
     with torch.device("meta"):  # a wrong option is told before any data is read
         models.create_model(recipe.model.name, **recipe.model.options)

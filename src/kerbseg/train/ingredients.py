@@ -112,8 +112,20 @@ def objective(recipe: Recipe, net: nn.Module, train: Split, process: Process = A
                 f"distill compares scores at the picture's size, found loss.at={recipe.loss.at}; drop one"
             )
         known = teacher(recipe.distill, train.labels, models.card(recipe.model.name).preprocessing)
-        found = Distilled(found, known, recipe.distill)
+        found = Distilled(found, known, recipe.distill, process)
     return found
+
+
+def check_compilable(recipe: Recipe) -> None:
+    """Raises RecipeError for what looks inside the network at each step, which a compiled one does not let."""
+    found = {
+        "loss.at=scores": recipe.loss.at == "scores",
+        "auxiliary": bool(recipe.auxiliary),
+        "distill": recipe.distill is not None,
+    }
+    for name, there in found.items():
+        if there:
+            raise RecipeError(f"--compile does not go with {name}; leave one of them away")
 
 
 def trained_with(criterion: Criterion) -> list[nn.Parameter]:
