@@ -89,7 +89,7 @@ class Film:
         meter = FlickerMeter() if self.flicker else None
         source = frames(stream)
         started, ending = time.monotonic(), None
-        with replacing(target) as temporary, closing(_Sink(temporary, target)) as sink:
+        with replacing(target) as temporary, closing(Sink(temporary, target)) as sink:
             work = Overlapped(source, *stages(self._steadied(predictor), meter), sink.add)
             try:
                 for _ in work:
@@ -154,12 +154,12 @@ def _even(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
     return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
-class _Sink:
+class Sink:
     """An MP4 of H.264 whose frames have the times of their sources; the file begins with the first frame."""
 
-    def __init__(self, path: Path, shown: Path) -> None:
+    def __init__(self, path: Path, shown: Path | None = None) -> None:
         self.frames = 0
-        self._path, self._shown = path, shown
+        self._path, self._shown = path, shown or path  # a temporary name means nothing to a user
         self._writer: Any = None
         self._stream: Any = None
         self._closed = False
