@@ -84,7 +84,7 @@ def evaluate(
         metric.update(torch.from_numpy(ids)[None].long(), torch.from_numpy(sample.mask)[None].long())
         size = (sample.mask.shape[0], sample.mask.shape[1])
         label_sizes.add(size)
-        input_sizes.add(working_size(size, runtime.card, working))
+        input_sizes.add(working_size(size, runtime, working))
         if sink is not None:
             sink(sample, ids)
     confusion = metric.compute()

@@ -50,12 +50,11 @@ def test_an_output_that_is_no_class_never_wins(camvid_bundle):
 
 
 def test_working_size_keeps_proportions_and_bounds_strips(runtime):
-    card = runtime.card
-    assert working_size((64, 96), card) == (32, 48)
-    assert working_size((720, 1280), card) == (32, 57)
-    assert working_size((10, 4000), card)[1] <= WIDEST * 48
-    assert working_size((720, 1280), card, "own") == (720, 1280)
-    assert working_size((720, 1280), card, (16, 24)) == (16, 24)
+    assert working_size((64, 96), runtime) == (32, 48)
+    assert working_size((720, 1280), runtime) == (32, 57)
+    assert working_size((10, 4000), runtime)[1] <= WIDEST * 48
+    assert working_size((720, 1280), runtime, "own") == (720, 1280)
+    assert working_size((720, 1280), runtime, (16, 24)) == (16, 24)
 
 
 def test_confidence_is_the_probability_of_the_class(runtime):

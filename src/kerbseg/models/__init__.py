@@ -12,7 +12,7 @@ from kerbseg.models import (
     segnet,
     unet,
 )
-from kerbseg.models._blocks import channels_last, pad_to_stride
+from kerbseg.models._blocks import channels_last, pad_to_stride, padded_size
 from kerbseg.models._registry import Card, SegmentationNet, card, create_model, list_models, register
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "mininet",
     "mininet_ladder",
     "pad_to_stride",
+    "padded_size",
     "register",
     "segnet",
     "unet",

@@ -48,9 +48,15 @@ def resize(scores: Float[Tensor, "b k h w"], size: tuple[int, int], align_corner
 
 def pad_to_stride(image: Float[Tensor, "b c h w"], stride: int) -> Float[Tensor, "b c H W"]:
     """The picture with its right and bottom edge repeated up to multiples of `stride`, from `SMALLEST` on."""
-    height, width = (-(-max(n, SMALLEST) // stride) * stride for n in image.shape[-2:])
+    height, width = padded_size((image.shape[-2], image.shape[-1]), stride)
     padding = (0, width - image.shape[-1], 0, height - image.shape[-2])
     return torch.nn.functional.pad(image, padding, mode="replicate") if any(padding) else image
+
+
+def padded_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """The smallest height and width from `SMALLEST` on that hold a picture and are multiples of `stride`."""
+    height, width = (-(-max(n, SMALLEST) // stride) * stride for n in size)
+    return height, width
 
 
 def channels_last(net: nn.Module) -> nn.Module:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -12,8 +14,10 @@ from jaxtyping import Float32, UInt8
 from kerbseg.bundle import Bundle, BundleCard, load
 from kerbseg.core.errors import BundleError, UserError, nearest
 from kerbseg.core.resize import resize_ids, resize_picture
+from kerbseg.profile.latency import LayerTime
 
 Working = Literal["trained", "own"] | tuple[int, int]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 WIDEST = 4  # a strip is never made wider than this many times the width that the network was trained on
 
@@ -23,7 +27,8 @@ class Runtime(Protocol):
 
     card: BundleCard
     name: str
-    precision: str
+    precision: str  # what it computes in
+    size: tuple[int, int] | None  # height, width of the only pictures it takes; None for any
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids of RGB pictures, at their size."""
@@ -39,49 +44,109 @@ class Confident(Protocol):
         """Class ids of RGB pictures, and the probability that the network gives to each pixel's class."""
 
 
-def _torch(model: Path | Bundle, device: str) -> Runtime:
+@runtime_checkable
+class Timeable(Protocol):
+    """A runtime that shows where its time goes."""
+
+    threads: int
+
+    def alone(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
+        """The network on these pictures, without what comes before and after it."""
+
+    def layer_times(self, pictures: UInt8[np.ndarray, "b h w 3"], runs: int) -> list[LayerTime]:
+        """Its operations on these pictures, in the order in which they run."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where and how a runtime runs; None leaves the choice to it."""
+
+    device: str = "cpu"
+    threads: int | None = None  # of a processor; all of them without it
+    precision: Precision | None = None
+
+
+Opener = Callable[[Any, Setup], Runtime]
+
+
+def _torch(model: Path | Bundle, setup: Setup, how: str = "channels_last") -> Runtime:
     from kerbseg.runtime.torch import TorchRuntime
 
-    return TorchRuntime(model if isinstance(model, Bundle) else load(model), device)
+    return TorchRuntime(model if isinstance(model, Bundle) else load(model), how=how, **vars(setup))
 
 
-SUFFIXES: dict[str, tuple[str, Callable[[Path, str], Runtime]]] = {".safetensors": ("torch", _torch)}
+def _onnx(path: Path, setup: Setup) -> Runtime:
+    from kerbseg.runtime.onnx import OnnxRuntime
+
+    return OnnxRuntime(path, **vars(setup))
 
 
-def open_runtime(model: str | Path | Bundle | Runtime, runtime: str | None = None, device: str = "cpu") -> Runtime:
-    """The runtime for a bundle or an exported model; `runtime` only confirms what the file is.
+def _openvino(path: Path, setup: Setup) -> Runtime:
+    from kerbseg.runtime.openvino import OpenvinoRuntime
 
-    Raises BundleError for a file that is missing, damaged or foreign, UserError for a runtime that cannot run it.
+    return OpenvinoRuntime(path, **vars(setup))
+
+
+OPENERS: Mapping[str, tuple[str, Opener]] = {  # by the name of the runtime: what it runs
+    "torch": (".safetensors", _torch),
+    "torch-eager": (".safetensors", partial(_torch, how="eager")),
+    "torch-compiled": (".safetensors", partial(_torch, how="compiled")),
+    "onnx": (".onnx", _onnx),
+    "openvino": (".xml", _openvino),
+}
+
+
+def open_runtime(
+    model: str | Path | Bundle | Runtime,
+    runtime: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    precision: Precision | None = None,
+) -> Runtime:
+    """The runtime for a bundle or an exported model; the first that runs it, or the one named.
+
+    Of a bundle `torch` works in channels-last layout, `torch-eager` in torch's own, `torch-compiled` through
+    torch.compile. Raises BundleError for a file that is missing, damaged or foreign, MissingExtra without the engine's
+    package, UserError for a runtime, device or precision that cannot run it.
     """
-    if isinstance(model, Bundle):
-        return _torch(model, device)
-    if not isinstance(model, str | Path):
+    if not isinstance(model, str | Path | Bundle):
         return model
-    path = Path(model)
+    if runtime is not None and runtime not in OPENERS:
+        raise UserError(f"unknown runtime {runtime!r}; {nearest(runtime, OPENERS)}")
+    suffix = ".safetensors" if isinstance(model, Bundle) else _suffix(Path(model))
+    fitting = {name: opener for name, (runs, opener) in OPENERS.items() if runs == suffix}
+    if runtime is not None and runtime not in fitting:
+        raise UserError(
+            f"{model} runs on {' or '.join(fitting)}, not on {runtime}; export it first, or leave --runtime out"
+        )
+    opener = fitting[runtime or next(iter(fitting))]
+    return opener(model if isinstance(model, Bundle) else Path(model), Setup(device, threads, precision))
+
+
+def _suffix(path: Path) -> str:
+    """The kind of a model's file. Raises BundleError where there is none that runs here."""
     if path.is_dir():
         raise BundleError(f"model {path} is a folder; name the file in it, such as {path / 'best.safetensors'}")
     if not path.is_file():
         raise BundleError(f"model {path} does not exist")
-    if path.suffix not in SUFFIXES:
-        raise BundleError(f"{path} is no model that runs here; models are {', '.join(SUFFIXES)} files")
-    kind, opener = SUFFIXES[path.suffix]
-    if runtime is not None and runtime != kind:
-        kinds = [name for name, _ in SUFFIXES.values()]
-        if runtime not in kinds:
-            raise UserError(f"unknown runtime {runtime!r}; {nearest(runtime, kinds)}")
-        raise UserError(f"{path} runs on {kind}, not on {runtime}; export it first, or leave --runtime out")
-    return opener(path, device)
+    suffixes = list(dict.fromkeys(runs for runs, _ in OPENERS.values()))
+    if path.suffix not in suffixes:
+        raise BundleError(f"{path} is no model that runs here; models are {', '.join(suffixes)} files")
+    return path.suffix
 
 
-def working_size(size: tuple[int, int], card: BundleCard, working: Working = "trained") -> tuple[int, int]:
-    """Height and width at which a picture of `size` is looked at.
+def working_size(size: tuple[int, int], runtime: Runtime, working: Working = "trained") -> tuple[int, int]:
+    """Height and width at which a picture of `size` is looked at: the runtime's one size if it has one.
 
     'trained': the height that the network was trained on, the picture's proportions kept, since a network knows things
     at the size it has seen them (a strip is looked at lower than that, lest it become endlessly wide); 'own': the
     picture as it is; or a size.
     """
+    if runtime.size is not None:
+        return runtime.size
     if working == "own":
         return size
+    card = runtime.card
     if working == "trained":
         scale = min(card.input_size[0] / size[0], WIDEST * card.input_size[1] / size[1])
         return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
@@ -109,5 +174,5 @@ def segment_with_confidence(
 
 
 def _seen(runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], working: Working) -> UInt8[np.ndarray, "1 h w 3"]:
-    size = working_size((picture.shape[0], picture.shape[1]), runtime.card, working)
+    size = working_size((picture.shape[0], picture.shape[1]), runtime, working)
     return resize_picture(picture, size)[None]

@@ -1,0 +1,183 @@
+"""Whether int8 is worth it: the network before and after, on the same pictures and by turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kerbseg.bundle import Bundle
+from kerbseg.core.types import Dataset
+from kerbseg.evaluate import Report, check_classes, evaluate
+from kerbseg.export.files import WRITERS, checked_path, install, size_bytes
+from kerbseg.export.int8 import Quantised, Quantiser
+from kerbseg.profile.latency import Latency, interleaved, timed
+from kerbseg.runtime import Runtime, open_runtime
+from kerbseg.runtime.exported import checked_threads
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Side:
+    """A network before or after quantisation."""
+
+    report: Report  # of the split it was judged on
+    latency: Latency  # from uint8 picture to ids, batch 1
+    size_bytes: int  # of its files
+
+
+@dataclass(frozen=True)
+class Int8Report:
+    """Whether int8 is worth it: what it costs in mIoU, what it gains, and what stayed in float."""
+
+    before: Side
+    after: Side
+    in_float: Sequence[str]  # convolutions that are not computed in int8
+    computing: int  # all of them
+    max_drop: float
+    restored: bool  # some were put back into float to stay within the limit
+    calibration: int  # pictures
+    threads: int
+
+    @property
+    def lost(self) -> float:
+        """mIoU before, less mIoU after."""
+        return self.before.report.scores.miou - self.after.report.scores.miou
+
+    @property
+    def obstacles(self) -> list[str]:
+        """Why not to use it; empty means go."""
+        found = []
+        if self.lost > self.max_drop:
+            found.append(f"it loses {self.lost:.4f} mIoU, more than {self.max_drop}")
+        if self.after.latency.median >= self.before.latency.median:
+            found.append(f"it is no faster ({self.after.latency.median:.1f} ms)")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `kerbseg export --json` writes it."""
+        sides = {
+            name: {
+                "miou": side.report.scores.miou,
+                "class_iou": dict(side.report.scores.class_iou),
+                "latency_ms": side.latency.to_dict(),
+                "size_bytes": side.size_bytes,
+            }
+            for name, side in (("float32", self.before), ("int8", self.after))
+        }
+        return {
+            **sides,
+            "verdict": "no-go" if self.obstacles else "go",
+            "obstacles": self.obstacles,
+            "in_float": list(self.in_float),
+            "convolutions": self.computing,
+            "restored_to_float": self.restored,
+            "protocol": {
+                **self.after.report.protocol,
+                "max_drop": self.max_drop,
+                "calibration_pictures": self.calibration,
+                "threads": self.threads,
+                "latency": "uint8 picture to ids, batch 1, both by turns",
+            },
+        }
+
+
+def export_int8(
+    bundle: Bundle,
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    *,
+    calibration: Dataset,
+    judged: Dataset,
+    max_drop: float = 0.01,
+    limit: int | None = None,
+    threads: int | None = None,
+) -> Int8Report:
+    """Writes a bundle in int8 as .onnx (QDQ) or .xml, and says whether that is worth it.
+
+    Calibrated on one split, judged on the first `limit` pictures of another, through the runtime that will run it.
+    Raises as `export`, and BundleError where the data has other classes.
+    """
+    path, size = checked_path(path), size or bundle.card.input_size
+    check_classes(open_runtime(bundle), judged)
+    quantiser = Quantiser(bundle, path.suffix, size, calibration)
+    with TemporaryDirectory() as folder:
+        plain, made = Path(folder) / f"float{path.suffix}", Path(folder) / path.name
+        WRITERS[path.suffix](bundle, plain, size)
+        before = evaluate(open_runtime(plain, threads=threads), judged, limit=limit)
+        quantised, restored = quantiser.everywhere(), False
+        after = _judged(quantiser, quantised, made, judged, limit, threads)
+        if before.scores.miou - after.scores.miou > max_drop:
+            quantised, restored = quantiser.within(max_drop, judged, limit), True
+            after = _judged(quantiser, quantised, made, judged, limit, threads)
+        runtimes = [open_runtime(file, threads=threads) for file in (plain, made)]
+        latencies = interleaved([timed(_one(runtime, size)) for runtime in runtimes])
+        float32, int8 = (
+            Side(report, latency, size_bytes(file))
+            for report, latency, file in zip((before, after), latencies, (plain, made), strict=True)
+        )
+        install(made, path)
+    return Int8Report(
+        before=float32,
+        after=int8,
+        in_float=quantised.in_float,
+        computing=quantised.computing,
+        max_drop=max_drop,
+        restored=restored,
+        calibration=quantiser.pictures,
+        threads=checked_threads(threads),
+    )
+
+
+def _judged(
+    quantiser: Quantiser, quantised: Quantised, made: Path, judged: Dataset, limit: int | None, threads: int | None
+) -> Report:
+    quantiser.save(quantised, made)
+    return evaluate(open_runtime(made, threads=threads), judged, limit=limit)
+
+
+def _one(runtime: Runtime, size: tuple[int, int]) -> Callable[[], object]:
+    picture = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+    return lambda: runtime(picture)
+
+
+def render(report: Int8Report) -> Table:
+    """Before and after side by side, for a terminal."""
+    from rich.table import Table
+
+    how = report.after.report.protocol
+    table = Table(
+        "figure",
+        "float32",
+        "int8",
+        "change",
+        title=f"{how['model']} on {how['data']} {how['split']}: {report.after.report.images} pictures",
+        caption=f"{how['runtime']}, {report.threads} thread(s), batch 1; calibrated on {report.calibration} pictures",
+        min_width=60,
+    )
+    before, after = report.before, report.after
+    for name, one, other in [
+        ("mIoU", before.report.scores.miou, after.report.scores.miou),
+        *((name, value, after.report.scores.class_iou[name]) for name, value in before.report.scores.class_iou.items()),
+    ]:
+        change = "" if one is None or other is None else f"{other - one:+.4f}"
+        table.add_row(name, *("absent" if value is None else f"{value:.4f}" for value in (one, other)), change)
+    table.add_section()
+    for name, one, other, form in [
+        ("latency, median (ms)", before.latency.median, after.latency.median, ".2f"),
+        ("latency, p95 (ms)", before.latency.p95, after.latency.p95, ".2f"),
+        ("size (kB)", before.size_bytes / 1e3, after.size_bytes / 1e3, ".0f"),
+    ]:
+        table.add_row(name, f"{one:{form}}", f"{other:{form}}", f"x {other / one:.2f}")
+    table.add_section()
+    in_float = f"{len(report.in_float)} of {report.computing}"
+    table.add_row("convolutions in float", f"{report.computing} of {report.computing}", in_float, "")
+    verdict = "no-go: " + "; ".join(report.obstacles) if report.obstacles else "go"
+    table.add_row("verdict", "", verdict, "", style="bold")
+    return table

@@ -1,0 +1,65 @@
+"""What an exported file computes, as a torch module: from pixels to class ids."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+import kerbseg.models as models
+from kerbseg.bundle import Bundle
+from kerbseg.core.errors import UserError
+from kerbseg.core.types import Preprocessing
+from kerbseg.models._unpooling import use_slices
+
+SMALLEST = 16  # height and width
+
+
+class Pixels(nn.Module):
+    """Network input of uint8 pictures: `Normalize` as a sum in units of pixels and a product, which engines fold."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.bgr = preprocessing.channels == "bgr"
+        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (preprocessing.mean, preprocessing.std))
+        self.shifted = bool(mean.any())
+        self.register_buffer("shift", (-255 * mean).float().view(3, 1, 1))
+        self.register_buffer("scale", (1 / (255 * std)).float().view(3, 1, 1))
+
+    def forward(self, pictures: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+        image = (pictures.flip(3) if self.bgr else pictures).permute(0, 3, 1, 2).float()
+        return (image + self.shift if self.shifted else image) * self.scale
+
+
+class Deployed(nn.Module):
+    """Class ids of pictures of one size, and the scores that they follow from.
+
+    The scores are those before the last interpolation; where the picture is no multiple of the network's stride, they
+    are of the picture with its right and bottom edge repeated. Outputs that are no class are left out.
+    """
+
+    def __init__(self, bundle: Bundle, size: tuple[int, int]) -> None:
+        super().__init__()
+        if min(size) < SMALLEST:
+            raise UserError(f"size {size[0]}x{size[1]} is too small to export; give at least {SMALLEST}x{SMALLEST}")
+        self.net = copy.deepcopy(bundle.model).float().eval()
+        use_slices(self.net)
+        self.pixels = Pixels(bundle.card.preprocessing)
+        self.size, self.classes = size, len(bundle.card.labels)
+        self.stride = models.card(bundle.card.model).stride
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width that the network works at."""
+        return models.padded_size(self.size, self.stride)
+
+    def forward(self, pictures: UInt8[Tensor, "b h w 3"]) -> tuple[UInt8[Tensor, "b h w"], Float[Tensor, "b k H W"]]:
+        image = models.pad_to_stride(self.pixels(pictures), self.stride)
+        scores = self.net.scores(image)[:, : self.classes]  # type: ignore[operator] # every network has them
+        logits = self.net.upsample(scores, tuple(image.shape[-2:]))  # type: ignore[operator]
+        return logits[..., : self.size[0], : self.size[1]].argmax(1).to(torch.uint8), scores

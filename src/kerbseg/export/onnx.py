@@ -1,0 +1,172 @@
+"""Writes a bundle as an ONNX file (opset 20), batch-norm folded into convolutions."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from kerbseg.bundle import Bundle, versions
+from kerbseg.core.errors import MissingExtra
+from kerbseg.core.files import replacing
+from kerbseg.export.graph import Deployed
+from kerbseg.runtime.exported import IDS, PICTURES, SCORES, Exported, LastStageCard
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+OPSET = 20  # ONNX Runtime >= 1.17, OpenVINO >= 2024.0, TensorRT >= 10
+
+
+def write_onnx(bundle: Bundle, path: Path, size: tuple[int, int], scores: bool = False) -> Exported:
+    """Writes the file and returns its cards; with `scores` it has a second output, before the last interpolation.
+
+    Pictures are of one size, in batches of any. Raises MissingExtra without the packages, UserError if the size is too
+    small or the file cannot be written.
+    """
+    model, exported = converted(bundle, size, scores)
+    save(model, exported, path)
+    return exported
+
+
+def converted(bundle: Bundle, size: tuple[int, int], scores: bool = False) -> tuple[onnx.ModelProto, Exported]:
+    """The network as an ONNX graph, and its cards."""
+    try:
+        import onnx_ir as ir
+        import onnxscript  # noqa: F401 # torch's exporter needs it
+    except ImportError as error:
+        raise MissingExtra(str(error.name), "export") from error
+    deployed = Deployed(bundle, size).eval()
+    exported = Exported(
+        replace(bundle.card, input_size=size, versions=versions()),
+        LastStageCard(deployed.padded, bool(deployed.net.align_corners), "float32"),
+    )
+    model = _traced(deployed, size)
+    _fold_batch_norm(model)
+    _fold_scale(model)
+    if not scores:
+        del model.graph.outputs[1]
+    proto: onnx.ModelProto = ir.to_proto(model)
+    return proto, exported
+
+
+def save(model: onnx.ModelProto, exported: Exported, path: Path) -> None:
+    """Writes a graph and its cards, without the shapes of inner tensors, which every engine finds by itself."""
+    import onnx
+
+    del model.graph.value_info[:]
+    onnx.helper.set_model_props(model, exported.to_metadata())
+    with replacing(path) as temporary:
+        onnx.save(model, temporary)
+
+
+def _traced(deployed: Deployed, size: tuple[int, int]) -> ir.Model:
+    """The graph of a network, without the notes that a tracer leaves (they hold paths of this machine)."""
+    example = torch.zeros(2, *size, 3, dtype=torch.uint8)  # a batch of one would be taken for a constant
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            deployed,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[PICTURES],
+            output_names=[IDS, SCORES],
+            dynamic_shapes={"pictures": {0: torch.export.Dim("batch")}},
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model
+    for value in (*model.graph.all_nodes(), *model.graph.inputs, *model.graph.outputs):
+        value.metadata_props.clear()
+        value.doc_string = None
+    for initializer in model.graph.initializers.values():
+        initializer.metadata_props.clear()
+    return model
+
+
+def _fold_batch_norm(model: ir.Model) -> None:
+    """Folds batch-norm into the convolutions before it, also through a concatenation of branches."""
+    from onnxscript import optimizer
+    from onnxscript.rewriter import rewrite
+
+    for node in list(model.graph):
+        joined = node.inputs[0].producer() if node.op_type == "BatchNormalization" and node.inputs[0] else None
+        if joined is not None and joined.op_type == "Concat" and len(joined.outputs[0].uses()) == 1:
+            _split(model, node, joined)
+    rewrite(model)
+    optimizer.optimize(model)
+
+
+def _fold_scale(model: ir.Model) -> None:
+    """Puts the factor of the pixels into the weights of the first convolutions, where nothing else reads them.
+
+    The summand stays: convolutions pad with zeros after it, which no bias makes up for along the border.
+    """
+    import onnx_ir as ir
+
+    scaled = next(node for node in model.graph if node.op_type == "Mul")
+    image, factor = scaled.inputs
+    readers = [usage.node for usage in scaled.outputs[0].uses()]
+    if image is None or factor is None or factor.const_value is None or any(n.op_type != "Conv" for n in readers):
+        return
+    for reader in readers:
+        weight = reader.inputs[1]
+        assert weight is not None
+        assert weight.const_value is not None
+        values = weight.const_value.numpy() * factor.const_value.numpy()
+        folded = ir.Value(name=f"{weight.name}_scaled", const_value=ir.tensor(values))
+        model.graph.register_initializer(folded)
+        reader.replace_input_with(1, folded)
+    ir.convenience.replace_all_uses_with(scaled.outputs[0], image)
+    model.graph.remove(scaled, safe=True)
+
+
+def _split(model: ir.Model, norm: ir.Node, joined: ir.Node) -> None:
+    """Normalises each branch by itself before they are joined, instead of their concatenation."""
+    import onnx_ir as ir
+
+    first, branches = 0, []
+    for branch in joined.inputs:
+        assert branch is not None
+        assert branch.shape is not None
+        channels = int(branch.shape[1])
+        parts = []
+        for index, parameter in enumerate(norm.inputs[1:]):
+            assert parameter is not None
+            assert parameter.const_value is not None
+            values = np.ascontiguousarray(parameter.const_value.numpy()[first : first + channels])
+            part = ir.Value(name=f"{norm.name}_{first}_{index}", const_value=ir.tensor(values))
+            model.graph.register_initializer(part)
+            parts.append(part)
+        each = ir.node("BatchNormalization", [branch, *parts], attributes=dict(norm.attributes))
+        each.outputs[0].shape, each.outputs[0].dtype = branch.shape, branch.dtype
+        model.graph.insert_before(norm, each)
+        branches.append(each.outputs[0])
+        first += channels
+    whole = ir.node("Concat", branches, attributes=dict(joined.attributes))
+    whole.outputs[0].shape, whole.outputs[0].dtype = norm.outputs[0].shape, norm.outputs[0].dtype
+    model.graph.insert_before(norm, whole)
+    ir.convenience.replace_all_uses_with(norm.outputs[0], whole.outputs[0])
+    model.graph.remove([norm, joined], safe=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What torch's exporter says of itself stays out of the user's sight."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

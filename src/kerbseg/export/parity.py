@@ -1,0 +1,69 @@
+"""How far an exported file agrees with the bundle that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from kerbseg.bundle import Bundle
+from kerbseg.core.errors import UserError
+from kerbseg.core.resize import resize_picture
+from kerbseg.core.types import Dataset
+from kerbseg.export.graph import Deployed
+from kerbseg.runtime import open_runtime
+
+FLOOR = 0.999  # share of equal pixels
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Agreement of class ids and of scores before the last interpolation."""
+
+    equal: float  # share of pixels of the same class
+    largest_difference: float  # of scores
+    largest_score: float  # in torch, by magnitude
+    pictures: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.equal:.4%} of the pixels of {self.pictures} pictures as in torch; largest difference of a score"
+            f" {self.largest_difference:.2g}, of scores up to {self.largest_score:.3g}"
+        )
+
+    def to_dict(self) -> dict[str, float]:
+        """As `kerbseg export --json` writes it."""
+        return asdict(self)
+
+    def checked(self, path: Path, floor: float = FLOOR) -> Parity:
+        """Itself. Raises UserError where fewer pixels agree than `floor`."""
+        if self.equal < floor:
+            raise UserError(f"{path} would not agree with its bundle: {self}; nothing was written")
+        return self
+
+
+def parity(bundle: Bundle, path: Path, pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Parity:
+    """Runs pictures of the file's size through the file and through torch: ids of the bundle as it is evaluated."""
+    exported, reference = open_runtime(path), open_runtime(bundle)
+    assert exported.size is not None
+    graph = Deployed(bundle, exported.size).eval()
+    equal, differences, largest = [], [], []
+    for picture in pictures:
+        with torch.inference_mode():
+            _, scores = graph(torch.from_numpy(np.ascontiguousarray(picture[None])))
+        equal.append(float((exported(picture[None]) == reference(picture[None])).mean()))
+        found = exported.scores(picture[None])  # type: ignore[attr-defined] # exported files have them
+        differences.append(float(np.abs(found - scores.numpy()).max()))
+        largest.append(float(scores.abs().max()))
+    return Parity(float(np.mean(equal)), max(differences), max(largest), len(pictures))
+
+
+def pictures_of(dataset: Dataset, size: tuple[int, int], count: int) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Pictures spread over a split, at a size."""
+    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
+    images = (np.ascontiguousarray(dataset[int(i)].image.transpose(1, 2, 0)) for i in chosen)
+    return [resize_picture(image, size) for image in images]

@@ -1,0 +1,145 @@
+"""Class ids at full size from scores at the network's own size, without ever making full-size scores.
+
+Bilinear interpolation is a convex combination: where the four scores around a pixel have their maximum in the same
+class, so has every mixture of them. Only pixels beside a border between classes are interpolated. The result is that
+of interpolating all scores and taking the argmax, but for float rounding; of equal scores the first class wins.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int32, UInt8
+
+from kerbseg.core.errors import MissingExtra
+
+try:
+    from numba import njit
+except ImportError as error:
+    raise MissingExtra("numba", "export") from error
+
+Ids = UInt8[np.ndarray, "b H W"]
+
+
+class LastStage:
+    """Turns scores of one size into ids of another: `float32 [b k h w] -> uint8 [b H W]`.
+
+    The scores are interpolated to `padded` as torch does it, and cropped to `size` (height, width).
+    """
+
+    def __init__(
+        self,
+        scores: tuple[int, int],
+        padded: tuple[int, int],
+        align_corners: bool,
+        size: tuple[int, int],
+        threads: int = 1,
+    ) -> None:
+        self._same = scores == padded
+        self._size, self._threads = size, threads
+        self._rows = _places(scores[0], padded[0], align_corners)
+        self._columns = _places(scores[1], padded[1], align_corners)
+        self._starts = np.minimum(_starts(self._columns[0], scores[1]), size[1])
+        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+
+    def __call__(self, scores: Float32[np.ndarray, "b k h w"]) -> Ids:
+        """The ids; rows are shared out among the threads."""
+        scores = np.ascontiguousarray(scores)
+        batch, _, height, width = scores.shape
+        tops = np.empty((batch, height, width), np.uint8)
+        self._share(_argmax, min(height, self._size[0]), scores, tops)
+        if self._same:
+            return tops[:, : self._size[0], : self._size[1]]
+        ids = np.empty((batch, *self._size), np.uint8)
+        self._share(_interpolate, self._size[0], scores, tops, *self._rows, *self._columns, self._starts, ids)
+        return ids
+
+    def _share(self, kernel: Any, rows: int, *arrays: Any) -> None:
+        """Runs a kernel over all rows, each thread a band of them."""
+        bounds = [rows * i // self._threads for i in range(self._threads + 1)]
+        others: list[Future[None]] = []
+        if self._pool is not None:
+            others = [self._pool.submit(partial(kernel, *arrays, first, last)) for first, last in pairwise(bounds[1:])]
+        kernel(*arrays, bounds[0], bounds[1])
+        for other in others:
+            other.result()
+
+
+def _places(source: int, target: int, align_corners: bool) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+    """For each target position: the source position before it, and the weight of the one after it, as in torch."""
+    at = np.arange(target, dtype=np.float32)
+    if align_corners:
+        scale = np.float32((source - 1) / (target - 1)) if target > 1 else np.float32(0)
+        place = at * scale
+    else:
+        place = np.maximum((at + np.float32(0.5)) * np.float32(source / target) - np.float32(0.5), 0)
+    before = np.minimum(place.astype(np.int32), source - 1)
+    weight = (place - before).astype(np.float32)
+    weight[before == source - 1] = 0
+    return before, weight
+
+
+def _starts(before: Int32[np.ndarray, " n"], source: int) -> Int32[np.ndarray, " m"]:
+    """The first target column of each source column, and the end."""
+    return np.searchsorted(before, np.arange(source + 1)).astype(np.int32)
+
+
+@njit(nogil=True, cache=True)
+def _argmax(scores, tops, first, last):  # type: ignore[no-untyped-def] # numba's own types
+    """The class of the largest score, row by row; columns in the inner loop, so that it runs in wide registers."""
+    batch, classes, _, width = scores.shape
+    best = np.empty(width, np.float32)
+    top = np.empty(width, np.int32)
+    for b in range(batch):
+        for y in range(first, last):
+            best[:] = scores[b, 0, y]
+            top[:] = 0
+            for k in range(1, classes):
+                row = scores[b, k, y]
+                for x in range(width):
+                    larger = row[x] > best[x]
+                    best[x] = row[x] if larger else best[x]
+                    top[x] = k if larger else top[x]
+            for x in range(width):
+                tops[b, y, x] = top[x]
+
+
+@njit(nogil=True, cache=True)
+def _interpolate(scores, tops, rows, row_weights, columns, column_weights, starts, ids, first, last):  # type: ignore[no-untyped-def]
+    """Ids of some rows: cells between four equal classes are filled, the others interpolated."""
+    batch, classes, height, width = scores.shape
+    left = np.empty(classes, np.float32)
+    right = np.empty(classes, np.float32)
+    for b in range(batch):
+        for out in range(first, last):
+            y = rows[out]
+            below = min(y + 1, height - 1)
+            v = row_weights[out]
+            upper, lower, line = tops[b, y], tops[b, below], ids[b, out]
+            for x in range(width):
+                beside = min(x + 1, width - 1)
+                top = upper[x]
+                if top == upper[beside] and top == lower[x] and top == lower[beside]:
+                    for column in range(starts[x], starts[x + 1]):
+                        line[column] = top
+                    continue
+                if starts[x] == starts[x + 1]:
+                    continue
+                for k in range(classes):
+                    plane = scores[b, k]
+                    left[k] = (1 - v) * plane[y, x] + v * plane[below, x]
+                    right[k] = (1 - v) * plane[y, beside] + v * plane[below, beside]
+                for column in range(starts[x], starts[x + 1]):
+                    u = column_weights[column]
+                    best = (1 - u) * left[0] + u * right[0]
+                    winner = 0
+                    for k in range(1, classes):
+                        score = (1 - u) * left[k] + u * right[k]
+                        if score > best:
+                            best = score
+                            winner = k
+                    line[column] = winner

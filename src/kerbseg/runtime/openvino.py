@@ -1,0 +1,132 @@
+"""Runs an exported OpenVINO model on the processor."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from kerbseg.core.errors import BundleError, MissingExtra, UserError
+from kerbseg.profile.latency import LayerTime
+from kerbseg.runtime.exported import SCORES, CheapEnding, Exported, checked_threads
+
+RT_INFO = "kerbseg"  # section of an IR's runtime information with our metadata
+WEIGHTS_KEY = "kerbseg_weights"  # in it: the digest of the .bin that belongs to the .xml
+# of what is not int8; without a word some processors would run in bfloat16, which torch does not agree with
+HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenvinoRuntime:
+    """An OpenVINO file of ours; its last stage is our own. One compiled network for each batch size that is seen."""
+
+    name = "openvino"
+
+    def __init__(
+        self, path: Path, device: str = "cpu", threads: int | None = None, precision: str | None = None
+    ) -> None:
+        if device != "cpu":
+            raise UserError(f"openvino runs on the CPU here, not on {device!r}; leave --device out")
+        ov = _openvino()
+        self.device, self.threads = device, checked_threads(threads)
+        self._core = ov.Core()
+        model = _read(self._core, path)
+        metadata = _metadata(model)
+        exported = Exported.from_metadata(metadata, str(path))
+        if metadata.get(WEIGHTS_KEY) != digest(path.with_suffix(".bin")):
+            raise BundleError(f"{path.with_suffix('.bin')} does not belong to {path.name}; export both again")
+        self.precision: str
+        self.card, self.precision = exported.card, precision or exported.last_stage.precision
+        if self.precision not in (exported.last_stage.precision, *HINTS):
+            raise UserError(f"openvino computes in {' or '.join(HINTS)} here, not in {precision}")
+        self.size: tuple[int, int] | None = exported.card.input_size
+        self._model = _cut(ov, model)
+        self._requests: dict[int, Any] = {}
+        self._cheap = CheapEnding(self._run, exported, self.threads)
+
+    def scores(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
+        """Scores of the classes before the last interpolation."""
+        return self._cheap.scores(pictures)
+
+    def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
+        """Class ids at the pictures' size."""
+        return self._cheap(pictures)
+
+    def _run(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> np.ndarray:
+        batch = len(pictures)
+        if batch not in self._requests:
+            self._requests[batch] = self._compiled(batch)
+        request = self._requests[batch]
+        request.infer([pictures], share_inputs=True)
+        found: np.ndarray = request.get_output_tensor(0).data
+        return found
+
+    def alone(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
+        """The network on these pictures, with the conversion to float inside, up to its own scores."""
+        return lambda: self._run(pictures)
+
+    def layer_times(self, pictures: UInt8[np.ndarray, "b h w 3"], runs: int) -> list[LayerTime]:
+        """The operations after OpenVINO has merged them."""
+        request = self._compiled(len(pictures), PERF_COUNT=True)
+        taken: dict[tuple[str, str], float] = {}
+        for _ in range(runs):
+            request.infer([pictures], share_inputs=True)
+            for one in request.profiling_info:
+                key = (one.node_name, f"{one.node_type} {one.exec_type}")
+                taken[key] = taken.get(key, 0.0) + one.real_time.total_seconds()
+        return [LayerTime(name, kind, 1e3 * seconds / runs) for (name, kind), seconds in taken.items() if seconds]
+
+    def _compiled(self, batch: int, **more: Any) -> Any:
+        model = self._model.clone()
+        model.reshape([batch, *self.card.input_size, 3])
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": self.threads,
+            "INFERENCE_PRECISION_HINT": HINTS.get(self.precision, "f32"),
+            **more,
+        }
+        return self._core.compile_model(model, "CPU", settings).create_infer_request()
+
+
+def digest(weights: Path) -> str:
+    """What tells one file of weights from another."""
+    return hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtra("openvino", "openvino") from error
+    return openvino
+
+
+def _read(core: Any, path: Path) -> Any:
+    if not path.with_suffix(".bin").is_file():
+        raise BundleError(
+            f"{path.with_suffix('.bin')} is missing: an OpenVINO model is an .xml and a .bin side by side"
+        )
+    try:
+        return core.read_model(path)
+    except RuntimeError as error:  # the one error that OpenVINO raises
+        raise BundleError(
+            f"{path} is no whole OpenVINO model ({str(error).splitlines()[0]}); export it again"
+        ) from error
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    if not model.has_rt_info(RT_INFO):
+        return {}
+    return {key: str(value) for key, value in model.get_rt_info(RT_INFO).value.items()}
+
+
+def _cut(ov: Any, model: Any) -> Any:
+    """The same graph ending at the scores; what only the ids need is dropped."""
+    for operation in model.get_ops():
+        for output in operation.outputs():
+            if SCORES in output.get_names():
+                return ov.Model([output], model.get_parameters(), "scores")
+    raise BundleError("the model holds no tensor 'scores'; export it again")

@@ -1,0 +1,87 @@
+"""Every network as ONNX and OpenVINO: the classes of torch on real pictures, at two sizes."""
+
+import inspect
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import kerbseg.models as models
+from kerbseg.bundle import Bundle
+from kerbseg.core.labels import label_set
+from kerbseg.core.normalize import Normalize, to_unit
+from kerbseg.data import open_dataset
+from kerbseg.export import onnx as onnx_export
+from kerbseg.export import openvino as openvino_export
+from kerbseg.export.parity import FLOOR, parity, pictures_of
+from kerbseg.regroup import fresh
+
+SIZES = ((90, 150), (96, 128))  # no multiple of a stride, which is the harder, and one
+FAMILIES = (  # one of each file of networks
+    "erfnet",
+    "erfnet_dg2s",
+    "mininet_v2_cpu",
+    "mininet_erfnet_d",
+    "liteseg_mobilenet_v2",
+    "efficientseg",
+    "unet_minicity",
+    "enet",
+    "segnet_basic",
+    "espnet",
+)
+UNPOOLING = ("enet", "segnet", "segnet_basic")
+
+
+def settled(name: str, shown: list[np.ndarray]) -> Bundle:
+    """A network whose batch-norms have seen pictures: without, scores of random weights can be in the thousands."""
+    torch.manual_seed(0)
+    bundle = fresh(name, label_set("camvid"))
+    for module in bundle.model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.3
+    bundle.model.train()
+    batch = to_unit(torch.from_numpy(np.stack(shown)))
+    with torch.no_grad():
+        for _ in range(6):
+            bundle.model(models.pad_to_stride(Normalize(bundle.card.preprocessing)(batch), 32))
+    bundle.model.eval()
+    return bundle
+
+
+def agree(name: str, size: tuple[int, int], camvid: Path, folder: Path) -> None:
+    """Both files agree with torch on pictures of the test split."""
+    bundle = settled(name, pictures_of(open_dataset("camvid", "train", camvid), size, 4))
+    shown = pictures_of(open_dataset("camvid", "test", camvid), size, 3)
+    proto, exported = onnx_export.converted(bundle, size)
+    onnx_export.save(proto, exported, folder / "m.onnx")
+    model, exported = openvino_export.of_onnx(proto), exported
+    openvino_export.save(model, exported, folder / "m.xml")
+    for file in ("m.onnx", "m.xml"):
+        found = parity(bundle, folder / file, shown)
+        assert found.equal >= FLOOR, f"{name} {file}: {found}"
+        # where two pixels of a pooling window are as good as equal, unpooling may put a value beside its place
+        bound = 0.1 if name in UNPOOLING else 1e-3
+        assert found.largest_difference <= bound * max(1.0, found.largest_score), f"{name} {file}: {found}"
+
+
+@pytest.mark.camvid
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_agrees_with_torch(name, camvid_data, tmp_path):
+    agree(name, SIZES[0], camvid_data, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.camvid
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", models.list_models())
+def test_every_network_agrees_with_torch(name, size, camvid_data, tmp_path):
+    agree(name, size, camvid_data, tmp_path)
+
+
+def test_all_files_of_networks_have_their_test():
+    folder = Path(models.__file__).parent
+    files = {path.stem for path in folder.glob("[a-z]*.py")} - {"classifiers"}
+    covered = {inspect.getmodule(models._registry._find(name)[0]).__name__.rpartition(".")[2] for name in FAMILIES}
+    assert covered == files, os.linesep.join(sorted(files ^ covered))
