@@ -6,6 +6,7 @@ import torch
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import label_set
+from kerbseg.core.processes import Process
 from kerbseg.core.types import Sample
 from kerbseg.data.loading import (
     EpochShuffle,
@@ -114,3 +115,50 @@ def test_a_batch_knows_what_its_crops_must_show(kind):
             assert np.array_equal(batch["focus"][i], np.array([draw.x, draw.y]), equal_nan=True)
     with pytest.raises(DataError, match="12 training pictures are fewer than batch_size=13"):
         rare_loader(kind(Numbered([(8, 16)] * 6)), order, 13, 0)
+
+
+@pytest.mark.parametrize("rare", [False, True])
+def test_the_rows_of_all_processes_make_up_the_batches_of_one(rare):
+    data = InMemory(Numbered([(8, 16)] * 14))
+
+    def batches(process):
+        if not rare:
+            loader = training_loader(data, 6, 0, 0, process)
+        else:
+            loader = rare_loader(data, RareShuffle(14, [BUS, TRAIN], 3, seed=0), 6, 0, process)
+        loader.sampler.set_epoch(2)
+        assert len(loader) == len(list(loader))
+        return list(loader)
+
+    alone, parts = batches(Process()), [batches(Process(rank, 3)) for rank in range(3)]
+    assert len(alone) == (3 if rare else 2)
+    for batch, *others in zip(alone, *parts, strict=True):
+        assert [len(other["name"]) for other in others] == [2, 2, 2]
+        assert [name for other in others for name in other["name"]] == batch["name"]
+        assert torch.equal(torch.cat([other["image"] for other in others]), batch["image"])
+        if rare:
+            assert torch.equal(
+                torch.cat([other["focus"] for other in others]).nan_to_num(-1), batch["focus"].nan_to_num(-1)
+            )
+
+
+def test_each_picture_is_validated_by_one_process():
+    data = InMemory(Numbered([(8, 16)] * 7))
+    parts = [validation_loader(data, 4, 0, Process(rank, 2)) for rank in range(2)]
+    names = [[int(name) for batch in part for name in batch["name"]] for part in parts]
+    assert names == [[0, 2, 4, 6], [1, 3, 5]]
+    with pytest.raises(DataError, match="1 validation pictures are fewer than the 2 processes"):
+        validation_loader(InMemory(Numbered([(8, 16)])), 4, 0, Process(0, 2))
+
+
+def test_pictures_in_memory_need_no_workers():
+    data = Numbered([(8, 16)] * 4)
+    assert training_loader(InMemory(data), 2, 0, workers=1).num_workers == 0
+    assert training_loader(OnDisk(data), 2, 0, workers=1).num_workers == 1
+
+
+def test_pictures_on_a_device_are_gathered_there():
+    data = InMemory(Numbered([(8, 16)] * 4), torch.device("meta"))  # the one device besides the CPU that is everywhere
+    batch = data.__getitems__([2, 0])
+    assert batch["image"].device.type == batch["mask"].device.type == "meta"
+    assert batch["name"] == ["2", "0"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from lightning.pytorch.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kerbseg.bundle import load
@@ -97,7 +98,7 @@ def test_a_run_killed_in_its_middle_ends_with_the_same_weights(tmp_path, more, u
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
 
 
-def test_ctrl_c_keeps_what_is_finished(tmp_path):
+def test_ctrl_c_keeps_what_is_finished_and_the_run_can_go_on(tmp_path):
     process = subprocess.Popen(
         [*command(tmp_path / "run", "epochs=50"), "--device", "cpu"],
         stdout=subprocess.PIPE,
@@ -108,11 +109,20 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
         if line.startswith("epoch 1/50"):
             break
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
     assert stderr.strip().splitlines()[-1] == "kerbseg: interrupted; what was finished is kept"
     assert "Traceback" not in stderr
     load(tmp_path / "run" / "best.safetensors")
+    done = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["epoch"]
+
+    class Watch(Callback):
+        def on_train_epoch_start(self, trainer, task):
+            assert trainer.current_epoch == done + 1
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit(tiny("epochs=50"), tmp_path / "run", device="cpu", resume=True, callbacks=[Watch()])
 
 
 def test_a_run_is_never_overwritten(unbroken):

@@ -63,6 +63,11 @@ def prepare(run: Path, recipe: AnyRecipe, resume: bool, process: Process) -> Non
     """Makes the run's folder, or checks that the one to resume is of this recipe; the first process does."""
     if process.rank > 0:
         return
+    if recipe.validate_every > recipe.epochs:
+        raise RecipeError(
+            f"validate_every={recipe.validate_every} leaves no validation in {recipe.epochs} epochs, and so nothing to"
+            " choose the best from; lower it"
+        )
     text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
     written, checkpoint = run / "recipe.yaml", run / "last.ckpt"
     if resume and not checkpoint.is_file():

@@ -1,0 +1,202 @@
+"""Two processes share each batch, and do what one does with all of it. Run as a script, this file is one of the two."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import safetensors.torch
+import torch
+from lightning.pytorch.callbacks import Callback
+
+import kerbseg.train.fit as module
+from kerbseg.bundle import load
+from kerbseg.core.errors import UserError
+from kerbseg.core.normalize import Normalize
+from kerbseg.core.processes import Process
+from kerbseg.data import open_dataset
+from kerbseg.data.loading import Gathered, Resized
+from kerbseg.metrics import confusion_metric, scores
+from kerbseg.train.callbacks import EndTogether
+from kerbseg.train.engine import this_process, training_device
+from kerbseg.train.fit import fit
+from kerbseg.train.recipe import read
+
+# the rate is low, since rounding (1e-7) grows from step to step, and the faster the higher it is: in float64, where it
+# begins at 1e-16, both curves agree to 1e-12 with a high one
+TINY = (
+    "epochs=10",
+    "batch_size=4",  # of 9 pictures: two steps an epoch
+    "data.limit=9",
+    "data.size=[64, 128]",
+    "optim={name: sgd, lr: 1e-3}",
+    "schedule={name: constant}",
+    "loss={weights: median_frequency, power: 0.3, average: weights}",
+    "augment={flip: 0.5, scale: [0.75, 1.5], rotate: 10, brightness: 0.3, hue: 0.1, jpeg: 0.5}",
+    "model.options.dropout=0.1",
+    "ema=0.9",
+    "validate_every=5",
+)
+ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+
+
+class Watch(Callback):
+    """The loss of each step (of the whole batch), and how many processes there were."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.processes = 0
+
+    def on_train_batch_end(self, trainer, task, outputs, batch, index):
+        self.losses.append(float(trainer.strategy.reduce(outputs["loss"].detach().clone(), reduce_op="mean")))
+        self.processes = trainer.world_size
+
+
+class StopAfter(Callback):
+    """Ends a run after an epoch as a power cut would."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, task):
+        if trainer.current_epoch == self.epoch:
+            raise InterruptedError
+
+
+def train(run: Path, *, cut: bool) -> None:
+    """A whole run, perhaps cut off and resumed; what was seen of it is written beside it."""
+    recipe, watch, confusions, found = read("smoke/scenes", TINY), Watch(), [], module.scores
+    module.scores = lambda confusion, labels: confusions.append(confusion.tolist()) or found(confusion, labels)
+    try:
+        if cut:
+            with suppress(InterruptedError):
+                fit(recipe, run, device="cpu", callbacks=[watch, StopAfter(4)])
+        fit(recipe, run, device="cpu", callbacks=[watch], resume=cut)
+    finally:
+        module.scores = found
+    if int(os.environ.get("RANK", 0)) == 0:
+        seen = {"losses": watch.losses, "processes": watch.processes, "confusion": confusions[-1]}
+        run.with_suffix(".json").write_text(json.dumps(seen))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of one process, and one of two that was cut off and resumed."""
+    folder = tmp_path_factory.mktemp("devices")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, __file__, str(folder / "two")]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    train(folder / "one", cut=False)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return folder
+
+
+def seen(run: Path) -> dict:
+    return json.loads(run.with_suffix(".json").read_text())
+
+
+def test_two_processes_have_the_loss_curve_of_one_also_after_a_cut(runs):
+    one, two = seen(runs / "one"), seen(runs / "two")
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert len(one["losses"]) == len(two["losses"]) == 20
+    assert two["losses"] == pytest.approx(one["losses"], abs=1e-4)
+    assert max(one["losses"]) - min(one["losses"]) > 0.1
+
+
+def test_the_weights_come_out_alike_under_the_same_names(runs):
+    one, two = (safetensors.torch.load_file(runs / run / "last.safetensors") for run in ("one", "two"))
+    assert one.keys() == two.keys()
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], rtol=1e-2, atol=2e-3, msg=key)
+
+
+def test_validation_counts_every_picture_once(runs):
+    bundle = load(runs / "two" / "last.safetensors")
+    data = Resized(Gathered([open_dataset("scenes", "val")], 9), (64, 128))
+    normalize, metric = Normalize(bundle.card.preprocessing), confusion_metric(len(data.labels))
+    for i in range(len(data)):
+        with torch.no_grad():
+            logits = bundle.model(normalize(torch.from_numpy(data[i].image)[None].float() / 255))
+        metric.update(logits.argmax(1), torch.from_numpy(data[i].mask)[None].long())
+    assert seen(runs / "two")["confusion"] == metric.compute().tolist()
+    assert bundle.card.scores["miou"] == scores(metric.compute(), data.labels).miou
+
+
+def test_the_command_starts_its_processes_itself(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "kerbseg.cli", "train", "smoke/scenes", *TINY, "epochs=1", "validate_every=1"]
+    done = subprocess.run(
+        [*command, "--out", str(out), "--device", "cpu", "--devices", "2"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 1/1") == 1
+    assert done.stdout.count("best validation mIoU") == 1
+    names = {"recipe.yaml", "metrics.csv", "tensorboard", "last.ckpt", "best.safetensors", "last.safetensors"}
+    assert {path.name for path in out.iterdir()} == names
+    assert len(list((out / "tensorboard").glob("events*"))) == 1
+
+
+def test_the_processes_of_one_that_fails_are_ended_and_no_longer_watched():
+    started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    watched = [started]
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=watched)))
+    EndTogether().on_exception(trainer, None, OSError())
+    assert watched == []
+    assert started.returncode == -signal.SIGKILL
+    trainer.strategy.launcher = None  # that of one process
+    EndTogether().on_exception(trainer, None, OSError())
+
+
+@pytest.mark.slow
+def test_a_failure_of_the_first_process_ends_both_with_one_line(tmp_path):
+    out = tmp_path / "run"
+    (out / "metrics.csv").mkdir(parents=True)  # nothing can take its place
+    command = [sys.executable, "-m", "kerbseg.cli", "train", "smoke/scenes", *TINY, "--out", str(out)]
+    done = subprocess.run(
+        [*command, "--device", "cpu", "--devices", "2"], env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith(f"kerbseg: cannot write {out / 'metrics.csv'}")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
+    with pytest.raises(UserError, match="batch_size=4 is for all devices together and cannot be shared by 3"):
+        fit(read("smoke/scenes", TINY), tmp_path / "run", device="cpu", devices=3)
+    with pytest.raises(UserError, match="0 devices cannot train"):
+        fit(read("smoke/scenes", TINY), tmp_path / "run", device="cpu", devices=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_torchrun_says_which_process_this_is(monkeypatch):
+    for key, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(key, value)
+    recipe = read("smoke/scenes", TINY)
+    assert this_process(1, recipe) == this_process(2, recipe) == Process(3, 4, nodes=2)
+    assert this_process(1, recipe).local_rank == 1
+    with pytest.raises(UserError, match="4 devices are asked for and torchrun has started 2"):
+        this_process(4, recipe)
+
+
+def test_more_gpus_than_there_are_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    recipe = read("smoke/scenes", TINY)
+    with pytest.raises(UserError, match="2 GPUs are asked for and 1 are there"):
+        training_device("cuda", recipe, Process(0, 2))
+    assert training_device("auto", recipe, Process()) == torch.device("cuda", 0)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    train(Path(sys.argv[1]), cut=True)
