@@ -64,6 +64,13 @@ def test_raw_frames_that_are_none_are_told(text):
         RawFrames.parse(text)
 
 
+def test_raw_frames_without_a_stream_are_told(camvid_bundle, film, tmp_path, capsys):
+    source = film(tmp_path / "drive.mkv")
+    with pytest.raises(SystemExit):
+        main(["predict", str(camvid_bundle), str(source), "--raw", "32x48@25", "-o", str(tmp_path)])
+    assert "no input is one" in capsys.readouterr().err
+
+
 def test_raw_frames_have_a_size_and_an_exact_rate():
     assert RawFrames.parse("720x1280@30000/1001") == RawFrames(720, 1280, Fraction(30000, 1001))
     assert RawFrames.parse("32X48@12.5").rate == Fraction(25, 2)

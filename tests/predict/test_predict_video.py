@@ -221,6 +221,20 @@ def test_interrupted_where_the_progress_is_shown_the_file_is_finished(bright, fi
     assert not reports[0].whole
 
 
+def test_interrupted_while_damage_is_under_way_the_file_is_finished(bright, film, times, tmp_path):
+    source = film(tmp_path / "cut.mp4", frames=12, muxing=FAST_START)
+    source.write_bytes(source.read_bytes()[:-700])
+
+    def bar(work):
+        for step in work:
+            raise KeyboardInterrupt
+            yield step
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(Predictor(bright), [source], tmp_path, bar)
+    assert len(times(tmp_path / "cut_overlay.mp4")[0]) > 1
+
+
 def test_ctrl_c_ends_a_camera_with_130_and_keeps_its_file(camvid_bundle, times, tmp_path, capsys, monkeypatch):
     from kerbseg.predict import streams
 
@@ -324,7 +338,7 @@ def _file(path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell a process's memory there")
 def test_a_one_minute_video_needs_constant_memory(bright, film, times, tmp_path):
-    source = film(tmp_path / "minute.mp4", frames=1500, size=(360, 640), encoding={"preset": "ultrafast"})
+    source = film(tmp_path / "minute.mp4", frames=1500, size=(180, 320), encoding={"preset": "ultrafast"})
     used = []
 
     def watch(work):
@@ -332,9 +346,9 @@ def test_a_one_minute_video_needs_constant_memory(bright, film, times, tmp_path)
             used.append(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20)
             yield step
 
-    bright.card = bright.card.__class__(**{**vars(bright.card), "input_size": (360, 640)})
+    bright.card = bright.card.__class__(**{**vars(bright.card), "input_size": (180, 320)})
     predict_files(Predictor(bright), [source], tmp_path, watch, Film(smooth=0.7, flicker=True))
-    assert max(used[750:]) - max(used[100:750]) < 20  # MiB; 1500 frames are 990
+    assert max(used[750:]) - max(used[100:750]) < 20  # MiB; 1500 frames are 247
     assert times(tmp_path / "minute_overlay.mp4") == times(source)
 
 

@@ -20,7 +20,7 @@ from kerbseg.core.types import Prediction, Sample
 from kerbseg.data.pictures import SUFFIXES, read_rgb
 from kerbseg.predict.draw import overlay
 from kerbseg.predict.frames import frame_count
-from kerbseg.predict.streams import Stream, as_stream
+from kerbseg.predict.streams import RAW_FORMAT, Stream, as_stream
 from kerbseg.predict.video import Film
 from kerbseg.runtime import Runtime, Working, open_runtime, segment, segment_with_confidence
 
@@ -104,6 +104,8 @@ def predict_files(
     if not paths:
         paths.extend(expand(inputs))
     paths = list(dict.fromkeys(paths))
+    if film.raw is not None and not any(isinstance(path, Stream) and path.format == RAW_FORMAT for path in paths):
+        raise UserError("raw frames come from the standard input (-) or a named pipe, and no input is one")
     _refuse_clashes(paths, out)
     with closing(_Work(predictor, paths, out, film)) as work:
         for _ in progress(work):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from kerbseg.core.errors import UserError
 
+RAW_FORMAT = "rawvideo"  # as PyAV calls it
 RAW = re.compile(r"(?P<height>\d+)x(?P<width>\d+)@(?P<rate>\d+(\.\d+|/\d+)?)", re.IGNORECASE)
 
 
@@ -56,7 +57,7 @@ class RawFrames:
         """Frames like these, read from an address."""
         size, rate = f"{self.width}x{self.height}", f"{self.rate.numerator}/{self.rate.denominator}"
         options = (("video_size", size), ("pixel_format", "rgb24"), ("framerate", rate))
-        return Stream(name, url, "rawvideo", options)
+        return Stream(name, url, RAW_FORMAT, options)
 
 
 def _positive(rate: str) -> bool:

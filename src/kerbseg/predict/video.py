@@ -97,8 +97,9 @@ class Film:
             except (DataError, KeyboardInterrupt, GeneratorExit) as error:
                 ending = error
                 work.stop()
-                for _ in work:  # what is under way
-                    pass
+                with suppress(DataError):  # of two endings the first is told
+                    for _ in work:  # what is under way
+                        pass
                 if not sink.frames:
                     raise
             finally:
