@@ -1,0 +1,105 @@
+"""int8: the report's figures are those of the file, the last stage stays in float, and the limit holds."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from kerbseg.bundle import load
+from kerbseg.cli import main
+from kerbseg.core.errors import BundleError, MissingExtra
+from kerbseg.data import open_dataset
+from kerbseg.evaluate import evaluate
+from kerbseg.export import export_int8
+from kerbseg.runtime import open_runtime
+
+
+@pytest.fixture(params=[".onnx", ".xml"])
+def made(request, camvid_bundle, camvid_root, tmp_path, capsys):
+    """An int8 file of 32x48 and its report."""
+    out, figures = tmp_path / f"m{request.param}", tmp_path / "r.json"
+    arguments = [
+        "--int8",
+        "--calibration",
+        "camvid",
+        "--data-root",
+        str(camvid_root),
+        "--max-drop",
+        "1",
+        "--threads",
+        "1",
+    ]
+    main(["export", str(camvid_bundle), "-o", str(out), *arguments, "--json", str(figures)])
+    return out, json.loads(figures.read_text()), capsys.readouterr().out
+
+
+def test_the_report_tells_what_was_measured(made, camvid_root):
+    out, report, printed = made
+    runtime = open_runtime(out)
+    assert runtime.precision == "int8"
+    again = evaluate(runtime, open_dataset("camvid", "val", camvid_root))
+    assert report["int8"]["miou"] == pytest.approx(again.scores.miou, abs=1e-6)
+    assert report["protocol"]["precision"] == "int8"
+    assert report["protocol"]["split"] == "val"
+    size = sum(path.stat().st_size for path in out.parent.glob("m.*") if path.suffix in (".onnx", ".xml", ".bin"))
+    assert report["int8"]["size_bytes"] == size < report["float32"]["size_bytes"]
+    assert report["protocol"]["calibration_pictures"] == 4
+    assert report["verdict"] == ("no-go" if report["obstacles"] else "go")
+    assert set(report["int8"]["class_iou"]) == set(report["float32"]["class_iou"])
+    assert report["in_float"] == []
+    assert report["convolutions"] > 20
+    assert report["restored_to_float"] is False
+    assert "convolutions in float" in printed
+
+
+def test_weights_are_int8_and_the_last_stage_is_float(made):
+    out, _, _ = made
+    if out.suffix == ".onnx":
+        model = onnx.load(out)
+        made_by = {output: node for node in model.graph.node for output in node.output}
+        resize = next(node for node in model.graph.node if node.op_type in ("Resize", "ArgMax"))
+        assert resize.input[0] == "scores"
+        for node in model.graph.node:
+            if node.op_type in ("Conv", "ConvTranspose"):
+                assert [made_by[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2
+        kinds = [one.data_type for one in model.graph.initializer if np.prod(one.dims) > 100]
+        assert kinds.count(onnx.TensorProto.INT8) > 20
+    else:
+        weights = out.with_suffix(".bin").stat().st_size
+        assert weights < 0.35 * 4 * 265_000
+    scores = open_runtime(out).scores(np.zeros((1, 32, 48, 3), np.uint8))
+    assert scores.dtype == np.float32
+
+
+@pytest.mark.slow
+def test_where_the_limit_is_passed_operations_go_back_to_float(camvid_bundle, camvid_root, tmp_path):
+    # labels are what the network says in float, so that int8 can only lose
+    runtime = open_runtime(camvid_bundle)
+    for picture in (camvid_root / "val").iterdir():
+        ids = runtime(np.array(Image.open(picture))[None])[0]
+        Image.fromarray(ids).save(camvid_root / "valannot" / picture.name)
+    train, val = (open_dataset("camvid", split, camvid_root) for split in ("train", "val"))
+    report = export_int8(
+        load(camvid_bundle), tmp_path / "m.xml", calibration=train, judged=val, max_drop=0.001, threads=1
+    )
+    assert report.restored
+    assert 0 < len(report.in_float) <= report.computing
+    assert report.before.report.scores.miou == 1
+    assert report.lost <= 0.001
+
+
+def test_other_classes_and_empty_splits_are_refused(camvid_bundle, folder_root, camvid_root, tmp_path):
+    bundle = load(camvid_bundle)
+    park = open_dataset("folder", "val", folder_root)
+    with pytest.raises(BundleError, match="classes"):
+        export_int8(bundle, tmp_path / "m.xml", calibration=park, judged=park)
+    assert not list(tmp_path.glob("m.*"))
+
+
+def test_without_nncf_the_extra_is_named(camvid_bundle, camvid_root, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "nncf", None)
+    train = open_dataset("camvid", "train", camvid_root)
+    with pytest.raises(MissingExtra, match=r"nncf is not installed; run: pip install 'kerbseg\[int8\]'"):
+        export_int8(load(camvid_bundle), tmp_path / "m.xml", calibration=train, judged=train)
