@@ -1,0 +1,42 @@
+"""The throughput of training: every arm trains, and its ratio is to the plain one."""
+
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def throughput(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import train_throughput
+
+    return train_throughput
+
+
+def test_every_arm_is_timed_and_compared_with_plain(throughput, tmp_path, monkeypatch, capsys):
+    recipe = ["smoke/scenes", "data.limit=4", "data.size=[32, 64]", "augment.zooms=[]", "batch_size=2"]
+    few = ["--device", "cpu", "--rounds", "2", "--steps", "1", "--warmup", "1"]
+    monkeypatch.setattr(sys, "argv", ["train_throughput.py", *recipe, *few, "--json", str(tmp_path / "speed.json")])
+    throughput.main()
+    found = json.loads((tmp_path / "speed.json").read_text())
+    assert len(found["arms"]) == 5
+    assert found["arms"][0]["ratio_to_plain"] == {"median": 1, "lowest": 1, "highest": 1}
+    assert all(arm["pictures_per_second"]["lowest"] > 0 for arm in found["arms"])
+    assert found["protocol"]["device"] == "cpu"
+    assert found["protocol"]["versions"]["torch"] == torch.__version__
+    assert "+ channels last" in capsys.readouterr().out
+
+
+def test_each_arm_changes_one_thing(throughput):
+    arms = throughput.ladder(torch.device("cuda"), torch.bfloat16, compiled=True)
+    for before, after in pairwise(arms):
+        changed = [key for key in vars(after) if key != "name" and vars(after)[key] != vars(before)[key]]
+        assert len(changed) == 1, (before, after)
+    assert arms[0] == throughput.PLAIN
+    assert [arm.cache for arm in arms[:1] + arms[-1:]] == ["none", "device"]
