@@ -306,8 +306,8 @@ def predict(
     submission
         instead of OUT, folder or .zip of predictions for the server of Cityscapes or Minicity
     smooth
-        of videos: steadier classes, by a vote in which a frame that is n frames old has the weight SMOOTH^n
-        (0.5 to 1; 0.7 follows a change after 2 frames, 0.8 after 4, 0.9 after 7)
+        of videos: steadier classes, by a vote that follows what moves, in which a frame that is n frames old has the
+        weight SMOOTH^n (0.5 to 1; 0.7 follows a change after 2 frames, 0.8 after 4, 0.9 after 7)
     flicker
         of videos: also measure the share of pixels that change class between frames aligned by optical flow
     raw

@@ -43,7 +43,16 @@ def film():
 
 
 def write_film(
-    path, frames=7, rate=25, size=(32, 48), codec="libx264", pts=None, time_base=None, muxing=None, encoding=None
+    path,
+    frames=7,
+    rate=25,
+    size=(32, 48),
+    codec="libx264",
+    pts=None,
+    time_base=None,
+    muxing=None,
+    encoding=None,
+    still=False,
 ):
     av = pytest.importorskip("av", reason="PyAV is not installed")
     height, width = size
@@ -55,6 +64,8 @@ def write_film(
         if time_base:
             stream.codec_context.time_base = time_base
         for i in range(frames):
+            if still:
+                generator = np.random.default_rng(0)
             pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             if pts is not None:

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, UInt8
 
-from kerbseg.core.errors import MissingExtra
 from kerbseg.core.resize import resize_ids, resize_picture
+from kerbseg.predict.alignment import SMALLEST, Alignment, Flow, nearest
 
 HEIGHT = 360
 """Rows at which frames are compared; larger ones are made smaller, ids by their nearest pixel."""
@@ -47,12 +47,7 @@ class FlickerMeter:
     """Compares each frame with the one before it."""
 
     def __init__(self) -> None:
-        try:
-            import cv2
-        except ImportError as error:
-            raise MissingExtra("opencv-python-headless", "video") from error
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._gray = lambda picture: cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        self._align = Alignment()
         self._before: tuple[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w"]] | None = None
         self._changed, self._counted, self._pixels, self._pairs = 0, 0, 0, 0
 
@@ -60,14 +55,12 @@ class FlickerMeter:
         """The next frame and its classes; one of another size is compared with nothing before it."""
         scale = min(1.0, HEIGHT / ids.shape[0])
         size = (round(ids.shape[0] * scale), max(1, round(ids.shape[1] * scale)))
-        now = self._gray(resize_picture(picture, size)), resize_ids(ids, size)
+        now = self._align.gray(resize_picture(picture, size)), resize_ids(ids, size)
         before, self._before = self._before, now
-        if before is None or before[1].shape != size or min(size) < 16:  # DIS needs patches
+        if before is None or before[1].shape != size or min(size) < SMALLEST:
             return
-        there = self._flow.calc(now[0], before[0], None)
-        back = self._flow.calc(before[0], now[0], None)
-        counted, places = aligned(there, back)
-        self._changed += int((counted & ~same_class(now[1], before[1], places)).sum())
+        there, counted = self._align(now[0], before[0])
+        self._changed += int((counted & ~same_class(now[1], before[1], there)).sum())
         self._counted += int(counted.sum())
         self._pixels += counted.size
         self._pairs += 1
@@ -79,33 +72,13 @@ class FlickerMeter:
         return Flicker(share, self._counted / self._pixels if self._pixels else None, self._pairs)
 
 
-Flow = Float32[np.ndarray, "h w 2"]
-Places = tuple[np.ndarray, np.ndarray]
-
-
-def aligned(there: Flow, back: Flow) -> tuple[Bool[np.ndarray, "h w"], Places]:
-    """Which pixels' flow can be trusted, and the row and column each leads to, kept inside."""
-    height, width = there.shape[:2]
-    rows, columns = np.mgrid[:height, :width]
-    to_row = np.rint(rows + there[..., 1]).astype(np.intp)
-    to_column = np.rint(columns + there[..., 0]).astype(np.intp)
-    inside = (to_row >= 0) & (to_row < height) & (to_column >= 0) & (to_column < width)
-    places = to_row.clip(0, height - 1), to_column.clip(0, width - 1)
-    returning = back[places]
-    off = np.square(there + returning).sum(2)
-    # the usual tolerance of such a check (Sundaram, Brox, Keutzer, ECCV 2010): half a pixel, more for long ways
-    allowed = 0.5 + 0.01 * (np.square(there).sum(2) + np.square(returning).sum(2))
-    return inside & (off < allowed), places
-
-
-def same_class(
-    now: UInt8[np.ndarray, "h w"], before: UInt8[np.ndarray, "h w"], places: Places
-) -> Bool[np.ndarray, "h w"]:
+def same_class(now: UInt8[np.ndarray, "h w"], before: UInt8[np.ndarray, "h w"], there: Flow) -> Bool[np.ndarray, "h w"]:
     """Where the class was there before, at the place or one pixel beside it: flow is not exact to the pixel."""
     height, width = before.shape
+    rows, columns, _ = nearest(there)
     padded = np.pad(before, 1, mode="edge")
     found = np.zeros(now.shape, bool)
     for down in range(3):
         for right in range(3):
-            found |= padded[down : down + height, right : right + width][places] == now
+            found |= padded[down : down + height, right : right + width][rows, columns] == now
     return found

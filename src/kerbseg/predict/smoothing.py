@@ -1,4 +1,4 @@
-"""Steadier class ids in a video: a vote of each pixel's classes over time, for any runtime."""
+"""Steadier class ids in a video: a vote of each pixel's classes over time that follows what moves, for any runtime."""
 
 from __future__ import annotations
 
@@ -8,60 +8,56 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from kerbseg.core.errors import UserError
+from kerbseg.predict.alignment import Alignment, Gray
 from kerbseg.runtime import Runtime
 
-LARGEST_VOTE = 1e15  # far from where float32 ends; then all votes are made smaller together
+FORGOTTEN = 1e-3
+"""A class whose votes are all below this is left out of the count."""
 
 
 class Steady:
     """A runtime whose pictures are successive frames of one video, and whose ids are each pixel's vote over them.
 
-    A frame that is n frames old votes with `memory ** n`: the winner is the argmax of the exponential average of the
-    ids as one-hot vectors. The class before wins a tie. Pixels are not followed: what moves is late by `delay` frames.
+    A frame that is n frames old votes with `memory ** n`; the class with the most votes wins. Votes move with their
+    pixels, by optical flow; where that cannot be trusted (see `Alignment`), as at what just came into sight, the vote
+    begins with this frame.
     """
 
     def __init__(self, runtime: Runtime, memory: float) -> None:
         self.card, self.name, self.precision, self.size = runtime.card, runtime.name, runtime.precision, runtime.size
         self.memory = checked_memory(memory)
         self._runtime = runtime
-        self._votes: Float32[np.ndarray, " kn"] = np.empty(0, np.float32)  # of class 0's pixels, of class 1's, ...
-        self._places: np.ndarray = np.empty(0, np.intp)
-        self._winner: UInt8[np.ndarray, "h w"] = np.empty((0, 0), np.uint8)
-        self._vote = 1.0
-
-    @property
-    def delay(self) -> int:
-        """After so many frames in a row a new class wins over one that was there for long."""
-        return delay(self.memory)
+        self._align = Alignment("ultrafast")  # steadies nearly as much as medium, in less than half the time
+        self._before: Gray | None = None
+        self._votes: dict[int, Float32[np.ndarray, "h w"]] = {}  # of each class that has some
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """The winners, at the pictures' size; other sizes than before begin anew."""
-        return np.stack([self._add(ids) for ids in self._runtime(pictures)])
+        ids = self._runtime(pictures)
+        return np.stack([self._vote(picture, each) for picture, each in zip(pictures, ids, strict=True)])
 
-    def _add(self, ids: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-        if ids.shape != self._winner.shape:
-            return self._begin(ids)
-        # instead of making all votes before it smaller, the newest is made larger: one addition a pixel, and only the
-        # class that it is for can become the winner
-        self._vote /= self.memory
-        mine = self._places + ids.ravel() * np.intp(ids.size)
-        votes = self._votes[mine] + np.float32(self._vote)
-        self._votes[mine] = votes
-        before = self._votes[self._places + self._winner.ravel() * np.intp(ids.size)]
-        self._winner = np.where((votes > before).reshape(ids.shape), ids, self._winner)
-        if self._vote > LARGEST_VOTE:
-            self._votes /= np.float32(self._vote)
-            self._vote = 1.0
-        return self._winner
+    def _vote(self, picture: UInt8[np.ndarray, "h w 3"], ids: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+        self._carry(self._align.gray(picture))
+        winner, most = ids.copy(), np.zeros(ids.shape, np.float32)
+        for each in np.flatnonzero(np.bincount(ids.ravel())).tolist():
+            votes = self._votes.setdefault(each, np.zeros(ids.shape, np.float32))
+            votes += ids == each
+        for each, votes in self._votes.items():
+            more = votes > most
+            winner[more] = each
+            np.maximum(most, votes, out=most)
+        return winner
 
-    def _begin(self, ids: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-        """The first frame stands for all that were before it."""
-        self._winner = ids.copy()
-        self._places = np.arange(ids.size, dtype=np.intp)
-        self._votes = np.zeros(len(self.card.labels) * ids.size, np.float32)
-        self._vote = 1.0
-        self._votes[self._places + ids.ravel() * np.intp(ids.size)] = 1 / (1 - self.memory)
-        return self._winner
+    def _carry(self, now: Gray) -> None:
+        """Takes the votes to this frame, a frame older."""
+        before, self._before = self._before, now
+        if before is None or before.shape != now.shape:
+            self._votes = {}
+            return
+        there, trusted = self._align(now, before)
+        weight = trusted * np.float32(self.memory)
+        carried = {each: self._align.carry(votes, there) * weight for each, votes in self._votes.items()}
+        self._votes = {each: votes for each, votes in carried.items() if votes.max() > FORGOTTEN}
 
 
 def checked_memory(memory: float) -> float:
@@ -74,5 +70,5 @@ def checked_memory(memory: float) -> float:
 
 
 def delay(memory: float) -> int:
-    """The smallest n with memory ** n < 1/2."""
+    """After so many frames in a row a new class wins over one of long standing: the smallest n with memory^n < 1/2."""
     return math.floor(math.log(0.5) / math.log(memory)) + 1
