@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -62,10 +63,10 @@ def time_models(
     """Times each model on its picture, all by turns. Raises UserError for what cannot be run."""
     with ExitStack() as stack:
         jobs = zip(models, setups, pictures, strict=True)
-        workers = [stack.enter_context(worker(*job)) for job in jobs]
-        calls = interleaved([one.call for one in workers], runs)
-        alone = interleaved([one.alone for one in workers], runs)
-        times = [one.layers() if layers else [] for one in workers]
+        workers = [stack.enter_context(worker(of_model, *job)) for job in jobs]
+        calls = interleaved([one.batch("call") for one in workers], runs)
+        alone = interleaved([one.batch("alone") for one in workers], runs)
+        times = [one.ask("layers", LAYER_RUNS) if layers else [] for one in workers]
         return [
             Timing(one.facts, call, network, found)
             for one, call, network, found in zip(workers, calls, alone, times, strict=True)
@@ -73,39 +74,62 @@ def time_models(
 
 
 @dataclass(frozen=True)
-class Worker:
-    """A model in another process, which works only while it is asked to."""
+class Ready:
+    """What a process can be asked for: each takes a number of runs."""
 
-    facts: Facts
-    call: Batch
-    alone: Batch
+    facts: Any
+    answers: Mapping[str, Callable[[int], Any]]
+
+
+def of_model(model: str, setup: Setup, picture: UInt8[np.ndarray, "h w 3"]) -> Ready:
+    """A model and one picture; it has seen it once."""
+    runtime, weights = opened(model, setup)
+    assert isinstance(runtime, Timeable)
+    pictures = picture[None]
+    runtime(pictures)
+    size = (picture.shape[0], picture.shape[1])
+    device = str(getattr(runtime, "device", "cpu"))
+    return Ready(
+        Facts(runtime.name, runtime.precision, device, runtime.threads, size, weights),
+        {
+            "call": timed(lambda: runtime(pictures)),
+            "alone": timed(runtime.alone(pictures)),
+            "layers": lambda count: runtime.layer_times(pictures, count),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Another process, which works only while it is asked to."""
+
+    facts: Any
     pipe: Connection
 
-    def layers(self) -> list[LayerTime]:
-        """Times of its operations."""
-        return _ask(self.pipe, "layers", LAYER_RUNS)
+    def ask(self, what: str, count: int) -> Any:
+        """The answer to `count` runs."""
+        self.pipe.send((what, count))
+        return _answer(self.pipe)
+
+    def batch(self, what: str) -> Batch:
+        """What times its runs."""
+        return partial(self.ask, what)
 
 
 @contextmanager
-def worker(model: str, setup: Setup, picture: UInt8[np.ndarray, "h w 3"]) -> Iterator[Worker]:
-    """A process that has opened a model, until the block ends."""
+def worker(prepare: Callable[..., Ready], *arguments: Any) -> Iterator[Worker]:
+    """A process that has prepared itself, until the block ends. Raises the UserError of its preparation."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, model, setup, picture), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, prepare, arguments), daemon=True)
     process.start()
     theirs.close()
     try:
-        facts: Facts = _answer(ours)
-        yield Worker(facts, lambda count: _ask(ours, "call", count), lambda count: _ask(ours, "alone", count), ours)
+        yield Worker(_answer(ours), ours)
     finally:
         ours.close()
         process.join(5)
         process.kill()
-
-
-def _ask(pipe: Connection, what: str, count: int) -> Any:
-    pipe.send((what, count))
-    return _answer(pipe)
 
 
 def _answer(pipe: Connection) -> Any:
@@ -118,24 +142,18 @@ def _answer(pipe: Connection) -> Any:
     return answer
 
 
-def _serve(pipe: Connection, model: str, setup: Setup, picture: UInt8[np.ndarray, "h w 3"]) -> None:
-    """The other process: opens the model, says what it is, and times it as often as asked."""
+def _serve(pipe: Connection, prepare: Callable[..., Ready], arguments: tuple[Any, ...]) -> None:
+    """The other process: prepares itself, says what it is, and answers as often as asked."""
     try:
-        runtime, weights = opened(model, setup)
-        pictures = picture[None]
-        runtime(pictures)
+        ready = prepare(*arguments)
     except UserError as error:
         pipe.send(UserError(str(error)))
         return
-    assert isinstance(runtime, Timeable)
-    size = (picture.shape[0], picture.shape[1])
-    device = str(getattr(runtime, "device", "cpu"))
-    pipe.send(Facts(runtime.name, runtime.precision, device, runtime.threads, size, weights))
-    batches = {"call": timed(lambda: runtime(pictures)), "alone": timed(runtime.alone(pictures))}
+    pipe.send(ready.facts)
     try:
         while True:
             what, count = pipe.recv()
-            pipe.send(runtime.layer_times(pictures, count) if what == "layers" else batches[what](count))
+            pipe.send(ready.answers[what](count))
     except EOFError:  # the other side has what it wanted
         return
 

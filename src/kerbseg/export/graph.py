@@ -18,22 +18,25 @@ SMALLEST = 16  # height and width
 
 
 class Pixels(nn.Module):
-    """Network input of uint8 pictures: `Normalize` as a sum in units of pixels and a product, which engines fold."""
+    """Network input of uint8 pictures: `Normalize` as engines fold it best.
 
-    shift: Tensor
-    scale: Tensor
+    A sum in units of pixels and a product; where channels change their order, one pointwise convolution does all three.
+    """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.bgr = preprocessing.channels == "bgr"
         mean, std = (torch.tensor(values, dtype=torch.float64) for values in (preprocessing.mean, preprocessing.std))
-        self.shifted = bool(mean.any())
+        self.bgr, self.shifted = preprocessing.channels == "bgr", bool(mean.any())
         self.register_buffer("shift", (-255 * mean).float().view(3, 1, 1))
         self.register_buffer("scale", (1 / (255 * std)).float().view(3, 1, 1))
+        self.register_buffer("turned", torch.diag(1 / (255 * std)).flip(1).float()[:, :, None, None])
+        self.register_buffer("bias", (-mean / std).float())
 
     def forward(self, pictures: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
-        image = (pictures.flip(3) if self.bgr else pictures).permute(0, 3, 1, 2).float()
-        return (image + self.shift if self.shifted else image) * self.scale
+        image = pictures.permute(0, 3, 1, 2).float()
+        if self.bgr:
+            return nn.functional.conv2d(image, self.get_buffer("turned"), self.get_buffer("bias"))
+        return (image + self.get_buffer("shift") if self.shifted else image) * self.get_buffer("scale")
 
 
 class Deployed(nn.Module):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
+FACTOR = "pixels.scale"  # the buffer of `Pixels`
 OPSET = 20  # ONNX Runtime >= 1.17, OpenVINO >= 2024.0, TensorRT >= 10
 
 
@@ -50,6 +51,7 @@ def converted(bundle: Bundle, size: tuple[int, int], scores: bool = False) -> tu
         LastStageCard(deployed.padded, bool(deployed.net.align_corners), "float32"),
     )
     model = _traced(deployed, size)
+    _fold_crops(model)
     _fold_batch_norm(model)
     _fold_scale(model)
     if not scores:
@@ -92,6 +94,27 @@ def _traced(deployed: Deployed, size: tuple[int, int]) -> ir.Model:
     return model
 
 
+def _fold_crops(model: ir.Model) -> None:
+    """Lets a transposed convolution drop its last row and column itself, as TensorFlow's does."""
+    import onnx_ir as ir
+
+    for node in list(model.graph):
+        made = node.inputs[0].producer() if node.op_type == "Slice" and node.inputs[0] else None
+        if made is None or made.op_type != "ConvTranspose" or len(made.outputs[0].uses()) != 1:
+            continue
+        start, end, axis, step = (int(np.ravel(value.const_value.numpy())[0]) for value in node.inputs[1:])
+        if (start, end, step) != (0, -1, 1):
+            continue
+        pads = list(made.attributes["pads"].as_ints())
+        pads[axis] += 1  # a transposed convolution pads by leaving out; the second half of the list is for ends
+        made.attributes["pads"] = ir.AttrInt64s("pads", pads)
+        kept, dropped = made.outputs[0], node.outputs[0]
+        kept.shape, name = dropped.shape, dropped.name
+        ir.convenience.replace_all_uses_with(dropped, kept, replace_graph_outputs=True)
+        model.graph.remove(node, safe=True)
+        kept.name = name
+
+
 def _fold_batch_norm(model: ir.Model) -> None:
     """Folds batch-norm into the convolutions before it, also through a concatenation of branches."""
     from onnxscript import optimizer
@@ -112,7 +135,9 @@ def _fold_scale(model: ir.Model) -> None:
     """
     import onnx_ir as ir
 
-    scaled = next(node for node in model.graph if node.op_type == "Mul")
+    scaled = next((node for node in model.graph if any(value.name == FACTOR for value in node.inputs if value)), None)
+    if scaled is None:
+        return
     image, factor = scaled.inputs
     readers = [usage.node for usage in scaled.outputs[0].uses()]
     if image is None or factor is None or factor.const_value is None or any(n.op_type != "Conv" for n in readers):

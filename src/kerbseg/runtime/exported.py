@@ -59,22 +59,23 @@ def all_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Float32[np.ndarray, "b k H W"]]
+Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Float32[np.ndarray, "b H W k"]]
 
 
 class CheapEnding:
     """The end of a runtime on a CPU: an engine's scores, turned into ids without full-size scores.
 
-    A runtime calls `scores` for what the network says at its own resolution, and itself for class ids.
+    A runtime calls `scores` for what the network says at its own resolution, and itself for class ids. The engine gives
+    the classes of a pixel side by side (NHWC): in this order it computes them, and another would cost a copy.
     """
 
     def __init__(self, infer: Infer, exported: Exported, threads: int) -> None:
         self._infer, self._exported, self._threads = infer, exported, threads
-        self._last: Callable[[Float32[np.ndarray, "b k h w"]], UInt8[np.ndarray, "b H W"]] | None = None
+        self._last: Callable[[Float32[np.ndarray, "b h w k"]], UInt8[np.ndarray, "b H W"]] | None = None
 
     def scores(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
         """Scores of the classes before the last interpolation."""
-        return self._fleeting(pictures).copy()
+        return np.ascontiguousarray(self._fleeting(pictures).transpose(0, 3, 1, 2))
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
@@ -83,11 +84,11 @@ class CheapEnding:
             from kerbseg.runtime.last_stage import LastStage
 
             how, size = self._exported.last_stage, self._exported.card.input_size
-            inner = (scores.shape[2], scores.shape[3])
+            inner = (scores.shape[1], scores.shape[2])
             self._last = LastStage(inner, how.padded, how.align_corners, size, self._threads)
         return self._last(scores)
 
-    def _fleeting(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
+    def _fleeting(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b h w k"]:
         """Scores in the engine's own memory, good until its next run."""
         return self._infer(checked(pictures, self._exported.card.input_size))
 

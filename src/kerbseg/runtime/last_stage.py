@@ -26,8 +26,9 @@ Ids = UInt8[np.ndarray, "b H W"]
 
 
 class LastStage:
-    """Turns scores of one size into ids of another: `float32 [b k h w] -> uint8 [b H W]`.
+    """Turns scores of one size into ids of another: `float32 [b h w k] -> uint8 [b H W]`.
 
+    Classes lie side by side, as engines for processors hold them.
     The scores are interpolated to `padded` as torch does it, and cropped to `size` (height, width).
     """
 
@@ -43,15 +44,16 @@ class LastStage:
         self._size, self._threads = size, threads
         self._rows = _places(scores[0], padded[0], align_corners)
         self._columns = _places(scores[1], padded[1], align_corners)
+        self._seen = int(self._rows[0][size[0] - 1]) + 2  # rows of scores that matter to what is not cropped
         self._starts = np.minimum(_starts(self._columns[0], scores[1]), size[1])
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
 
-    def __call__(self, scores: Float32[np.ndarray, "b k h w"]) -> Ids:
+    def __call__(self, scores: Float32[np.ndarray, "b h w k"]) -> Ids:
         """The ids; rows are shared out among the threads."""
         scores = np.ascontiguousarray(scores)
-        batch, _, height, width = scores.shape
+        batch, height, width, _ = scores.shape
         tops = np.empty((batch, height, width), np.uint8)
-        self._share(_argmax, min(height, self._size[0]), scores, tops)
+        self._share(_argmax, min(height, self._seen), scores, tops)
         if self._same:
             return tops[:, : self._size[0], : self._size[1]]
         ids = np.empty((batch, *self._size), np.uint8)
@@ -90,30 +92,33 @@ def _starts(before: Int32[np.ndarray, " n"], source: int) -> Int32[np.ndarray, "
 
 @njit(nogil=True, cache=True)
 def _argmax(scores, tops, first, last):  # type: ignore[no-untyped-def] # numba's own types
-    """The class of the largest score, row by row; columns in the inner loop, so that it runs in wide registers."""
-    batch, classes, _, width = scores.shape
-    best = np.empty(width, np.float32)
-    top = np.empty(width, np.int32)
+    """The class of the largest score of each pixel, in some rows."""
+    batch, _, width, classes = scores.shape
     for b in range(batch):
         for y in range(first, last):
-            best[:] = scores[b, 0, y]
-            top[:] = 0
-            for k in range(1, classes):
-                row = scores[b, k, y]
-                for x in range(width):
-                    larger = row[x] > best[x]
-                    best[x] = row[x] if larger else best[x]
-                    top[x] = k if larger else top[x]
             for x in range(width):
-                tops[b, y, x] = top[x]
+                tops[b, y, x] = _first_of_largest(scores[b, y, x], classes)
+
+
+@njit(nogil=True, cache=True)
+def _first_of_largest(row, classes):  # type: ignore[no-untyped-def]
+    """Where the largest value stands first: the value in wide registers, then its place."""
+    largest = row[0]
+    for k in range(1, classes):
+        largest = row[k] if row[k] > largest else largest
+    for k in range(classes):
+        if row[k] == largest:
+            return k
+    return 0  # nothing is equal to NaN
 
 
 @njit(nogil=True, cache=True)
 def _interpolate(scores, tops, rows, row_weights, columns, column_weights, starts, ids, first, last):  # type: ignore[no-untyped-def]
     """Ids of some rows: cells between four equal classes are filled, the others interpolated."""
-    batch, classes, height, width = scores.shape
+    batch, height, width, classes = scores.shape
     left = np.empty(classes, np.float32)
     right = np.empty(classes, np.float32)
+    mixed = np.empty(classes, np.float32)
     for b in range(batch):
         for out in range(first, last):
             y = rows[out]
@@ -121,25 +126,19 @@ def _interpolate(scores, tops, rows, row_weights, columns, column_weights, start
             v = row_weights[out]
             upper, lower, line = tops[b, y], tops[b, below], ids[b, out]
             for x in range(width):
+                if starts[x] == starts[x + 1]:
+                    continue
                 beside = min(x + 1, width - 1)
                 top = upper[x]
                 if top == upper[beside] and top == lower[x] and top == lower[beside]:
                     for column in range(starts[x], starts[x + 1]):
                         line[column] = top
                     continue
-                if starts[x] == starts[x + 1]:
-                    continue
                 for k in range(classes):
-                    plane = scores[b, k]
-                    left[k] = (1 - v) * plane[y, x] + v * plane[below, x]
-                    right[k] = (1 - v) * plane[y, beside] + v * plane[below, beside]
+                    left[k] = (1 - v) * scores[b, y, x, k] + v * scores[b, below, x, k]
+                    right[k] = (1 - v) * scores[b, y, beside, k] + v * scores[b, below, beside, k]
                 for column in range(starts[x], starts[x + 1]):
                     u = column_weights[column]
-                    best = (1 - u) * left[0] + u * right[0]
-                    winner = 0
-                    for k in range(1, classes):
-                        score = (1 - u) * left[k] + u * right[k]
-                        if score > best:
-                            best = score
-                            winner = k
-                    line[column] = winner
+                    for k in range(classes):
+                        mixed[k] = (1 - u) * left[k] + u * right[k]
+                    line[column] = _first_of_largest(mixed, classes)

@@ -19,6 +19,7 @@ from kerbseg.runtime.exported import IDS, PICTURES, SCORES, CheapEnding, Exporte
 if TYPE_CHECKING:
     import onnx
 
+SIDE_BY_SIDE = "scores_nhwc"
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider",),
     "cuda": ("CUDAExecutionProvider",),
@@ -48,7 +49,7 @@ class OnnxRuntime:
             raise UserError(f"{path} computes in {self.precision}, not in {precision}; leave --precision out")
         self.size: tuple[int, int] | None = exported.card.input_size
         self.device, self.threads = device, checked_threads(threads)
-        self._output = SCORES if device == "cpu" else IDS
+        self._output = SIDE_BY_SIDE if device == "cpu" else IDS
         self._open = partial(self._opened, ort, _cut(model) if device == "cpu" else model, wanted)
         self._session = self._open()
         self._cheap = CheapEnding(self._run, exported, self.threads)
@@ -119,14 +120,14 @@ def _read(path: Path) -> onnx.ModelProto:
 
 
 def _cut(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph ending at the scores; what only the ids need is dropped."""
+    """The same graph ending at the scores [b h w k]; what only the ids need is dropped."""
     import onnx
 
     cut = onnx.ModelProto()
     cut.CopyFrom(model)
     graph = cut.graph
     del graph.output[:]
-    graph.output.append(onnx.helper.make_empty_tensor_value_info(SCORES))
+    graph.output.append(onnx.helper.make_empty_tensor_value_info(SIDE_BY_SIDE))
     needed, nodes = {SCORES}, []
     for node in reversed(graph.node):
         if needed & set(node.output):
@@ -136,4 +137,5 @@ def _cut(model: onnx.ModelProto) -> onnx.ModelProto:
         raise BundleError("the file holds no tensor 'scores'; export it again")
     del graph.node[:]
     graph.node.extend(reversed(nodes))
+    graph.node.append(onnx.helper.make_node("Transpose", [SCORES], [SIDE_BY_SIDE], perm=(0, 2, 3, 1)))
     return cut

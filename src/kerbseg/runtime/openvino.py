@@ -124,9 +124,10 @@ def _metadata(model: Any) -> dict[str, str]:
 
 
 def _cut(ov: Any, model: Any) -> Any:
-    """The same graph ending at the scores; what only the ids need is dropped."""
+    """The same graph ending at the scores [b h w k]; what only the ids need is dropped."""
     for operation in model.get_ops():
         for output in operation.outputs():
             if SCORES in output.get_names():
-                return ov.Model([output], model.get_parameters(), "scores")
+                side_by_side = ov.opset13.transpose(output, np.array([0, 2, 3, 1]))
+                return ov.Model([side_by_side], model.get_parameters(), "scores")
     raise BundleError("the model holds no tensor 'scores'; export it again")

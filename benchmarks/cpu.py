@@ -1,0 +1,331 @@
+"""Pictures per second of all families on a processor, by engine: one table, one plot, one JSON.
+
+Every engine has a process of its own, and all engines of one network and size are timed by turns. A call goes from a
+uint8 picture to uint8 class ids of its size, batch 1. `torch-eager` is plain torch: contiguous NCHW, no compiler. The
+bundles given with --bundle have their own weights; other networks have random weights whose batch-norms have seen
+pictures, since raw random ones can fill a network with denormals. int8 is calibrated on drawn streets.
+The same run measures the machine's ceilings: float and int8 arithmetic of a large convolution, and memory.
+Example: python benchmarks/cpu.py --bundle run/best.safetensors --models mininet_v2 erfnet --json cpu.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import kerbseg.models as models
+from kerbseg.apps.timing import Ready, Setup, of_model, worker
+from kerbseg.bundle import Bundle, load, save, versions
+from kerbseg.core.labels import label_set
+from kerbseg.core.normalize import Normalize, to_unit
+from kerbseg.data.scenes import Scenes
+from kerbseg.export.files import WRITERS
+from kerbseg.export.int8 import Quantiser
+from kerbseg.export.parity import pictures_of
+from kerbseg.profile.cost import cost
+from kerbseg.profile.latency import Latency, interleaved, timed
+from kerbseg.regroup import fresh
+
+SIZES = ((256, 512), (360, 640), (512, 1024))
+MODELS = ("mininet_v2_cpu", "mininet_v2", "erfnet", "liteseg_mobilenet_v2", "efficientseg", "enet", "espnet")
+ENGINES = {  # name: file it runs, runtime
+    "torch-eager": ("m.safetensors", "torch-eager"),
+    "torch": ("m.safetensors", "torch"),
+    "torch-compiled": ("m.safetensors", "torch-compiled"),
+    "onnx": ("m.onnx", None),
+    "openvino": ("m.xml", None),
+    "openvino-int8": ("int8.xml", None),
+}
+REFERENCE = "torch-eager"
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What the machine can do, measured."""
+
+    float32_gmacs: float  # 10^9 multiply-accumulates a second
+    int8_gmacs: float
+    memory_gbs: float  # 10^9 bytes a second, read and written
+
+    def floor_ms(self, bundle: Bundle, size: tuple[int, int], int8: bool) -> float:
+        """The time that arithmetic and memory alone would take, whichever is longer.
+
+        Of memory only each layer's result is counted, written once and read once; what an engine keeps in its cache is
+        counted too, so that the floor is rough for small pictures.
+        """
+        found = cost(bundle.model, models.padded_size(size, models.card(bundle.card.model).stride))
+        arithmetic = found.macs / (self.int8_gmacs if int8 else self.float32_gmacs)
+        values = sum(int(np.prod(layer.output)) for layer in found.layers if layer.macs)
+        memory = 2 * values * (1 if int8 else 4) / self.memory_gbs
+        return max(arithmetic, memory) / 1e6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network at one size on one engine."""
+
+    model: str
+    size: tuple[int, int]
+    engine: str
+    latency: Latency
+    floor_ms: float
+    weights: str
+
+
+def settled(name: str) -> Bundle:
+    """A registered network of random weights whose batch-norms have seen drawn streets."""
+    torch.manual_seed(0)
+    bundle = fresh(name, label_set("cityscapes"))
+    for module in bundle.model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.3
+    shown = torch.from_numpy(np.stack(pictures_of(Scenes("train"), (128, 256), 4)))
+    bundle.model.train()
+    with torch.no_grad():
+        for _ in range(6):
+            bundle.model(Normalize(bundle.card.preprocessing)(to_unit(shown)))
+    bundle.model.eval()
+    return bundle
+
+
+def prepare(bundle: Bundle, size: tuple[int, int], folder: Path, engines: Sequence[str]) -> None:
+    """Writes the files that the engines run."""
+    save(bundle, folder / "m.safetensors")
+    for suffix, write in WRITERS.items():
+        if any(ENGINES[engine][0] == f"m{suffix}" for engine in engines):
+            write(bundle, folder / f"m{suffix}", size)
+    if "openvino-int8" in engines:
+        quantiser = Quantiser(bundle, ".xml", size, Scenes("train", 32, size))
+        quantiser.save(quantiser.everywhere(), folder / "int8.xml")
+
+
+def measured(
+    bundle: Bundle, size: tuple[int, int], engines: Sequence[str], threads: int, runs: int, ceilings: Ceilings
+) -> list[Row]:
+    """All engines of one network and size, by turns."""
+    picture = np.ascontiguousarray(Scenes("test", size=size)[0].image.transpose(1, 2, 0))
+    weights = bundle.card.source or "of the bundle"
+    with TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        prepare(bundle, size, folder, engines)
+        workers = [
+            stack.enter_context(worker(of_model, str(folder / file), Setup(runtime, threads=threads), picture))
+            for file, runtime in (ENGINES[engine] for engine in engines)
+        ]
+        latencies = interleaved([one.batch("call") for one in workers], runs, warm_up=3)
+    return [
+        Row(bundle.card.model, size, engine, latency, ceilings.floor_ms(bundle, size, "int8" in engine), weights)
+        for engine, latency in zip(engines, latencies, strict=True)
+    ]
+
+
+def arithmetic(threads: int, int8: bool) -> Ready:
+    """A pointwise convolution of 512 to 512 channels on 64x64 pixels, in OpenVINO."""
+    import openvino as ov
+    from openvino import opset13 as op
+
+    random = np.random.default_rng(0)
+    image = op.parameter([1, 512, 64, 64], np.float32)
+    weights: Any = op.constant(random.standard_normal((512, 512, 1, 1)).astype(np.float32))
+    entering: Any = image
+    if int8:
+        entering = op.fake_quantize(image, *(np.float32(value) for value in (0, 1, 0, 1)), 256)
+        weights = op.fake_quantize(weights, *(np.float32(value) for value in (-4, 4, -4, 4)), 255)
+    out = op.convolution(entering, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    if int8:  # the result is quantised too, as it is between the layers of a network
+        out = op.fake_quantize(out, *(np.float32(value) for value in (-50, 50, -50, 50)), 256)
+        out = op.max_pool(out, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    request = ov.Core().compile_model(ov.Model([out], [image]), "CPU", settings).create_infer_request()
+    picture = random.random((1, 512, 64, 64), np.float32)
+    request.infer([picture])
+    return Ready(512 * 512 * 64 * 64, {"call": timed(lambda: request.infer([picture], share_inputs=True))})
+
+
+def memory(threads: int) -> Ready:
+    """A copy of 256 MB."""
+    torch.set_num_threads(threads)
+    source = torch.ones(64 << 20)
+    target = torch.empty_like(source)
+    return Ready(2 * source.nbytes, {"call": timed(lambda: target.copy_(source))})
+
+
+def ceilings_of(threads: int) -> Ceilings:
+    """The machine's, by turns."""
+    with ExitStack() as stack:
+        workers = [stack.enter_context(worker(arithmetic, threads, int8)) for int8 in (False, True)]
+        workers.append(stack.enter_context(worker(memory, threads)))
+        latencies = interleaved([one.batch("call") for one in workers], 30, warm_up=3)
+        return Ceilings(*(one.facts / latency.median / 1e6 for one, latency in zip(workers, latencies, strict=True)))
+
+
+SCORES, FULL = (1, 19, 128, 256), (512, 1024)
+
+
+def street_scores() -> np.ndarray:
+    """Scores as a trained network has them: regions of a street, soft along their borders, with a little noise."""
+    mask = torch.from_numpy(Scenes("test", size=(128, 256))[0].mask).long()
+    known = torch.where(mask < 19, mask, 0)
+    regions = torch.nn.functional.one_hot(known, 19).permute(2, 0, 1)[None].float()
+    soft = torch.nn.functional.avg_pool2d(regions, 3, 1, 1)
+    noise = torch.randn(SCORES, generator=torch.Generator().manual_seed(0))
+    return (10 * soft + 0.3 * noise).numpy()
+
+
+def our_last_stage(threads: int) -> Ready:
+    """Ids from scores as the exported runtimes make them."""
+    from kerbseg.runtime.last_stage import LastStage
+
+    scores = np.ascontiguousarray(street_scores().transpose(0, 2, 3, 1))
+    stage = LastStage((SCORES[2], SCORES[3]), FULL, False, FULL, threads)
+    return Ready(stage(scores), {"call": timed(lambda: stage(scores))})
+
+
+def openvino_last_stage(threads: int) -> Ready:
+    """The same by OpenVINO's interpolation and TopK, converted from torch's."""
+    import openvino as ov
+
+    class Ending(torch.nn.Module):
+        def forward(self, scores: torch.Tensor) -> torch.Tensor:
+            full = torch.nn.functional.interpolate(scores, FULL, mode="bilinear")
+            return full.argmax(1).to(torch.uint8)
+
+    scores = street_scores()
+    model = ov.convert_model(Ending(), example_input=torch.from_numpy(scores), input=SCORES)
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+    request.infer([scores])
+    return Ready(request.get_output_tensor(0).data.copy(), {"call": timed(lambda: request.infer([scores]))})
+
+
+def torch_last_stage(threads: int) -> Ready:
+    """The same in torch."""
+    torch.set_num_threads(threads)
+    scores = torch.from_numpy(street_scores())
+
+    @torch.inference_mode()
+    def call() -> torch.Tensor:
+        return torch.nn.functional.interpolate(scores, FULL, mode="bilinear").argmax(1).to(torch.uint8)
+
+    return Ready(call().numpy(), {"call": timed(call)})
+
+
+def last_stage(threads: int, runs: int) -> dict[str, Any]:
+    """Time of the last stage at 512x1024 (HxW) with 19 classes, and the share of ids that agree with torch's."""
+    ways = {"kerbseg": our_last_stage, "openvino": openvino_last_stage, "torch": torch_last_stage}
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(worker(way, threads)) for name, way in ways.items()}
+        latencies = interleaved([one.batch("call") for one in workers.values()], runs)
+        reference = workers["torch"].facts
+        return {
+            name: latency.to_dict() | {"equal_to_torch": float((one.facts == reference).mean())}
+            for (name, one), latency in zip(workers.items(), latencies, strict=True)
+        }
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Pictures per second, speed-up over plain torch, and the share of the time that the ceilings explain."""
+    shown = Table("network", "size (HxW)", "engine", "median ms", "p95 ms", "pictures/s", "x torch-eager", "of ceiling")
+    eager = {(row.model, row.size): row.latency.median for row in rows if row.engine == REFERENCE}
+    for row in rows:
+        base = eager.get((row.model, row.size))
+        shown.add_row(
+            row.model,
+            f"{row.size[0]}x{row.size[1]}",
+            row.engine,
+            f"{row.latency.median:.2f}",
+            f"{row.latency.p95:.2f}",
+            f"{1e3 / row.latency.median:.1f}",
+            "not measured" if base is None else f"{base / row.latency.median:.2f}",
+            f"{row.floor_ms / row.latency.median:.0%}",
+        )
+    return shown
+
+
+def plot(rows: Sequence[Row], accuracy: dict[str, float], path: Path) -> None:
+    """Accuracy against latency: one point an engine, for networks whose accuracy is known."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    markers = dict(zip(ENGINES, "osv^D*", strict=True))
+    for row in rows:
+        if row.model in accuracy:
+            label = f"{row.engine}, {row.size[1]}x{row.size[0]}"
+            axes.plot(row.latency.median, accuracy[row.model], markers[row.engine], label=f"{row.model}, {label}")
+    axes.set(xscale="log", xlabel="milliseconds a picture (median, batch 1)", ylabel="mIoU")
+    axes.legend(fontsize=6, ncols=2)
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    """Reads the arguments, measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", action="append", default=[], help="a bundle to time with its own weights")
+    parser.add_argument("--models", nargs="*", default=list(MODELS), help="registered names without a bundle")
+    parser.add_argument("--sizes", nargs="*", default=["x".join(map(str, size)) for size in SIZES], help="HxW")
+    parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path, help="accuracy against latency, of the bundles with a validation score")
+    arguments = parser.parse_args()
+    console = Console(width=140)
+    ceilings = ceilings_of(arguments.threads)
+    console.print(
+        f"{platform.machine()}, {arguments.threads} threads: {ceilings.float32_gmacs:.0f} GMAC/s in float32,"
+        f" {ceilings.int8_gmacs:.0f} in int8, {ceilings.memory_gbs:.1f} GB/s of memory"
+    )
+    stage = last_stage(arguments.threads, arguments.runs)
+    for name, found in stage.items():
+        console.print(
+            f"last stage, 19 classes to 512x1024 (HxW), {name}: {found['median']:.2f} ms,"
+            f" {found['equal_to_torch']:.4%} as torch"
+        )
+    bundles = {load(path).card.model: load(path) for path in arguments.bundle}
+    named = [*bundles, *(name for name in arguments.models if name not in bundles)]
+    rows: list[Row] = []
+    for name in named:
+        bundle = bundles.get(name) or settled(name)
+        for size in arguments.sizes:
+            height, _, width = size.partition("x")
+            at = (int(height), int(width))
+            rows += measured(bundle, at, arguments.engines, arguments.threads, arguments.runs, ceilings)
+            console.print(table(rows[-len(arguments.engines) :]))
+    protocol = {
+        "call": "uint8 picture to uint8 ids of its size, batch 1, each engine in its own process, by turns",
+        "threads": arguments.threads,
+        "processor": platform.machine(),
+        "versions": versions(),
+    }
+    if arguments.json:
+        found = {
+            "protocol": protocol,
+            "ceilings": vars(ceilings),
+            "last_stage_ms": stage,
+            "rows": [vars(row) | {"latency": row.latency.to_dict()} for row in rows],
+        }
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    if arguments.plot:
+        accuracy = {name: float(one.card.scores["miou"]) for name, one in bundles.items() if "miou" in one.card.scores}
+        plot(rows, accuracy, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
