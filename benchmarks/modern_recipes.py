@@ -9,7 +9,6 @@ weights; each other arm differs from it in one thing, but for `paper`. The teach
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -94,15 +93,14 @@ def table(lines: Iterable[Mapping[str, Any]]) -> str:
     found = {arm: several for (network, arm), several in arms(lines) if network == "mininet_v2_cpu"}
     base = {line["seed"]: line["val_last"] for line in found.get("modern", [])}
     rows = [
-        "| arm | seeds | val, last epoch | val, best epoch | gain over `modern`, same seed | seconds |",
-        "|---|---|---|---|---|---|",
+        "| arm | seeds | val, last epoch | val, best epoch | gain over `modern`, same seed |",
+        "|---|---|---|---|---|",
     ]
     for arm, several in found.items():
         last, best = (spread([line[key] for line in several]) for key in ("val_last", "val_best"))
         gains = [line["val_last"] - base[line["seed"]] for line in several if line["seed"] in base]
         gain = spread(gains) if arm != "modern" and gains else ""
-        seconds = statistics.mean(line["trained_s"] for line in several)
-        rows.append(f"| {arm} | {len(several)} | {last} | {best} | {gain} | {seconds:.0f} |")
+        rows.append(f"| {arm} | {len(several)} | {last} | {best} | {gain} |")
     return "\n".join(rows)
 
 

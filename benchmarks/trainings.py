@@ -99,6 +99,6 @@ def arms(lines: Iterable[Mapping[str, Any]]) -> Iterator[tuple[tuple[str, str], 
 
 
 def spread(values: list[float]) -> str:
-    """Mean and standard deviation over seeds, in percent."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{100 * statistics.mean(values):.2f} ± {100 * deviation:.2f}"
+    """Mean and standard deviation over seeds, in percent; one seed has no deviation."""
+    mean = f"{100 * statistics.mean(values):.2f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean
