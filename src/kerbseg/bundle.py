@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 import kerbseg.models as models
-from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.errors import BundleError, UserError, nearest
 from kerbseg.core.files import replacing
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Preprocessing
@@ -101,11 +102,32 @@ def save(bundle: Bundle, path: str | Path) -> None:
             raise OSError(str(error)) from error
 
 
+def shipped() -> list[str]:
+    """Names of the weights that come with kerbseg."""
+    return sorted(path.stem for path in _shipped_root().glob("*.safetensors"))
+
+
+def locate(model: str | Path) -> Path:
+    """The file of a model: a path, or the name of weights that come with kerbseg.
+
+    Raises BundleError, with the nearest name, where there is no such file.
+    """
+    for path in (Path(model), _shipped_root() / f"{model}.safetensors"):
+        if path.is_file():
+            return path
+    if Path(model).is_dir():
+        raise BundleError(f"model {model} is a folder; name the file in it, such as {Path(model) / 'best.safetensors'}")
+    hint = "" if Path(model).suffix else f"; of the weights that come with kerbseg, {nearest(str(model), shipped())}"
+    raise BundleError(f"model {model} does not exist{hint}")
+
+
+def _shipped_root() -> Path:
+    return Path(str(files("kerbseg") / "weights"))
+
+
 def read_card(path: str | Path) -> BundleCard:
     """The card alone, without reading the weights. Raises BundleError as `load` does."""
-    path = Path(path)
-    if not path.is_file():
-        raise BundleError(f"bundle {path} does not exist")
+    path = locate(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -121,8 +143,10 @@ def read_card(path: str | Path) -> BundleCard:
 def load(path: str | Path) -> Bundle:
     """The bundle in a file, its network in eval mode on the CPU; nothing in the file is executed.
 
-    Raises BundleError for a damaged or foreign file, or weights that do not fit the card's network.
+    `path` may be the name of weights that come with kerbseg, such as `mininet_v2_cpu-camvid`. Raises BundleError for a
+    damaged or foreign file, or weights that do not fit the card's network.
     """
+    path = locate(path)
     card = read_card(path)
     try:
         model = models.create_model(card.model, card.outputs, **card.options)

@@ -15,7 +15,7 @@ from torch import nn
 
 import kerbseg.models as models
 from kerbseg.apps.timing import Setup, Timing, is_file, time_models
-from kerbseg.bundle import load, versions
+from kerbseg.bundle import load, locate, versions
 from kerbseg.core.errors import UserError, nearest
 from kerbseg.profile.conventions import CONVENTIONS, Counted
 from kerbseg.profile.cost import Cost, cost
@@ -112,8 +112,8 @@ def subject(name: str, size: tuple[int, int] | None) -> Subject:
     if not is_file(name):
         size = size or models.card(name).input
         return Subject(models.create_model(name), size, size, None)
-    path = Path(name)
-    if path.suffix in ("", ".safetensors"):
+    path = locate(name)
+    if path.suffix == ".safetensors":
         bundle = load(path)
         size = size or bundle.card.input_size
         return Subject(bundle.model, size, size, path.stat().st_size)

@@ -8,11 +8,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from kerbseg.bundle import shipped
 from kerbseg.core.errors import UserError
 from kerbseg.core.labels import label_set
 from kerbseg.profile.latency import RUNS, Batch, Latency, LayerTime, interleaved, timed
@@ -167,5 +169,5 @@ def opened(model: str, setup: Setup) -> tuple[Runtime, str]:
 
 
 def is_file(model: str) -> bool:
-    """Whether a model is named by a path rather than by its registered name."""
-    return "/" in model or model.endswith((".safetensors", ".onnx", ".xml"))
+    """Whether a model has weights of its own: a path, or a name of shipped ones; else it is a registered name."""
+    return "/" in model or bool(Path(model).suffix) or model in shipped()

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from kerbseg.bundle import Bundle, BundleCard, load
+from kerbseg.bundle import Bundle, BundleCard, load, locate
 from kerbseg.core.errors import BundleError, UserError, nearest
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.profile.latency import LayerTime
@@ -113,26 +113,18 @@ def open_runtime(
         return model
     if runtime is not None and runtime not in OPENERS:
         raise UserError(f"unknown runtime {runtime!r}; {nearest(runtime, OPENERS)}")
-    suffix = ".safetensors" if isinstance(model, Bundle) else _suffix(Path(model))
+    source = model if isinstance(model, Bundle) else locate(model)
+    suffix = ".safetensors" if isinstance(source, Bundle) else source.suffix
     fitting = {name: opener for name, (runs, opener) in OPENERS.items() if runs == suffix}
+    if not fitting:
+        known = ", ".join(dict.fromkeys(runs for runs, _ in OPENERS.values()))
+        raise BundleError(f"{model} is no model that runs here; models are {known} files")
     if runtime is not None and runtime not in fitting:
         raise UserError(
             f"{model} runs on {' or '.join(fitting)}, not on {runtime}; export it first, or leave --runtime out"
         )
     opener = fitting[runtime or next(iter(fitting))]
-    return opener(model if isinstance(model, Bundle) else Path(model), Setup(device, threads, precision))
-
-
-def _suffix(path: Path) -> str:
-    """The kind of a model's file. Raises BundleError where there is none that runs here."""
-    if path.is_dir():
-        raise BundleError(f"model {path} is a folder; name the file in it, such as {path / 'best.safetensors'}")
-    if not path.is_file():
-        raise BundleError(f"model {path} does not exist")
-    suffixes = list(dict.fromkeys(runs for runs, _ in OPENERS.values()))
-    if path.suffix not in suffixes:
-        raise BundleError(f"{path} is no model that runs here; models are {', '.join(suffixes)} files")
-    return path.suffix
+    return opener(source, Setup(device, threads, precision))
 
 
 def working_size(size: tuple[int, int], runtime: Runtime, working: Working = "trained") -> tuple[int, int]:
