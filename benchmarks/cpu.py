@@ -3,9 +3,10 @@
 Every engine has a process of its own, and all engines of one network and size are timed by turns. A call goes from a
 uint8 picture to uint8 class ids of its size, batch 1. `torch-eager` is plain torch: contiguous NCHW, no compiler. The
 bundles given with --bundle have their own weights; other networks have random weights whose batch-norms have seen
-pictures, since raw random ones can fill a network with denormals. int8 is calibrated on drawn streets.
+pictures, since raw random ones can fill a network with denormals. int8 is calibrated on drawn streets; with --data the
+bundles that know its classes are calibrated on its train split, and scored on its val split in float and in int8.
 The same run measures the machine's ceilings: float and int8 arithmetic of a large convolution, and memory.
-Example: python benchmarks/cpu.py --bundle run/best.safetensors --models mininet_v2 erfnet --json cpu.json
+Example: python benchmarks/cpu.py --bundle mininet_v2_cpu-camvid --data camvid --json cpu.json --plot cpu.png
 """
 
 from __future__ import annotations
@@ -30,13 +31,17 @@ from kerbseg.apps.timing import Ready, Setup, of_model, worker
 from kerbseg.bundle import Bundle, load, save, versions
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
+from kerbseg.core.types import Dataset
+from kerbseg.data import open_dataset
 from kerbseg.data.scenes import Scenes
+from kerbseg.evaluate import evaluate
 from kerbseg.export.files import WRITERS
 from kerbseg.export.int8 import Quantiser
 from kerbseg.export.parity import pictures_of
 from kerbseg.profile.cost import cost
 from kerbseg.profile.latency import Latency, interleaved, timed
 from kerbseg.regroup import fresh
+from kerbseg.runtime import open_runtime
 
 SIZES = ((256, 512), (360, 640), (512, 1024))
 MODELS = ("mininet_v2_cpu", "mininet_v2", "erfnet", "liteseg_mobilenet_v2", "efficientseg", "enet", "espnet")
@@ -82,6 +87,7 @@ class Row:
     latency: Latency
     floor_ms: float
     weights: str
+    miou: float | None  # on the val split of --data, at this size
 
 
 def settled(name: str) -> Bundle:
@@ -100,58 +106,85 @@ def settled(name: str) -> Bundle:
     return bundle
 
 
-def prepare(bundle: Bundle, size: tuple[int, int], folder: Path, engines: Sequence[str]) -> None:
+def prepare(
+    bundle: Bundle, size: tuple[int, int], folder: Path, engines: Sequence[str], calibration: Dataset | None = None
+) -> None:
     """Writes the files that the engines run."""
     save(bundle, folder / "m.safetensors")
     for suffix, write in WRITERS.items():
         if any(ENGINES[engine][0] == f"m{suffix}" for engine in engines):
             write(bundle, folder / f"m{suffix}", size)
     if "openvino-int8" in engines:
-        quantiser = Quantiser(bundle, ".xml", size, Scenes("train", 32, size))
+        quantiser = Quantiser(bundle, ".xml", size, calibration or Scenes("train", 32, size))
         quantiser.save(quantiser.everywhere(), folder / "int8.xml")
 
 
+def scored(folder: Path, engine: str, data: Dataset | None) -> float | None:
+    """mIoU of what an engine runs; engines in float run the same network, so that one stands for all."""
+    if data is None:
+        return None
+    file = "int8.xml" if "int8" in engine else "m.xml" if (folder / "m.xml").exists() else "m.safetensors"
+    return evaluate(open_runtime(folder / file), data).scores.miou
+
+
 def measured(
-    bundle: Bundle, size: tuple[int, int], engines: Sequence[str], threads: int, runs: int, ceilings: Ceilings
+    bundle: Bundle,
+    size: tuple[int, int],
+    engines: Sequence[str],
+    threads: int,
+    runs: int,
+    ceilings: Ceilings,
+    data: tuple[Dataset, Dataset] | None,
 ) -> list[Row]:
-    """All engines of one network and size, by turns."""
+    """All engines of one network and size, by turns; calibrated and scored on the splits of `data`, if it has any."""
+    train, val = data or (None, None)
     picture = np.ascontiguousarray(Scenes("test", size=size)[0].image.transpose(1, 2, 0))
     weights = bundle.card.source or "of the bundle"
     with TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        prepare(bundle, size, folder, engines)
+        prepare(bundle, size, folder, engines, train)
         workers = [
             stack.enter_context(worker(of_model, str(folder / file), Setup(runtime, threads=threads), picture))
             for file, runtime in (ENGINES[engine] for engine in engines)
         ]
         latencies = interleaved([one.batch("call") for one in workers], runs, warm_up=3)
+        kinds = {int8: scored(folder, "int8" if int8 else "float", val) for int8 in {"int8" in one for one in engines}}
     return [
-        Row(bundle.card.model, size, engine, latency, ceilings.floor_ms(bundle, size, "int8" in engine), weights)
+        Row(
+            bundle.card.model,
+            size,
+            engine,
+            latency,
+            ceilings.floor_ms(bundle, size, "int8" in engine),
+            weights,
+            kinds["int8" in engine],
+        )
         for engine, latency in zip(engines, latencies, strict=True)
     ]
 
 
-def arithmetic(threads: int, int8: bool) -> Ready:
-    """A pointwise convolution of 512 to 512 channels on 64x64 pixels, in OpenVINO."""
+def arithmetic(threads: int, int8: bool, kernel: int) -> Ready:
+    """A large convolution in OpenVINO, 256 to 256 channels on 64x64 pixels, and its multiply-accumulates."""
     import openvino as ov
     from openvino import opset13 as op
 
-    random = np.random.default_rng(0)
-    image = op.parameter([1, 512, 64, 64], np.float32)
-    weights: Any = op.constant(random.standard_normal((512, 512, 1, 1)).astype(np.float32))
-    entering: Any = image
-    if int8:
-        entering = op.fake_quantize(image, *(np.float32(value) for value in (0, 1, 0, 1)), 256)
-        weights = op.fake_quantize(weights, *(np.float32(value) for value in (-4, 4, -4, 4)), 255)
-    out = op.convolution(entering, weights, [1, 1], [0, 0], [0, 0], [1, 1])
-    if int8:  # the result is quantised too, as it is between the layers of a network
-        out = op.fake_quantize(out, *(np.float32(value) for value in (-50, 50, -50, 50)), 256)
-        out = op.max_pool(out, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
+    def quantised(value: Any, low: float, high: float, levels: int) -> Any:
+        if not int8:
+            return value
+        return op.fake_quantize(value, *(np.float32(bound) for bound in (low, high, low, high)), levels)
+
+    random, shape = np.random.default_rng(0), (1, 256, 64, 64)
+    image = op.parameter(shape, np.float32)
+    weights = op.constant(random.standard_normal((256, 256, kernel, kernel)).astype(np.float32))
+    pads = [kernel // 2] * 2
+    out = op.convolution(quantised(image, 0, 1, 256), quantised(weights, -4, 4, 255), [1, 1], pads, pads, [1, 1])
+    out = op.relu(quantised(out, -50, 50, 256))  # quantised too, as between the layers of a network
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     request = ov.Core().compile_model(ov.Model([out], [image]), "CPU", settings).create_infer_request()
-    picture = random.random((1, 512, 64, 64), np.float32)
+    picture = random.random(shape, np.float32)
     request.infer([picture])
-    return Ready(512 * 512 * 64 * 64, {"call": timed(lambda: request.infer([picture], share_inputs=True))})
+    macs = 256 * 256 * kernel**2 * 64 * 64
+    return Ready(macs, {"call": timed(lambda: request.infer([picture], share_inputs=True))})
 
 
 def memory(threads: int) -> Ready:
@@ -163,12 +196,14 @@ def memory(threads: int) -> Ready:
 
 
 def ceilings_of(threads: int) -> Ceilings:
-    """The machine's, by turns."""
+    """The machine's, by turns; of arithmetic the better of two kinds of convolution."""
     with ExitStack() as stack:
-        workers = [stack.enter_context(worker(arithmetic, threads, int8)) for int8 in (False, True)]
+        jobs = [(int8, kernel) for int8 in (False, True) for kernel in (1, 3)]
+        workers = [stack.enter_context(worker(arithmetic, threads, *job)) for job in jobs]
         workers.append(stack.enter_context(worker(memory, threads)))
         latencies = interleaved([one.batch("call") for one in workers], 30, warm_up=3)
-        return Ceilings(*(one.facts / latency.median / 1e6 for one, latency in zip(workers, latencies, strict=True)))
+    rates = [one.facts / latency.median / 1e6 for one, latency in zip(workers, latencies, strict=True)]
+    return Ceilings(max(rates[:2]), max(rates[2:4]), rates[4])
 
 
 SCORES, FULL = (1, 19, 128, 256), (512, 1024)
@@ -237,7 +272,17 @@ def last_stage(threads: int, runs: int) -> dict[str, Any]:
 
 def table(rows: Sequence[Row]) -> Table:
     """Pictures per second, speed-up over plain torch, and the share of the time that the ceilings explain."""
-    shown = Table("network", "size (HxW)", "engine", "median ms", "p95 ms", "pictures/s", "x torch-eager", "of ceiling")
+    shown = Table(
+        "network",
+        "size (HxW)",
+        "engine",
+        "median ms",
+        "p95 ms",
+        "pictures/s",
+        "x torch-eager",
+        "of ceiling",
+        "val mIoU",
+    )
     eager = {(row.model, row.size): row.latency.median for row in rows if row.engine == REFERENCE}
     for row in rows:
         base = eager.get((row.model, row.size))
@@ -250,26 +295,32 @@ def table(rows: Sequence[Row]) -> Table:
             f"{1e3 / row.latency.median:.1f}",
             "not measured" if base is None else f"{base / row.latency.median:.2f}",
             f"{row.floor_ms / row.latency.median:.0%}",
+            "not measured" if row.miou is None else f"{row.miou:.4f}",
         )
     return shown
 
 
-def plot(rows: Sequence[Row], accuracy: dict[str, float], path: Path) -> None:
-    """Accuracy against latency: one point an engine, for networks whose accuracy is known."""
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Accuracy against latency: one point an engine and size, of the networks that were scored."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 4.5))
-    markers = dict(zip(ENGINES, "osv^D*", strict=True))
-    for row in rows:
-        if row.model in accuracy:
-            label = f"{row.engine}, {row.size[1]}x{row.size[0]}"
-            axes.plot(row.latency.median, accuracy[row.model], markers[row.engine], label=f"{row.model}, {label}")
-    axes.set(xscale="log", xlabel="milliseconds a picture (median, batch 1)", ylabel="mIoU")
-    axes.legend(fontsize=6, ncols=2)
-    axes.grid(alpha=0.3)
+    markers = dict(zip(ENGINES, "osv^DP", strict=True))
+    known = [row for row in rows if row.miou is not None]
+    kinds = list(dict.fromkeys((row.model, row.size) for row in known))
+    colors = {kind: f"C{number}" for number, kind in enumerate(kinds)}
+    for row in known:
+        axes.plot(row.latency.median, row.miou, markers[row.engine], color=colors[row.model, row.size])
+    for engine in dict.fromkeys(row.engine for row in known):
+        axes.plot([], [], markers[engine], color="0.3", label=engine)
+    for (model, size), color in colors.items():
+        axes.plot([], [], "-", color=color, lw=4, label=f"{model} {size[1]}x{size[0]}")
+    axes.set(xscale="log", xlabel="milliseconds a picture (median, batch 1)", ylabel="mIoU on val")
+    axes.legend(fontsize=7, ncols=2)
+    axes.grid(alpha=0.3, which="both")
     figure.tight_layout()
     figure.savefig(path, dpi=130)
 
@@ -283,8 +334,10 @@ def main() -> None:
     parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--data", help="data set to calibrate and score the bundles on")
+    parser.add_argument("--data-root", type=Path)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path, help="accuracy against latency, of the bundles with a validation score")
+    parser.add_argument("--plot", type=Path, help="accuracy against latency; needs --data")
     arguments = parser.parse_args()
     console = Console(width=140)
     ceilings = ceilings_of(arguments.threads)
@@ -299,14 +352,21 @@ def main() -> None:
             f" {found['equal_to_torch']:.4%} as torch"
         )
     bundles = {load(path).card.model: load(path) for path in arguments.bundle}
+    splits = (
+        [open_dataset(arguments.data, split, arguments.data_root) for split in ("train", "val")]
+        if arguments.data
+        else []
+    )
     named = [*bundles, *(name for name in arguments.models if name not in bundles)]
     rows: list[Row] = []
     for name in named:
         bundle = bundles.get(name) or settled(name)
+        fits = bool(splits) and splits[0].labels.classes == bundle.card.labels.classes
+        data = (splits[0], splits[1]) if fits else None
         for size in arguments.sizes:
             height, _, width = size.partition("x")
             at = (int(height), int(width))
-            rows += measured(bundle, at, arguments.engines, arguments.threads, arguments.runs, ceilings)
+            rows += measured(bundle, at, arguments.engines, arguments.threads, arguments.runs, ceilings, data)
             console.print(table(rows[-len(arguments.engines) :]))
     protocol = {
         "call": "uint8 picture to uint8 ids of its size, batch 1, each engine in its own process, by turns",
@@ -323,8 +383,7 @@ def main() -> None:
         }
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     if arguments.plot:
-        accuracy = {name: float(one.card.scores["miou"]) for name, one in bundles.items() if "miou" in one.card.scores}
-        plot(rows, accuracy, arguments.plot)
+        plot(rows, arguments.plot)
 
 
 if __name__ == "__main__":
