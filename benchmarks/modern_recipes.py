@@ -56,6 +56,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "+ hard pixels": {"ohem": Ohem()},
     "+ boundaries": {"boundary": Boundary()},
     "+ Lovász": {"lovasz": 0.5},
+    "+ boundaries + Lovász": {"boundary": Boundary(), "lovasz": 0.5},
 }
 ARMS: dict[str, Recipe] = {
     "paper": PAPER,
