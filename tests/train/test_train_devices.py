@@ -92,7 +92,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [*torchrun, __file__, str(folder / "two")]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     train(folder / "one", cut=False)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     return folder
 
@@ -136,7 +136,7 @@ def test_the_command_starts_its_processes_itself(tmp_path):
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1/1") == 1
@@ -163,7 +163,7 @@ def test_a_failure_of_the_first_process_ends_both_with_one_line(tmp_path):
     (out / "metrics.csv").mkdir(parents=True)  # nothing can take its place
     command = [sys.executable, "-m", "kerbseg.cli", "train", "smoke/scenes", *TINY, "--out", str(out)]
     done = subprocess.run(
-        [*command, "--device", "cpu", "--devices", "2"], env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        [*command, "--device", "cpu", "--devices", "2"], env=ENVIRONMENT, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith(f"kerbseg: cannot write {out / 'metrics.csv'}")
