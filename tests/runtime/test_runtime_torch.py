@@ -83,3 +83,27 @@ def test_what_cannot_be_opened_is_named(camvid_bundle, tmp_path):
         open_runtime(camvid_bundle, "torhc")
     with pytest.raises(UserError, match="is not there"):
         open_runtime(camvid_bundle, device="cuda:77")
+
+
+@pytest.mark.parametrize("how", ["torch-eager", "torch-compiled"])
+def test_layouts_and_compilers_change_no_class(how, camvid_bundle):
+    other = open_runtime(camvid_bundle, how)
+    assert other.name == how
+    shown = picture(32, 48)[None]
+    assert (other(shown) == open_runtime(camvid_bundle)(shown)).mean() > 0.99
+
+
+def test_a_precision_is_explicit(camvid_bundle):
+    shown = picture(32, 48)[None]
+    reduced = open_runtime(camvid_bundle, precision="bfloat16")
+    assert reduced.precision == "bfloat16"
+    assert (reduced(shown) == open_runtime(camvid_bundle)(shown)).mean() > 0.95
+    with pytest.raises(UserError, match="did you mean 'bfloat16'"):
+        open_runtime(camvid_bundle, precision="bfloat")
+
+
+def test_its_modules_are_timed_and_the_network_alone(runtime):
+    layers = runtime.layer_times(picture(32, 48)[None], 2)
+    assert {"output", "downsample.0.conv"} <= {row.name for row in layers}
+    assert all(row.ms > 0 for row in layers)
+    assert runtime.alone(picture(32, 48)[None])().shape == (1, 11, 32, 48)

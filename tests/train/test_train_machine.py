@@ -19,7 +19,7 @@ from kerbseg.core.errors import DataError, RecipeError, UserError
 from kerbseg.core.processes import Process
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import InMemory, OnDisk
-from kerbseg.train.engine import check_compiler
+from kerbseg.train.engine import check_compiling
 from kerbseg.train.fit import fit
 from kerbseg.train.recipe import read
 from kerbseg.train.split import Split
@@ -131,9 +131,9 @@ def test_a_missing_compiler_is_one_line(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.raises(UserError, match=r"finds no compiler \(InvalidCxx.*found\); install a C\+\+ compiler"):
-        check_compiler(CPU, Process())
+        check_compiling(CPU, Process())
     with pytest.raises(UserError, match="one device, found 2"):
-        check_compiler(CPU, Process(0, 2))
+        check_compiling(CPU, Process(0, 2))
 
 
 @pytest.mark.slow

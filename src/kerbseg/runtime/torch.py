@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard
-from kerbseg.core.errors import InputError, UserError
+from kerbseg.core.compiler import check_compiler
+from kerbseg.core.errors import InputError, UserError, nearest
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.profile.latency import LayerTime
 from kerbseg.runtime.exported import checked_threads
@@ -40,9 +41,13 @@ class TorchRuntime:
         self.card: BundleCard = bundle.card
         self.device = _device(device)
         self.threads, self.precision = checked_threads(threads), precision or "float32"
+        if self.precision not in DTYPES:
+            raise UserError(f"unknown precision {precision!r}; {nearest(self.precision, DTYPES)}")
         self.name = "torch" if how == "channels_last" else f"torch-{how}"
         if threads is not None:
             torch.set_num_threads(threads)
+        if how == "compiled":
+            check_compiler(self.device, "choose --runtime torch")
         self._layout = torch.contiguous_format if how == "eager" else torch.channels_last
         net = bundle.model.eval().to(self.device)
         net = net if how == "eager" else models.channels_last(net)

@@ -27,7 +27,7 @@ from kerbseg.train.callbacks import Outcome, Results
 from kerbseg.train.engine import (
     Device,
     callbacks_for,
-    check_compiler,
+    check_compiling,
     prepare,
     run_to_end,
     this_process,
@@ -109,7 +109,7 @@ def fit_classifier(
     process = this_process(devices, recipe)
     place = training_device(device, recipe, process)
     if compile:
-        check_compiler(place, process)
+        check_compiling(place, process)
     data = recipe.data
     with torch.device("meta"):  # a wrong option is told before any data is read
         create_classifier(recipe.model.name, 2, **recipe.model.options)

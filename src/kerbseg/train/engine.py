@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import disable_possible_user_warnings
 from torch import nn
 from torch.utils.data import DataLoader
 
+from kerbseg.core.compiler import check_compiler
 from kerbseg.core.errors import RecipeError, UserError
 from kerbseg.core.files import remove_leftovers, replacing
 from kerbseg.core.processes import Process
@@ -94,17 +95,11 @@ def training_device(device: Device, recipe: AnyRecipe, process: Process) -> torc
     return torch.device("cpu")
 
 
-def check_compiler(device: torch.device, process: Process) -> None:
+def check_compiling(device: torch.device, process: Process) -> None:
     """Raises UserError where torch cannot compile a network."""
     if process.count > 1:
         raise UserError(f"--compile works on one device, found {process.count}; leave --compile or --devices away")
-    try:
-        torch.compile(torch.square)(torch.ones(8, device=device))
-    except RuntimeError as error:
-        why = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"--compile finds no compiler ({why}); install a C++ compiler, for a GPU also Triton, or leave it away"
-        ) from error
+    check_compiler(device, "leave --compile away")
 
 
 def run_to_end(

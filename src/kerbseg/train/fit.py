@@ -22,7 +22,7 @@ from kerbseg.train.callbacks import Outcome, Results
 from kerbseg.train.engine import (
     Device,
     callbacks_for,
-    check_compiler,
+    check_compiling,
     prepare,
     run_to_end,
     this_process,
@@ -65,7 +65,7 @@ def fit(
     place = training_device(device, recipe, process)
     if compile:
         check_compilable(recipe)
-        check_compiler(place, process)
+        check_compiling(place, process)
     facts = models.card(recipe.model.name)
     with torch.device("meta"):  # a wrong option is told before any data is read
         models.create_model(recipe.model.name, **recipe.model.options)
