@@ -28,6 +28,7 @@ DENSE = {
     "liteseg": Model("liteseg_mobilenet_v2"),
     "efficientseg": Model("efficientseg", {"width": 0.5, "raw_logits": True}),
 }
+ARMS = ("dense", "grouped", "faded")
 FADED = Grouping(until=0.5, schedule="linear", by="step")
 
 
@@ -76,7 +77,7 @@ def plot(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
     colors = {"dense": "tab:gray", "grouped": "tab:blue", "faded": "tab:orange"}
     names = list(dict.fromkeys(line["network"] for line in lines))
-    shown = [arm for arm in colors if any(line["arm"] == arm for line in lines)]
+    shown = [arm for arm in ARMS if any(line["arm"] == arm for line in lines)]
     for (network, arm), several in arms(lines):
         x = names.index(network) + (shown.index(arm) - (len(shown) - 1) / 2) * 0.22
         values = [100 * line["test_best"] for line in several]
@@ -95,7 +96,7 @@ def main() -> None:
     """Trains what is missing, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--arms", nargs="+", choices=("grouped", "faded", "dense"), default=["grouped", "faded"])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["grouped", "faded"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=22)
     parser.add_argument("--size", nargs=2, type=int, default=[120, 160], metavar=("HEIGHT", "WIDTH"))
@@ -112,7 +113,7 @@ def main() -> None:
         for seed, network, arm in product(wanted.seeds, wanted.networks, wanted.arms)
     ]
     lines = read(wanted.out) if wanted.only_read else run_all(plan, wanted.out, wanted.data_root)
-    lines.sort(key=lambda line: (list(NETWORKS).index(line["network"]), line["arm"]))
+    lines.sort(key=lambda line: (list(NETWORKS).index(line["network"]), ARMS.index(line["arm"])))
     print(table(lines))
     if wanted.plot is not None:
         plot(lines, wanted.plot)
