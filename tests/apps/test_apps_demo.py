@@ -2,40 +2,118 @@
 
 import csv
 import re
+import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from kerbseg.apps import demo
+from kerbseg.apps import demo, deployment, report
+from kerbseg.apps.deployment import Deployment, Effort, deploy
 from kerbseg.bundle import load
 from kerbseg.core.errors import UserError
+from kerbseg.data.scenes import Scenes
+from kerbseg.runtime import open_runtime
 from kerbseg.train.recipe import read
+
+LITTLE = Effort(parity=1, calibration=2, judged=2, runs=2)
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """A demo of two tiny epochs."""
+    """A demo of two tiny epochs: its page, what it printed, and what it measured."""
     out = tmp_path_factory.mktemp("demo")
     tiny = ("epochs=2", "data.size=[64, 128]", "data.limit=8", "augment.zooms=[]", "validate_every=1")
+    few = {"train": 8, "val": 2, "test": 6}
+    measured: list[Deployment] = []
+
+    def little(*arguments):
+        measured.append(deploy(*arguments, effort=LITTLE))
+        return measured[-1]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "fitted_to", lambda minutes, recipe, pictures: read(demo.RECIPE, tiny))
-        return demo.run(out, 1.0)
+        patch.setattr(demo, "open_dataset", lambda name, split: Scenes(split, few[split], (64, 128)))
+        patch.setattr(demo, "examine_all", lambda name, splits: [])
+        patch.setattr(demo, "render", lambda examinations: "healthy")
+        patch.setattr(demo, "deploy", little)
+        page = demo.run(out, 1.0)
+    return page, measured[0]
 
 
 def test_the_report_needs_no_other_file_and_shows_pictures_curves_and_classes(told):
-    page = told.read_text()
+    page = told[0].read_text()
     assert not re.search(r'(?:src|href)="(?!data:|#|https://)', page)
-    assert page.count("data:image/png;base64,") >= 3 * demo.SHOWN
+    assert page.count("data:image/png;base64,") >= 3 * report.SHOWN + 2
     assert "<svg" in page
-    for name in ("road", "sidewalk", "traffic light", "bicycle"):
+    for name in ("road", "sidewalk", "traffic light", "bicycle", demo.SHIPPED):
         assert name in page
+    assert "1 threads" not in page
 
 
 def test_the_figures_are_those_of_the_run(told):
-    run = told.parent / "run"
+    run = told[0].parent / "run"
     with (run / "metrics.csv").open() as file:
         best = max(float(row["val_miou"]) for row in csv.DictReader(file))
     assert load(run / "best.safetensors").card.scores["miou"] == pytest.approx(best)
-    assert (told.parent / "predictions").is_dir()
+    assert len(list((told[0].parent / "predictions").glob("*.png"))) >= 6
+
+
+def test_the_trained_network_is_exported_quantised_and_timed(told):
+    page, measured = told
+    text = page.read_text()
+    assert {path.suffix for path in measured.files} == {".xml", ".onnx"}
+    for path, parity in measured.files.items():
+        assert parity.equal >= 0.999
+        assert str(parity) in text
+        assert open_runtime(path).card.input_size == measured.size == (64, 128)
+    assert open_runtime(measured.int8_path).precision == "int8"
+    assert measured.int8.calibration == LITTLE.calibration
+    assert measured.int8.max_drop == deployment.MAX_DROP
+    assert f"{measured.int8.after.report.scores.miou:.4f}" in text
+    assert [row.timing.facts.runtime for row in measured.times] == [
+        "torch-eager",
+        "torch",
+        "onnx",
+        "openvino",
+        "openvino",
+    ]
+    assert measured.times[0].ratio == 1
+    for row in measured.times:
+        assert row.timing.facts.threads == measured.threads
+        assert row.timing.call.runs == LITTLE.runs
+        assert f"<td>{row.rate:.1f}</td><td>{row.ratio:.2f}</td>" in text
+    assert "not measured" not in text
+
+
+def test_the_shipped_weights_were_run_on_a_picture_of_ours(told):
+    out = told[0].parent
+    ids = np.array(Image.open(out / "predictions" / "shipped" / "street_ids.png"))
+    assert ids.shape == np.array(Image.open(out / "street.png")).shape[:2] == (360, 480)
+    assert len(np.unique(ids)) > 3
+    assert ids.max() < 11
+
+
+def test_unseen_scenes_are_written_as_a_sheet_of_three_rows(told):
+    height = report.COLUMN_PX // 2
+    drawn = Image.open(told[0].parent / "unseen.png")
+    gaps = (report.SHEET - 1) * report.GAP_PX
+    assert drawn.size == (report.SHEET * report.COLUMN_PX + gaps, 3 * height + 2 * report.GAP_PX)
+
+
+def test_what_is_not_installed_is_named_and_the_rest_is_measured(told, tmp_path, monkeypatch):
+    bundle, val = told[0].parent / "run" / "best.safetensors", Scenes("val", 2, (64, 128))
+    for package in ("openvino", "nncf", "onnx_ir"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(deployment, "time_models", lambda models, *rest: [told[1].times[0].timing for _ in models])
+    said = []
+    found = deploy(bundle, tmp_path, val, val, said.append, LITTLE)
+    for why in found.files.values():
+        assert why == "not measured: onnx_ir is not installed; run: pip install 'kerbseg[export]'"
+        assert any(why in str(line) for line in said)
+    assert found.int8 == "not measured: nncf is not installed; run: pip install 'kerbseg[int8]'"
+    assert [row.engine.name for row in found.times if not isinstance(row.timing, str)] == ["torch-eager", "torch"]
+    assert found.times[4].timing == found.int8
 
 
 def test_a_second_demo_keeps_the_first(tmp_path):
@@ -53,3 +131,7 @@ def test_the_epochs_fit_the_time_given(monkeypatch):
 def test_too_little_time_is_named(tmp_path):
     with pytest.raises(UserError, match="minutes is 0"):
         demo.run(tmp_path, 0)
+
+
+def test_one_is_one():
+    assert [deployment.count(number, "thread") for number in (1, 2)] == ["1 thread", "2 threads"]

@@ -1,37 +1,33 @@
-"""The whole story on drawn street scenes, nothing downloaded: check, train, evaluate, predict, report."""
+"""The whole story on drawn street scenes, nothing downloaded: train, evaluate, export, quantise, time, predict."""
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
-import math
-import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import numpy as np
 import torch
 from PIL import Image
 
 import kerbseg.models as models
-from kerbseg.bundle import Bundle, BundleCard, versions
+from kerbseg.apps.deployment import Say, deploy
+from kerbseg.apps.report import SHEET, Shipped, Trained, page, scenes, sheet
+from kerbseg.bundle import Bundle, BundleCard
 from kerbseg.core.errors import MissingExtra, UserError
 from kerbseg.core.files import replacing
-from kerbseg.core.types import Dataset, Prediction
+from kerbseg.core.types import Dataset
 from kerbseg.data import open_dataset
 from kerbseg.data.doctor import examine_all, render
-from kerbseg.evaluate import Report, evaluate, render_table
-from kerbseg.predict.draw import colorize, confusion_picture, overlay
-from kerbseg.predict.predictor import saving
+from kerbseg.data.scenes import Scenes
+from kerbseg.evaluate import evaluate, render_table
+from kerbseg.predict.predictor import Predictor, predict_files, saving
 from kerbseg.runtime.torch import TorchRuntime
 from kerbseg.train.recipe import Recipe, read
 
 RECIPE = "smoke/scenes"
-SHOWN = 5  # unseen scenes in the report
+SHIPPED = "mininet_v2_cpu-camvid"
+SHIPPED_SCENE = 3  # of the test split: cars, a cyclist, houses and a crossing
 
 
 def run(out: Path, minutes: float) -> Path:
@@ -40,14 +36,31 @@ def run(out: Path, minutes: float) -> Path:
 
     if minutes < 0.25:
         raise UserError(f"minutes is {minutes}; training takes at least 0.25")
-    say = Console().print
+    start, say = time.monotonic(), Console().print
+    splits = {split: open_dataset(read(RECIPE).data.name, split) for split in ("train", "val", "test")}
+    trained = _trained(out, minutes, splits, say)
+    best = trained.folder / "best.safetensors"
+    deployment = deploy(best, out / "exported", splits["train"], splits["val"], say)
+    shipped = _shipped(out, say)
+
+    say("[bold]8. The report[/]")
+    with replacing(out / "unseen.png") as temporary:
+        sheet(scenes(trained.bundle, splits["test"], SHEET)).save(temporary, optimize=True)
+    text = page(trained, splits, deployment, shipped, (time.monotonic() - start) / 60)
+    with replacing(out / "report.html") as temporary:
+        temporary.write_text(text)
+    say(f"the whole demo took {(time.monotonic() - start) / 60:.1f} minutes")
+    return out / "report.html"
+
+
+def _trained(out: Path, minutes: float, splits: Mapping[str, Dataset], say: Say) -> Trained:
+    """Looks at the data, trains, and scores the network before and after on scenes that it has never seen."""
     try:
         from kerbseg.train.fit import fit
     except ImportError as error:
         raise MissingExtra(str(error.name), "train") from error
 
     recipe = read(RECIPE)
-    splits = {split: open_dataset(recipe.data.name, split) for split in ("train", "val", "test")}
     say("[bold]1. The data[/]: street scenes, drawn now")
     say(render(examine_all(recipe.data.name, splits=["test"])))
 
@@ -64,11 +77,20 @@ def run(out: Path, minutes: float) -> Path:
     after = evaluate(TorchRuntime(bundle), splits["test"], sink=sink)
     say(render_table(after))
     say(f"mIoU before training {before.scores.miou:.4f}, after {after.scores.miou:.4f}")
+    return Trained(bundle, folder, recipe.epochs, seconds, before, after)
 
-    page = report(bundle, recipe, splits, before, after, folder, seconds)
-    with replacing(out / "report.html") as temporary:
-        temporary.write_text(page)
-    return out / "report.html"
+
+def _shipped(out: Path, say: Say) -> Shipped:
+    """Draws a scene as large as the shipped weights were trained at, and predicts it by their name."""
+    predictor = Predictor(SHIPPED)
+    height, width = predictor.runtime.card.input_size
+    scene = Scenes("test", size=(height, width))[SHIPPED_SCENE]
+    street, predictions = out / "street.png", out / "predictions" / "shipped"
+    with replacing(street) as temporary:
+        Image.fromarray(np.ascontiguousarray(scene.image.transpose(1, 2, 0))).save(temporary)
+    predict_files(predictor, [street], predictions)
+    say(f"[bold]7. Weights that come with kerbseg[/]: {SHIPPED} on {street}, into {predictions}")
+    return Shipped(SHIPPED, predictor, street, predictions)
 
 
 def fitted_to(minutes: float, recipe: Recipe, pictures: int) -> Recipe:
@@ -110,93 +132,3 @@ def unused(folder: Path) -> Path:
         candidate = folder.with_name(f"{folder.name}{number}")
         number += 1
     return candidate
-
-
-def report(
-    bundle: Bundle,
-    recipe: Recipe,
-    splits: Mapping[str, Dataset],
-    before: Report,
-    after: Report,
-    folder: Path,
-    seconds: float,
-) -> str:
-    """A page that needs no other file."""
-    train, test = splits["train"], splits["test"]
-    rows = [_row(bundle, test, index) for index in np.linspace(0, len(test) - 1, SHOWN).astype(int)]
-    labels = bundle.card.labels
-    classes = [
-        {
-            "name": name,
-            "color": color,
-            "before": _figure(before.scores.class_iou[name]),
-            "after": _figure(after.scores.class_iou[name]),
-        }
-        for name, color in zip(labels.classes, labels.colors, strict=True)
-    ]
-    template = jinja2.Environment(loader=jinja2.PackageLoader("kerbseg", "apps"), autoescape=True)
-    return template.get_template("report.html.j2").render(
-        card=bundle.card,
-        parameters=sum(p.numel() for p in bundle.model.parameters()),
-        train_seconds=seconds,
-        before=before.scores,
-        after=after.scores,
-        images=after.images,
-        protocol=after.protocol,
-        machine=f"{torch.get_num_threads()} threads of {platform.machine()}",
-        train_count=len(train),
-        val_count=len(splits["val"]),
-        examples=[_inline(train[i].image.transpose(1, 2, 0)) for i in range(3)],
-        epochs=recipe.epochs,
-        rate=recipe.epochs * len(train) / seconds,
-        run=folder,
-        curve=_curve(folder / "metrics.csv"),
-        rows=rows,
-        classes=classes,
-        confusion=_inline(np.asarray(confusion_picture(after.scores, labels))),
-        versions=versions(),
-    )
-
-
-def _row(bundle: Bundle, dataset: Dataset, index: int) -> list[str]:
-    """One scene: the picture, the truth, the prediction over the picture."""
-    sample = dataset[int(index)]
-    picture = sample.image.transpose(1, 2, 0)
-    ids = TorchRuntime(bundle)(picture[None])[0]
-    drawn = overlay(picture, Prediction(ids, bundle.card.labels), alpha=0.65, legend=False)
-    return [_inline(picture), _inline(colorize(sample.mask, bundle.card.labels)), _inline(np.asarray(drawn))]
-
-
-def _inline(picture: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _figure(iou: float | None) -> str:
-    return "absent" if iou is None or math.isnan(iou) else f"{iou:.3f}"
-
-
-def _curve(metrics: Path) -> Any:
-    """Loss and validation mIoU by epoch, as an SVG inside the page."""
-    from markupsafe import Markup
-    from matplotlib.figure import Figure
-
-    with metrics.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _plot(left, rows, "loss", "training loss")
-    _plot(right, rows, "val_miou", "validation mIoU")
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
-    svg = buffer.getvalue()
-    return Markup(svg[svg.index("<svg") :])
-
-
-def _plot(axes: Any, rows: Sequence[Mapping[str, str]], column: str, title: str) -> None:
-    points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
-    axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color="#2f6fb3")
-    axes.set(title=title, xlabel="epoch")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -14,7 +14,7 @@ from kerbseg.bundle import Bundle
 from kerbseg.core.types import Dataset
 from kerbseg.evaluate import Report, check_classes, evaluate
 from kerbseg.export.files import WRITERS, checked_path, install, size_bytes
-from kerbseg.export.int8 import Quantised, Quantiser
+from kerbseg.export.int8 import CALIBRATION_PICTURES, Quantised, Quantiser
 from kerbseg.profile.latency import Latency, interleaved, timed
 from kerbseg.runtime import Runtime, open_runtime
 from kerbseg.runtime.exported import checked_threads
@@ -94,6 +94,7 @@ def export_int8(
     size: tuple[int, int] | None = None,
     *,
     calibration: Dataset,
+    calibration_pictures: int = CALIBRATION_PICTURES,
     judged: Dataset,
     max_drop: float = 0.01,
     limit: int | None = None,
@@ -101,12 +102,13 @@ def export_int8(
 ) -> Int8Report:
     """Writes a bundle in int8 as .onnx (QDQ) or .xml, and says whether that is worth it.
 
-    Calibrated on one split, judged on the first `limit` pictures of another, through the runtime that will run it.
+    Calibrated on at most `calibration_pictures` of one split, judged on the first `limit` pictures of another, through
+    the runtime that will run it.
     Raises as `export`, and BundleError where the data has other classes.
     """
     path, size = checked_path(path), size or bundle.card.input_size
     check_classes(open_runtime(bundle), judged)
-    quantiser = Quantiser(bundle, path.suffix, size, calibration)
+    quantiser = Quantiser(bundle, path.suffix, size, calibration, calibration_pictures)
     with TemporaryDirectory() as folder:
         plain, made = Path(folder) / f"float{path.suffix}", Path(folder) / path.name
         WRITERS[path.suffix](bundle, plain, size)

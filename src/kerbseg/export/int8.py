@@ -134,14 +134,21 @@ class Quantised:
 class Quantiser:
     """Brings one network to int8, calibrated on pictures of the place where it will work."""
 
-    def __init__(self, bundle: Bundle, suffix: str, size: tuple[int, int], calibration: Dataset) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        suffix: str,
+        size: tuple[int, int],
+        calibration: Dataset,
+        most: int = CALIBRATION_PICTURES,
+    ) -> None:
         """Raises MissingExtra without nncf, DataError for a split without pictures."""
         self._nncf = _nncf()
         if not len(calibration):
             raise DataError(f"split {calibration.split!r} of {calibration.name!r} has no pictures to calibrate on")
         self._graph, self._size = GRAPHS[suffix], size
         self._model, self._float = self._graph.converted(bundle, size)
-        chosen = np.linspace(0, len(calibration) - 1, min(CALIBRATION_PICTURES, len(calibration))).round().astype(int)
+        chosen = np.linspace(0, len(calibration) - 1, min(most, len(calibration))).round().astype(int)
         self.pictures = len(chosen)
         self._pictures = self._nncf.Dataset(chosen.tolist(), lambda i: self._graph.item(_seen(calibration, i, size)))
         self._options = {

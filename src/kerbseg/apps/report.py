@@ -1,0 +1,182 @@
+"""The demo's page, which needs no other file, and its sheet of unseen scenes."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+
+from kerbseg.apps.deployment import Deployment, count
+from kerbseg.bundle import Bundle, versions
+from kerbseg.core.types import Dataset, Prediction
+from kerbseg.evaluate import Report
+from kerbseg.predict.draw import colorize, confusion_picture, overlay
+from kerbseg.predict.predictor import ENDINGS, Predictor
+from kerbseg.runtime.torch import TorchRuntime
+
+SHOWN = 5  # unseen scenes on the page
+SHEET, COLUMN_PX, GAP_PX = 3, 400, 8  # scenes on the sheet, their width, and the space between them
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the training gave."""
+
+    bundle: Bundle
+    folder: Path
+    epochs: int
+    seconds: float
+    before: Report  # on scenes it has never seen
+    after: Report
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Weights that come with kerbseg, and what they made of one drawn scene."""
+
+    name: str
+    predictor: Predictor
+    picture: Path
+    predictions: Path
+
+    @property
+    def scores(self) -> Mapping[str, Any]:
+        """Its card's figures on the test split that it was scored on."""
+        scores: Mapping[str, Any] = self.predictor.runtime.card.scores["test"]
+        return scores
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene as the page and the sheet show it."""
+
+    picture: Pixels
+    truth: Pixels
+    prediction: Pixels  # colours of classes
+    over: Pixels  # the same over the picture
+
+
+def scenes(bundle: Bundle, dataset: Dataset, number: int) -> list[Scene]:
+    """Scenes spread over a split, not chosen."""
+    runtime = TorchRuntime(bundle)
+    return [_scene(runtime, dataset, int(index)) for index in np.linspace(0, len(dataset) - 1, number)]
+
+
+def _scene(runtime: TorchRuntime, dataset: Dataset, index: int) -> Scene:
+    sample = dataset[index]
+    picture = np.ascontiguousarray(sample.image.transpose(1, 2, 0))
+    prediction = Prediction(runtime(picture[None])[0], dataset.labels)
+    drawn = np.asarray(overlay(picture, prediction, alpha=0.65, legend=False))
+    truth, predicted = (colorize(ids, dataset.labels) for ids in (sample.mask, prediction.ids))
+    return Scene(picture, truth, predicted, drawn)
+
+
+def sheet(shown: Sequence[Scene]) -> Image.Image:
+    """Scenes side by side; below each other the pictures, the truths and the predictions."""
+    rows = [[getattr(scene, name) for scene in shown] for name in ("picture", "truth", "prediction")]
+    height = round(COLUMN_PX * rows[0][0].shape[0] / rows[0][0].shape[1])
+    across, down = COLUMN_PX + GAP_PX, height + GAP_PX
+    drawn = Image.new("RGB", (len(shown) * across - GAP_PX, len(rows) * down - GAP_PX), "white")
+    for y, (row, how) in enumerate(zip(rows, ("LANCZOS", "NEAREST", "NEAREST"), strict=True)):
+        for x, pixels in enumerate(row):
+            small = Image.fromarray(pixels).resize((COLUMN_PX, height), Image.Resampling[how])
+            drawn.paste(small, (x * across, y * down))
+    return drawn
+
+
+def page(
+    trained: Trained, splits: Mapping[str, Dataset], deployment: Deployment, shipped: Shipped, minutes: float
+) -> str:
+    """The report as HTML; `minutes` is what the whole demo took until now."""
+    bundle, after, before = trained.bundle, trained.after, trained.before
+    train = splits["train"]
+    template = jinja2.Environment(loader=jinja2.PackageLoader("kerbseg", "apps"), autoescape=True)
+    template.globals["count"] = count
+    return template.get_template("report.html.j2").render(
+        card=bundle.card,
+        parameters=sum(p.numel() for p in bundle.model.parameters()),
+        trained=trained,
+        minutes=minutes,
+        before=before.scores,
+        after=after.scores,
+        images=after.images,
+        protocol=after.protocol,
+        machine=f"{count(torch.get_num_threads(), 'thread')} of a processor ({platform.machine()})",
+        train_count=len(train),
+        val_count=len(splits["val"]),
+        examples=[_inline(train[i].image.transpose(1, 2, 0)) for i in range(3)],
+        rate=trained.epochs * len(train) / trained.seconds,
+        curve=_curve(trained.folder / "metrics.csv"),
+        rows=[
+            [_inline(scene.picture), _inline(scene.truth), _inline(scene.over)]
+            for scene in scenes(bundle, splits["test"], SHOWN)
+        ],
+        classes=_classes(trained),
+        confusion=_inline(np.asarray(confusion_picture(after.scores, bundle.card.labels))),
+        deployment=deployment,
+        shipped=shipped,
+        shipped_pictures=[
+            _inline(np.asarray(Image.open(path)))
+            for path in (shipped.picture, shipped.predictions / (shipped.picture.stem + ENDINGS[1]))
+        ],
+        versions=versions(),
+    )
+
+
+def _classes(trained: Trained) -> list[dict[str, Any]]:
+    before, after = trained.before.scores.class_iou, trained.after.scores.class_iou
+    labels = trained.bundle.card.labels
+    return [
+        {"name": name, "color": color, "before": _figure(before[name]), "after": _figure(after[name])}
+        for name, color in zip(labels.classes, labels.colors, strict=True)
+    ]
+
+
+def _inline(picture: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _figure(iou: float | None) -> str:
+    return "absent" if iou is None or math.isnan(iou) else f"{iou:.3f}"
+
+
+def _curve(metrics: Path) -> Any:
+    """Loss and validation mIoU by epoch, as an SVG inside the page."""
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+
+    with metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _plot(left, rows, "loss", "training loss")
+    _plot(right, rows, "val_miou", "validation mIoU")
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    svg = buffer.getvalue()
+    return Markup(svg[svg.index("<svg") :])
+
+
+def _plot(axes: Any, rows: Sequence[Mapping[str, str]], column: str, title: str) -> None:
+    points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+    axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color="#2f6fb3")
+    axes.set(title=title, xlabel="epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
