@@ -11,7 +11,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
-demo: $(READY)  ## the main job on drawn street scenes: train, evaluate, predict, report (about 5 minutes)
+demo: $(READY)  ## the main job on drawn street scenes: train, evaluate, export, quantise, time, predict (about 5 minutes)
 	$(BIN)/kerbseg demo --out demo
 
 test: $(READY)  ## all tests but the slow ones

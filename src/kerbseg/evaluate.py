@@ -153,7 +153,7 @@ def render_table(report: Report) -> Table:
         "class",
         "IoU",
         title=f"{how['model']} on {how['data']} {how['split']}: {report.images} pictures",
-        min_width=60,  # lest title and caption are broken into many lines
+        min_width=66,  # lest title and caption are broken into many lines
         caption=f"labels at {size} (HxW), TTA {how['tta']}, {how['runtime']} {how['precision']} on {how['device']},"
         f" {report.elapsed_s:.0f} s",
     )
