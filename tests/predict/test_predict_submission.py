@@ -82,9 +82,13 @@ def test_every_class_gets_the_servers_id(tmp_path):
 
 
 def test_a_zip_that_was_not_finished_is_not_there(tmp_path):
-    with pytest.raises(RuntimeError), submission(tmp_path / "out.zip", label_set("cityscapes")) as submit:
-        submit("a", np.zeros((2, 2), np.uint8))
-        raise RuntimeError
+    def fail() -> None:
+        with submission(tmp_path / "out.zip", label_set("cityscapes")) as submit:
+            submit("a", np.zeros((2, 2), np.uint8))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 
