@@ -1,6 +1,7 @@
 """What several tests need: the real CamVid where it is, and one thread a process."""
 
 import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from kerbseg.models import create_model
 
 torch.set_num_threads(1)  # tests run side by side
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with Ctrl-C ignored
 
 
 @pytest.fixture(scope="session")
