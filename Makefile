@@ -15,7 +15,7 @@ demo: $(READY)  ## the main job on drawn street scenes: train, evaluate, export,
 	$(BIN)/kerbseg demo --out demo
 
 test: $(READY)  ## all tests but the slow ones
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --max-worker-restart 0
 
 test-slow: $(READY)  ## the slow ones too
 	$(BIN)/python -m pytest -q -m ''
