@@ -19,6 +19,7 @@ from kerbseg.core.types import Dataset
 from kerbseg.export import onnx, openvino
 from kerbseg.metrics import confusion_metric, scores
 from kerbseg.runtime.exported import IDS, PICTURES, SCORES, Exported
+from kerbseg.runtime.openvino import keeping_signal_stack
 
 CALIBRATION_PICTURES = 300
 COMPUTING = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
@@ -160,7 +161,8 @@ class Quantiser:
 
     def everywhere(self) -> Quantised:
         """All but the last stage in int8."""
-        return self._quantised(self._nncf.quantize(self._model, self._pictures, **self._options))
+        with keeping_signal_stack():
+            return self._quantised(self._nncf.quantize(self._model, self._pictures, **self._options))
 
     def within(self, max_drop: float, judged: Dataset, limit: int | None) -> Quantised:
         """What loses most is put back into float, until the mIoU on `judged` is at most `max_drop` lower."""
@@ -169,9 +171,10 @@ class Quantiser:
         def judge(model: Any, indices: Iterable[int]) -> tuple[float, None]:
             return _miou(self._graph.opened(model), judged, self._size, indices), None
 
-        restored = self._nncf.quantize_with_accuracy_control(
-            self._model, self._pictures, self._nncf.Dataset(few), judge, max_drop=max_drop, **self._options
-        )
+        with keeping_signal_stack():
+            restored = self._nncf.quantize_with_accuracy_control(
+                self._model, self._pictures, self._nncf.Dataset(few), judge, max_drop=max_drop, **self._options
+            )
         return self._quantised(restored)
 
     def save(self, quantised: Quantised, path: Path) -> None:

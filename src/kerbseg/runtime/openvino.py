@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +36,7 @@ class OpenvinoRuntime:
             raise UserError(f"openvino runs on the CPU here, not on {device!r}; leave --device out")
         ov = _openvino()
         self.device, self.threads = device, checked_threads(threads)
-        self._core = ov.Core()
-        model = _read(self._core, path)
+        model = _read(core(), path)
         metadata = _metadata(model)
         exported = Exported.from_metadata(metadata, str(path))
         if metadata.get(WEIGHTS_KEY) != digest(path.with_suffix(".bin")):
@@ -88,7 +91,37 @@ class OpenvinoRuntime:
             "INFERENCE_PRECISION_HINT": HINTS.get(self.precision, "f32"),
             **more,
         }
-        return self._core.compile_model(model, "CPU", settings).create_infer_request()
+        return core().compile_model(model, "CPU", settings).create_infer_request()
+
+
+@cache
+def core() -> Any:
+    """OpenVINO's core, the one of this process; for why there is one, see `keeping_signal_stack`."""
+    return _openvino().Core()
+
+
+class _SignalStack(ctypes.Structure):
+    """Linux's `stack_t`."""
+
+    _fields_ = [("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@contextmanager
+def keeping_signal_stack() -> Iterator[None]:
+    """Surrounds what makes itself a core of OpenVINO, such as nncf.
+
+    The plugin for processors takes over the stack that this thread handles signals on. Of several cores that do not
+    end in the opposite order of their beginnings, the last leaves a stack that is no more: Ctrl-C would be a crash.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    c, before = ctypes.CDLL(None), _SignalStack()
+    c.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        c.sigaltstack(ctypes.byref(before), None)
 
 
 def digest(weights: Path) -> str:
