@@ -1,5 +1,6 @@
 """What depends on the machine and not on the recipe: where pictures are kept, compiling, disks that are full."""
 
+import csv
 import dataclasses
 import errno
 import itertools
@@ -13,9 +14,9 @@ from lightning.pytorch.callbacks import Callback
 
 import kerbseg.train.fit as fit_module
 import kerbseg.train.split as split_module
-from kerbseg.bundle import load
+from kerbseg.bundle import load, read_card
 from kerbseg.cli import main
-from kerbseg.core.errors import DataError, RecipeError, UserError
+from kerbseg.core.errors import DataError, UserError
 from kerbseg.core.processes import Process
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import InMemory, OnDisk
@@ -193,9 +194,14 @@ def test_a_log_that_finds_no_room_is_one_line(tmp_path, monkeypatch):
         fit(tiny(), tmp_path / "run", device="cpu")
 
 
-def test_a_run_without_a_validation_is_refused(tmp_path):
-    with pytest.raises(RecipeError, match="validate_every=3 leaves no validation in 2 epochs"):
-        fit(tiny("validate_every=3"), tmp_path / "run", device="cpu")
+@pytest.mark.parametrize(("every", "validated"), [(2, [False, True, True]), (5, [False, False, True])])
+def test_the_last_epoch_is_always_validated(tmp_path, every, validated):
+    run = tmp_path / "run"
+    fit(tiny("epochs=3", f"validate_every={every}"), run, device="cpu")
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["val_miou"] != "" for row in rows] == validated
+    assert read_card(run / "last.safetensors").scores["miou"] == float(rows[-1]["val_miou"])
 
 
 def test_what_a_killed_run_was_writing_is_removed_by_the_next(in_ram, tmp_path):

@@ -79,7 +79,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def shrunk(recipe: Recipe | Classification) -> list[str]:
     """Overrides that make a recipe small, and leave every ingredient of it in."""
-    small = ["epochs=1", "batch_size=2", "validate_every=1"]
+    small = ["epochs=1", "batch_size=2"]
     if recipe.grouping is not None:
         small += ["grouping.until=0"]
     if recipe.optim.parts:

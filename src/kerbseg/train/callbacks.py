@@ -144,6 +144,15 @@ class Results(Callback):
         self._rows, self.best, self._seconds = state_dict["rows"], state_dict["best"], state_dict["seconds"]
 
 
+class LastValidation(Callback):
+    """Validates after the last epoch, whatever the interval: it may well be the best."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """A function of the epoch, so a resumed run needs no memory of it."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+
 class EndTogether(Callback):
     """Ends the processes that lightning has started where this one fails.
 

@@ -25,7 +25,16 @@ from kerbseg.core.compiler import check_compiler
 from kerbseg.core.errors import RecipeError, UserError
 from kerbseg.core.files import remove_leftovers, replacing
 from kerbseg.core.processes import Process
-from kerbseg.train.callbacks import AveragedWeights, Bar, DecayEnds, EndTogether, Plateau, Results, StepSeed
+from kerbseg.train.callbacks import (
+    AveragedWeights,
+    Bar,
+    DecayEnds,
+    EndTogether,
+    LastValidation,
+    Plateau,
+    Results,
+    StepSeed,
+)
 from kerbseg.train.grouping import GradualGrouping
 from kerbseg.train.norm import FrozenNorm
 from kerbseg.train.recipe import Classification, Recipe
@@ -64,11 +73,6 @@ def prepare(run: Path, recipe: AnyRecipe, resume: bool, process: Process) -> Non
     """Makes the run's folder, or checks that the one to resume is of this recipe; the first process does."""
     if process.rank > 0:
         return
-    if recipe.validate_every > recipe.epochs:
-        raise RecipeError(
-            f"validate_every={recipe.validate_every} leaves no validation in {recipe.epochs} epochs, and so nothing to"
-            " choose the best from; lower it"
-        )
     text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
     written, checkpoint = run / "recipe.yaml", run / "last.ckpt"
     if resume and not checkpoint.is_file():
@@ -151,7 +155,7 @@ def run_to_end(
 
 def callbacks_for(recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, results: Results) -> list[Callback]:
     """Callbacks that a recipe asks for, and the results after all that decides what they are or what a run knows."""
-    wanted: list[Callback] = [EndTogether(), StepSeed(recipe.seed)]
+    wanted: list[Callback] = [EndTogether(), StepSeed(recipe.seed), LastValidation()]
     if recipe.grouping is not None:
         wanted.append(grouping)
     if any(part.freeze_norm for part in recipe.optim.parts):

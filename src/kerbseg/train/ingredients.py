@@ -40,11 +40,10 @@ def alpha_of(recipe: Recipe | Classification, steps_per_epoch: int) -> Callable[
         done = epoch / epochs if settings.by == "epoch" else step / (epochs * steps_per_epoch)
         return alpha_at(done, settings.until, settings.schedule)
 
-    validated = epochs // recipe.validate_every * recipe.validate_every  # epochs before the last validation
-    if validated and alpha(validated - 1, validated * steps_per_epoch - 1):
+    if alpha(epochs - 1, epochs * steps_per_epoch - 1):
         raise RecipeError(
-            f"grouping.until={settings.until} of {epochs} epochs leaves no validation with alpha 0 (one every"
-            f" {recipe.validate_every}); lower it, or train longer"
+            f"grouping.until={settings.until} of {epochs} epochs leaves no validation with alpha 0; lower it, or train"
+            " longer"
         )
     return alpha
 

@@ -221,7 +221,7 @@ class Recipe:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None  # decay of the averaged weights; none without it
     norm_momentum: Positive | None = None  # weight of a new batch in batch-norm's statistics; the network's own without
-    validate_every: Count = 1  # epochs
+    validate_every: Count = 1  # epochs; the last one is always validated
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -265,7 +265,7 @@ class Classification:
     grouping: Grouping | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
-    validate_every: Count = 1  # epochs
+    validate_every: Count = 1  # epochs; the last one is always validated
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
