@@ -56,8 +56,7 @@ def agree(name: str, size: tuple[int, int], camvid: Path, folder: Path) -> None:
     shown = pictures_of(open_dataset("camvid", "test", camvid), size, 3)
     proto, exported = onnx_export.converted(bundle, size)
     onnx_export.save(proto, exported, folder / "m.onnx")
-    model, exported = openvino_export.of_onnx(proto), exported
-    openvino_export.save(model, exported, folder / "m.xml")
+    openvino_export.save(openvino_export.of_onnx(proto), exported, folder / "m.xml")
     for file in ("m.onnx", "m.xml"):
         found = parity(bundle, folder / file, shown)
         assert found.equal >= FLOOR, f"{name} {file}: {found}"
