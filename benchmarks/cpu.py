@@ -29,6 +29,7 @@ from rich.table import Table
 import kerbseg.models as models
 from kerbseg.apps.timing import Ready, Setup, of_model, worker
 from kerbseg.bundle import Bundle, load, save, versions
+from kerbseg.core.files import replacing
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.core.types import Dataset
@@ -44,7 +45,18 @@ from kerbseg.regroup import fresh
 from kerbseg.runtime import open_runtime
 
 SIZES = ((256, 512), (360, 640), (512, 1024))
-MODELS = ("mininet_v2_cpu", "mininet_v2", "erfnet", "liteseg_mobilenet_v2", "efficientseg", "enet", "espnet")
+MODELS = (  # one of each family, the quick ones first
+    "mininet_v2_cpu",
+    "mininet_v2",
+    "erfnet",
+    "liteseg_mobilenet_v2",
+    "efficientseg",
+    "enet",
+    "espnet",
+    "erfnet_dg2_light",
+    "segnet_basic",
+    "unet_minicity",
+)
 ENGINES = {  # name: file it runs, runtime
     "torch-eager": ("m.safetensors", "torch-eager"),
     "torch": ("m.safetensors", "torch"),
@@ -358,6 +370,14 @@ def main() -> None:
         else []
     )
     named = [*bundles, *(name for name in arguments.models if name not in bundles)]
+    protocol = {
+        "call": "uint8 picture to uint8 ids of its size, batch 1, each engine in its own process, by turns",
+        "threads": arguments.threads,
+        "runs": arguments.runs,
+        "processor": platform.machine(),
+        "versions": versions(),
+    }
+    found: dict[str, Any] = {"protocol": protocol, "ceilings": vars(ceilings), "last_stage_ms": stage, "rows": []}
     rows: list[Row] = []
     for name in named:
         bundle = bundles.get(name) or settled(name)
@@ -366,22 +386,13 @@ def main() -> None:
         for size in arguments.sizes:
             height, _, width = size.partition("x")
             at = (int(height), int(width))
-            rows += measured(bundle, at, arguments.engines, arguments.threads, arguments.runs, ceilings, data)
-            console.print(table(rows[-len(arguments.engines) :]))
-    protocol = {
-        "call": "uint8 picture to uint8 ids of its size, batch 1, each engine in its own process, by turns",
-        "threads": arguments.threads,
-        "processor": platform.machine(),
-        "versions": versions(),
-    }
-    if arguments.json:
-        found = {
-            "protocol": protocol,
-            "ceilings": vars(ceilings),
-            "last_stage_ms": stage,
-            "rows": [vars(row) | {"latency": row.latency.to_dict()} for row in rows],
-        }
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+            new = measured(bundle, at, arguments.engines, arguments.threads, arguments.runs, ceilings, data)
+            console.print(table(new))
+            rows += new
+            found["rows"] += [vars(row) | {"latency": row.latency.to_dict()} for row in new]
+            if arguments.json:  # a run takes an hour; what is done shall not be lost
+                with replacing(arguments.json) as temporary:
+                    temporary.write_text(json.dumps(found, indent=1) + "\n")
     if arguments.plot:
         plot(rows, arguments.plot)
 
