@@ -116,12 +116,12 @@ def keeping_signal_stack() -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return
-    c, before = ctypes.CDLL(None), _SignalStack()
-    c.sigaltstack(None, ctypes.byref(before))
+    libc, before = ctypes.CDLL(None), _SignalStack()
+    libc.sigaltstack(None, ctypes.byref(before))
     try:
         yield
     finally:
-        c.sigaltstack(ctypes.byref(before), None)
+        libc.sigaltstack(ctypes.byref(before), None)
 
 
 def digest(weights: Path) -> str:
