@@ -28,7 +28,7 @@ from rich.table import Table
 
 import kerbseg.models as models
 from kerbseg.apps.timing import Ready, RuntimeOptions, of_model, worker
-from kerbseg.bundle import Bundle, load, save, versions
+from kerbseg.bundle import Bundle, load, random_bundle, save, versions
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
@@ -41,7 +41,6 @@ from kerbseg.export.int8 import Quantizer
 from kerbseg.export.parity import pictures_of
 from kerbseg.profiling.cost import cost
 from kerbseg.profiling.latency import Latency, interleaved, timed
-from kerbseg.regroup import random_bundle
 from kerbseg.runtime import open_runtime
 
 SIZES = ((256, 512), (360, 640), (512, 1024))
@@ -136,7 +135,7 @@ def scored(folder: Path, engine: str, data: Dataset | None) -> float | None:
     if data is None:
         return None
     file = "int8.xml" if "int8" in engine else "m.xml" if (folder / "m.xml").exists() else "m.safetensors"
-    return evaluate(open_runtime(folder / file), data).scores.miou
+    return evaluate(open_runtime(folder / file), data).metrics.miou
 
 
 def measured(

@@ -123,6 +123,23 @@ def locate(model: str | Path) -> Path:
     raise BundleError(f"model {model} does not exist{hint}")
 
 
+def find_model(model: str | Path, labels: LabelSet | None = None) -> Path | Bundle:
+    """The file of a model as `locate` finds it; with `labels` a registered name gives random weights for them."""
+    try:
+        return locate(model)
+    except BundleError:
+        if labels is None or Path(model).suffix or Path(model).exists():
+            raise
+    return random_bundle(str(model), labels)
+
+
+def random_bundle(name: str, labels: LabelSet) -> Bundle:
+    """A registered network with random weights for these classes."""
+    facts = models.card(name)
+    card = BundleCard(name, labels, facts.preprocessing, facts.input, len(labels), source="random weights")
+    return Bundle(models.create_model(name, len(labels)).eval(), card)
+
+
 def _shipped_root() -> Path:
     return Path(str(files("kerbseg") / "weights"))
 

@@ -9,14 +9,13 @@ import pytest
 import torch
 
 import kerbseg.models as models
-from kerbseg.bundle import Bundle
+from kerbseg.bundle import Bundle, random_bundle
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.data import open_dataset
 from kerbseg.export import onnx as onnx_export
 from kerbseg.export import openvino as openvino_export
 from kerbseg.export.parity import FLOOR, parity, pictures_of
-from kerbseg.regroup import random_bundle
 
 SIZES = ((90, 150), (96, 128))  # no multiple of a stride, which is the harder, and one
 FAMILIES = (  # one of each file of networks

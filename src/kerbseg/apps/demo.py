@@ -74,9 +74,9 @@ def _trained(out: Path, minutes: float, splits: Mapping[str, Dataset], say: Say)
     say("[bold]3. Before and after[/], on scenes it has never seen")
     before = evaluate(TorchRuntime(random_bundle(bundle.card, recipe.seed)), splits["test"])
     sink = saving(out / "predictions", bundle.card.labels)
-    after = evaluate(TorchRuntime(bundle), splits["test"], sink=sink)
+    after = evaluate(TorchRuntime(bundle), splits["test"], on_prediction=sink)
     say(render_table(after))
-    say(f"mIoU before training {before.scores.miou:.4f}, after {after.scores.miou:.4f}")
+    say(f"mIoU before training {before.metrics.miou:.4f}, after {after.metrics.miou:.4f}")
     return Trained(bundle, folder, recipe.epochs, seconds, before, after)
 
 

@@ -111,8 +111,8 @@ def page(
         parameters=sum(p.numel() for p in bundle.model.parameters()),
         trained=trained,
         minutes=minutes,
-        before=before.scores,
-        after=after.scores,
+        before=before.metrics,
+        after=after.metrics,
         images=after.images,
         protocol=after.protocol,
         machine=f"{count(torch.get_num_threads(), 'thread')} of a processor ({platform.machine()})",
@@ -126,7 +126,7 @@ def page(
             for scene in scenes(bundle, splits["test"], SHOWN)
         ],
         classes=_classes(trained),
-        confusion=_inline(np.asarray(confusion_picture(after.scores, bundle.card.labels))),
+        confusion=_inline(np.asarray(confusion_picture(after.metrics, bundle.card.labels))),
         deployment=deployment,
         shipped=shipped,
         shipped_pictures=[
@@ -138,7 +138,7 @@ def page(
 
 
 def _classes(trained: Trained) -> list[dict[str, Any]]:
-    before, after = trained.before.scores.class_iou, trained.after.scores.class_iou
+    before, after = trained.before.metrics.class_iou, trained.after.metrics.class_iou
     labels = trained.bundle.card.labels
     return [
         {"name": name, "color": color, "before": _figure(before[name]), "after": _figure(after[name])}

@@ -162,7 +162,7 @@ def _serve(pipe: Connection, prepare: Callable[..., Ready], arguments: tuple[Any
 
 def opened(model: str, setup: RuntimeOptions) -> tuple[Runtime, str]:
     """A model's runtime, and where its weights are from; a registered name has random ones."""
-    from kerbseg.regroup import random_bundle
+    from kerbseg.bundle import random_bundle
 
     source, weights = (
         (model, "of the file") if is_file(model) else (random_bundle(model, label_set("cityscapes")), "random")

@@ -48,7 +48,7 @@ class Int8Report:
     @property
     def miou_drop(self) -> float:
         """mIoU before, less mIoU after."""
-        return self.before.report.scores.miou - self.after.report.scores.miou
+        return self.before.report.metrics.miou - self.after.report.metrics.miou
 
     @property
     def obstacles(self) -> list[str]:
@@ -64,8 +64,8 @@ class Int8Report:
         """As `kerbseg export --json` writes it."""
         sides = {
             name: {
-                "miou": side.report.scores.miou,
-                "class_iou": dict(side.report.scores.class_iou),
+                "miou": side.report.metrics.miou,
+                "class_iou": dict(side.report.metrics.class_iou),
                 "latency_ms": side.latency.to_dict(),
                 "size_bytes": side.size_bytes,
             }
@@ -115,7 +115,7 @@ def export_int8(
         before = evaluate(open_runtime(plain, threads=threads), eval_set, limit=limit)
         quantized, restored = quantizer.quantize_all(), False
         after = _evaluated(quantizer, quantized, made, eval_set, limit, threads)
-        if before.scores.miou - after.scores.miou > max_drop:
+        if before.metrics.miou - after.metrics.miou > max_drop:
             quantized, restored = quantizer.quantize_within(max_drop, eval_set, limit), True
             after = _evaluated(quantizer, quantized, made, eval_set, limit, threads)
         runtimes = [open_runtime(file, threads=threads) for file in (plain, made)]
@@ -165,8 +165,11 @@ def render(report: Int8Report) -> Table:
     )
     before, after = report.before, report.after
     for name, one, other in [
-        ("mIoU", before.report.scores.miou, after.report.scores.miou),
-        *((name, value, after.report.scores.class_iou[name]) for name, value in before.report.scores.class_iou.items()),
+        ("mIoU", before.report.metrics.miou, after.report.metrics.miou),
+        *(
+            (name, value, after.report.metrics.class_iou[name])
+            for name, value in before.report.metrics.class_iou.items()
+        ),
     ]:
         change = "" if one is None or other is None else f"{other - one:+.4f}"
         table.add_row(name, *("absent" if value is None else f"{value:.4f}" for value in (one, other)), change)

@@ -26,6 +26,7 @@ class Card:
     stride: int  # height and width of a picture are multiples of this
     summary: str  # first line of the builder's docstring
     preprocessing: Preprocessing
+    main: bool  # what the paper proposes; an ablation, a stage or a variant of it is not
 
 
 class SegmentationNet(Protocol):
@@ -56,6 +57,7 @@ def register(
     stride: int,
     classes: int = 19,
     preprocessing: Preprocessing | None = None,
+    main: bool = True,
 ) -> Callable[[Builder], Builder]:
     """Puts a builder `f(classes, **options) -> nn.Module` under its own name; a duplicate is an error."""
 
@@ -75,6 +77,7 @@ def register(
             stride=stride,
             summary=builder.__doc__.strip().splitlines()[0],
             preprocessing=preprocessing or Preprocessing(),
+            main=main,
         )
         _builders[name] = (builder, card)
         return builder

@@ -1,0 +1,137 @@
+"""`kerbseg train`, `recipes` and `recipe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from kerbseg.cli.app import app
+from kerbseg.cli.options import DataRoot, Json
+from kerbseg.cli.terminal import show, write_json
+from kerbseg.core.errors import UserError
+
+
+@app.command
+def train(
+    recipe: str | None = None,
+    *overrides: str,
+    data_root: DataRoot = None,
+    out: Path | None = None,
+    init: str | None = None,
+    resume: bool = False,
+    devices: int = 1,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    workers: int = 0,
+    cache: Literal["auto", "device", "ram", "none"] = "auto",
+    compile: bool = False,
+) -> None:
+    """Train from a recipe (YAML).
+
+    Writes recipe.yaml, metrics.csv, tensorboard/, last.ckpt, best.safetensors and last.safetensors.
+
+    Examples: `kerbseg train camvid/mininet_v2_cpu epochs=2 --data-root data/camvid --out run`,
+    `kerbseg train --resume --out run`
+
+    Parameters
+    ----------
+    recipe
+        A YAML file, or the name of a shipped recipe (kerbseg recipes lists them); with --resume that of the run
+    overrides
+        Recipe keys to change, such as optim.lr=1e-3
+    out
+        Folder of the run (default: runs/RECIPE)
+    init
+        Weights to start from: a bundle, a run folder, the name of shipped weights, or a classifier for the part that
+        model.init names
+    resume
+        Go on with the run in OUT; it ends with the weights of an unbroken run
+    devices
+        Number of GPUs, or of processes with --device cpu, that share each batch; torchrun sets it by itself
+    device
+        Where to train (default: a GPU if there is one)
+    workers
+        Number of processes that read pictures from disk
+    cache
+        Where decoded pictures are kept; auto: on the device or in memory, if they need less than a quarter of it
+    compile
+        Let torch compile the network: takes a minute or more at first, and pays in long runs
+    """
+    from kerbseg.train.start import recipe_of, run_folder
+    from kerbseg.train.start import train as start
+
+    if recipe is not None and "=" in recipe:  # a key to change, of the run to resume
+        overrides, recipe = (recipe, *overrides), None
+    if recipe is None and not resume:
+        raise UserError(
+            "missing RECIPE; choose one of: kerbseg recipes (with --resume --out RUN it is that of the run)"
+        )
+    settings = recipe_of(recipe, overrides, out if resume else None)  # a slip costs no import of torch
+    run = run_folder(recipe, out)
+    best = start(
+        settings,
+        out=run,
+        data_root=data_root,
+        initial=init,
+        resume=resume,
+        devices=devices,
+        device=device,
+        workers=workers,
+        cache=cache,
+        compile=compile,
+    )
+    from kerbseg.train.engine import this_process
+
+    if this_process(devices, settings).rank == 0:
+        print(_outcome(best))
+
+
+def _outcome(best: Path) -> str:
+    from kerbseg.bundle import read_card
+    from kerbseg.core.errors import BundleError
+
+    try:
+        figures = read_card(best).scores
+    except BundleError:  # a classifier carries another card
+        return f"classifier: {best}"
+    return f"best validation mIoU {figures['miou']:.4f} after epoch {figures['epoch']}: {best}"
+
+
+@app.command
+def recipes(*, json: Json = None) -> None:
+    """List the shipped recipes: network, data set, epochs, and the figure that each is expected to reach.
+
+    Example: `kerbseg recipes`, then `kerbseg recipe camvid/mininet_v2_cpu`
+    """
+    from rich.table import Table
+
+    from kerbseg.train.recipe_header import shipped_recipes
+
+    entries = shipped_recipes()
+    if json is not None:
+        write_json(json, [entry.to_dict() for entry in entries])
+    table = Table("recipe", "what it trains, and what to expect", padding=(0, 1))
+    table.columns[0].no_wrap = True
+    for entry in entries:
+        table.add_row(entry.name, f"{entry.network} on {entry.data}, {entry.epochs} epochs\n{entry.expected}")
+    show(table)
+
+
+@app.command
+def recipe(name: str, *overrides: str) -> None:
+    """Check a recipe and print it with all its keys, as YAML.
+
+    Examples: `kerbseg recipe camvid/mininet_v2_cpu optim.lr=1e-3`,
+    `kerbseg recipe camvid/erfnet > mine.yaml`, then `kerbseg train mine.yaml`
+
+    Parameters
+    ----------
+    name
+        A YAML file, or the name of a shipped recipe (kerbseg recipes lists them)
+    overrides
+        Recipe keys to change, such as optim.lr=1e-3
+    """
+    import yaml
+
+    from kerbseg.train.recipe import read_any
+
+    print(yaml.safe_dump(read_any(name, overrides).to_dict(), sort_keys=False), end="")
