@@ -41,7 +41,7 @@ from kerbseg.export.int8 import Quantizer
 from kerbseg.export.parity import pictures_of
 from kerbseg.profiling.cost import cost
 from kerbseg.profiling.latency import Latency, interleaved, timed
-from kerbseg.regroup import random_bundle
+from kerbseg.bundle import random_bundle
 from kerbseg.runtime import open_runtime
 
 SIZES = ((256, 512), (360, 640), (512, 1024))
