@@ -24,7 +24,7 @@ from kerbseg.core.types import Preprocessing
 FORMAT = 1
 METADATA_KEY = "kerbseg"  # of the safetensors header, and of exported models
 BEST = "best.safetensors"  # of a run's folder
-MOST_OUTPUTS = 256  # class ids are uint8
+MOST_OUTPUTS = 256  # ids are uint8, of which one is void: 255 classes, and an output that is none
 
 
 @dataclass(frozen=True)

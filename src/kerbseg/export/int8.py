@@ -1,4 +1,4 @@
-"""int8 weights and activations by post-training quantisation (nncf), within a limit of mIoU lost."""
+"""int8 weights and activations by post-training quantization (nncf), within a limit of mIoU lost."""
 
 from __future__ import annotations
 
@@ -16,23 +16,19 @@ from kerbseg.bundle import Bundle
 from kerbseg.core.errors import DataError, MissingExtra
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.core.types import Dataset
-from kerbseg.export import onnx, openvino
-from kerbseg.exported_card import IDS, LOGITS, PICTURES, ExportedCard
+from kerbseg.exported_card import ExportedCard
 from kerbseg.metrics import compute_metrics, confusion_metric
 from kerbseg.runtime import Engine
 from kerbseg.runtime.openvino import keeping_signal_stack
 
 CALIBRATION_PICTURES = 300
-COMPUTING = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
-ONNX_COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-
 
 Ids = UInt8[np.ndarray, "1 h w"]
 Infer = Callable[[UInt8[np.ndarray, "1 h w 3"]], Ids]
 
 
 class Graph(Protocol):
-    """What quantisation needs to know of one kind of graph."""
+    """What quantization needs to know of one kind of graph."""
 
     def converted(self, bundle: Bundle, size: tuple[int, int]) -> tuple[Any, ExportedCard]:
         """The float graph and its cards."""
@@ -51,73 +47,6 @@ class Graph(Protocol):
 
     def in_float(self, model: Any) -> list[str]:
         """Names of the convolutions and products that are not computed in int8."""
-
-
-class OpenvinoGraph:
-    """An `openvino.Model`."""
-
-    converted = staticmethod(openvino.converted)
-    save = staticmethod(openvino.save)
-
-    def item(self, picture: UInt8[np.ndarray, "1 h w 3"]) -> Any:
-        return picture
-
-    def opened(self, model: Any) -> Infer:
-        return lambda picture: model(picture)[IDS]
-
-    def after_logits(self, model: Any) -> list[str]:
-        outputs = [output for operation in model.get_ops() for output in operation.outputs()]
-        waiting = [output for output in outputs if LOGITS in output.get_names()]
-        names: dict[str, None] = {}
-        while waiting:
-            for reader in waiting.pop().get_target_inputs():
-                node = reader.get_node()
-                if node.get_type_name() != "Result" and node.get_friendly_name() not in names:
-                    names[node.get_friendly_name()] = None
-                    waiting += node.outputs()
-        return list(names)
-
-    def in_float(self, model: Any) -> list[str]:
-        operations = [operation for operation in model.get_ops() if operation.get_type_name() in COMPUTING]
-        return [one.get_friendly_name() for one in operations if not self._quantized(one)]
-
-    def _quantized(self, operation: Any) -> bool:
-        node = operation.input_value(0).get_node()
-        while node.get_type_name() in ("Reshape", "Transpose", "Pad", "Concat", "Slice", "StridedSlice", "MaxPool"):
-            node = node.input_value(0).get_node()
-        return bool(node.get_type_name() == "FakeQuantize")
-
-
-class OnnxGraph:
-    """An `onnx.ModelProto`; its int8 form has pairs of QuantizeLinear and DequantizeLinear (QDQ)."""
-
-    converted = staticmethod(onnx.converted)
-    save = staticmethod(onnx.save)
-
-    def item(self, picture: UInt8[np.ndarray, "1 h w 3"]) -> Any:
-        return {PICTURES: picture}
-
-    def opened(self, model: Any) -> Infer:
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        return lambda picture: session.run([IDS], {PICTURES: picture})[0]
-
-    def after_logits(self, model: Any) -> list[str]:
-        reached, names = {LOGITS}, []
-        for node in model.graph.node:  # in topological order
-            if reached & set(node.input):
-                reached.update(node.output)
-                names.append(node.name)
-        return names
-
-    def in_float(self, model: Any) -> list[str]:
-        maker = {output: node.op_type for node in model.graph.node for output in node.output}
-        return [
-            node.name
-            for node in model.graph.node
-            if node.op_type in ONNX_COMPUTING and maker.get(node.input[0]) != "DequantizeLinear"
-        ]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A network before or after quantisation."""
+    """A network before or after quantization."""
 
     report: Report  # of the split it was judged on
     latency: Latency  # from uint8 picture to ids, batch 1
@@ -54,12 +54,12 @@ class Int8Report:
     @property
     def obstacles(self) -> list[str]:
         """Why not to use it; empty means go."""
-        found = []
+        reasons = []
         if self.miou_drop > self.max_drop:
-            found.append(f"it loses {self.miou_drop:.4f} mIoU, more than {self.max_drop}")
+            reasons.append(f"it loses {self.miou_drop:.4f} mIoU, more than {self.max_drop}")
         if self.after.latency.median_ms >= self.before.latency.median_ms:
-            found.append(f"it is no faster ({self.after.latency.median_ms:.1f} ms)")
-        return found
+            reasons.append(f"it is no faster ({self.after.latency.median_ms:.1f} ms)")
+        return reasons
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg export --json` writes it."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from kerbseg.bundle import Bundle, versions
 from kerbseg.core.errors import MissingExtra
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-FACTOR = "pixels.scale"  # the buffer of `Pixels`
+FACTOR = "pixels.scale"  # the buffer of `PreprocessStage`
+COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 OPSET = 20  # ONNX Runtime >= 1.17, OpenVINO >= 2024.0, TensorRT >= 10
 
 
@@ -155,7 +157,7 @@ def _fold_scale(model: ir.Model) -> None:
 
 
 def _split(model: ir.Model, norm: ir.Node, joined: ir.Node) -> None:
-    """Normalises each branch by itself before they are joined, instead of their concatenation."""
+    """Normalizes each branch by itself before they are joined, instead of their concatenation."""
     import onnx_ir as ir
 
     first, branches = 0, []
@@ -195,3 +197,35 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+class OnnxGraph:
+    """An `onnx.ModelProto` as int8 needs it (`int8.Graph`); in int8 it has pairs of (De)QuantizeLinear (QDQ)."""
+
+    converted = staticmethod(converted)
+    save = staticmethod(save)
+
+    def item(self, picture: UInt8[np.ndarray, "1 h w 3"]) -> Any:
+        return {PICTURES: picture}
+
+    def opened(self, model: Any) -> Callable[[UInt8[np.ndarray, "1 h w 3"]], UInt8[np.ndarray, "1 h w"]]:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return lambda picture: session.run([IDS], {PICTURES: picture})[0]
+
+    def after_logits(self, model: Any) -> list[str]:
+        reached, names = {LOGITS}, []
+        for node in model.graph.node:  # in topological order
+            if reached & set(node.input):
+                reached.update(node.output)
+                names.append(node.name)
+        return names
+
+    def in_float(self, model: Any) -> list[str]:
+        maker = {output: node.op_type for node in model.graph.node for output in node.output}
+        return [
+            node.name
+            for node in model.graph.node
+            if node.op_type in COMPUTING and maker.get(node.input[0]) != "DequantizeLinear"
+        ]

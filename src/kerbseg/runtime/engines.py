@@ -92,7 +92,7 @@ ENGINES: dict[str, Engine] = {
             summary="ONNX Runtime",
             extra="export",
             write="kerbseg.export.onnx:write_onnx",
-            quantizes="kerbseg.export.int8:OnnxGraph",
+            quantizes="kerbseg.export.onnx:OnnxGraph",
             logits_layout="nhwc",
             devices=("cpu", "cuda", "tensorrt"),
         ),
@@ -104,7 +104,7 @@ ENGINES: dict[str, Engine] = {
             companions=(".bin",),
             extra="openvino",
             write="kerbseg.export.openvino:write_openvino",
-            quantizes="kerbseg.export.int8:OpenvinoGraph",
+            quantizes="kerbseg.export.openvino:OpenvinoGraph",
             logits_layout="nhwc",
         ),
     )

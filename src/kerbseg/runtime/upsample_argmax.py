@@ -92,7 +92,7 @@ def _starts(before: Int32[np.ndarray, " n"], source: int) -> Int32[np.ndarray, "
 
 @njit(nogil=True, cache=True)
 def _argmax(logits, tops, first, last):  # type: ignore[no-untyped-def] # numba's own types
-    """The class of the largest score of each pixel, in some rows."""
+    """The class of the largest logit of each pixel, in some rows."""
     batch, _, width, classes = logits.shape
     for b in range(batch):
         for y in range(first, last):
