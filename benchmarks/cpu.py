@@ -36,12 +36,12 @@ from kerbseg.core.types import Dataset
 from kerbseg.data import open_dataset
 from kerbseg.data.scenes import Scenes
 from kerbseg.evaluate import evaluate
-from kerbseg.export.files import WRITERS
 from kerbseg.export.int8 import Quantizer
 from kerbseg.export.parity import pictures_of
 from kerbseg.profiling.cost import cost
 from kerbseg.profiling.latency import Latency, interleaved, timed
 from kerbseg.runtime import open_runtime
+from kerbseg.runtime.engines import exporting
 
 SIZES = ((256, 512), (360, 640), (512, 1024))
 MODELS = (  # one of each family, the quick ones first
@@ -122,12 +122,12 @@ def prepare(
 ) -> None:
     """Writes the files that the engines run."""
     save(bundle, folder / "m.safetensors")
-    for suffix, write in WRITERS.items():
+    for suffix, writing in exporting().items():
         if any(ENGINES[engine][0] == f"m{suffix}" for engine in engines):
-            write(bundle, folder / f"m{suffix}", size)
+            writing.writer()(bundle, folder / f"m{suffix}", size)
     if "openvino-int8" in engines:
-        quantizer = Quantizer(bundle, ".xml", size, calibration or Scenes("train", 32, size))
-        quantizer.save(quantizer.everywhere(), folder / "int8.xml")
+        quantizer = Quantizer(bundle, exporting()[".xml"], size, calibration or Scenes("train", 32, size))
+        quantizer.save(quantizer.quantize_all(), folder / "int8.xml")
 
 
 def scored(folder: Path, engine: str, data: Dataset | None) -> float | None:

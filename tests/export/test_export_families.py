@@ -57,11 +57,11 @@ def agree(name: str, size: tuple[int, int], camvid: Path, folder: Path) -> None:
     onnx_export.save(proto, exported, folder / "m.onnx")
     openvino_export.save(openvino_export.of_onnx(proto), exported, folder / "m.xml")
     for file in ("m.onnx", "m.xml"):
-        found = parity(bundle, folder / file, shown)
-        assert found.equal >= FLOOR, f"{name} {file}: {found}"
+        agreement = parity(bundle, folder / file, shown)
+        assert agreement.equal >= FLOOR, f"{name} {file}: {agreement}"
         # where two pixels of a pooling window are as good as equal, unpooling may put a value beside its place
         bound = 0.1 if name in UNPOOLING else 1e-3
-        assert found.largest_difference <= bound * max(1.0, found.largest_score), f"{name} {file}: {found}"
+        assert agreement.largest_difference <= bound * max(1.0, agreement.largest_logit), f"{name} {file}: {agreement}"
 
 
 @pytest.mark.camvid

@@ -12,8 +12,8 @@ from rich.table import Table
 
 import kerbseg.models as models
 from kerbseg.bundle import BundleCard, read_card
-from kerbseg.export.files import size_bytes
 from kerbseg.runtime import open_runtime
+from kerbseg.runtime.engines import BUNDLE_SUFFIX, size_bytes
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Score:
 
 def card_facts(path: Path) -> CardFacts:
     """The card of a bundle or an exported model. Raises BundleError for a file that is damaged or foreign."""
-    if path.suffix == ".safetensors":
+    if path.suffix == BUNDLE_SUFFIX:
         card, precision = read_card(path), "float32"
     else:
         runtime = open_runtime(path)

@@ -62,7 +62,7 @@ def export(
     if not int8:
         shown = open_dataset(calibration, "val", data_root) if calibration else open_dataset("scenes", "val", None)
         pictures = pictures_of(shown, chosen_size or source.card.input_size, 8)
-        agreement = write(source, out, chosen_size, pictures=pictures, scores=logits, floor=parity)
+        agreement = write(source, out, chosen_size, pictures=pictures, logits=logits, floor=parity)
         print(f"{out}: {agreement}")
         if json is not None:
             write_json(json, agreement.to_dict())

@@ -26,15 +26,15 @@ def _data_sets() -> Iterable[str]:
 
 
 def _engines() -> Iterable[str]:
-    from kerbseg.runtime import OPENERS
+    from kerbseg.runtime import ENGINES
 
-    return OPENERS
+    return ENGINES
 
 
 def _exported() -> Iterable[str]:
-    from kerbseg.export.files import WRITERS
+    from kerbseg.runtime.engines import exporting
 
-    return WRITERS
+    return exporting()
 
 
 def _formats() -> Iterable[str]:

@@ -45,7 +45,7 @@ def profile(
         A paper's way to count beside the true one: {conventions}
     """
     from kerbseg.apps.profile import profile_models, render
-    from kerbseg.apps.timing import RuntimeOptions
+    from kerbseg.runtime import RuntimeOptions
 
     names = [model] if against is None else [model, against]
     options = RuntimeOptions(runtime, device, threads, precision)

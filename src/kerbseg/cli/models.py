@@ -183,12 +183,12 @@ def group(
         Label set of random weights: {label_sets}
     """
     from kerbseg.apps.group import group as grouped_of
-    from kerbseg.bundle import find_model, load, save
+    from kerbseg.bundle import Bundle, find_model, load, save
     from kerbseg.compress.convolutions import Selection
     from kerbseg.core.labels import label_set
 
     source = find_model(model, label_set(classes))
-    source = load(source) if isinstance(source, Path) else source
+    source = source if isinstance(source, Bundle) else load(source)
     chosen = None
     if select or kinds or channels is not None:
         chosen = Selection(select, kinds or ("pointwise",), channels or 1)

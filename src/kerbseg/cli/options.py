@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from kerbseg.core import precision as core
 from kerbseg.core.errors import UserError
 
 DataRoot = Annotated[Path | None, Parameter(help="Folder of the data set (default: $KERBSEG_DATA/NAME)")]
@@ -16,7 +17,7 @@ LabelSetName = Annotated[str | None, Parameter(help="Label set: {label_sets}")]
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 OutOrNothing = Annotated[Path | None, Parameter(name=["--out", "-o"])]
 Precision = Annotated[
-    Literal["float32", "bfloat16", "float16"] | None,
+    core.Precision | None,
     Parameter(help="Number format to compute in (default: the one in the file)"),
 ]
 Runtime = Annotated[

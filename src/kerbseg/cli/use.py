@@ -61,7 +61,7 @@ def evaluate(
     from kerbseg.predict.submission import submission as open_submission
     from kerbseg.runtime import open_runtime
 
-    opened = open_runtime(model, runtime, device, threads, precision)
+    opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
     dataset = open_dataset(data, split, data_root)
     saved = saving(save, dataset.labels) if save is not None else None
     with open_submission(submission, dataset.labels) if submission is not None else nullcontext() as submit:
@@ -137,7 +137,7 @@ def predict(
 
     if (out is None) == (submission is None):
         raise UserError("predict writes to --out FOLDER or to --submission FOLDER|ZIP; give one of them")
-    predictor = Predictor(open_runtime(model, runtime, device, threads, precision))
+    predictor = Predictor(open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision))
     if submission is not None:
         from kerbseg.predict.submission import submit_files
 
