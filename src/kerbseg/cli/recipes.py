@@ -81,7 +81,7 @@ def train(
     )
     from kerbseg.train.engine import this_process
 
-    if this_process(devices, settings).rank == 0:
+    if this_process(devices, settings).index == 0:
         print(_outcome(best))
 
 
