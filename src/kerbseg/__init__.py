@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kerbseg.bundle import load, save
     from kerbseg.models import card, create_model, list_models
-    from kerbseg.predict import Predictor
+    from kerbseg.predict import Prediction, Predictor
 
 _HOMES = {
     "card": "kerbseg.models",
@@ -17,10 +17,11 @@ _HOMES = {
     "list_models": "kerbseg.models",
     "load": "kerbseg.bundle",
     "save": "kerbseg.bundle",
+    "Prediction": "kerbseg.predict",
     "Predictor": "kerbseg.predict",
 }
 
-__all__ = ["Predictor", "card", "create_model", "list_models", "load", "save"]
+__all__ = ["Prediction", "Predictor", "card", "create_model", "list_models", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:

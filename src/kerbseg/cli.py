@@ -248,7 +248,7 @@ def evaluate(
     from kerbseg.evaluate import UnlabelledError, render_table
     from kerbseg.evaluate import evaluate as score
     from kerbseg.predict.draw import confusion_picture
-    from kerbseg.predict.predictor import saving
+    from kerbseg.predict.files import saving
     from kerbseg.predict.submission import submission as open_submission
     from kerbseg.runtime import open_runtime
 
@@ -294,6 +294,7 @@ def predict(
     smooth: float | None = None,
     flicker: bool = False,
     raw: str | None = None,
+    sink: tuple[str, ...] = (),
     json: Json = None,
 ) -> None:
     """Segment pictures, folders, globs, videos and streams.
@@ -313,6 +314,8 @@ def predict(
         of videos: also measure the share of pixels that change class between frames aligned by optical flow
     raw
         HEIGHTxWIDTH@RATE of RGB frames without a container on the standard input, such as 360x480@25
+    sink
+        what to write instead, can be repeated: ids, overlay, mp4 (of videos), json (shares of classes), confidence
     """
     from kerbseg.bundle import versions
     from kerbseg.predict import Predictor, RawFrames, VideoOptions, VideoReport, predict_files
@@ -329,10 +332,10 @@ def predict(
         return
     assert out is not None
     videos: list[VideoReport] = []
-    film = VideoOptions(smooth, flicker, None if raw is None else RawFrames.parse(raw), videos.append)
+    options = VideoOptions(smooth, flicker, None if raw is None else RawFrames.parse(raw), videos.append)
     predictor = Predictor(open_runtime(model, runtime, device, threads, precision))
     try:
-        written = predict_files(predictor, inputs, out, _progress, film)
+        written = predict_files(predictor, inputs, out, _progress, options, sinks=sink)
     finally:  # Ctrl-C is how a camera's pictures end
         for video in videos:
             print(video)
