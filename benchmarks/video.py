@@ -28,7 +28,6 @@ from kerbseg.predict.pipeline import Stage, ThreadedPipeline
 from kerbseg.predict.sources import Source, open_source
 from kerbseg.predict.temporal.flicker import FlickerMeter
 from kerbseg.predict.videos import stages
-from kerbseg.runtime import open_runtime
 
 Way = Callable[[Iterator[Any], Sequence[Stage]], int]
 
@@ -109,7 +108,7 @@ def main() -> None:
     parser.add_argument("--flicker", action="store_true", help="with the flicker figure")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    predictor = Predictor(open_runtime(given.model, given.runtime, threads=given.threads))
+    predictor = Predictor(given.model, engine=given.runtime, threads=given.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         video = given.video or folder / "drive.mp4"
