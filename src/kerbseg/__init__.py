@@ -20,12 +20,12 @@ if TYPE_CHECKING:  # what type checkers know; a test compares it with `_HOMES`
     from kerbseg.core.errors import KerbsegError as KerbsegError
     from kerbseg.core.errors import MissingExtra as MissingExtra
     from kerbseg.core.errors import RecipeError as RecipeError
-    from kerbseg.core.types import Prediction as Prediction
     from kerbseg.data import open_dataset as open_dataset
     from kerbseg.evaluate import evaluate as evaluate
     from kerbseg.export import export as export
     from kerbseg.models import create_model as create_model
     from kerbseg.models import list_models as list_models
+    from kerbseg.predict import Prediction as Prediction
     from kerbseg.predict import Predictor as Predictor
     from kerbseg.runtime import open_runtime as open_runtime
     from kerbseg.train.start import train as train
@@ -36,7 +36,7 @@ else:
         "InputError": "kerbseg.core.errors",
         "KerbsegError": "kerbseg.core.errors",
         "MissingExtra": "kerbseg.core.errors",
-        "Prediction": "kerbseg.core.types",
+        "Prediction": "kerbseg.predict",
         "Predictor": "kerbseg.predict",
         "RecipeError": "kerbseg.core.errors",
         "create_model": "kerbseg.models",

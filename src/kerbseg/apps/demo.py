@@ -21,7 +21,8 @@ from kerbseg.data import open_dataset
 from kerbseg.data.doctor import examine_all, render
 from kerbseg.data.scenes import Scenes
 from kerbseg.evaluate import evaluate, render_table
-from kerbseg.predict.predictor import Predictor, predict_files, saving
+from kerbseg.predict.files import predict_files, saving
+from kerbseg.predict.predictor import Predictor
 from kerbseg.runtime.torch import TorchRuntime
 from kerbseg.train.recipe import Recipe, read
 

@@ -20,10 +20,11 @@ from PIL import Image
 
 from kerbseg.apps.deployment import Deployment, count
 from kerbseg.bundle import Bundle, versions
-from kerbseg.core.types import Dataset, Prediction
+from kerbseg.core.types import Dataset
 from kerbseg.evaluate import Report
-from kerbseg.predict.draw import colorize, confusion_picture, overlay
-from kerbseg.predict.predictor import ENDINGS, Predictor
+from kerbseg.predict.draw import colorize, confusion_picture
+from kerbseg.predict.prediction import ENDINGS, Prediction
+from kerbseg.predict.predictor import Predictor
 from kerbseg.runtime.torch import TorchRuntime
 
 SHOWN = 5  # unseen scenes on the page
@@ -79,8 +80,8 @@ def scenes(bundle: Bundle, dataset: Dataset, number: int) -> list[Scene]:
 def _scene(runtime: TorchRuntime, dataset: Dataset, index: int) -> Scene:
     sample = dataset[index]
     picture = sample.image
-    prediction = Prediction(runtime(picture[None])[0], dataset.labels)
-    drawn = np.asarray(overlay(picture, prediction, alpha=0.65, legend=False))
+    prediction = Prediction(runtime(picture[None])[0], dataset.labels, picture=picture)
+    drawn = np.asarray(prediction.overlay(alpha=0.65, legend=False))
     truth, predicted = (colorize(ids, dataset.labels) for ids in (sample.mask, prediction.ids))
     return Scene(picture, truth, predicted, drawn)
 

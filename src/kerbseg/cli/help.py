@@ -55,6 +55,12 @@ def _papers() -> Iterable[str]:
     return list_papers()
 
 
+def _sinks() -> Iterable[str]:
+    from kerbseg.predict import SINKS
+
+    return SINKS
+
+
 def _weights() -> Iterable[str]:
     from kerbseg.bundle import shipped
 
@@ -69,6 +75,7 @@ LISTS: dict[str, Callable[[], Iterable[str]]] = {  # by the word that stands in 
     "formats": _formats,
     "label_sets": _label_sets,
     "papers": _papers,
+    "sinks": _sinks,
     "weights": _weights,
 }
 

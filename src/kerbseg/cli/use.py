@@ -57,7 +57,7 @@ def evaluate(
     from kerbseg.evaluate import UnlabelledError, render_table
     from kerbseg.evaluate import evaluate as measure
     from kerbseg.predict.draw import confusion_picture
-    from kerbseg.predict.predictor import saving
+    from kerbseg.predict.files import saving
     from kerbseg.predict.submission import submission as open_submission
     from kerbseg.runtime import open_runtime
 
@@ -104,6 +104,7 @@ def predict(
     smooth: float | None = None,
     flicker: bool = False,
     raw: str | None = None,
+    sink: tuple[str, ...] = (),
     json: Json = None,
 ) -> None:
     """Segment pictures, folders, globs, videos and streams.
@@ -130,6 +131,8 @@ def predict(
         Of videos: also measure the share of pixels that change class between frames aligned by optical flow
     raw
         HEIGHTxWIDTH@RATE of RGB frames without a container on the standard input, such as 360x480@25
+    sink
+        What to write instead, can be repeated: {sinks}
     """
     from kerbseg.bundle import versions
     from kerbseg.predict import Predictor, RawFrames, VideoOptions, VideoReport, predict_files
@@ -148,7 +151,7 @@ def predict(
     videos: list[VideoReport] = []
     options = VideoOptions(smooth, flicker, None if raw is None else RawFrames.parse(raw), videos.append)
     try:
-        written = predict_files(predictor, inputs, out, progress, options)
+        written = predict_files(predictor, inputs, out, progress, options, sinks=sink)
     finally:  # Ctrl-C is how a camera's pictures end
         for video in videos:
             print(video)
