@@ -56,9 +56,7 @@ def as_batch(pictures: Picture | Pictures) -> Pictures | None:
 
 def _of_pil(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     if picture.mode.startswith(("I", "F")):  # conversion would clip to 255, not scale
-        raise InputError(
-            f"a PIL picture of mode {picture.mode} has more than 8 bits a channel; scale it to 0..255 first"
-        )
+        raise InputError(f"a PIL picture of mode {picture.mode} has more than 8 bits a channel; scale it to 0..255 first")
     return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
 
 
