@@ -453,7 +453,8 @@ def profile(
     device: Device = "cpu",
     threads: Threads = None,
     precision: Precision = None,
-    runs: int = 100,
+    seconds: float | None = None,
+    runs: int | None = None,
     layers: bool = False,
     convention: str = "true",
     json: Json = None,
@@ -468,26 +469,30 @@ def profile(
     model
         a registered name (random weights), a bundle, .onnx or OpenVINO .xml
     against
-        a second model, timed by turns with the first
+        a second model, timed by turns with the first; one table shows both and their ratio
     size
         height x width of the picture; the paper's, or the model's own, without it
+    seconds
+        of timing, all models together; 10 without it
     runs
-        timings of each; 0 to count only
+        exact number of timings of each model, or with --seconds the most; 0 to count only
     layers
         also list every layer, and the ten that take longest
     convention
         a paper's way to count beside the true one: grouping_paper, liteseg_paper or tf_profiler
     """
-    from kerbseg.apps.profile import profile_models, render
-    from kerbseg.apps.timing import RuntimeOptions
-
     names = [model] if against is None else [model, against]
-    setup = RuntimeOptions(runtime, device, threads, precision)
-    found = profile_models(names, _size(size), convention, setup, runs, layers)
+    _say(f"profiling {' and '.join(names)}")  # before the imports, which take seconds
+    from kerbseg.profiling.latency import Budget
+    from kerbseg.profiling.report import profile_models, render
+    from kerbseg.runtime import RuntimeOptions
+
+    options = RuntimeOptions(runtime, device, threads, precision)
+    budget = Budget(seconds, runs)
+    profiles = profile_models(names, _size(size), convention, options, budget, layers, _say)
     if json is not None:
-        _write_json(json, found[0].to_dict() if against is None else [one.to_dict() for one in found])
-    for one in found:
-        _show(render(one, layers))
+        _write_json(json, profiles[0].to_dict() if against is None else [one.to_dict() for one in profiles])
+    _show(render(profiles, layers))
 
 
 @app.command
@@ -581,6 +586,11 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if not (height.isdigit() and width.isdigit()):
         raise UserError(f"size {text!r} is no HEIGHTxWIDTH such as 256x512")
     return int(height), int(width)
+
+
+def _say(line: str) -> None:
+    """Shows what is being done: beside the figures on a terminal, before them in a log, whose stderr is for errors."""
+    print(line, file=sys.stderr if sys.stderr.isatty() else sys.stdout, flush=True)
 
 
 def _progress(items: Sequence[Any]) -> Iterable[Any]:

@@ -6,7 +6,6 @@ import base64
 import csv
 import io
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,8 @@ from kerbseg.core.types import Dataset, Prediction
 from kerbseg.evaluate import Report
 from kerbseg.predict.draw import colorize, confusion_picture, overlay
 from kerbseg.predict.predictor import ENDINGS, Predictor
+from kerbseg.profiling.latency import Skipped
+from kerbseg.profiling.machine import processor_name
 from kerbseg.runtime.torch import TorchRuntime
 
 SHOWN = 5  # unseen scenes on the page
@@ -54,10 +55,10 @@ class Shipped:
     predictions: Path
 
     @property
-    def scores(self) -> Mapping[str, Any]:
-        """Its card's figures on the test split that it was scored on."""
-        scores: Mapping[str, Any] = self.predictor.runtime.card.scores["test"]
-        return scores
+    def metrics(self) -> Mapping[str, Any]:
+        """Its card's figures on the test split that it was evaluated on."""
+        metrics: Mapping[str, Any] = self.predictor.runtime.card.scores["test"]
+        return metrics
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Scene:
 
     picture: Pixels
     truth: Pixels
-    prediction: Pixels  # colours of classes
+    prediction: Pixels  # colors of classes
     over: Pixels  # the same over the picture
 
 
@@ -104,9 +105,10 @@ def page(
     """The report as HTML; `minutes` is what the whole demo took until now."""
     bundle, after, before = trained.bundle, trained.after, trained.before
     train = splits["train"]
-    template = jinja2.Environment(loader=jinja2.PackageLoader("kerbseg", "apps"), autoescape=True)
-    template.globals["count"] = count
-    return template.get_template("report.html.j2").render(
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("kerbseg", "apps"), autoescape=True)
+    environment.globals["count"] = count
+    environment.tests["skipped"] = lambda value: isinstance(value, Skipped)
+    return environment.get_template("report.html.j2").render(
         card=bundle.card,
         parameters=sum(p.numel() for p in bundle.model.parameters()),
         trained=trained,
@@ -115,7 +117,7 @@ def page(
         after=after.scores,
         images=after.images,
         protocol=after.protocol,
-        machine=f"{count(torch.get_num_threads(), 'thread')} of a processor ({platform.machine()})",
+        machine=f"{count(torch.get_num_threads(), 'thread')} of a processor ({processor_name()})",
         train_count=len(train),
         val_count=len(splits["val"]),
         examples=[_inline(train[i].image.transpose(1, 2, 0)) for i in range(3)],
