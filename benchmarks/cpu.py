@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from kerbseg.apps.timing import Ready, RuntimeOptions, of_model, worker
 from rich.console import Console
 from rich.table import Table
 
 import kerbseg.models as models
-from kerbseg.apps.timing import Ready, RuntimeOptions, of_model, worker
-from kerbseg.bundle import Bundle, load, save, versions
+from kerbseg.bundle import Bundle, load, random_bundle, save, versions
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
@@ -41,7 +41,6 @@ from kerbseg.export.int8 import Quantizer
 from kerbseg.export.parity import pictures_of
 from kerbseg.profiling.cost import cost
 from kerbseg.profiling.latency import Latency, interleaved, timed
-from kerbseg.regroup import random_bundle
 from kerbseg.runtime import open_runtime
 
 SIZES = ((256, 512), (360, 640), (512, 1024))

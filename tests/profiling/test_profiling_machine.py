@@ -69,7 +69,11 @@ def test_a_gpu_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
-    assert [this_machine(device).accelerator for device in ("cuda", "cuda:1", "tensorrt")] == ["GPU 0", "GPU 1", "GPU 0"]
+    assert [this_machine(device).accelerator for device in ("cuda", "cuda:1", "tensorrt")] == [
+        "GPU 0",
+        "GPU 1",
+        "GPU 0",
+    ]
     assert str(this_machine("cuda:1")).startswith("GPU 1 beside ")
 
 

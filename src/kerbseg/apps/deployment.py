@@ -96,7 +96,7 @@ def deploy(
     effort, source, threads = effort or Effort(), load(bundle), all_threads()
     size = source.card.input_size
     int8_path = folder / f"m_int8{INT8_SUFFIX}"
-    say(f"[bold]4. The export[/], at {size[0]}x{size[1]} (HxW), compared with torch on {count(effort.parity, 'picture')}")
+    say(f"[bold]4. The export[/], at {size[0]}x{size[1]} (HxW), beside torch on {count(effort.parity, 'picture')}")
     files = exported(source, [folder / f"m{suffix}" for suffix in exporting()], eval_set, effort, say)
     say(f"[bold]5. In int8[/], calibrated on {count(min(effort.calibration, len(calibration)), 'picture')}")
     int8 = unless_impossible(partial(quantized, source, int8_path, calibration, eval_set, effort, threads))

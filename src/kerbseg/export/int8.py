@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +17,9 @@ from kerbseg.core.errors import DataError, MissingExtra
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.core.types import Dataset
 from kerbseg.export import onnx, openvino
+from kerbseg.exported_card import IDS, LOGITS, PICTURES, ExportedCard
 from kerbseg.metrics import compute_metrics, confusion_metric
-from kerbseg.runtime.exported import IDS, PICTURES, SCORES, Exported
+from kerbseg.runtime import Engine
 from kerbseg.runtime.openvino import keeping_signal_stack
 
 CALIBRATION_PICTURES = 300
@@ -33,10 +34,10 @@ Infer = Callable[[UInt8[np.ndarray, "1 h w 3"]], Ids]
 class Graph(Protocol):
     """What quantisation needs to know of one kind of graph."""
 
-    def converted(self, bundle: Bundle, size: tuple[int, int]) -> tuple[Any, Exported]:
+    def converted(self, bundle: Bundle, size: tuple[int, int]) -> tuple[Any, ExportedCard]:
         """The float graph and its cards."""
 
-    def save(self, model: Any, exported: Exported, path: Path) -> None:
+    def save(self, model: Any, exported: ExportedCard, path: Path) -> None:
         """Writes a graph."""
 
     def item(self, picture: UInt8[np.ndarray, "1 h w 3"]) -> Any:
@@ -45,7 +46,7 @@ class Graph(Protocol):
     def opened(self, model: Any) -> Infer:
         """What runs a graph as nncf hands it out for judging."""
 
-    def after_scores(self, model: Any) -> list[str]:
+    def after_logits(self, model: Any) -> list[str]:
         """Names of the operations of the last stage, which stays in float."""
 
     def in_float(self, model: Any) -> list[str]:
@@ -64,9 +65,9 @@ class OpenvinoGraph:
     def opened(self, model: Any) -> Infer:
         return lambda picture: model(picture)[IDS]
 
-    def after_scores(self, model: Any) -> list[str]:
+    def after_logits(self, model: Any) -> list[str]:
         outputs = [output for operation in model.get_ops() for output in operation.outputs()]
-        waiting = [output for output in outputs if SCORES in output.get_names()]
+        waiting = [output for output in outputs if LOGITS in output.get_names()]
         names: dict[str, None] = {}
         while waiting:
             for reader in waiting.pop().get_target_inputs():
@@ -102,8 +103,8 @@ class OnnxGraph:
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         return lambda picture: session.run([IDS], {PICTURES: picture})[0]
 
-    def after_scores(self, model: Any) -> list[str]:
-        reached, names = {SCORES}, []
+    def after_logits(self, model: Any) -> list[str]:
+        reached, names = {LOGITS}, []
         for node in model.graph.node:  # in topological order
             if reached & set(node.input):
                 reached.update(node.output)
@@ -119,15 +120,12 @@ class OnnxGraph:
         ]
 
 
-GRAPHS: Mapping[str, Graph] = {".xml": OpenvinoGraph(), ".onnx": OnnxGraph()}
-
-
 @dataclass(frozen=True)
 class Quantized:
     """A network in int8, and what stayed in float."""
 
     model: Any
-    exported: Exported
+    exported: ExportedCard
     in_float: Sequence[str]  # convolutions that are not computed in int8
     computing: int  # all of them
 
@@ -138,16 +136,17 @@ class Quantizer:
     def __init__(
         self,
         bundle: Bundle,
-        suffix: str,
+        engine: Engine,
         size: tuple[int, int],
         calibration: Dataset,
         most: int = CALIBRATION_PICTURES,
     ) -> None:
-        """Raises MissingExtra without nncf, DataError for a split without pictures."""
+        """Raises UserError for an engine without int8, MissingExtra without nncf, DataError without pictures."""
+        self._graph: Graph = engine.graph()()
         self._nncf = _nncf()
         if not len(calibration):
             raise DataError(f"split {calibration.split!r} of {calibration.name!r} has no pictures to calibrate on")
-        self._graph, self._size = GRAPHS[suffix], size
+        self._size = size
         self._model, self._float = self._graph.converted(bundle, size)
         chosen = np.linspace(0, len(calibration) - 1, min(most, len(calibration))).round().astype(int)
         self.pictures = len(chosen)
@@ -156,7 +155,7 @@ class Quantizer:
             "preset": self._nncf.QuantizationPreset.MIXED,  # what PReLU and the like give is not symmetric
             "target_device": self._nncf.TargetDevice.CPU,
             "subset_size": len(chosen),
-            "ignored_scope": self._nncf.IgnoredScope(names=self._graph.after_scores(self._model)),
+            "ignored_scope": self._nncf.IgnoredScope(names=self._graph.after_logits(self._model)),
         }
 
     def quantize_all(self) -> Quantized:

@@ -10,23 +10,23 @@ from kerbseg.bundle import Bundle
 from kerbseg.core.errors import MissingExtra
 from kerbseg.core.files import atomic_write
 from kerbseg.export.onnx import converted as as_onnx
-from kerbseg.runtime.exported import Exported
+from kerbseg.exported_card import ExportedCard
 from kerbseg.runtime.openvino import RT_INFO, WEIGHTS_KEY, digest
 
 if TYPE_CHECKING:
     import onnx
 
 
-def write_openvino(bundle: Bundle, path: Path, size: tuple[int, int], scores: bool = False) -> Exported:
+def write_openvino(bundle: Bundle, path: Path, size: tuple[int, int], logits: bool = False) -> ExportedCard:
     """Writes both files and returns their cards; weights stay float32. Parameters and errors as `write_onnx`."""
-    model, exported = converted(bundle, size, scores)
+    model, exported = converted(bundle, size, logits)
     save(model, exported, path)
     return exported
 
 
-def converted(bundle: Bundle, size: tuple[int, int], scores: bool = False) -> tuple[Any, Exported]:
+def converted(bundle: Bundle, size: tuple[int, int], logits: bool = False) -> tuple[Any, ExportedCard]:
     """The network as an `openvino.Model`, and its cards."""
-    model, exported = as_onnx(bundle, size, scores)
+    model, exported = as_onnx(bundle, size, logits)
     return of_onnx(model), exported
 
 
@@ -39,7 +39,7 @@ def of_onnx(model: onnx.ModelProto) -> Any:
     return openvino.convert_model(BytesIO(model.SerializeToString()))
 
 
-def save(model: Any, exported: Exported, path: Path) -> None:
+def save(model: Any, exported: ExportedCard, path: Path) -> None:
     """Writes `path` (.xml) and its .bin, tied together by the digest of the weights in the card."""
     import openvino
 

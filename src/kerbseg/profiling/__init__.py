@@ -3,4 +3,4 @@
 from kerbseg.profiling.cost import Cost, LayerCost, cost
 from kerbseg.profiling.latency import Budget, Latency, Skipped
 
-__all__ = ["Budget", "Cost", "LayerCost", "Latency", "Skipped", "cost"]
+__all__ = ["Budget", "Cost", "Latency", "LayerCost", "Skipped", "cost"]

@@ -75,7 +75,6 @@ class Budget:
         """Of each call."""
         return math.inf if self.runs is None else self.runs
 
-
     def __str__(self) -> str:
         if self.runs is None:
             return f"{self.limit_s:g} s"

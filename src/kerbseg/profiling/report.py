@@ -13,6 +13,7 @@ from torch import nn
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, find_model, load, versions
 from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.labels import label_set
 from kerbseg.profiling.conventions import CONVENTIONS, Counted
 from kerbseg.profiling.cost import Cost, cost
 from kerbseg.profiling.latency import Budget, Latency, Skipped
@@ -107,7 +108,7 @@ def profile_models(
 
 def subject(name: str, size: tuple[int, int] | None) -> Subject:
     """The network of a registered name or of a file. Raises UserError for a size that a file does not take."""
-    source = find_model(name)
+    source = find_model(name, label_set("cityscapes"))
     if isinstance(source, Bundle):  # of random weights; its classes are the paper's
         size = size or models.card(name).input
         return Subject(models.create_model(name), size, size, None)
@@ -138,7 +139,7 @@ def options_for(names: Sequence[str], options: RuntimeOptions) -> list[RuntimeOp
 
 
 def _suffix(name: str) -> str:
-    source = find_model(name)
+    source = find_model(name, label_set("cityscapes"))
     return ".safetensors" if isinstance(source, Bundle) else source.suffix
 
 

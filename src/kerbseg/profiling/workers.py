@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 
 from kerbseg.bundle import find_model
 from kerbseg.core.errors import UserError
+from kerbseg.core.labels import label_set
 from kerbseg.data.scenes import Scenes
 from kerbseg.profiling.latency import Batch, Budget, Latency, Skipped, interleaved, timed
 from kerbseg.profiling.machine import Machine, this_machine
@@ -112,7 +113,7 @@ def of_model(
 ) -> Ready:
     """A model and one picture; it has seen it once. `engines` are those of the process that asks."""
     ENGINES.update(engines or {})
-    source = find_model(model)
+    source = find_model(model, label_set("cityscapes"))
     runtime, pictures = open_runtime(source, options), picture[None]
     runtime(pictures)
     facts = Facts(
@@ -163,7 +164,8 @@ def worker(prepare: Callable[..., Ready], *arguments: Any) -> Iterator[Worker]:
     process.start()
     theirs.close()
     try:
-        yield Worker(*_answer(ours), ours)
+        facts, answers = _answer(ours)
+        yield Worker(facts, answers, ours)
     finally:
         ours.close()
         process.join(5)
