@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from kerbseg.apps.timing import Ready, RuntimeOptions, of_model, worker
 from rich.console import Console
 from rich.table import Table
 
 import kerbseg.models as models
-from kerbseg.apps.timing import Ready, RuntimeOptions, of_model, worker
 from kerbseg.bundle import Bundle, load, random_bundle, save, versions
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import label_set

@@ -50,7 +50,7 @@ def _label_sets() -> Iterable[str]:
 
 
 def _papers() -> Iterable[str]:
-    from kerbseg.tables import list_papers
+    from kerbseg.tables.schema import list_papers
 
     return list_papers()
 

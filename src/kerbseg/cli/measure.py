@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kerbseg.cli.app import app
 from kerbseg.cli.options import Device, Json, OutOrNothing, Precision, Runtime, Threads, parse_size
-from kerbseg.cli.terminal import show, write_json
+from kerbseg.cli.terminal import say, show, write_json
 from kerbseg.core.files import atomic_write
 
 
@@ -18,7 +18,8 @@ def profile(
     device: Device = "cpu",
     threads: Threads = None,
     precision: Precision = None,
-    runs: int = 100,
+    seconds: float | None = None,
+    runs: int | None = None,
     layers: bool = False,
     convention: str = "true",
     json: Json = None,
@@ -34,26 +35,29 @@ def profile(
     model
         Model: a file, a run folder, the name of shipped weights, or a registered name (random weights)
     against
-        A second model, timed by turns with the first
+        A second model, timed by turns with the first; one table shows both and their ratio
     size
         Height x width of the picture (default: the paper's, or the model's own)
+    seconds
+        Seconds of timing, all models together (default: 10)
     runs
-        Timings of each; 0 to count only
+        Exact number of timings of each model, or with --seconds the most; 0 to count only
     layers
         Also list every layer, and the ten that take longest
     convention
         A paper's way to count beside the true one: {conventions}
     """
-    from kerbseg.apps.profile import profile_models, render
+    names = [model] if against is None else [model, against]
+    say(f"profiling {' and '.join(names)}")  # before the imports, which take seconds
+    from kerbseg.profiling.latency import Budget
+    from kerbseg.profiling.report import profile_models, render
     from kerbseg.runtime import RuntimeOptions
 
-    names = [model] if against is None else [model, against]
     options = RuntimeOptions(runtime, device, threads, precision)
-    profiles = profile_models(names, parse_size(size), convention, options, runs, layers)
+    profiles = profile_models(names, parse_size(size), convention, options, Budget(seconds, runs), layers, say)
     if json is not None:
         write_json(json, profiles[0].to_dict() if against is None else [one.to_dict() for one in profiles])
-    for one in profiles:
-        show(render(one, layers))
+    show(render(profiles, layers))
 
 
 @app.command

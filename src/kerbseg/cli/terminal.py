@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,11 @@ def show(what: RenderableType) -> None:
     from rich.console import Console
 
     Console(width=width()).print(what)
+
+
+def say(line: str) -> None:
+    """Shows what is being done: beside the figures on a terminal, before them in a log, whose stderr is for errors."""
+    print(line, file=sys.stderr if sys.stderr.isatty() else sys.stdout, flush=True)
 
 
 def width() -> int:
