@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kerbseg.bundle import METADATA_KEY, load, load_strictly
 from kerbseg.core.errors import BundleError, UserError
 from kerbseg.core.files import atomic_write
-from kerbseg.importers._torch_file import read_state_dict
+from kerbseg.importers import read_state_dict
 
 CLASSIFIER_KEY = "kerbseg_classifier"  # of the safetensors header
 COUNTER = "num_batches_tracked"
