@@ -265,7 +265,7 @@ def strided_shard(length: int, process: Rank) -> range:
     """The pictures that are this process's if all take one by turns. Raises DataError where one would have none."""
     if length < process.count:
         raise DataError(f"{length} validation pictures are fewer than the {process.count} processes; use fewer devices")
-    return range(process.rank, length, process.count)
+    return range(process.index, length, process.count)
 
 
 def shared(order: Order, batch_size: int, process: Rank) -> BatchShardSampler:
