@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -47,7 +47,7 @@ class Rank:
         torch.distributed.all_reduce(total)
         return total / self.count
 
-    def gather(self, value: Float[Tensor, "b ..."]) -> Float[Tensor, "n ..."]:
+    def gather(self, value: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "n ..."]:
         """The rows of all processes, in order, for a loss of the whole batch that each of them computes.
 
         A gradient comes back to the own rows alone, times the number of processes: training takes the mean over them.
