@@ -28,7 +28,7 @@ from rich.table import Table
 
 import kerbseg.models as models
 from kerbseg.apps.timing import Ready, RuntimeOptions, of_model, worker
-from kerbseg.bundle import Bundle, load, save, versions
+from kerbseg.bundle import Bundle, load, random_bundle, save, versions
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
@@ -36,13 +36,12 @@ from kerbseg.core.types import Dataset
 from kerbseg.data import open_dataset
 from kerbseg.data.scenes import Scenes
 from kerbseg.evaluate import evaluate
-from kerbseg.export.files import WRITERS
 from kerbseg.export.int8 import Quantizer
 from kerbseg.export.parity import pictures_of
 from kerbseg.profiling.cost import cost
 from kerbseg.profiling.latency import Latency, interleaved, timed
-from kerbseg.regroup import random_bundle
 from kerbseg.runtime import open_runtime
+from kerbseg.runtime.engines import exporting
 
 SIZES = ((256, 512), (360, 640), (512, 1024))
 MODELS = (  # one of each family, the quick ones first
@@ -123,12 +122,12 @@ def prepare(
 ) -> None:
     """Writes the files that the engines run."""
     save(bundle, folder / "m.safetensors")
-    for suffix, write in WRITERS.items():
+    for suffix, writing in exporting().items():
         if any(ENGINES[engine][0] == f"m{suffix}" for engine in engines):
-            write(bundle, folder / f"m{suffix}", size)
+            writing.writer()(bundle, folder / f"m{suffix}", size)
     if "openvino-int8" in engines:
-        quantizer = Quantizer(bundle, ".xml", size, calibration or Scenes("train", 32, size))
-        quantizer.save(quantizer.everywhere(), folder / "int8.xml")
+        quantizer = Quantizer(bundle, exporting()[".xml"], size, calibration or Scenes("train", 32, size))
+        quantizer.save(quantizer.quantize_all(), folder / "int8.xml")
 
 
 def scored(folder: Path, engine: str, data: Dataset | None) -> float | None:

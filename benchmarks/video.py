@@ -29,7 +29,6 @@ from kerbseg.predict.sources.pyav import frames
 from kerbseg.predict.sources.streams import Stream
 from kerbseg.predict.temporal.flicker import FlickerMeter
 from kerbseg.predict.video import Sink, stages
-from kerbseg.runtime import open_runtime
 
 Way = Callable[[Iterator[Any], Sequence[Stage]], int]
 
@@ -106,7 +105,7 @@ def main() -> None:
     parser.add_argument("--flicker", action="store_true", help="with the flicker figure")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    predictor = Predictor(open_runtime(given.model, given.runtime, threads=given.threads))
+    predictor = Predictor(given.model, engine=given.runtime, threads=given.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         video = given.video or folder / "drive.mp4"

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import kerbseg.models as models
-from kerbseg.bundle import Bundle, load, save
+from kerbseg.bundle import Bundle, load, random_bundle, save
 from kerbseg.cli import main
 from kerbseg.compress.convolutions import Selection, convolutions
 from kerbseg.compress.grouping import apply_grouping, set_alpha
 from kerbseg.core.errors import UserError
 from kerbseg.core.labels import label_set
-from kerbseg.regroup import group, random_bundle
+from kerbseg.regroup import group
 
 PICTURE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

@@ -252,7 +252,7 @@ def evaluate(
     from kerbseg.predict.submission import submission as open_submission
     from kerbseg.runtime import open_runtime
 
-    opened = open_runtime(model, runtime, device, threads, precision)
+    opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
     dataset = open_dataset(data, split, data_root)
     sink = saving(save, dataset.labels) if save is not None else lambda sample, ids: None
     with open_submission(submission, dataset.labels) if submission is not None else nullcontext() as submit:
@@ -323,14 +323,14 @@ def predict(
     if submission is not None:
         from kerbseg.predict.submission import submit_files
 
-        predictor = Predictor(open_runtime(model, runtime, device, threads, precision))
+        predictor = Predictor(open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision))
         count = submit_files(predictor, inputs, submission, _progress)
         print(f"{count} prediction(s) for the server: {submission}")
         return
     assert out is not None
     videos: list[VideoReport] = []
     film = VideoOptions(smooth, flicker, None if raw is None else RawFrames.parse(raw), videos.append)
-    predictor = Predictor(open_runtime(model, runtime, device, threads, precision))
+    predictor = Predictor(open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision))
     try:
         written = predict_files(predictor, inputs, out, _progress, film)
     finally:  # Ctrl-C is how a camera's pictures end
@@ -389,7 +389,7 @@ def export(
     data_root: DataRoot = None,
     max_drop: float = 0.01,
     limit: int | None = None,
-    scores: bool = False,
+    logits: bool = False,
     parity: float = 0.999,
     threads: Threads = None,
     json: Json = None,
@@ -412,8 +412,8 @@ def export(
         mIoU that int8 may lose; operations that lose most stay in float until it holds
     limit
         judge int8 on the first N pictures of the val split only
-    scores
-        a second output: the scores before the last interpolation, float32 [b k h w]
+    logits
+        a second output: the logits before the last interpolation, float32 [b k h w]
     parity
         smallest share of pixels whose class must be that of torch; of float files only
     """
@@ -427,7 +427,7 @@ def export(
     if not int8:
         shown = open_dataset(calibration, "val", data_root) if calibration else open_dataset("scenes", "val", None)
         pictures = pictures_of(shown, at or source.card.input_size, 8)
-        found = write(source, out, at, pictures=pictures, scores=scores, floor=parity)
+        found = write(source, out, at, pictures=pictures, logits=logits, floor=parity)
         print(f"{out}: {found}")
         if json is not None:
             _write_json(json, found.to_dict())
@@ -479,7 +479,7 @@ def profile(
         a paper's way to count beside the true one: grouping_paper, liteseg_paper or tf_profiler
     """
     from kerbseg.apps.profile import profile_models, render
-    from kerbseg.apps.timing import RuntimeOptions
+    from kerbseg.runtime import RuntimeOptions
 
     names = [model] if against is None else [model, against]
     setup = RuntimeOptions(runtime, device, threads, precision)
@@ -525,13 +525,13 @@ def group(
     classes
         label set of random weights: cityscapes, camvid or text
     """
-    from kerbseg.bundle import load, save
+    from kerbseg.bundle import Bundle, find_model, load, save
     from kerbseg.compress.convolutions import Selection
     from kerbseg.core.labels import label_set
     from kerbseg.regroup import group as regroup
-    from kerbseg.regroup import random_bundle
 
-    source = load(model) if model.endswith(".safetensors") else random_bundle(model, label_set(classes))
+    source = find_model(model, label_set(classes))
+    source = source if isinstance(source, Bundle) else load(source)
     asked = select or kinds or channels is not None
     chosen = Selection(select, kinds or ("pointwise",), channels or 1) if asked else None
     result = regroup(source, groups, chosen, into)

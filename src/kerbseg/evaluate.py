@@ -101,7 +101,7 @@ def evaluate(
         "tta": tta,
         "runtime": runtime.name,
         "precision": runtime.precision,
-        "device": str(getattr(runtime, "device", "cpu")),
+        "device": runtime.device,
         "model": runtime.card.model,
         "versions": versions(),
     }

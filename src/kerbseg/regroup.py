@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 import kerbseg.models as models
-from kerbseg.bundle import Bundle, BundleCard, load_strictly, versions
+from kerbseg.bundle import Bundle, load_strictly, versions
 from kerbseg.compress.convolutions import Selection, choose, convolutions
 from kerbseg.compress.grouping import collapse, fade, make_dense, outside_share
 from kerbseg.core.errors import UserError
-from kerbseg.core.labels import LabelSet
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,6 @@ class Grouped:
     bundle: Bundle
     names: tuple[str, ...]  # of the convolutions that are grouped now
     lost: float  # share of their squared weights that lay outside the groups
-
-
-def random_bundle(name: str, labels: LabelSet) -> Bundle:
-    """A registered network with random weights for these classes."""
-    facts = models.card(name)
-    card = BundleCard(name, labels, facts.preprocessing, facts.input, len(labels), source="random weights")
-    return Bundle(models.create_model(name, len(labels)).eval(), card)
 
 
 def group(source: Bundle, groups: int, selection: Selection | None = None, into: str | None = None) -> Grouped:

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerbseg.bundle import save
+from kerbseg.bundle import random_bundle, save
 from kerbseg.cli import main
 from kerbseg.core.errors import UserError
 from kerbseg.core.labels import label_set
 from kerbseg.predict.submission import submission
-from kerbseg.regroup import random_bundle
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 import kerbseg.models as models
 from kerbseg.apps.deployment import Say, deploy
 from kerbseg.apps.report import SHEET, Shipped, Trained, page, scenes, sheet
-from kerbseg.bundle import Bundle, BundleCard
+from kerbseg.bundle import random_bundle
 from kerbseg.core.errors import MissingExtra, UserError
 from kerbseg.core.files import atomic_write
 from kerbseg.core.types import Dataset
@@ -72,7 +73,9 @@ def _trained(out: Path, minutes: float, splits: Mapping[str, Dataset], say: Say)
     seconds = time.monotonic() - start
 
     say("[bold]3. Before and after[/], on scenes it has never seen")
-    before = evaluate(TorchRuntime(random_bundle(bundle.card, recipe.seed)), splits["test"])
+    card = bundle.card
+    untrained = replace(random_bundle(card.model, card.labels, options=card.options, seed=recipe.seed), card=card)
+    before = evaluate(TorchRuntime(untrained), splits["test"])
     sink = saving(out / "predictions", bundle.card.labels)
     after = evaluate(TorchRuntime(bundle), splits["test"], sink=sink)
     say(render_table(after))
@@ -116,12 +119,6 @@ def step_seconds(recipe: Recipe, crop: tuple[int, int]) -> float:
         net(picture).logsumexp(1).mean().backward()
         times.append(time.monotonic() - start)
     return 1.3 * min(times[1:])  # augmentation, optimiser and validation take the rest
-
-
-def random_bundle(card: BundleCard, seed: int) -> Bundle:
-    """The network as it was before its first step."""
-    torch.manual_seed(seed)
-    return Bundle(models.create_model(card.model, card.outputs, **card.options).eval(), card)
 
 
 def unused(folder: Path) -> Path:

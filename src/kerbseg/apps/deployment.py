@@ -12,13 +12,14 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from kerbseg.apps.profile import picture
-from kerbseg.apps.timing import RuntimeOptions, Timing, time_models
+from kerbseg.apps.timing import Timing, time_models
 from kerbseg.bundle import Bundle, load
 from kerbseg.core.errors import UserError
 from kerbseg.core.types import Dataset
 from kerbseg.export import Int8Report, Parity, export, export_int8, pictures_of
 from kerbseg.export.int8_report import render
-from kerbseg.runtime.exported import all_threads
+from kerbseg.runtime import RuntimeOptions
+from kerbseg.runtime.checks import all_threads
 
 Found = TypeVar("Found")
 Skipped = str  # why something was not measured, and what to do about it

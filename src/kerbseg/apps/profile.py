@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from rich.table import Table
 from torch import nn
 
 import kerbseg.models as models
-from kerbseg.apps.timing import RuntimeOptions, Timing, is_file, time_models
-from kerbseg.bundle import load, locate, versions
+from kerbseg.apps.timing import Timing, time_models
+from kerbseg.bundle import Bundle, find_model, load, versions
 from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.labels import label_set
 from kerbseg.profiling.conventions import CONVENTIONS, Counted
 from kerbseg.profiling.cost import Cost, cost
-from kerbseg.profiling.latency import LayerTime
-from kerbseg.runtime import open_runtime
+from kerbseg.runtime import LayerTime, RuntimeOptions, open_runtime
+from kerbseg.runtime.engines import BUNDLE_SUFFIX, fitting, size_bytes
 
 SLOWEST = 10
 
@@ -109,11 +110,11 @@ def profile_models(
 
 def subject(name: str, size: tuple[int, int] | None) -> Subject:
     """The network of a registered name or of a file. Raises UserError for a size that a file does not take."""
-    if not is_file(name):
+    path = find_model(name, label_set("cityscapes"))
+    if isinstance(path, Bundle):
         size = size or models.card(name).input
         return Subject(models.create_model(name), size, size, None)
-    path = locate(name)
-    if path.suffix == ".safetensors":
+    if path.suffix == BUNDLE_SUFFIX:
         bundle = load(path)
         size = size or bundle.card.input_size
         return Subject(bundle.model, size, size, path.stat().st_size)
@@ -121,10 +122,9 @@ def subject(name: str, size: tuple[int, int] | None) -> Subject:
     if size not in (None, card.input_size):
         own, asked = ("x".join(map(str, each)) for each in (card.input_size, size or ()))
         raise UserError(f"{path} takes pictures of {own} (HxW) only, not of {asked}; export it for that size")
-    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
     net = models.create_model(card.model, card.outputs, **card.options)
     worked = models.padded_size(card.input_size, models.card(card.model).stride)
-    return Subject(net, card.input_size, worked, sum(file.stat().st_size for file in files))
+    return Subject(net, card.input_size, worked, size_bytes(path))
 
 
 def picture(size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
@@ -136,10 +136,8 @@ def picture(size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
 
 def _fitting(setup: RuntimeOptions, name: str) -> RuntimeOptions:
     """The setup for a model of several: a runtime and precision named for the other kind of file are left out."""
-    exported = {".onnx": "onnx", ".xml": "openvino"}.get(Path(name).suffix, "torch")
-    if setup.runtime is None or setup.runtime.startswith(exported):
-        return setup
-    return RuntimeOptions(device=setup.device, threads=setup.threads)
+    engines = fitting(Path(name).suffix) or fitting(BUNDLE_SUFFIX)
+    return setup if setup.engine is None or setup.engine in engines else replace(setup, engine=None, precision=None)
 
 
 def _profile(name: str, one: Subject, convention: str, timing: Timing | None) -> Profile:

@@ -8,29 +8,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.bundle import shipped
+from kerbseg.bundle import Bundle, find_model
 from kerbseg.core.errors import UserError
 from kerbseg.core.labels import label_set
-from kerbseg.profiling.latency import RUNS, Batch, Latency, LayerTime, interleaved, timed
-from kerbseg.runtime import Precision, Profilable, Runtime, open_runtime
+from kerbseg.profiling.latency import RUNS, Batch, Latency, interleaved, timed
+from kerbseg.runtime import LayerTime, Profilable, Runtime, RuntimeOptions, open_runtime
 
 LAYER_RUNS = 20
-
-
-@dataclass(frozen=True)
-class RuntimeOptions:
-    """How a model is run; None leaves the choice to the runtime."""
-
-    runtime: str | None = None
-    device: str = "cpu"
-    threads: int | None = None
-    precision: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -90,9 +79,8 @@ def of_model(model: str, setup: RuntimeOptions, picture: UInt8[np.ndarray, "h w 
     pictures = picture[None]
     runtime(pictures)
     size = (picture.shape[0], picture.shape[1])
-    device = str(getattr(runtime, "device", "cpu"))
     return Ready(
-        Facts(runtime.name, runtime.precision, device, runtime.threads, size, weights),
+        Facts(runtime.name, runtime.precision, runtime.device, runtime.threads, size, weights),
         {
             "call": timed(lambda: runtime(pictures)),
             "alone": timed(runtime.forward_only(pictures)),
@@ -162,14 +150,5 @@ def _serve(pipe: Connection, prepare: Callable[..., Ready], arguments: tuple[Any
 
 def opened(model: str, setup: RuntimeOptions) -> tuple[Runtime, str]:
     """A model's runtime, and where its weights are from; a registered name has random ones."""
-    from kerbseg.regroup import random_bundle
-
-    source, weights = (
-        (model, "of the file") if is_file(model) else (random_bundle(model, label_set("cityscapes")), "random")
-    )
-    return open_runtime(source, setup.runtime, setup.device, setup.threads, setup.precision), weights
-
-
-def is_file(model: str) -> bool:
-    """Whether a model has weights of its own: a path, or a name of shipped ones; else it is a registered name."""
-    return "/" in model or bool(Path(model).suffix) or model in shipped()
+    source = find_model(model, label_set("cityscapes"))
+    return open_runtime(source, setup), "random" if isinstance(source, Bundle) else "of the file"

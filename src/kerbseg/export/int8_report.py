@@ -13,11 +13,12 @@ import numpy as np
 from kerbseg.bundle import Bundle
 from kerbseg.core.types import Dataset
 from kerbseg.evaluate import Report, check_classes, evaluate
-from kerbseg.export.files import WRITERS, checked_path, install, size_bytes
+from kerbseg.export.files import engine_of, install
 from kerbseg.export.int8 import CALIBRATION_PICTURES, Quantized, Quantizer
 from kerbseg.profiling.latency import Latency, interleaved, timed
 from kerbseg.runtime import Runtime, open_runtime
-from kerbseg.runtime.exported import checked_threads
+from kerbseg.runtime.checks import checked_threads
+from kerbseg.runtime.engines import size_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A network before or after quantisation."""
+    """A network before or after quantization."""
 
     report: Report  # of the split it was judged on
     latency: Latency  # from uint8 picture to ids, batch 1
@@ -53,12 +54,12 @@ class Int8Report:
     @property
     def obstacles(self) -> list[str]:
         """Why not to use it; empty means go."""
-        found = []
+        reasons = []
         if self.miou_drop > self.max_drop:
-            found.append(f"it loses {self.miou_drop:.4f} mIoU, more than {self.max_drop}")
+            reasons.append(f"it loses {self.miou_drop:.4f} mIoU, more than {self.max_drop}")
         if self.after.latency.median_ms >= self.before.latency.median_ms:
-            found.append(f"it is no faster ({self.after.latency.median_ms:.1f} ms)")
-        return found
+            reasons.append(f"it is no faster ({self.after.latency.median_ms:.1f} ms)")
+        return reasons
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg export --json` writes it."""
@@ -106,12 +107,13 @@ def export_int8(
     the runtime that will run it.
     Raises as `export`, and BundleError where the data has other classes.
     """
-    path, size = checked_path(path), size or bundle.card.input_size
+    path, size = Path(path), size or bundle.card.input_size
+    engine = engine_of(path)
     check_classes(open_runtime(bundle), eval_set)
-    quantizer = Quantizer(bundle, path.suffix, size, calibration, calibration_pictures)
+    quantizer = Quantizer(bundle, engine, size, calibration, calibration_pictures)
     with TemporaryDirectory() as folder:
         plain, made = Path(folder) / f"float{path.suffix}", Path(folder) / path.name
-        WRITERS[path.suffix](bundle, plain, size)
+        engine.writer()(bundle, plain, size, False)
         before = evaluate(open_runtime(plain, threads=threads), eval_set, limit=limit)
         quantized, restored = quantizer.quantize_all(), False
         after = _evaluated(quantizer, quantized, made, eval_set, limit, threads)

@@ -6,7 +6,7 @@ import glob
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,7 +22,14 @@ from kerbseg.predict.draw import overlay
 from kerbseg.predict.sources.pyav import frame_count
 from kerbseg.predict.sources.streams import RAW_FORMAT, Stream, as_stream
 from kerbseg.predict.video import VideoOptions
-from kerbseg.runtime import InputSizePolicy, Runtime, open_runtime, segment, segment_with_confidence
+from kerbseg.runtime import (
+    InputSizePolicy,
+    Runtime,
+    RuntimeKeywords,
+    open_runtime,
+    segment,
+    segment_with_confidence,
+)
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv"}
@@ -44,12 +51,10 @@ class Predictor:
         self,
         model: str | Path | Bundle | Runtime,
         *,
-        runtime: str | None = None,
-        device: str = "cpu",
-        threads: int | None = None,
         input_size: InputSizePolicy = "trained",
+        **options: Unpack[RuntimeKeywords],
     ) -> None:
-        self.runtime = open_runtime(model, runtime, device, threads)
+        self.runtime = open_runtime(model, **options)
         self.input_size = input_size
 
     def with_runtime(self, runtime: Runtime) -> Predictor:

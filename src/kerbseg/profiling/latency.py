@@ -30,15 +30,6 @@ class Latency:
         return {"median": round(self.median_ms, 4), "p95": round(self.p95_ms, 4), "runs": self.runs}
 
 
-@dataclass(frozen=True)
-class LayerTime:
-    """How long one operation takes."""
-
-    name: str
-    kind: str
-    ms: float  # mean of one run
-
-
 Batch = Callable[[int], Sequence[float]]  # seconds of so many calls
 
 

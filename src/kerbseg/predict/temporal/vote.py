@@ -24,7 +24,9 @@ class TemporalVote:
     """
 
     def __init__(self, runtime: Runtime, memory: float) -> None:
-        self.card, self.name, self.precision, self.size = runtime.card, runtime.name, runtime.precision, runtime.size
+        self.card, self.name, self.size = runtime.card, runtime.name, runtime.size
+        self.device, self.precision, self.threads = runtime.device, runtime.precision, runtime.threads
+        self.logits = runtime.logits  # of single pictures: only ids are voted on
         self.memory = checked_memory(memory)
         self._runtime = runtime
         self._align = OpticalFlow("ultrafast")  # steadies nearly as much as medium, in less than half the time
