@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # what type checkers know; a test compares it with `_HOMES`
     from kerbseg.predict import Prediction as Prediction
     from kerbseg.predict import Predictor as Predictor
     from kerbseg.runtime import open_runtime as open_runtime
-    from kerbseg.train.start import train as train
+    from kerbseg.train.run import train as train
 else:
     _HOMES = {
         "BundleError": "kerbseg.core.errors",
@@ -47,7 +47,7 @@ else:
         "open_dataset": "kerbseg.data",
         "open_runtime": "kerbseg.runtime",
         "save": "kerbseg.bundle",
-        "train": "kerbseg.train.start",
+        "train": "kerbseg.train.run",
     }
 
     __all__ = ["__version__", *_HOMES]

@@ -25,7 +25,8 @@ from kerbseg.predict.files import predict_files, saving
 from kerbseg.predict.predictor import Predictor
 from kerbseg.profiling.latency import timed
 from kerbseg.runtime.torch import TorchRuntime
-from kerbseg.train.recipe import Recipe, read
+from kerbseg.train.recipe import Recipe
+from kerbseg.train.recipe_file import read
 
 RECIPE = "smoke/scenes"
 SHIPPED = "mininet_v2_cpu-camvid"

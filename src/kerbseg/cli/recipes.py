@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kerbseg.cli.app import app
 from kerbseg.cli.options import DataRoot, Json
 from kerbseg.cli.terminal import show, write_json
 from kerbseg.core.errors import UserError
+
+if TYPE_CHECKING:
+    from kerbseg.train.recipe import AnyRecipe
 
 
 @app.command
@@ -56,20 +59,26 @@ def train(
     compile
         Let torch compile the network: takes a minute or more at first, and pays in long runs
     """
-    from kerbseg.train.start import recipe_of, run_folder
-    from kerbseg.train.start import train as start
+    from kerbseg.train.recipe_file import read_any, resume_recipe
 
-    if recipe is not None and "=" in recipe:  # a key to change, of the run to resume
+    # a slip is told before torch is imported
+    if recipe is not None and "=" in recipe:  # a key to change, where no recipe is named
         overrides, recipe = (recipe, *overrides), None
-    if recipe is None and not resume:
-        raise UserError(
-            "missing RECIPE; choose one of: kerbseg recipes (with --resume --out RUN it is that of the run)"
-        )
-    settings = recipe_of(recipe, overrides, out if resume else None)  # a slip costs no import of torch
-    run = run_folder(recipe, out)
-    best = start(
+    if recipe is not None:
+        settings, run = read_any(recipe, overrides), out or Path("runs") / Path(recipe).with_suffix("").name
+    elif not resume or out is None:
+        raise UserError("missing RECIPE; kerbseg recipes lists them, and --resume --out RUN goes on with that of a run")
+    elif overrides:
+        raise UserError(f"{overrides[0]!r} would change the recipe of a run; resume it as it is, or begin another run")
+    else:
+        settings, run = resume_recipe(out), out
+
+    from kerbseg.train.engine import this_rank
+    from kerbseg.train.run import train as train_network
+
+    best = train_network(
         settings,
-        out=run,
+        run,
         data_root=data_root,
         initial=init,
         resume=resume,
@@ -79,20 +88,17 @@ def train(
         cache=cache,
         compile=compile,
     )
-    from kerbseg.train.engine import this_process
-
-    if this_process(devices, settings).index == 0:
-        print(_outcome(best))
+    if this_rank(devices, settings).index == 0:
+        print(_outcome(best, settings))
 
 
-def _outcome(best: Path) -> str:
+def _outcome(best: Path, recipe: AnyRecipe) -> str:
     from kerbseg.bundle import read_card
-    from kerbseg.core.errors import BundleError
+    from kerbseg.train.recipe import Classification
 
-    try:
-        figures = read_card(best).scores
-    except BundleError:  # a classifier carries another card
+    if isinstance(recipe, Classification):
         return f"classifier: {best}"
+    figures = read_card(best).scores
     return f"best validation mIoU {figures['miou']:.4f} after epoch {figures['epoch']}: {best}"
 
 
@@ -132,6 +138,6 @@ def recipe(name: str, *overrides: str) -> None:
     """
     import yaml
 
-    from kerbseg.train.recipe import read_any
+    from kerbseg.train.recipe_file import read_any
 
     print(yaml.safe_dump(read_any(name, overrides).to_dict(), sort_keys=False), end="")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kerbseg.train.recipe import find, read_any, shipped
+from kerbseg.train.recipe_file import find, read_any, shipped
 
 _KEY = re.compile(r"#\s?(?P<key>[A-Z][a-z]+):\s+(?P<value>.*)")
 
