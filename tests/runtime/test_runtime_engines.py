@@ -163,9 +163,9 @@ def test_an_opened_runtime_takes_what_it_was_opened_with(camvid_bundle):
 
 def test_a_device_that_is_named_is_compared_even_where_it_is_the_default(camvid_bundle):
     runtime = open_runtime(camvid_bundle)
-    runtime.device = "cuda:0"
+    runtime.device = "cuda"
     assert open_runtime(runtime) is runtime
-    with pytest.raises(UserError, match="device 'cpu' cannot be had of a runtime that was opened with 'cuda:0'"):
+    with pytest.raises(UserError, match="device 'cpu' cannot be had of a runtime that was opened with 'cuda'"):
         open_runtime(runtime, device="cpu")
 
 
@@ -180,7 +180,7 @@ def test_threads_are_those_that_torch_has(camvid_bundle):
     assert open_runtime(camvid_bundle).threads == torch.get_num_threads()
 
 
-@pytest.mark.parametrize("engine", ["torch", "torch-eager", "torch-compiled"])
+@pytest.mark.parametrize("engine", ["torch", "torch-eager"])
 def test_a_callers_network_stays_as_it_was(engine, camvid_bundle):
     bundle = load(camvid_bundle)
     bundle.model.train()

@@ -36,7 +36,7 @@ class TorchRuntime:
         options = options or RuntimeOptions()
         self.card: BundleCard = bundle.card
         self._device = _device(options.device)
-        self.device = str(self._device)
+        self.device = options.device
         self.precision: Precision = options.precision or "float32"
         if self.precision not in DTYPES:
             raise UserError(f"torch does not compute in {self.precision}; {did_you_mean(self.precision, DTYPES)}")
