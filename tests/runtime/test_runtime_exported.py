@@ -90,7 +90,7 @@ def test_it_evaluates_and_predicts_by_the_command_line(file, bundle, camvid_root
     assert "mIoU" in capsys.readouterr().out
     test = open_dataset("camvid", "test", camvid_root)
     ours, torch = (evaluate(open_runtime(one), test) for one in (file, bundle))
-    assert ours.scores.miou == pytest.approx(torch.scores.miou, abs=1e-3)
+    assert ours.metrics.miou == pytest.approx(torch.metrics.miou, abs=1e-3)
     assert ours.protocol["runtime"] == KINDS[file.suffix]
     picture = next((camvid_root / "test").iterdir())
     main(["predict", str(file), str(picture), "-o", str(tmp_path / "out")])
