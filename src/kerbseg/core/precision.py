@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Literal
 
 FloatPrecision = Literal["float32", "bfloat16", "float16"]
-Precision = FloatPrecision | Literal["int8"]
+Precision = Literal[FloatPrecision, "int8"]
