@@ -1,5 +1,7 @@
 """The table of engines: what is registered there is opened, exported and named everywhere; options are honored."""
 
+import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,11 +12,12 @@ import torch
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load, save
+from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, UserError
 from kerbseg.data import open_dataset
 from kerbseg.export import export, export_int8, pictures_of
 from kerbseg.runtime import ENGINES, Engine, Profilable, Runtime, RuntimeOptions, open_runtime
-from kerbseg.runtime.engines import files_of, size_bytes
+from kerbseg.runtime.engines import devices, files_of, size_bytes
 from kerbseg.runtime.torch import FlipAveraged, TorchRuntime
 
 
@@ -73,6 +76,20 @@ def test_an_engine_in_the_table_is_named_by_what_is_refused(copying, camvid_bund
     bundle = Bundle(bundle.model, replace(bundle.card, labels=scenes.labels, outputs=len(bundle.card.labels)))
     with pytest.raises(UserError, match=r"\.copy files are not brought to int8; choose \.onnx or \.xml"):
         export_int8(bundle, tmp_path / "m.copy", calibration=scenes, eval_set=scenes)
+
+
+def test_an_engine_in_the_table_is_in_commands_and_their_help(copying, camvid_bundle, tmp_path, capsys):
+    path, figures = tmp_path / "m.copy", tmp_path / "p.json"
+    main(["export", str(camvid_bundle), "-o", str(path)])
+    main(["profile", str(path), "--runtime", "copy", "--runs", "1", "--json", str(figures)])
+    measured = json.loads(figures.read_text())
+    assert measured["protocol"]["runtime"] == "copy"
+    assert measured["size_bytes"] == size_bytes(path)
+    capsys.readouterr()
+    for command, word in (("export", ".copy"), ("profile", "copy"), ("evaluate", "copy"), ("predict", "copy")):
+        main([command, "--help"])
+        assert re.search(rf"[\s,]{re.escape(word)}\b", capsys.readouterr().out), f"{command} --help"
+    assert devices() == ["cpu", "cuda (.safetensors, .onnx)", "tensorrt (.onnx)"]
 
 
 @pytest.fixture(scope="module")

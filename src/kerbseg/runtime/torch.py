@@ -84,7 +84,7 @@ class TorchRuntime:
     def synchronize(self) -> None:
         """Returns when the device has finished; a processor always has."""
         if self._device.type != "cpu":
-            torch.get_device_module(self._device).synchronize(self._device)
+            torch.accelerator.synchronize(self._device)
 
     @torch.inference_mode()
     def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
