@@ -34,7 +34,7 @@ UNPOOLING = ("enet", "segnet", "segnet_basic")
 
 
 def fully_grouped(name: str, shown: list[np.ndarray]) -> Bundle:
-    """A network whose batch-norms have seen pictures: without, scores of random weights can be in the thousands."""
+    """A network whose batch-norms have seen pictures: without, logits of random weights can be in the thousands."""
     torch.manual_seed(0)
     bundle = random_bundle(name, label_set("camvid"))
     for module in bundle.model.modules():
