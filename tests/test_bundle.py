@@ -17,7 +17,7 @@ import torch
 from kerbseg import bundle as bundles
 from kerbseg.bundle import FORMAT, METADATA_KEY, Bundle, BundleCard, load, read_card, save
 from kerbseg.core.errors import BundleError, UserError
-from kerbseg.core.labels import label_set
+from kerbseg.core.labels import LabelSet, label_set
 from kerbseg.core.types import Preprocessing
 from kerbseg.models import card as model_card
 from kerbseg.models import create_model, list_models
@@ -120,6 +120,18 @@ def test_void_output_is_kept_beyond_the_labels(tmp_path):
     card = BundleCard("mininet_v2_cpu", LABELS, Preprocessing(), (8, 8), 12)
     save(Bundle(create_model("mininet_v2_cpu", 12), card), path)
     assert load(path).model.output.out_channels == 12
+
+
+def test_as_many_outputs_as_there_are_uint8_ids_and_no_more(saved):
+    assert read_card(write(saved, outputs=256)).outputs == 256
+    assert "257 outputs for 11 classes" in refusal(write(saved, outputs=257))
+
+
+def test_as_many_classes_as_there_are_uint8_ids_beside_void():
+    names, colors = [str(n) for n in range(256)], [(0, 0, 0)] * 256
+    assert len(LabelSet("most", tuple(names[:255]), tuple(colors[:255]))) == 255
+    with pytest.raises(UserError, match="256 classes; ids are uint8, at most 255"):
+        LabelSet("more", tuple(names), tuple(colors))
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 9, 500, 0.3, 0.9, -1])

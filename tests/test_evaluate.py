@@ -1,5 +1,6 @@
 """Evaluation: one confusion matrix over the whole split, at the labels' own size, with its protocol."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -122,6 +123,14 @@ def test_a_model_of_other_classes_is_refused(camvid_bundle, folder_root):
         BundleError, match="the model knows 11 classes of 'camvid', data set 'folder' has 3 classes of 'park'"
     ):
         evaluate(open_runtime(camvid_bundle), open_dataset("folder", "val", folder_root))
+
+
+def test_a_model_of_the_same_classes_in_another_order_is_refused(card):
+    labels = label_set("camvid")
+    classes = (labels.classes[1], labels.classes[0], *labels.classes[2:])
+    swapped = dataclasses.replace(card, labels=dataclasses.replace(labels, classes=classes))
+    with pytest.raises(BundleError, match="class 0 is 'building' there and 'sky' here"):
+        evaluate(Oracle(swapped, []), Two(mask([0] * 6)), working="own")
 
 
 def test_a_split_without_labels_is_refused(card):

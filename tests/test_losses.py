@@ -105,6 +105,16 @@ def test_near_a_boundary_means_another_class_within_reach():
     assert (near_boundaries(mask, radius=2)[0, 0] != VOID).sum() == 4
 
 
+def test_beside_void_alone_is_near_no_boundary():
+    mask = torch.full((1, 5, 9), 3, dtype=torch.uint8)  # not class 0, which a void pixel could be taken for
+    mask[:, 2, 4] = VOID
+    mask[:, :, 0] = VOID
+    assert (near_boundaries(mask, radius=1) == VOID).all()
+    mask[:, :, 8] = 5
+    near = near_boundaries(mask, radius=1)
+    assert (near[0, 1] != VOID).tolist() == [False] * 7 + [True, True]
+
+
 def test_lovasz_of_sure_answers_is_what_lacks_to_the_mean_iou():
     _, mask, _ = case()
     ids = torch.randint(0, 4, mask.shape, generator=torch.Generator().manual_seed(7))

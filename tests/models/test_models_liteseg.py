@@ -113,3 +113,32 @@ def test_clean_padding_is_a_choice_that_fits_the_same_weights():
     with torch.device("meta"):
         cost = macs(create_model("liteseg_darknet19", same_padding=True), 512, 1024)
     assert cost == 54_186_311_680
+
+
+@pytest.mark.parametrize("pyramid", [ASPP, DASPP])
+@pytest.mark.parametrize("conv", [dense, Separable])
+def test_the_pyramid_looks_3_6_and_9_pixels_far(pyramid, conv):
+    branches = pyramid(8, 8, conv).atrous
+    widest = [max(m.dilation for m in branch.modules() if isinstance(m, torch.nn.Conv2d)) for branch in branches]
+    assert widest == [(3, 3), (6, 6), (9, 9)]  # sec. II-D
+
+
+class Ramps(torch.nn.Module):
+    """A backbone whose deep map counts its columns from 0, beside early features of zeros."""
+
+    stride, smallest, channels, low_channels = 1, 1, 1, 1
+
+    def forward(self, image):
+        high = torch.arange(5.0).expand(len(image), 1, 3, 5)
+        return torch.zeros(len(image), 1, 9, 17), high
+
+
+def test_both_interpolations_align_corners():
+    net = LiteSeg(1, Ramps(), pyramid=lambda *_: torch.nn.Identity(), width=1).eval()
+    net.decoder = torch.nn.Identity()
+    with torch.no_grad():
+        seen = net.scores(torch.zeros(1, 3, 32, 64))[:, :1]
+        shown = net.upsample(seen, (18, 65))
+    # with aligned corners a ramp stays one, from edge to edge
+    torch.testing.assert_close(seen[0, 0, 4], torch.linspace(0, 4, 17))
+    torch.testing.assert_close(shown[0, 0, 9], torch.linspace(0, 4, 65))

@@ -51,6 +51,17 @@ def test_a_new_class_is_believed_after_the_delay_and_a_flash_is_not(made, memory
     assert found == [0] * (60 + late - 1) + [3] * (10 - late + 1)
 
 
+def test_in_a_tie_the_class_that_was_there_first_stays(made):
+    # of the golden ratio m, m^2 + m = 1: two old frames have exactly the vote of a new one, in float32 too
+    memory = 0.6180340051651001
+    assert (np.float32(1) + np.float32(memory)) * np.float32(memory) == 1
+    for old, new in ((3, 1), (1, 3)):  # neither the lower nor the higher id
+        sequence = [np.full((32, 48), each, np.uint8) for each in (old, old, new, new)]
+        steady = Steady(replay(made, sequence), memory)
+        said = [np.unique(steady(still()[None])).tolist() for _ in sequence]
+        assert said == [[old], [old], [old], [new]]
+
+
 def test_votes_move_with_what_they_are_for(made):
     wide = still((120, 240))
     truth = np.zeros((120, 240), np.uint8)

@@ -1,10 +1,12 @@
 """Two processes share each batch, and do what one does with all of it. Run as a script, this file is one of the two."""
 
+import copy
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +28,7 @@ from kerbseg.train.callbacks import EndTogether
 from kerbseg.train.engine import this_process, training_device
 from kerbseg.train.fit import fit
 from kerbseg.train.recipe import read
+from kerbseg.train.shared import SharedBatchNorm
 
 # the rate is low, since rounding (1e-7) grows from step to step, and the faster the higher it is: in float64, where it
 # begins at 1e-16, both curves agree to 1e-12 with a high one
@@ -126,6 +129,30 @@ def test_validation_counts_every_picture_once(runs):
         metric.update(logits.argmax(1), torch.from_numpy(data[i].mask)[None].long())
     assert seen(runs / "two")["confusion"] == metric.compute().tolist()
     assert bundle.card.scores["miou"] == scores(metric.compute(), data.labels).miou
+
+
+@pytest.fixture
+def group() -> Iterator[None]:
+    """What collectives need, for this process alone."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_the_shared_batch_norm_is_torchs(group, momentum):
+    # of 6 values a channel: the running variance is 6/5 of the batch's own, which many values would hide
+    norm = torch.nn.BatchNorm2d(3, momentum=momentum)
+    torch.nn.init.uniform_(norm.weight)
+    shared = SharedBatchNorm.of(copy.deepcopy(norm), Process())
+    torch.manual_seed(0)
+    for _ in range(3):
+        image = torch.randn(2, 3, 1, 3) * 2 + 1
+        torch.testing.assert_close(shared(image), norm(image))
+    assert shared.state_dict().keys() == norm.state_dict().keys()
+    for key, value in norm.state_dict().items():
+        torch.testing.assert_close(shared.state_dict()[key], value, msg=key)
+    torch.testing.assert_close(shared.eval()(image), norm.eval()(image))
 
 
 def test_the_command_starts_its_processes_itself(tmp_path):

@@ -1,10 +1,13 @@
-"""Schedules against the formulas of the papers."""
+"""Schedules and averages against the formulas of their papers."""
 
 import math
+from types import SimpleNamespace
 
+import lightning as L
 import pytest
 import torch
 
+from kerbseg.train.callbacks import AveragedWeights
 from kerbseg.train.optim import optimizer, schedule
 from kerbseg.train.recipe import Optimizer, Schedule
 
@@ -19,6 +22,12 @@ def test_warmup_grows_to_the_full_rate_and_the_rest_follows_it():
     assert [share(step) < share(step + 1) for step in range(9)] == [True] * 9
     assert share(10) == pytest.approx(1)
     assert share(30) == pytest.approx((1 + math.cos(math.pi / 2)) / 2)
+
+
+def test_warmup_begins_with_its_first_share_and_grows_by_it():
+    # Goyal et al. (2017), sec. 2.2: by equal steps, and never from 0, where a step would be lost
+    share = schedule(Schedule(name="constant", warmup=2), epochs=10, steps_per_epoch=5)
+    assert [share(step) for step in range(12)] == pytest.approx([n / 11 for n in range(1, 12)] + [1])
 
 
 def test_step_falls_at_the_milestones_only():
@@ -56,3 +65,31 @@ def test_a_held_rate_changes_every_so_many_epochs_only():
 def test_exponential_falls_by_the_epoch_after_a_while():
     share = schedule(Schedule(name="exponential", factor=0.95, after=15), epochs=90, steps_per_epoch=2)
     assert [share(step) for step in (0, 31, 32, 33, 34, 179)] == pytest.approx([1, 1, 0.95, 0.95, 0.95**2, 0.95**74])
+
+
+def averaged(decay: float, weights: list[float]) -> float:
+    """What is left of weights that an optimiser has reached one after another."""
+    task = L.LightningModule()
+    task.weight = torch.nn.Parameter(torch.zeros(1))
+    average = AveragedWeights(decay)
+    average.setup(SimpleNamespace(), task, "fit")
+    for step, weight in enumerate(weights, 1):
+        task.weight.data.fill_(weight)
+        average.on_train_batch_end(SimpleNamespace(global_step=step), task, None, None, step - 1)
+    average.on_train_end(SimpleNamespace(), task)
+    return float(task.weight.detach())
+
+
+def test_a_young_average_forgets_quickly():
+    # the decay is min(decay, (1 + n) / (10 + n)), TensorFlow's ExponentialMovingAverage with num_updates; the first
+    # weights are taken as they are
+    assert averaged(0.999, [5.0]) == pytest.approx(5)
+    assert averaged(0.999, [5.0, 16.0]) == pytest.approx((2 * 5 + 9 * 16) / 11)
+    assert averaged(0.999, [5.0, 16.0, 2.0]) == pytest.approx((3 * 14 + 9 * 2) / 12)
+
+
+def test_an_old_average_has_the_decay_asked_for():
+    # (1 + n) / (10 + n) is 0.5 from the eighth update on
+    assert averaged(0.5, [3.0] * 20 + [7.0]) == pytest.approx(0.5 * 3 + 0.5 * 7)
+    assert averaged(0.5, [3.0] * 8 + [7.0]) == pytest.approx(5)
+    assert averaged(0.5, [3.0] * 7 + [7.0]) == pytest.approx((8 * 3 + 9 * 7) / 17)
