@@ -112,10 +112,10 @@ MUTANTS = (
     Mutant("liteseg-std", LITESEG, "(0.229, 0.224, 0.225)", "(0.225, 0.224, 0.229)", TESTS_LITESEG),
     Mutant(
         "vote-ties-go-to-the-newest",
-        "predict/smoothing.py",
+        "predict/temporal/vote.py",
         "votes > most",
         "votes >= most",
-        "predict/test_predict_smoothing.py",
+        "predict/test_predict_vote.py",
     ),
     Mutant("outputs-257", "bundle.py", "MOST_OUTPUTS = 256", "MOST_OUTPUTS = 257", OUTPUTS),
     Mutant("outputs-255", "bundle.py", "<= MOST_OUTPUTS", "< MOST_OUTPUTS", OUTPUTS),

@@ -12,12 +12,12 @@ from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID, samples
 from kerbseg.data import DATASETS, SPLITS, open_dataset
 from kerbseg.data.doctor import examine, examine_all, on_terminal, render
-from kerbseg.data.examination import Checkup
+from kerbseg.data.examination import DatasetReport
 from kerbseg.data.loading import Resized
 from kerbseg.data.statistics import class_frequencies, enet_weights, median_frequency_weights
 
 
-def shown(checkup: Checkup) -> str:
+def shown(checkup: DatasetReport) -> str:
     console = Console(width=300)
     with console.capture() as capture:
         console.print(render(checkup))

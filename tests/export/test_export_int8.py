@@ -18,9 +18,9 @@ from kerbseg.core.labels import label_set
 from kerbseg.data import open_dataset
 from kerbseg.evaluate import Report, evaluate
 from kerbseg.export import export_int8
-from kerbseg.export.decision import Int8Report, Side, render
-from kerbseg.metrics import scores
-from kerbseg.profile.latency import Latency
+from kerbseg.export.int8_report import Int8Report, Measurement, render
+from kerbseg.metrics import compute_metrics
+from kerbseg.profiling.latency import Latency
 from kerbseg.runtime import open_runtime
 
 
@@ -63,12 +63,12 @@ def test_the_report_tells_what_was_measured(made, camvid_root):
     assert "convolutions in float" in printed
 
 
-def side(miou: float, milliseconds: float) -> Side:
+def side(miou: float, milliseconds: float) -> Measurement:
     """What was measured of a network."""
     confusion = torch.eye(11, dtype=torch.int64)
-    figures = dataclasses.replace(scores(confusion, label_set("camvid")), miou=miou)
+    figures = dataclasses.replace(compute_metrics(confusion, label_set("camvid")), miou=miou)
     protocol = {"model": "mininet_v2_cpu", "data": "camvid", "split": "val", "runtime": "openvino"}
-    return Side(Report(figures, 101, protocol, 1.0), Latency(milliseconds, 2 * milliseconds, 100), 1000)
+    return Measurement(Report(figures, 101, protocol, 1.0), Latency(milliseconds, 2 * milliseconds, 100), 1000)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_weights_are_int8_and_the_last_stage_is_float(made):
     else:
         weights = out.with_suffix(".bin").stat().st_size
         assert weights < 0.35 * 4 * 265_000
-    assert open_runtime(out).scores(np.zeros((1, 32, 48, 3), np.uint8)).dtype == np.float32
+    assert open_runtime(out).logits(np.zeros((1, 32, 48, 3), np.uint8)).dtype == np.float32
 
 
 @pytest.mark.slow
@@ -125,19 +125,19 @@ def test_where_the_limit_is_passed_operations_go_back_to_float(camvid_bundle, ca
         Image.fromarray(ids).save(camvid_root / "valannot" / picture.name)
     train, val = (open_dataset("camvid", split, camvid_root) for split in ("train", "val"))
     report = export_int8(
-        load(camvid_bundle), tmp_path / "m.xml", calibration=train, judged=val, max_drop=0.001, threads=1
+        load(camvid_bundle), tmp_path / "m.xml", calibration=train, eval_set=val, max_drop=0.001, threads=1
     )
     assert report.restored
     assert 0 < len(report.in_float) <= report.computing
     assert report.before.report.scores.miou == 1
-    assert report.lost <= 0.001
+    assert report.miou_drop <= 0.001
 
 
 def test_other_classes_and_empty_splits_are_refused(camvid_bundle, folder_root, camvid_root, tmp_path):
     bundle = load(camvid_bundle)
     park = open_dataset("folder", "val", folder_root)
     with pytest.raises(BundleError, match="classes"):
-        export_int8(bundle, tmp_path / "m.xml", calibration=park, judged=park)
+        export_int8(bundle, tmp_path / "m.xml", calibration=park, eval_set=park)
     assert not list(tmp_path.glob("m.*"))
 
 
@@ -145,4 +145,4 @@ def test_without_nncf_the_extra_is_named(camvid_bundle, camvid_root, tmp_path, m
     monkeypatch.setitem(__import__("sys").modules, "nncf", None)
     train = open_dataset("camvid", "train", camvid_root)
     with pytest.raises(MissingExtra, match=r"nncf is not installed; run: pip install 'kerbseg\[int8\]'"):
-        export_int8(load(camvid_bundle), tmp_path / "m.xml", calibration=train, judged=train)
+        export_int8(load(camvid_bundle), tmp_path / "m.xml", calibration=train, eval_set=train)

@@ -143,7 +143,7 @@ def test_imported_network_computes_what_the_authors_graph_computes(tmp_path, nam
     assert (bundle.card.model, bundle.card.outputs, len(bundle.card.labels)) == (name, classes, classes)
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(2)) - 0.5
     with torch.inference_mode():
-        expected, found = graph(image), bundle.model.scores(image)
+        expected, found = graph(image), bundle.model.logits(image)
     assert expected.std() > 0.1  # the picture has a say
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
@@ -331,10 +331,10 @@ def test_every_block_and_the_logits_equal_the_golden_numbers(published, imported
         coarse = through(["up1"], [net.upsampling], coarse)
         fine = through(["r1", "r2"], net.refinement, image)
         through(["m3", "m4", "logits"], [*net.fusion, net.output], coarse + fine)
-        found["synth_logits"] = net.scores(synthetic(360, 480))
+        found["synth_logits"] = net.logits(synthetic(360, 480))
         picture = torch.from_numpy(golden["real_input_bgr_u8"]).flip(-1).permute(2, 0, 1)[None]
         prepared = Normalize(imported.card.preprocessing)(picture / 255)
-        found["real_logits"] = net.scores(prepared)
+        found["real_logits"] = net.logits(prepared)
         ids = net(prepared).argmax(1)[0]
     assert found.keys() == {key for key in golden if key.startswith("small_") or key.endswith("logits")} - {"small_hw"}
     for name, tensor in found.items():

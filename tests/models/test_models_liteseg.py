@@ -137,7 +137,7 @@ def test_both_interpolations_align_corners():
     net = LiteSeg(1, Ramps(), pyramid=lambda *_: torch.nn.Identity(), width=1).eval()
     net.decoder = torch.nn.Identity()
     with torch.no_grad():
-        seen = net.scores(torch.zeros(1, 3, 32, 64))[:, :1]
+        seen = net.logits(torch.zeros(1, 3, 32, 64))[:, :1]
         shown = net.upsample(seen, (18, 65))
     # with aligned corners a ramp stays one, from edge to edge
     torch.testing.assert_close(seen[0, 0, 4], torch.linspace(0, 4, 17))

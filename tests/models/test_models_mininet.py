@@ -52,7 +52,7 @@ def test_counts_are_the_sheets(kerbseg_data, name, classes, row, halved):
     for size, count in counts["at"].items():
         width, height = map(int, size.split("x"))
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            scores = net.scores(torch.empty(1, 3, height, width, device="meta"))
+            scores = net.logits(torch.empty(1, 3, height, width, device="meta"))
         assert counter.get_total_flops() / 2e9 == pytest.approx(count["conv_deconv_GMAC"], abs=1e-6)
         assert list(scores.shape) == count["out"]
         assert scores.shape[-1] == width // (2 if halved else 1)
@@ -108,7 +108,7 @@ def test_scores_end_at_half_the_picture():
     net = create_model("mininet_v2_cpu", 4).eval()
     image = torch.rand(1, 3, 32, 64)
     with torch.no_grad():
-        assert net.scores(image).shape == (1, 4, 16, 32)
+        assert net.logits(image).shape == (1, 4, 16, 32)
         assert net(image).shape == (1, 4, 32, 64)
         ramp = torch.arange(5.0).expand(1, 1, 2, 5)
         # with aligned corners a ramp stays one, from edge to edge
@@ -154,5 +154,5 @@ def test_branches_join_where_the_paper_says(name, joins):
     for block in (net.up64, net.up16) if joins != "I" else (net.up64,):
         nn.init.zeros_(block.deconv.weight)
     with torch.no_grad():
-        one, other = net.scores(torch.rand(1, 3, 32, 32)), net.scores(torch.rand(1, 3, 32, 32))
+        one, other = net.logits(torch.rand(1, 3, 32, 32)), net.logits(torch.rand(1, 3, 32, 32))
     assert torch.equal(one, other) == (joins == "")

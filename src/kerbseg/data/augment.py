@@ -16,7 +16,7 @@ from kornia.color import hsv_to_rgb, rgb_to_hsv
 from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
-from kerbseg.core.processes import ALONE, Process
+from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.types import VOID
 
 Images = Float[Tensor, "b 3 h w"]
@@ -32,7 +32,7 @@ class Geometry:
     translate: tuple[float, float] = (0.0, 0.0)  # share of width and of height, either way
     stretch: float = 0.0  # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
     fill: bool = False  # a picture that has become smaller than the canvas is enlarged to it
-    process: Process = ALONE  # which rows of the whole batch the pictures are
+    process: Rank = SINGLE  # which rows of the whole batch the pictures are
 
     def __call__(
         self,
@@ -101,10 +101,10 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class Colour:
+class Color:
     """Brightness, contrast, saturation, hue and JPEG; each picture draws its own."""
 
-    gate: float = 1.0  # share of pictures that are changed at all
+    color_p: float = 1.0  # share of pictures that are changed at all
     brightness: float = 0.0  # factor 1 - b .. 1 + b; likewise the next two
     contrast: float = 0.0
     saturation: float = 0.0
@@ -112,12 +112,12 @@ class Colour:
     jpeg: float = 0.0  # share of pictures
     jpeg_quality: tuple[int, int] = (30, 95)
     hue_factor: float = 0.0  # the hue's angle times 1 - h .. 1 + h (EfficientSeg): red stays, violet moves far
-    process: Process = ALONE
+    process: Rank = SINGLE
 
     def __call__(self, image: Images) -> Images:
         """Pictures in 0..1, changed."""
         n, device = len(image), image.device
-        chosen = self.process.uniform(n) < self.gate
+        chosen = self.process.uniform(n) < self.color_p
 
         def factor(spread: float) -> Float[Tensor, " b"]:
             return torch.where(chosen, self.process.uniform(n, 1 - spread, 1 + spread), 1.0).to(device)

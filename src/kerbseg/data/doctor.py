@@ -17,9 +17,9 @@ import numpy as np
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID, Dataset
+from kerbseg.data import open_unchecked
 from kerbseg.data import splits as splits_of
-from kerbseg.data import survey
-from kerbseg.data.examination import Checkup, Copies, Examination, Problem, UnknownInFile
+from kerbseg.data.examination import Copies, DatasetReport, Problem, SplitReport, UnknownInFile
 from kerbseg.data.pairs import Listing, PairedFiles
 from kerbseg.data.pictures import check_sizes
 
@@ -58,7 +58,7 @@ def on_terminal(items: Iterable[Any], description: str, total: int) -> Iterable[
     return track(items, description, total, console=console, transient=True, disable=not console.is_terminal)
 
 
-def examine(dataset: Dataset, track: Track = silent) -> Examination:
+def examine(dataset: Dataset, track: Track = silent) -> SplitReport:
     """Figures and problems of one split, from a look at every picture and mask."""
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:  # decoding leaves the interpreter free
         looks = list(track(pool.map(partial(_look, dataset), range(len(dataset))), dataset.split, len(dataset)))
@@ -66,8 +66,8 @@ def examine(dataset: Dataset, track: Track = silent) -> Examination:
     counts = np.stack([np.zeros(256, np.int64), *(look.counts for look in looks if look.counts is not None)])
     total, containing = counts.sum(0), (counts > 0).sum(0)
     sizes = Counter(look.size for look in looks if look.size is not None)
-    lone = _lone(dataset.listing) if isinstance(dataset, PairedFiles) else []
-    return Examination(
+    unpaired = _unpaired(dataset.listing) if isinstance(dataset, PairedFiles) else []
+    return SplitReport(
         data=dataset.name,
         split=dataset.split,
         labels=dataset.labels,
@@ -78,31 +78,31 @@ def examine(dataset: Dataset, track: Track = silent) -> Examination:
         containing=tuple(containing[:k].tolist()),
         void=int(total[VOID]),
         unknown=tuple(found for look in looks for found in look.unknown),
-        damage=(*lone, *(problem for look in looks for problem in look.problems)),
+        damage=(*unpaired, *(problem for look in looks for problem in look.problems)),
         fingerprints={look.name: look.fingerprint for look in looks if look.fingerprint},
     )
 
 
 def examine_all(
     name: str, root: str | Path | None = None, splits: Sequence[str] | None = None, track: Track = silent
-) -> Checkup:
+) -> DatasetReport:
     """The named splits of a data set (all that are there), and the pictures that stand in more than one place.
 
     Raises DataError where there is no such data set or no root; what is wrong within a split is a problem.
     """
-    examinations: list[Examination] = []
+    examinations: list[SplitReport] = []
     unopened: list[Problem] = []
     for split in splits or splits_of(name, root):
         try:
-            dataset = survey(name, split, root)
+            dataset = open_unchecked(name, split, root)
         except DataError as error:
             unopened.append(Problem("layout", str(error)))
             continue
         examinations.append(examine(dataset, track))
-    return Checkup(name, tuple(examinations), tuple(unopened), find_copies(examinations))
+    return DatasetReport(name, tuple(examinations), tuple(unopened), find_copies(examinations))
 
 
-def find_copies(examinations: Sequence[Examination]) -> tuple[Copies, ...]:
+def find_copies(examinations: Sequence[SplitReport]) -> tuple[Copies, ...]:
     """Pictures that stand in more than one place, in order of their first."""
     places: dict[str, list[tuple[str, str]]] = {}
     for examination in examinations:
@@ -111,7 +111,7 @@ def find_copies(examinations: Sequence[Examination]) -> tuple[Copies, ...]:
     return tuple(Copies(tuple(found)) for found in places.values() if len(found) > 1)
 
 
-def render(checkup: Checkup, longest: int = 20) -> RenderableType:
+def render(checkup: DatasetReport, longest: int = 20) -> RenderableType:
     """Tables for a terminal, and at most `longest` problems; `to_dict` has them all."""
     from rich.console import Group
     from rich.text import Text
@@ -178,7 +178,7 @@ def _fingerprint(image: np.ndarray) -> str:
     return blake2b(np.ascontiguousarray(image).tobytes() + repr(image.shape).encode(), digest_size=16).hexdigest()
 
 
-def _lone(listing: Listing) -> Iterator[Problem]:
+def _unpaired(listing: Listing) -> Iterator[Problem]:
     for path in listing.lone_pictures:
         yield Problem("partner", f"picture {path} has no mask; add the mask or remove the picture")
     for path in listing.lone_masks:
@@ -187,7 +187,7 @@ def _lone(listing: Listing) -> Iterator[Problem]:
         yield Problem("layout", f"{listing.where} holds no pairs of picture and mask; check --data-root")
 
 
-def _splits_table(checkup: Checkup) -> Table:
+def _splits_table(checkup: DatasetReport) -> Table:
     from rich.table import Table
     from rich.text import Text  # a name in brackets would be read as markup
 
@@ -205,7 +205,7 @@ def _splits_table(checkup: Checkup) -> Table:
     return table
 
 
-def _classes_table(labelled: Sequence[Examination]) -> Table:
+def _classes_table(labelled: Sequence[SplitReport]) -> Table:
     """Share of pixels and number of pictures of each class in each split."""
     from rich.table import Table
     from rich.text import Text
@@ -218,7 +218,7 @@ def _classes_table(labelled: Sequence[Examination]) -> Table:
     return table
 
 
-def _weights_table(found: Examination) -> Table:
+def _weights_table(found: SplitReport) -> Table:
     """Class weights of each formula, in the order of a recipe's list."""
     from rich.table import Table
     from rich.text import Text

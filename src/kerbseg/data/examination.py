@@ -35,7 +35,7 @@ class UnknownInFile:
 
 
 @dataclass(frozen=True)
-class Examination:
+class SplitReport:
     """Figures and problems of one split."""
 
     data: str
@@ -126,11 +126,11 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Checkup:
+class DatasetReport:
     """All splits of a data set, and what only shows between them."""
 
     data: str
-    examinations: tuple[Examination, ...]
+    examinations: tuple[SplitReport, ...]
     unopened: tuple[Problem, ...] = ()  # splits whose folders are wrong
     copies: tuple[Copies, ...] = ()
 

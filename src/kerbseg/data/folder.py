@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from kerbseg.core.errors import DataError, nearest
+from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.labels import Color, LabelSet
 from kerbseg.data.pairs import PairedFiles, by_relative_stem, check_split, pair_up
 from kerbseg.data.pictures import id_mask
@@ -115,7 +115,7 @@ def _load(path: Path) -> dict[Any, Any]:
 def _check_keys(found: dict[Any, Any], valid: tuple[str, ...], where: str, path: Path) -> None:
     for key in found:
         if key not in valid:
-            raise DataError(f"{path}: unknown key {where}{key}; {nearest(str(key), valid)}")
+            raise DataError(f"{path}: unknown key {where}{key}; {did_you_mean(str(key), valid)}")
 
 
 def _check_names(names: list[str], path: Path) -> None:

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
+from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import DataError
-from kerbseg.core.processes import ALONE, Process
-from kerbseg.data.loading import shared, turns
+from kerbseg.data.loading import shared, strided_shard
 from kerbseg.data.pictures import SUFFIXES, read_rgb
 
 CENTRE = 0.875  # side of the square that is looked at, as a share of the shorter side: 224 of 256
@@ -152,7 +152,7 @@ def class_loader(
     batch_size: int,
     workers: int,
     seed: int | None = None,
-    process: Process = ALONE,
+    process: Rank = SINGLE,
 ) -> DataLoader[ClassBatch]:
     """Whole batches in random order where there is a seed; every picture once, in order, without.
 
@@ -161,7 +161,7 @@ def class_loader(
     """
     sampler: Iterable[int]
     if seed is None:
-        sampler = turns(len(squares), process)
+        sampler = strided_shard(len(squares), process)
     else:
         sampler = shared(EpochDraws(len(squares), seed), batch_size, process)
     return DataLoader(

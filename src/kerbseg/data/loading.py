@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
+from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import DataError
-from kerbseg.core.processes import ALONE, Process
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.core.types import Dataset, Sample, samples
 
@@ -45,7 +45,7 @@ class Resized:
         return Sample(np.ascontiguousarray(picture.transpose(2, 0, 1)), mask, sample.name)
 
 
-class Gathered:
+class ConcatDataset:
     """Several splits as one data set, in order; of each only the first `limit` samples, where one is given."""
 
     def __init__(self, parts: Sequence[Dataset], limit: int | None = None) -> None:
@@ -189,13 +189,13 @@ class Order(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
-class Shared(Sampler[Any]):
+class BatchShardSampler(Sampler[Any]):
     """One process's rows of each whole batch of an order: those of all processes make up a single process's batch.
 
     The last few of an epoch, too few for a batch, wait for the next order.
     """
 
-    def __init__(self, order: Order, batch_size: int, process: Process) -> None:
+    def __init__(self, order: Order, batch_size: int, process: Rank) -> None:
         self._order, self._batch_size, self._process = order, batch_size, process
         self._rows = process.rows(batch_size // process.count)
 
@@ -223,7 +223,7 @@ class Batches(Protocol):
     def __getitems__(self, indices: list[int]) -> Batch: ...
 
 
-class Focused(TorchDataset[Batch]):
+class WithCropCenters(TorchDataset[Batch]):
     """Batches that know which point of each picture a crop must show."""
 
     def __init__(self, batches: Batches) -> None:
@@ -240,7 +240,7 @@ class Focused(TorchDataset[Batch]):
 
 
 def training_loader(
-    dataset: Batches, batch_size: int, seed: int, workers: int, process: Process = ALONE
+    dataset: Batches, batch_size: int, seed: int, workers: int, process: Rank = SINGLE
 ) -> DataLoader[Batch]:
     """Shuffled whole batches of `batch_size` for all processes together; of each, this process's rows.
 
@@ -250,38 +250,40 @@ def training_loader(
 
 
 def rare_loader(
-    batches: Batches, order: RareShuffle, batch_size: int, workers: int, process: Process = ALONE
+    batches: Batches, order: RareShuffle, batch_size: int, workers: int, process: Rank = SINGLE
 ) -> DataLoader[Batch]:
     """As `training_loader`, with the extra pictures of rare classes. Raises DataError likewise."""
-    return _shuffled(Focused(batches), order, batch_size, workers, process)
+    return _shuffled(WithCropCenters(batches), order, batch_size, workers, process)
 
 
-def validation_loader(dataset: Batches, batch_size: int, workers: int, process: Process = ALONE) -> DataLoader[Batch]:
+def validation_loader(dataset: Batches, batch_size: int, workers: int, process: Rank = SINGLE) -> DataLoader[Batch]:
     """Every picture once, in order; each process has its own. Raises DataError where one would have none."""
-    return _loader(dataset, batch_size // process.count, workers, turns(len(dataset), process))
+    return _loader(dataset, batch_size // process.count, workers, strided_shard(len(dataset), process))
 
 
-def turns(length: int, process: Process) -> range:
+def strided_shard(length: int, process: Rank) -> range:
     """The pictures that are this process's if all take one by turns. Raises DataError where one would have none."""
     if length < process.count:
         raise DataError(f"{length} validation pictures are fewer than the {process.count} processes; use fewer devices")
     return range(process.rank, length, process.count)
 
 
-def shared(order: Order, batch_size: int, process: Process) -> Shared:
+def shared(order: Order, batch_size: int, process: Rank) -> BatchShardSampler:
     """This process's rows of an order's batches. Raises DataError where there are too few pictures for one."""
     if len(order) < batch_size:
         raise DataError(f"{len(order)} training pictures are fewer than batch_size={batch_size}; lower batch_size")
-    return Shared(order, batch_size, process)
+    return BatchShardSampler(order, batch_size, process)
 
 
 def _shuffled(
-    dataset: Batches | Focused, order: Order, batch_size: int, workers: int, process: Process
+    dataset: Batches | WithCropCenters, order: Order, batch_size: int, workers: int, process: Rank
 ) -> DataLoader[Batch]:
     return _loader(dataset, batch_size // process.count, workers, shared(order, batch_size, process))
 
 
-def _loader(dataset: Batches | Focused, batch_size: int, workers: int, sampler: Iterable[Any]) -> DataLoader[Batch]:
+def _loader(
+    dataset: Batches | WithCropCenters, batch_size: int, workers: int, sampler: Iterable[Any]
+) -> DataLoader[Batch]:
     workers = 0 if dataset.in_memory else workers  # an index needs no process of its own
     return DataLoader(
         dataset,  # type: ignore[arg-type] # it gives whole batches

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import DataError, nearest
+from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import VOID, Sample
 from kerbseg.data.pictures import SUFFIXES, Mask, check_sizes, read_rgb, refuse_unknown
@@ -35,13 +35,13 @@ class Listing:
 
     def check(self) -> None:
         """Raises DataError for a picture without mask or the reverse, or where there is no pair."""
-        for lone, found, missing in (
+        for unpaired, found, missing in (
             (self.lone_pictures, "picture", "mask"),
             (self.lone_masks, "mask", "picture"),
         ):
-            if lone:
+            if unpaired:
                 raise DataError(
-                    f"{self.where}: {len(lone)} {found}(s) without {missing}, the first is {lone[0]};"
+                    f"{self.where}: {len(unpaired)} {found}(s) without {missing}, the first is {unpaired[0]};"
                     f" add the {missing} or remove the {found}"
                 )
         if not self.pairs:
@@ -118,7 +118,7 @@ def check_split(data: str, split: str, splits: Iterable[str]) -> None:
     """Raises DataError for a split that the data set does not have."""
     splits = tuple(splits)
     if split not in splits:
-        raise DataError(f"data set {data!r} has no split {split!r}; {nearest(split, splits)}")
+        raise DataError(f"data set {data!r} has no split {split!r}; {did_you_mean(split, splits)}")
 
 
 def _is_picture(path: Path, ending: str = "") -> bool:

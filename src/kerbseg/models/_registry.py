@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from kerbseg.core.convolutions import group_fresh
-from kerbseg.core.errors import UserError, nearest
+from kerbseg.compress.convolutions import group_fresh
+from kerbseg.core.errors import UserError, did_you_mean
 from kerbseg.core.types import Preprocessing
 
 
@@ -36,7 +36,7 @@ class SegmentationNet(Protocol):
     def __call__(self, image: Tensor) -> Tensor:
         """Logits at the picture's size."""
 
-    def scores(self, image: Tensor) -> Tensor:
+    def logits(self, image: Tensor) -> Tensor:
         """Logits at the network's own resolution, before the last interpolation (if it has one)."""
 
     def upsample(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
@@ -96,7 +96,7 @@ def create_model(name: str, classes: int | None = None, **options: Any) -> nn.Mo
     """A registered network with fresh weights: float [b 3 h w] -> logits [b classes h w].
 
     `options` go to the builder (width, output stride ...). Only `grouped` works for every network: its mapping
-    `{groups, names, kinds, channels}` replaces dense convolutions by grouped ones (see `core.convolutions`).
+    `{groups, names, kinds, channels}` replaces dense convolutions by grouped ones (see `compress.convolutions`).
     Raises UserError for an unknown name or option.
     """
     builder, facts = _find(name)
@@ -114,5 +114,5 @@ def create_model(name: str, classes: int | None = None, **options: Any) -> nn.Mo
 
 def _find(name: str) -> tuple[Builder, Card]:
     if name not in _builders:
-        raise UserError(f"unknown model {name!r}; {nearest(name, _builders)}")
+        raise UserError(f"unknown model {name!r}; {did_you_mean(name, _builders)}")
     return _builders[name]

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from kerbseg.core.errors import InputError
 from kerbseg.core.types import Preprocessing
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input, resize
 from kerbseg.models._registry import register
 
 PREPROCESSING = Preprocessing(mean=(0.2870, 0.3257, 0.2854), std=(0.1879, 0.1908, 0.1880))  # Minicity's training set
@@ -138,7 +138,7 @@ class EfficientSeg(nn.Module):
         self.head = head(first, classes)
         self.apply(_start)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         check_input(image, stride=32)
         if self.training and image.numel() == 3 * 32 * 32:
@@ -164,7 +164,7 @@ class EfficientSeg(nn.Module):
         return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
+        return self.logits(image)
 
 
 def _start(module: nn.Module) -> None:

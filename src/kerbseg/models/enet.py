@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input, resize
 from kerbseg.models._registry import register
 from kerbseg.models._unpooling import ByIndex, Unpooling
 
@@ -149,7 +149,7 @@ class ENet(nn.Module):
         self.stage5 = Bottleneck(16)
         self.head = nn.ConvTranspose2d(16, classes, 2, stride=2)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         check_input(image, stride=8)
         x = self.initial(image)  # b 16 h/2 w/2
@@ -163,7 +163,7 @@ class ENet(nn.Module):
         return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
+        return self.logits(image)
 
 
 @register(paper="enet", parameters=365_159, macs=3_922_067_456, input=(512, 1024), stride=8)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input, resize
 from kerbseg.models._registry import register
 
 BatchNorm = partial(nn.BatchNorm2d, eps=1e-3)
@@ -102,7 +102,7 @@ class ERFNetEncoder(nn.Module):
         self.encoder = encoder
         self.head = nn.Conv2d(128, classes, 1)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
         """Logits at 1/8 of the picture's size."""
         return self.head(self.encoder(image))
 
@@ -111,7 +111,7 @@ class ERFNetEncoder(nn.Module):
         return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))
+        return self.upsample(self.logits(image), (image.shape[-2], image.shape[-1]))
 
 
 class ERFNet(nn.Module):
@@ -124,7 +124,7 @@ class ERFNet(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         return self.decoder(self.encoder(image))
 
@@ -133,7 +133,7 @@ class ERFNet(nn.Module):
         return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
+        return self.logits(image)
 
 
 @register(paper="erfnet", parameters=2_064_191, macs=26_604_339_200, input=(512, 1024), stride=8)

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input, resize
 from kerbseg.models._registry import register
 
 BRANCHES = 5  # K
@@ -106,7 +106,7 @@ class ESPNetC(nn.Module):
         self.encoder = Encoder(alpha2, alpha3)
         self.head = conv(256, classes, 1)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
         """Logits at 1/8 of the picture's size, where the network ends."""
         return self.head(self.encoder(image)[-1])
 
@@ -115,7 +115,7 @@ class ESPNetC(nn.Module):
         return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))
+        return self.upsample(self.logits(image), (image.shape[-2], image.shape[-1]))
 
 
 class ESPNet(nn.Module):
@@ -134,7 +134,7 @@ class ESPNet(nn.Module):
         self.merge1 = nn.Sequential(conv(classes + 19, classes, 3), norm(classes))
         self.up1 = double(classes, classes)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         first, second, third = self.encoder(image)
         x = self.up3(self.reduce3(third))  # b k h/4 w/4
@@ -146,7 +146,7 @@ class ESPNet(nn.Module):
         return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
+        return self.logits(image)
 
 
 @register(paper="espnet", parameters=363_462, macs=4_670_283_776, input=(512, 1024), stride=8)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from kerbseg.core.errors import InputError
 from kerbseg.core.types import Preprocessing
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input, resize
 from kerbseg.models._registry import register
 from kerbseg.models.backbones import Backbone, Darknet19, MobileNetV2, ShuffleNet
 from kerbseg.models.backbones.darknet19 import as_published, same_size
@@ -136,7 +136,7 @@ class LiteSeg(nn.Module):
             nn.Conv2d(width, classes, 1),
         )
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k H W"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k H W"]:
         """Logits at 1/4 of the picture's size (ShuffleNet: 1/8), rounded up."""
         check_input(image, self.backbone.stride, self.backbone.smallest)
         low, high = self.backbone(image)
@@ -148,7 +148,7 @@ class LiteSeg(nn.Module):
         return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))
+        return self.upsample(self.logits(image), (image.shape[-2], image.shape[-1]))
 
 
 def _darknet19(output_stride: int, same_padding: bool = False) -> Darknet19:

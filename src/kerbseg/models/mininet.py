@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kerbseg.core.types import Preprocessing
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input, resize
 from kerbseg.models._registry import register
 
 PREPROCESSING = Preprocessing(channels="bgr", mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
@@ -118,7 +118,7 @@ class MiniNetV2(nn.Module):
         self.fusion = nn.Sequential(*(Separable(64) for _ in range(up)))
         self.output = Transposed(64, classes)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/2 w/2"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/2 w/2"]:
         """Logits at half the picture's size, where the network ends."""
         check_input(image, stride=8)
         coarse = self.upsampling(self.features(self.downsample(image)))  # b 64 h/4 w/4
@@ -129,7 +129,7 @@ class MiniNetV2(nn.Module):
         return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))
+        return self.upsample(self.logits(image), (image.shape[-2], image.shape[-1]))
 
 
 @register(

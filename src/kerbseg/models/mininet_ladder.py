@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input, resize
 from kerbseg.models._registry import register
 from kerbseg.models.mininet import PREPROCESSING, BatchNorm, Downsample, MultiDilation, Transposed, Upsample, depthwise
 
@@ -123,7 +123,7 @@ class Ladder(nn.Module):
         self.units16 = nn.Sequential(unit(16, 1), unit(16, 1))
         self.output = Transposed(16, classes)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         check_input(image, stride=8)
         early = self.first(image)
@@ -144,7 +144,7 @@ class Ladder(nn.Module):
         return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
+        return self.logits(image)
 
 
 class SkipLadder(Ladder):

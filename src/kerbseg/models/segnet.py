@@ -19,7 +19,7 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input, resize
 from kerbseg.models._registry import register
 from kerbseg.models._unpooling import ByIndex, Unpooling
 
@@ -54,7 +54,7 @@ class SegNet(nn.Module):
         self.classifier = classifier
         self.unpooling: Unpooling = ByIndex()
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         check_input(image, stride=1, smallest=2 ** len(self.encoders))
         x, kept = image, []
@@ -73,7 +73,7 @@ class SegNet(nn.Module):
         return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
+        return self.logits(image)
 
 
 def chain(unit: Unit, *channels: int) -> nn.Sequential:

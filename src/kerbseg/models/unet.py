@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kerbseg.core.types import Preprocessing
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input, resize
 from kerbseg.models._registry import register
 
 PREPROCESSING = Preprocessing(mean=(0.2870, 0.3257, 0.2854), std=(0.1879, 0.1908, 0.1880))  # Minicity's training set
@@ -64,7 +64,7 @@ class UNet(nn.Module):
         )
         self.head = nn.Conv2d(64, classes, 1)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         check_input(image, stride=1, smallest=16)
         kept = [self.first(image)]
@@ -80,7 +80,7 @@ class UNet(nn.Module):
         return resize(scores, size, self.align_corners)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
+        return self.logits(image)
 
 
 _register = partial(register, paper="efficientseg", input=(384, 768), stride=1, preprocessing=PREPROCESSING)

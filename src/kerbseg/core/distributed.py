@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Process:
+class Rank:
     """One of `count` equal processes; the only one, unless said otherwise.
 
     What it does is what its share of a single process would be: random numbers are drawn for the whole batch and its
@@ -47,4 +47,4 @@ class Process:
         return total / self.count
 
 
-ALONE = Process()
+SINGLE = Rank()
