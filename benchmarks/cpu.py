@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from kerbseg.apps.timing import Ready, RuntimeOptions, of_model, worker
 from rich.console import Console
 from rich.table import Table
 
 import kerbseg.models as models
-from kerbseg.apps.timing import Ready, RuntimeOptions, of_model, worker
-from kerbseg.bundle import Bundle, load, save, versions
+from kerbseg.bundle import Bundle, load, random_bundle, save, versions
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
@@ -36,13 +36,12 @@ from kerbseg.core.types import Dataset
 from kerbseg.data import open_dataset
 from kerbseg.data.scenes import Scenes
 from kerbseg.evaluate import evaluate
-from kerbseg.export.files import WRITERS
 from kerbseg.export.int8 import Quantizer
 from kerbseg.export.parity import pictures_of
 from kerbseg.profiling.cost import cost
 from kerbseg.profiling.latency import Latency, interleaved, timed
-from kerbseg.regroup import random_bundle
 from kerbseg.runtime import open_runtime
+from kerbseg.runtime.engines import exporting
 
 SIZES = ((256, 512), (360, 640), (512, 1024))
 MODELS = (  # one of each family, the quick ones first
@@ -123,12 +122,12 @@ def prepare(
 ) -> None:
     """Writes the files that the engines run."""
     save(bundle, folder / "m.safetensors")
-    for suffix, write in WRITERS.items():
+    for suffix, writing in exporting().items():
         if any(ENGINES[engine][0] == f"m{suffix}" for engine in engines):
-            write(bundle, folder / f"m{suffix}", size)
+            writing.writer()(bundle, folder / f"m{suffix}", size)
     if "openvino-int8" in engines:
-        quantizer = Quantizer(bundle, ".xml", size, calibration or Scenes("train", 32, size))
-        quantizer.save(quantizer.everywhere(), folder / "int8.xml")
+        quantizer = Quantizer(bundle, exporting()[".xml"], size, calibration or Scenes("train", 32, size))
+        quantizer.save(quantizer.quantize_all(), folder / "int8.xml")
 
 
 def scored(folder: Path, engine: str, data: Dataset | None) -> float | None:
@@ -136,7 +135,7 @@ def scored(folder: Path, engine: str, data: Dataset | None) -> float | None:
     if data is None:
         return None
     file = "int8.xml" if "int8" in engine else "m.xml" if (folder / "m.xml").exists() else "m.safetensors"
-    return evaluate(open_runtime(folder / file), data).scores.miou
+    return evaluate(open_runtime(folder / file), data).metrics.miou
 
 
 def measured(
@@ -150,7 +149,7 @@ def measured(
 ) -> list[Row]:
     """All engines of one network and size, by turns; calibrated and scored on the splits of `data`, if it has any."""
     train, val = data or (None, None)
-    picture = np.ascontiguousarray(Scenes("test", size=size)[0].image.transpose(1, 2, 0))
+    picture = Scenes("test", size=size)[0].image
     weights = bundle.card.source or "of the bundle"
     with TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)

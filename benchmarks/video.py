@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,11 @@ import av
 
 from kerbseg.bundle import versions
 from kerbseg.data.scenes import drive
-from kerbseg.predict import Predictor
+from kerbseg.predict import SINKS, Predictor
 from kerbseg.predict.pipeline import Stage, ThreadedPipeline
-from kerbseg.predict.sources.pyav import frames
-from kerbseg.predict.sources.streams import Stream
+from kerbseg.predict.sources import Source, open_source
 from kerbseg.predict.temporal.flicker import FlickerMeter
-from kerbseg.predict.video import Sink, stages
-from kerbseg.runtime import open_runtime
+from kerbseg.predict.videos import stages
 
 Way = Callable[[Iterator[Any], Sequence[Stage]], int]
 
@@ -49,19 +47,25 @@ def in_turn(source: Iterator[Any], work: Sequence[Stage]) -> int:
     return count
 
 
+@contextmanager
+def opened(predictor: Predictor, video: Path, folder: Path, flicker: bool) -> Iterator[tuple[Source, list[Stage]]]:
+    """A video and the stages that make its overlay."""
+    source, mp4 = open_source(video), SINKS["mp4"]
+    meter = FlickerMeter() if flicker else None
+    with mp4.open(folder / "out.mp4", source, predictor.labels) as add:
+        yield source, stages(predictor, [mp4], [add], meter=meter)
+
+
 def timed_s(way: Way, predictor: Predictor, video: Path, folder: Path, flicker: bool) -> float:
     """Seconds a frame, the writing of the file included."""
     started = time.perf_counter()
-    with closing(Sink(folder / "out.mp4")) as sink:
-        meter = FlickerMeter() if flicker else None
-        count = way(frames(Stream("video", str(video))), [*stages(predictor, meter), sink.add])
-        sink.finish()
+    with opened(predictor, video, folder, flicker) as (source, work):
+        count = way(iter(source), work)
     return (time.perf_counter() - started) / count
 
 
 def stage_costs_ms(predictor: Predictor, video: Path, folder: Path, flicker: bool) -> dict[str, float]:
     """Median milliseconds of each stage by itself."""
-    meter = FlickerMeter() if flicker else None
     spent: dict[str, list[float]] = {}
 
     def clocked(name: str, stage: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,13 +77,11 @@ def stage_costs_ms(predictor: Predictor, video: Path, folder: Path, flicker: boo
 
         return run
 
-    with closing(Sink(folder / "out.mp4")) as sink:
-        source = frames(Stream("video", str(video)))
-        work = [*stages(predictor, meter), sink.add]
+    with opened(predictor, video, folder, flicker) as (source, work):
+        frames = iter(source)
         names = ["segment", "flicker", "draw", "encode"] if flicker else ["segment", "draw", "encode"]
-        decoded = iter(clocked("decode", lambda: next(source, None)), None)
+        decoded = iter(clocked("decode", lambda: next(frames, None)), None)
         in_turn(decoded, [clocked(name, stage) for name, stage in zip(names, work, strict=True)])
-        sink.finish()
     return {name: statistics.median(costs) for name, costs in spent.items()}
 
 
@@ -106,7 +108,7 @@ def main() -> None:
     parser.add_argument("--flicker", action="store_true", help="with the flicker figure")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    predictor = Predictor(open_runtime(given.model, given.runtime, threads=given.threads))
+    predictor = Predictor(given.model, engine=given.runtime, threads=given.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         video = given.video or folder / "drive.mp4"

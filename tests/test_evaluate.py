@@ -46,7 +46,7 @@ class Two:
         return len(self._masks)
 
     def __getitem__(self, index):
-        return Sample(np.zeros((3, 4, 6), np.uint8), self._masks[index], str(index))
+        return Sample(np.zeros((4, 6, 3), np.uint8), self._masks[index], str(index))
 
 
 @pytest.fixture
@@ -63,11 +63,11 @@ def test_one_matrix_over_the_whole_set(card):
     found = [mask([0] * 6, [0] * 3 + [1] * 3), mask([1] * 6, [5] * 6)]
     report = evaluate(Oracle(card, found), Two(*truth), input_size="own")
     # class 0: 12 hits of 12 + 6 wrong; class 1: 6 + 12 hits of 24; a mean over pictures would give other figures
-    assert report.scores.class_iou["sky"] == pytest.approx(12 / 18)
-    assert report.scores.class_iou["building"] == pytest.approx(18 / 24)
-    assert report.scores.class_iou["pole"] is None, "absent, not 0 or 1"
-    assert report.scores.miou == pytest.approx((12 / 18 + 18 / 24) / 2)
-    assert report.scores.pixel_accuracy == pytest.approx(30 / 36), "void does not count"
+    assert report.metrics.class_iou["sky"] == pytest.approx(12 / 18)
+    assert report.metrics.class_iou["building"] == pytest.approx(18 / 24)
+    assert report.metrics.class_iou["pole"] is None, "absent, not 0 or 1"
+    assert report.metrics.miou == pytest.approx((12 / 18 + 18 / 24) / 2)
+    assert report.metrics.pixel_accuracy == pytest.approx(30 / 36), "void does not count"
     assert report.images == 2
 
 
@@ -75,7 +75,7 @@ def test_ids_are_scored_at_the_size_of_the_labels(card):
     truth = mask([0] * 6, [1] * 6)
     half = np.array([[0] * 3, [1] * 3], np.uint8)
     report = evaluate(Oracle(card, [half]), Two(truth), input_size=(2, 3))
-    assert report.scores.miou == 1
+    assert report.metrics.miou == 1
     assert report.protocol["label_size"] == [4, 6]
     assert report.protocol["input_size"] == [2, 3]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from kerbseg.core.types import Preprocessing
 
 FORMAT = 1
 METADATA_KEY = "kerbseg"  # of the safetensors header, and of exported models
-MOST_OUTPUTS = 256  # class ids are uint8
+BEST = "best.safetensors"  # of a run's folder
+MOST_OUTPUTS = 256  # ids are uint8, of which one is void: 255 classes, and an output that is none
 
 
 @dataclass(frozen=True)
@@ -84,16 +85,26 @@ class Bundle:
     model: nn.Module
     card: BundleCard
 
-    def with_scores(self, scores: Mapping[str, Any]) -> Bundle:
-        """The same bundle whose card carries these figures."""
-        return replace(self, card=replace(self.card, scores=scores))
+
+def random_bundle(
+    name: str, labels: LabelSet, *, options: Mapping[str, Any] | None = None, seed: int | None = None
+) -> Bundle:
+    """A registered network with random weights for these classes; a seed gives those of a training's first step."""
+    facts, options = models.card(name), dict(options or {})
+    card = BundleCard(
+        name, labels, facts.preprocessing, facts.input, len(labels), options=options, source="random weights"
+    )
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        return Bundle(models.create_model(name, len(labels), **options).eval(), card)
 
 
 def save(bundle: Bundle, path: str | Path) -> None:
     """Writes the bundle; a file already there is replaced only when the new one is whole."""
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise UserError(f"a bundle is a .safetensors file, found {path.name!r}; name it {path.stem}.safetensors")
+        raise UserError(f"a bundle is a .safetensors file, not {path.name!r}; name it {path.stem}.safetensors")
     tensors = {key: value.detach().cpu().contiguous() for key, value in bundle.model.state_dict().items()}
     with atomic_write(path) as temporary:
         try:
@@ -108,19 +119,41 @@ def shipped() -> list[str]:
 
 
 def locate(model: str | Path) -> Path:
-    """The file of a model: a path, or the name of weights that come with kerbseg.
+    """The file of a model: a path, a run's folder (its best weights), or the name of weights that come with kerbseg.
 
-    Raises BundleError, with the nearest name, where there is no such file.
+    Every command and function that takes a model follows this one rule. Raises BundleError, with the nearest name,
+    where there is no such file.
     """
-    for path in (Path(model), _shipped_root() / f"{model}.safetensors"):
-        if path.is_file():
-            return path
-    if Path(model).is_dir():
-        raise BundleError(f"model {model} is a folder; name the file in it, such as {Path(model) / 'best.safetensors'}")
-    hint = (
-        "" if Path(model).suffix else f"; of the weights that come with kerbseg, {did_you_mean(str(model), shipped())}"
-    )
+    path = Path(model)
+    for candidate in (path, path / BEST):
+        if candidate.is_file():
+            return candidate
+    if str(model) in shipped():
+        return _shipped_root() / f"{model}.safetensors"
+    if path.is_dir():
+        raise BundleError(f"model {model} is a folder without {BEST}; name a run's folder, or the file itself")
+    if str(model) in models.list_models():
+        raise BundleError(f"model {model} is a network without weights; name a bundle of it, or a run's folder")
+    hint = "" if path.suffix else f"; of the weights that come with kerbseg, {did_you_mean(str(model), shipped())}"
     raise BundleError(f"model {model} does not exist{hint}")
+
+
+def find_model(model: str | Path, labels: LabelSet | None = None) -> Path | Bundle:
+    """The file of a model as `locate` finds it, or a registered network with random weights for these classes.
+
+    Raises BundleError as `locate`; without `labels` also for a registered name.
+    """
+    try:
+        return locate(model)
+    except BundleError as error:
+        if labels is None:
+            raise
+        name, known = str(model), models.list_models()
+        if name in known:
+            return random_bundle(name, labels)
+        if Path(model).suffix or Path(model).exists():
+            raise
+        raise BundleError(f"model {model} does not exist; {did_you_mean(name, [*shipped(), *known])}") from error
 
 
 def _shipped_root() -> Path:
@@ -171,9 +204,9 @@ def load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], where: st
         if state[key].dtype != wanted[key].dtype:
             raise BundleError(f"{where}: {key!r} is {state[key].dtype}, the network needs {wanted[key].dtype}")
         if state[key].shape != wanted[key].shape:
-            found, expected = list(state[key].shape), list(wanted[key].shape)
+            given, expected = list(state[key].shape), list(wanted[key].shape)
             raise BundleError(
-                f"{where}: {key!r} is {found}, the network needs {expected}; another class count or width?"
+                f"{where}: {key!r} is {given}, the network needs {expected}; another class count or width?"
             )
     model.load_state_dict(dict(state))
 

@@ -9,14 +9,13 @@ import pytest
 import torch
 
 import kerbseg.models as models
-from kerbseg.bundle import Bundle
+from kerbseg.bundle import Bundle, random_bundle
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.data import open_dataset
 from kerbseg.export import onnx as onnx_export
 from kerbseg.export import openvino as openvino_export
 from kerbseg.export.parity import FLOOR, parity, pictures_of
-from kerbseg.regroup import random_bundle
 
 SIZES = ((90, 150), (96, 128))  # no multiple of a stride, which is the harder, and one
 FAMILIES = (  # one of each file of networks
@@ -58,11 +57,11 @@ def agree(name: str, size: tuple[int, int], camvid: Path, folder: Path) -> None:
     onnx_export.save(proto, exported, folder / "m.onnx")
     openvino_export.save(openvino_export.of_onnx(proto), exported, folder / "m.xml")
     for file in ("m.onnx", "m.xml"):
-        found = parity(bundle, folder / file, shown)
-        assert found.equal >= FLOOR, f"{name} {file}: {found}"
+        agreement = parity(bundle, folder / file, shown)
+        assert agreement.equal >= FLOOR, f"{name} {file}: {agreement}"
         # where two pixels of a pooling window are as good as equal, unpooling may put a value beside its place
         bound = 0.1 if name in UNPOOLING else 1e-3
-        assert found.largest_difference <= bound * max(1.0, found.largest_score), f"{name} {file}: {found}"
+        assert agreement.largest_difference <= bound * max(1.0, agreement.largest_logit), f"{name} {file}: {agreement}"
 
 
 @pytest.mark.camvid

@@ -32,18 +32,18 @@ def test_the_command_writes_prints_parity_and_its_figures(camvid_bundle, tmp_pat
             str(out),
             "--size",
             "40x56",
-            "--scores",
+            "--logits",
             "--json",
             str(tmp_path / "p.json"),
         ]
     )
-    found = json.loads((tmp_path / "p.json").read_text())
-    assert found["equal"] >= 0.999
-    assert f"{found['equal']:.4%} of the pixels" in capsys.readouterr().out
+    agreement = json.loads((tmp_path / "p.json").read_text())
+    assert agreement["equal"] >= 0.999
+    assert f"{agreement['equal']:.4%} of the pixels" in capsys.readouterr().out
     model = onnx.load(out)
     assert [entry.version for entry in model.opset_import if not entry.domain] == [20]
     names = {value.name: value for value in (*model.graph.input, *model.graph.output)}
-    assert list(names) == ["pictures", "ids", "scores"]
+    assert list(names) == ["pictures", "ids", "logits"]
     kinds = {name: value.type.tensor_type.elem_type for name, value in names.items()}
     assert kinds["pictures"] == kinds["ids"] == onnx.TensorProto.UINT8
     first, *rest = names["pictures"].type.tensor_type.shape.dim
@@ -97,8 +97,9 @@ def test_a_file_that_would_not_agree_is_not_put_in_the_place_of_a_good_one(
     other = load(camvid_bundle)
     for parameter in other.model.parameters():
         parameter.data.normal_(0, 0.1)
-    honest = files.WRITERS[ending]
-    monkeypatch.setitem(files.WRITERS, ending, lambda bundle, path, size, scores: honest(other, path, size, scores))
+    engine = files.engine_of(out)
+    honest = engine.writer()
+    monkeypatch.setattr(honest.__module__ + "." + honest.__name__, lambda _, *arguments: honest(other, *arguments))
     with pytest.raises(UserError, match=r"would not agree with its bundle: .* nothing was written"):
         export(bundle, out, pictures=shown())
     assert {path.name: path.read_bytes() for path in tmp_path.glob("m.*")} == before

@@ -1,4 +1,4 @@
-"""Films to read, and networks that need no time."""
+"""Videos to read, and networks that need no time."""
 
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ from kerbseg.core.types import Preprocessing
 class Made:
     """A runtime whose ids are made by a function of the picture."""
 
-    name, precision, size = "made", "none", None
+    name, device, precision, threads, size = "made", "cpu", "float32", 1, None
 
     def __init__(self, ids, input_size=(32, 48)):
         labels = label_set("camvid")
@@ -22,6 +22,9 @@ class Made:
 
     def __call__(self, pictures):
         return np.stack([self._ids(picture) for picture in pictures])
+
+    def logits(self, pictures):
+        return np.eye(len(self.card.labels), dtype=np.float32)[self(pictures)].transpose(0, 3, 1, 2)
 
 
 @pytest.fixture
@@ -37,12 +40,12 @@ def bright():
 
 
 @pytest.fixture
-def film():
-    """What writes a film, and returns its path."""
-    return write_film
+def video_file():
+    """What writes a video, and returns its path."""
+    return write_video
 
 
-def write_film(
+def write_video(
     path,
     frames=7,
     rate=25,
@@ -77,7 +80,7 @@ def write_film(
 
 @pytest.fixture
 def times():
-    """What reads the exact times of a film's frames, and its average rate."""
+    """What reads the exact times of a video's frames, and its average rate."""
     av = pytest.importorskip("av", reason="PyAV is not installed")
 
     def read(path):

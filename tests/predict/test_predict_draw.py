@@ -1,13 +1,14 @@
-"""Pictures of predictions hold the class colours, and a legend of what is there."""
+"""Pictures of predictions hold the class colors, and a legend of what is there."""
 
 import numpy as np
 import pytest
 import torch
 
 from kerbseg.core.labels import label_set
-from kerbseg.core.types import VOID, Prediction
+from kerbseg.core.types import VOID
 from kerbseg.metrics import compute_metrics
-from kerbseg.predict.draw import INK, PAPER, colorize, confusion_picture, overlay
+from kerbseg.predict import Prediction
+from kerbseg.predict.draw import INK, PAPER, blend_overlay, colorize, confusion_picture
 
 LABELS = label_set("camvid")
 
@@ -18,34 +19,45 @@ def halves(height=40, width=300):
     return ids
 
 
-def test_each_pixel_has_its_class_colour_and_void_none():
+def test_each_pixel_has_its_class_color_and_void_none():
     ids = np.array([[0, 3, VOID]], np.uint8)
     np.testing.assert_array_equal(colorize(ids, LABELS)[0], [LABELS.colors[0], LABELS.colors[3], (0, 0, 0)])
 
 
-def test_an_overlay_mixes_picture_and_colour_and_darkens_borders():
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
+def test_an_overlay_mixes_picture_and_color_and_darkens_borders(alpha):
     ids = halves()
-    drawn = np.array(overlay(np.full((*ids.shape, 3), 100, np.uint8), Prediction(ids, LABELS), 0.5, legend=False))
-    np.testing.assert_allclose(drawn[5, 10], (np.array(LABELS.colors[0]) + 100) / 2, atol=1)
-    np.testing.assert_allclose(drawn[5, -10], (np.array(LABELS.colors[3]) + 100) / 2, atol=1)
-    border = (np.array(LABELS.colors[0]) + 100) / 2 * 0.45
-    np.testing.assert_allclose(drawn[5, ids.shape[1] // 2 - 1], border, atol=1)
+    drawn = blend_overlay(np.full((*ids.shape, 3), 100, np.uint8), ids, LABELS, alpha).astype(int)
+    left, right = (np.array(LABELS.colors[i]) * alpha + 100 * (1 - alpha) for i in (0, 3))
+    np.testing.assert_allclose(drawn[5, 10], left, atol=2)
+    np.testing.assert_allclose(drawn[5, -10], right, atol=2)
+    np.testing.assert_allclose(drawn[5, ids.shape[1] // 2 - 1], left / 2, atol=2)
+
+
+def test_a_border_is_where_the_class_to_the_right_or_below_is_another():
+    ids = np.zeros((4, 5), np.uint8)
+    ids[2:, 3:] = 1
+    white = np.full((4, 5, 3), 255, np.uint8)
+    dark = blend_overlay(white, ids, LABELS, 0.0)[..., 0] < 200
+    expected = np.zeros((4, 5), bool)
+    expected[1, 3:] = expected[2:, 2] = True
+    np.testing.assert_array_equal(dark, expected)
 
 
 def test_the_legend_shows_what_is_there_and_only_that():
     ids = halves()
-    drawn = overlay(np.zeros((*ids.shape, 3), np.uint8), Prediction(ids, LABELS))
+    drawn = Prediction(ids, LABELS, picture=np.zeros((*ids.shape, 3), np.uint8)).overlay()
     assert drawn.width >= 300
     below = np.array(drawn)[40:].reshape(-1, 3)
-    colours = {tuple(pixel) for pixel in below.tolist()}
-    assert {LABELS.colors[0], LABELS.colors[3], PAPER} <= colours
+    colors = {tuple(pixel) for pixel in below.tolist()}
+    assert {LABELS.colors[0], LABELS.colors[3], PAPER} <= colors
     absent = {LABELS.colors[i] for i in range(11)} - {LABELS.colors[0], LABELS.colors[3]}
-    assert not colours & absent
+    assert not colors & absent
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (700, 3)])
 def test_pictures_of_any_size_can_be_drawn(size):
-    drawn = overlay(np.zeros((*size, 3), np.uint8), Prediction(np.zeros(size, np.uint8), LABELS))
+    drawn = Prediction(np.zeros(size, np.uint8), LABELS, picture=np.zeros((*size, 3), np.uint8)).overlay()
     assert drawn.height > size[0]
 
 

@@ -40,10 +40,10 @@ def looked_at(wide, step, change=None):
 
 @pytest.mark.parametrize("step", [(0, 0), (0, 3), (2, 5), (-1, 4)])
 def test_there_is_none_where_all_moves_and_nothing_changes(wide, step):
-    found = looked_at(wide, step)
-    assert found.share == 0
-    assert found.counted > 0.8
-    assert found.pairs == 5
+    flicker = looked_at(wide, step)
+    assert flicker.share == 0
+    assert flicker.counted > 0.8
+    assert flicker.pairs == 5
 
 
 def test_it_is_the_share_that_changes_where_nothing_else_does(wide):
@@ -83,9 +83,9 @@ def test_without_two_frames_nothing_is_measured(wide):
     assert "not measured" in str(meter.result)
 
 
-def test_the_command_prints_it_and_writes_it_with_its_protocol(camvid_bundle, film, tmp_path, capsys):
+def test_the_command_prints_it_and_writes_it_with_its_protocol(camvid_bundle, video_file, tmp_path, capsys):
     pytest.importorskip("av", reason="PyAV is not installed")
-    source = film(tmp_path / "drive.mkv", frames=4)
+    source = video_file(tmp_path / "drive.mkv", frames=4)
     figures = tmp_path / "figures.json"
     main(["predict", str(camvid_bundle), str(source), "-o", str(tmp_path), "--flicker", "--json", str(figures)])
     assert "flicker" in capsys.readouterr().out

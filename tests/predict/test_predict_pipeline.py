@@ -82,7 +82,8 @@ def test_once_stopped_what_is_under_way_is_finished_and_the_source_closed():
         finally:
             closed.set()
 
-    work = ThreadedPipeline(source(), lambda i: i, alive=4)
+    items = source()  # kept, lest the end of its thread closes it
+    work = ThreadedPipeline(items, lambda i: i, alive=4)
     first = [next(work), next(work)]
     work.stop()
     rest = list(work)

@@ -64,8 +64,8 @@ def test_raw_frames_that_are_none_are_told(text):
         RawFrames.parse(text)
 
 
-def test_raw_frames_without_a_stream_are_told(camvid_bundle, film, tmp_path, capsys):
-    source = film(tmp_path / "drive.mkv")
+def test_raw_frames_without_a_stream_are_told(camvid_bundle, video_file, tmp_path, capsys):
+    source = video_file(tmp_path / "drive.mkv")
     with pytest.raises(SystemExit):
         main(["predict", str(camvid_bundle), str(source), "--raw", "32x48@25", "-o", str(tmp_path)])
     assert "no input is one" in capsys.readouterr().err
@@ -96,8 +96,8 @@ def test_raw_frames_on_the_standard_input(camvid_bundle, times, tmp_path, capsys
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "avi"])
-def test_a_container_on_the_standard_input(camvid_bundle, film, times, tmp_path, suffix):
-    source = film(tmp_path / f"drive.{suffix}", frames=20, codec="mpeg4" if suffix == "avi" else "libx264")
+def test_a_container_on_the_standard_input(camvid_bundle, video_file, times, tmp_path, suffix):
+    source = video_file(tmp_path / f"drive.{suffix}", frames=20, codec="mpeg4" if suffix == "avi" else "libx264")
     with standard_input(source.read_bytes()):
         main(["predict", str(camvid_bundle), "-", "-o", str(tmp_path)])
     assert times(tmp_path / "stdin_overlay.mp4")[0] == times(source)[0]
@@ -106,8 +106,8 @@ def test_a_container_on_the_standard_input(camvid_bundle, film, times, tmp_path,
 def test_raw_pixels_are_read_as_they_are():
     pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 10, 3), np.uint8)
     with standard_input(pixels.tobytes()):
-        found = [frame.picture for frame in frames(RawFrames.parse("6x10@25").stream("stdin", "pipe:0"))]
-    np.testing.assert_array_equal(found, pixels)
+        pictures = [frame.picture for frame in frames(RawFrames.parse("6x10@25").stream("stdin", "pipe:0"))]
+    np.testing.assert_array_equal(pictures, pixels)
 
 
 @pytest.mark.parametrize("content", [b"", b"no video" * 100])
@@ -133,28 +133,28 @@ def test_a_camera_that_is_not_there_is_one_line(camvid_bundle, tmp_path, capsys,
     assert error.count("\n") == 1
 
 
-def test_a_camera_counts_from_its_first_picture_and_does_not_end_with_a_lost_one(film, tmp_path):
-    source = film(tmp_path / "late.mkv", pts=(137, 177, 217), time_base=Fraction(1, 1000), frames=3)
+def test_a_camera_counts_from_its_first_picture_and_does_not_end_with_a_lost_one(video_file, tmp_path):
+    source = video_file(tmp_path / "late.mkv", pts=(137, 177, 217), time_base=Fraction(1, 1000), frames=3)
     live = Stream("camera", str(source), live=True)
     assert [frame.pts * frame.time_base for frame in frames(live)] == [0, Fraction(1, 25), Fraction(2, 25)]
-    damaged = film(tmp_path / "bad.ts", frames=40, size=(64, 96), encoding={"g": "5"})
+    damaged = video_file(tmp_path / "bad.ts", frames=40, size=(64, 96), encoding={"g": "5"})
     content = bytearray(damaged.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 3000] = np.random.default_rng(0).integers(0, 256, 3000, np.uint8).tobytes()
     damaged.write_bytes(content)
     with pytest.raises(DataError, match="is damaged after frame"):
         list(frames(Stream("bad", str(damaged))))
-    found = [frame.pts for frame in frames(Stream("bad", str(damaged), live=True))]
-    assert 20 < len(found) < 40
-    assert found == sorted(set(found))
+    times = [frame.pts for frame in frames(Stream("bad", str(damaged), live=True))]
+    assert 20 < len(times) < 40
+    assert times == sorted(set(times))
 
 
 CONTAINERS = {"mp4": "libx264", "mkv": "libx264", "avi": "mpeg4", "ts": "libx264"}
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
-def test_a_file_that_was_cut_off_says_what_lacks(film, tmp_path, suffix):
-    source = film(tmp_path / f"drive.{suffix}", frames=20, codec=CONTAINERS[suffix])
+def test_a_file_that_was_cut_off_says_what_lacks(video_file, tmp_path, suffix):
+    source = video_file(tmp_path / f"drive.{suffix}", frames=20, codec=CONTAINERS[suffix])
     assert truncated_bytes(source) == 0
     content = source.read_bytes()
     source.write_bytes(content[:-333])

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerbseg.bundle import save
+from kerbseg.bundle import random_bundle, save
 from kerbseg.cli import main
 from kerbseg.core.errors import UserError
 from kerbseg.core.labels import label_set
 from kerbseg.predict.submission import submission
-from kerbseg.regroup import random_bundle
 
 
 @pytest.fixture
@@ -29,8 +28,8 @@ def officially(truths: list[Path], folder: Path) -> float:
     args.predictionPath, args.predictionWalk = str(folder), None
     args.quiet, args.evalInstLevelScore, args.JSONOutput = True, False, False
     predictions = [official.getPrediction(args, str(truth)) for truth in truths]
-    found = official.evaluateImgLists(predictions, [str(truth) for truth in truths], args)
-    return found["averageScoreClasses"]
+    figures = official.evaluateImgLists(predictions, [str(truth) for truth in truths], args)
+    return figures["averageScoreClasses"]
 
 
 def test_the_benchmarks_script_scores_it_as_we_do(model, cityscapes_root, tmp_path):
@@ -76,9 +75,9 @@ def test_predict_writes_the_same(model, cityscapes_root, tmp_path):
 def test_every_class_gets_the_servers_id(tmp_path):
     with submission(tmp_path / "out", label_set("cityscapes")) as submit:
         submit("ulm_000001_000019_leftImg8bit", np.arange(19, dtype=np.uint8)[None])
-    found = np.array(Image.open(tmp_path / "out" / "ulm_000001_000019.png"))
+    ids = np.array(Image.open(tmp_path / "out" / "ulm_000001_000019.png"))
     wanted = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
-    assert found.tolist() == [wanted]
+    assert ids.tolist() == [wanted]
 
 
 def test_a_zip_that_was_not_finished_is_not_there(tmp_path):

@@ -18,12 +18,10 @@ import pytest
 from kerbseg.cli import main
 from kerbseg.core.errors import DataError, MissingExtra, UserError
 from kerbseg.core.labels import label_set
-from kerbseg.core.types import Prediction
-from kerbseg.predict import Predictor, VideoOptions, predict_files
-from kerbseg.predict.draw import overlay
+from kerbseg.predict import Frame, Predictor, Source, VideoOptions, predict_files, segment_video
+from kerbseg.predict.draw import blend_overlay
 from kerbseg.predict.pipeline import MAX_IN_FLIGHT
-from kerbseg.predict.sources.pyav import Frame, frames
-from kerbseg.predict.video import tinted
+from kerbseg.predict.sources import SOURCES, SourceKind, open_source
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 
@@ -54,8 +52,8 @@ def of_millis(*at):
         ("old.avi", {"codec": "mpeg4"}),
     ],
 )
-def test_frames_and_their_times_are_kept_exactly(bright, film, times, tmp_path, name, how):
-    source = film(tmp_path / name, **how)
+def test_frames_and_their_times_are_kept_exactly(bright, video_file, times, tmp_path, name, how):
+    source = video_file(tmp_path / name, **how)
     predict_files(Predictor(bright), [source], tmp_path / "out")
     came, rate_in = times(source)
     went, rate_out = times(tmp_path / "out" / f"{source.stem}_overlay.mp4")
@@ -65,13 +63,16 @@ def test_frames_and_their_times_are_kept_exactly(bright, film, times, tmp_path, 
         assert rate_in == rate_out
 
 
-def test_a_video_that_begins_before_zero_is_moved_to_begin_there(bright, film, times, tmp_path):
-    source = film(tmp_path / "early.nut", pts=(-80, -40, 0, 40), time_base=Fraction(1, 1000), frames=4)
+def test_a_video_that_begins_before_zero_is_moved_to_begin_there(bright, video_file, times, tmp_path):
+    source = video_file(tmp_path / "early.nut", pts=(-80, -40, 0, 40), time_base=Fraction(1, 1000), frames=4)
     target = tmp_path / "early_overlay.mp4"
+    from kerbseg.predict.sources.pyav import stream_source
     from kerbseg.predict.sources.streams import Stream
 
-    for _ in VideoOptions().steps(Predictor(bright), Stream("early", str(source)), target):
-        pass
+    report = segment_video(stream_source(Stream("early", str(source))), Predictor(bright), tmp_path)
+    assert report.targets == (target,)
+    assert report.whole
+    assert report.frames == 4
     went = times(target)[0]
     assert [t - went[0] for t in went] == [Fraction(i * 40, 1000) for i in range(4)]
     assert went[0] >= 0
@@ -86,32 +87,22 @@ def test_colours_arrive_as_they_were_drawn(bright, tmp_path):
         file.mux(stream.encode(None))
     predict_files(Predictor(bright), [tmp_path / "red.mkv"], tmp_path)
     with av.open(str(tmp_path / "red_overlay.mp4")) as file:
-        found = next(file.decode(video=0)).to_ndarray(format="rgb24")
-    drawn = tinted(picture, np.zeros((64, 96), np.uint8), label_set("camvid"))
-    np.testing.assert_allclose(found[32, 48].astype(int), drawn[32, 48], atol=4)
+        arrived = next(file.decode(video=0)).to_ndarray(format="rgb24")
+    drawn = blend_overlay(picture, np.zeros((64, 96), np.uint8), label_set("camvid"))
+    np.testing.assert_allclose(arrived[32, 48].astype(int), drawn[32, 48], atol=4)
 
 
-def test_a_frame_is_tinted_as_a_picture_is():
-    generator = np.random.default_rng(0)
-    picture = generator.integers(0, 256, (24, 32, 3), np.uint8)
-    ids = generator.integers(0, 11, (6, 8), np.uint8).repeat(4, 0).repeat(4, 1)
-    ids[0, 0] = 255
-    labels = label_set("camvid")
-    as_picture = np.asarray(overlay(picture, Prediction(ids, labels), legend=False)).astype(int)
-    np.testing.assert_allclose(tinted(picture, ids, labels), as_picture, atol=14)  # borders: 0.5, there 0.45
-
-
-def test_sides_that_are_odd_are_made_even(bright, film, tmp_path):
-    source = film(tmp_path / "odd.mkv", size=(33, 51), codec="ffv1")
+def test_sides_that_are_odd_are_made_even(bright, video_file, tmp_path):
+    source = video_file(tmp_path / "odd.mkv", size=(33, 51), codec="ffv1")
     predict_files(Predictor(bright), [source], tmp_path)
     with av.open(str(tmp_path / "odd_overlay.mp4")) as file:
         stream = file.streams.video[0]
         assert (stream.height, stream.width) == (34, 52)
 
 
-def test_frames_of_another_size_become_the_first_ones_size(bright, film, tmp_path):
-    small, large = film(tmp_path / "a.h264"), film(tmp_path / "b.h264", size=(64, 64))
-    both = tmp_path / "both.mpeg"  # the elementary stream's format is found by what is in it
+def test_frames_of_another_size_become_the_first_ones_size(bright, video_file, tmp_path):
+    small, large = video_file(tmp_path / "a.h264"), video_file(tmp_path / "b.h264", size=(64, 64))
+    both = tmp_path / "both.mpeg"  # the elementary stream's format is known by what is in it
     both.write_bytes(small.read_bytes() + large.read_bytes())
     predict_files(Predictor(bright), [both], tmp_path)
     with av.open(str(tmp_path / "both_overlay.mp4")) as file:
@@ -132,9 +123,9 @@ def test_frames_of_another_size_become_the_first_ones_size(bright, film, tmp_pat
     ],
 )
 def test_of_a_video_that_ends_in_mid_frame_what_was_finished_is_kept(
-    camvid_bundle, film, times, tmp_path, capsys, name, how, lost
+    camvid_bundle, video_file, times, tmp_path, capsys, name, how, lost
 ):
-    source = film(tmp_path / name, frames=40, size=(64, 96), **how)
+    source = video_file(tmp_path / name, frames=40, size=(64, 96), **how)
     whole, _ = times(source)
     content = source.read_bytes()
     source.write_bytes(content[: -lost if lost > 1 else int(len(content) * lost)])
@@ -152,9 +143,9 @@ def test_of_a_video_that_ends_in_mid_frame_what_was_finished_is_kept(
 
 
 @pytest.mark.parametrize("name", ["bad.mkv", "bad.ts", "bad.mpg"])
-def test_a_video_that_is_damaged_in_the_middle_ends_there(camvid_bundle, film, times, tmp_path, capsys, name):
+def test_a_video_that_is_damaged_in_the_middle_ends_there(camvid_bundle, video_file, times, tmp_path, capsys, name):
     codec = "mpeg2video" if name == "bad.mpg" else "libx264"
-    source = film(tmp_path / name, frames=40, size=(64, 96), rate=25 if name == "bad.mpg" else 10, codec=codec)
+    source = video_file(tmp_path / name, frames=40, size=(64, 96), rate=25 if name == "bad.mpg" else 10, codec=codec)
     content = bytearray(source.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 3000] = np.random.default_rng(0).integers(0, 256, 3000, np.uint8).tobytes()
@@ -164,8 +155,8 @@ def test_a_video_that_is_damaged_in_the_middle_ends_there(camvid_bundle, film, t
     assert 5 < len(times(tmp_path / "bad_overlay.mp4")[0]) < 40
 
 
-def test_a_video_without_its_table_of_frames_leaves_nothing_half_written(camvid_bundle, film, tmp_path, capsys):
-    source = film(tmp_path / "cut.mp4", frames=40, size=(64, 96))
+def test_a_video_without_its_table_of_frames_leaves_nothing_half_written(camvid_bundle, video_file, tmp_path, capsys):
+    source = video_file(tmp_path / "cut.mp4", frames=40, size=(64, 96))
     source.write_bytes(source.read_bytes()[:-700])
     assert predict(camvid_bundle, source, "-o", tmp_path / "out") == 2
     error = capsys.readouterr().err
@@ -188,8 +179,8 @@ def test_a_sound_recording_is_no_video(bright, tmp_path):
         predict_files(Predictor(bright), [tmp_path / "sound.mp4"], tmp_path / "out")
 
 
-def test_a_full_disk_is_told_and_nothing_half_written(bright, film, tmp_path):
-    source = film(tmp_path / "long.mkv", frames=60, size=(96, 128))
+def test_a_full_disk_is_told_and_nothing_half_written(bright, video_file, tmp_path):
+    source = video_file(tmp_path / "long.mkv", frames=60, size=(96, 128))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # the system's own way to refuse more
     try:
@@ -202,8 +193,8 @@ def test_a_full_disk_is_told_and_nothing_half_written(bright, film, tmp_path):
 
 
 @pytest.mark.parametrize("steps", [1, 5])
-def test_interrupted_where_the_progress_is_shown_the_file_is_finished(bright, film, times, tmp_path, steps):
-    source = film(tmp_path / "long.mkv", frames=60)
+def test_interrupted_where_the_progress_is_shown_the_file_is_finished(bright, video_file, times, tmp_path, steps):
+    source = video_file(tmp_path / "long.mkv", frames=60)
     reports = []
 
     def bar(work):
@@ -213,7 +204,7 @@ def test_interrupted_where_the_progress_is_shown_the_file_is_finished(bright, fi
             yield step
 
     with pytest.raises(KeyboardInterrupt):
-        predict_files(Predictor(bright), [source], tmp_path, bar, VideoOptions(told=reports.append))
+        predict_files(Predictor(bright), [source], tmp_path, bar, VideoOptions(on_report=reports.append))
     went, _ = times(tmp_path / "long_overlay.mp4")
     assert steps <= len(went) <= steps + MAX_IN_FLIGHT
     assert went == times(source)[0][: len(went)]
@@ -221,12 +212,13 @@ def test_interrupted_where_the_progress_is_shown_the_file_is_finished(bright, fi
     assert not reports[0].whole
 
 
-def test_interrupted_while_damage_is_under_way_the_file_is_finished(bright, film, times, tmp_path, monkeypatch):
-    source = film(tmp_path / "short.mp4", frames=4)
+def test_interrupted_while_damage_is_under_way_the_file_is_finished(bright, video_file, times, tmp_path, monkeypatch):
+    source = video_file(tmp_path / "short.mp4", frames=4)
     damaged = threading.Event()
+    whole = open_source(source)
 
-    def cut_off(stream):
-        yield from frames(stream)
+    def cut_off():
+        yield from whole
         damaged.set()
         raise DataError("it is cut off")
 
@@ -236,14 +228,14 @@ def test_interrupted_while_damage_is_under_way_the_file_is_finished(bright, film
             raise KeyboardInterrupt
             yield step
 
-    monkeypatch.setattr("kerbseg.predict.video.frames", cut_off)
+    monkeypatch.setitem(SOURCES, "video", SourceKind(lambda given, raw: Source("short", cut_off)))
     with pytest.raises(KeyboardInterrupt):
         predict_files(Predictor(bright), [source], tmp_path, bar)
     assert times(tmp_path / "short_overlay.mp4") == times(source)
 
 
 def test_ctrl_c_ends_a_camera_with_130_and_keeps_its_file(camvid_bundle, times, tmp_path, capsys, monkeypatch):
-    from kerbseg.predict import streams
+    from kerbseg.predict.sources import streams
 
     camera = streams.Stream("video0", "testsrc=size=48x32:rate=30", "lavfi", live=True)
     monkeypatch.setattr(streams, "_camera", lambda device: camera)
@@ -312,10 +304,10 @@ def test_few_frames_are_alive_at_a_time(bright, tmp_path, monkeypatch):
         with lock:
             alive -= 1
 
-    def source(stream):
+    def source():
         nonlocal alive, most
         for i in range(80):
-            frame = Frame(np.zeros((32, 48, 3), np.uint8), i, Fraction(1, 25), 1, Fraction(25))
+            frame = Frame(np.zeros((32, 48, 3), np.uint8), i, i, Fraction(1, 25), 1)
             weakref.finalize(frame, gone)
             with lock:
                 alive += 1
@@ -328,24 +320,19 @@ def test_few_frames_are_alive_at_a_time(bright, tmp_path, monkeypatch):
             time.sleep(0.002)  # so that all others wait for room
             yield step
 
-    monkeypatch.setattr("kerbseg.predict.video.frames", source)
+    monkeypatch.setitem(SOURCES, "many", SourceKind(lambda given, raw: Source("any", source)))
     gc.disable()
     try:
-        predict_files(Predictor(bright), [_file(tmp_path / "any.mp4")], tmp_path, slow)
+        predict_files(Predictor(bright), ["many frames"], tmp_path, slow)
     finally:
         gc.enable()
     assert MAX_IN_FLIGHT // 2 < most <= MAX_IN_FLIGHT + 1
 
 
-def _file(path: Path) -> Path:
-    path.write_bytes(b"")
-    return path
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell a process's memory there")
-def test_a_one_minute_video_needs_constant_memory(bright, film, times, tmp_path):
-    source = film(tmp_path / "minute.mp4", frames=1500, size=(180, 320), encoding={"preset": "ultrafast"})
+def test_a_one_minute_video_needs_constant_memory(bright, video_file, times, tmp_path):
+    source = video_file(tmp_path / "minute.mp4", frames=1500, size=(180, 320), encoding={"preset": "ultrafast"})
     used = []
 
     def watch(work):
@@ -359,8 +346,8 @@ def test_a_one_minute_video_needs_constant_memory(bright, film, times, tmp_path)
     assert times(tmp_path / "minute_overlay.mp4") == times(source)
 
 
-def test_without_pyav_the_remedy_is_told_and_pictures_still_work(bright, film, tmp_path, monkeypatch):
-    source = film(tmp_path / "drive.mp4")
+def test_without_pyav_the_remedy_is_told_and_pictures_still_work(bright, video_file, tmp_path, monkeypatch):
+    source = video_file(tmp_path / "drive.mp4")
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingExtra, match=r"pip install 'kerbseg\[video\]'"):
         predict_files(Predictor(bright), [source], tmp_path)

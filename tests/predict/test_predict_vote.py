@@ -29,15 +29,15 @@ def still(size=(32, 48), seed=0):
 def test_where_nothing_moves_it_is_the_argmax_of_the_exponential_average(made, memory):
     generator = np.random.default_rng(0)
     sequence = [generator.choice(4, (32, 48), p=(0.4, 0.3, 0.2, 0.1)).astype(np.uint8) for _ in range(100)]
-    steady = TemporalVote(replay(made, sequence), memory)
+    vote = TemporalVote(replay(made, sequence), memory)
     average = np.zeros((32, 48, 11))
     compared = 0
     for ids in sequence:
         average = memory * average + (1 - memory) * np.eye(11)[ids]
-        found = steady(still()[None])[0]
+        winners = vote(still()[None])[0]
         first, second = np.sort(average, 2)[..., [-1, -2]].transpose(2, 0, 1)
         sure = first - second > 2e-3 * (1 - memory)  # votes that are forgotten are as small
-        np.testing.assert_array_equal(found[sure], average.argmax(2)[sure])
+        np.testing.assert_array_equal(winners[sure], average.argmax(2)[sure])
         compared += sure.sum()
     assert compared > 0.9 * 100 * 32 * 48
 
@@ -45,10 +45,10 @@ def test_where_nothing_moves_it_is_the_argmax_of_the_exponential_average(made, m
 @pytest.mark.parametrize(("memory", "late"), [(0.51, 2), (0.7, 2), (0.8, 4), (0.9, 7)])
 def test_a_new_class_is_believed_after_the_delay_and_a_flash_is_not(made, memory, late):
     before, after = np.zeros((32, 48), np.uint8), np.full((32, 48), 3, np.uint8)
-    steady = TemporalVote(replay(made, [before] * 60 + [after] * 10), memory)
-    found = [int(steady(still()[None]).max()) for _ in range(70)]
+    vote = TemporalVote(replay(made, [before] * 60 + [after] * 10), memory)
+    winners = [int(vote(still()[None]).max()) for _ in range(70)]
     assert delay(memory) == late
-    assert found == [0] * (60 + late - 1) + [3] * (10 - late + 1)
+    assert winners == [0] * (60 + late - 1) + [3] * (10 - late + 1)
 
 
 def test_in_a_tie_the_class_that_was_there_first_stays(made):
@@ -70,32 +70,32 @@ def test_votes_move_with_what_they_are_for(made):
     wrong = truth.copy()
     wrong[40:80, 100:140] = 7  # the network is wrong about a thing in the last view
     sequence = [truth[view] for view in views[:-1]] + [wrong[views[-1]]]
-    steady = TemporalVote(replay(made, sequence), 0.8)
+    vote = TemporalVote(replay(made, sequence), 0.8)
     for view in views:
-        found = steady(wide[view][None])[0]
+        winners = vote(wide[view][None])[0]
     right = truth[views[-1]]
-    assert (found[right == 4] == 4).mean() > 0.95
-    assert (found == right).mean() > 0.98
+    assert (winners[right == 4] == 4).mean() > 0.95
+    assert (winners == right).mean() > 0.98
 
 
 def test_what_just_came_into_sight_is_taken_as_it_is(made):
     cut = [np.zeros((64, 96), np.uint8)] * 10 + [np.full((64, 96), 3, np.uint8)]
-    steady = TemporalVote(replay(made, cut), 0.95)
+    vote = TemporalVote(replay(made, cut), 0.95)
     for _ in range(10):
-        steady(still((64, 96), seed=0)[None])
-    assert (steady(still((64, 96), seed=1)[None]) == 3).mean() > 0.8
+        vote(still((64, 96), seed=0)[None])
+    assert (vote(still((64, 96), seed=1)[None]) == 3).mean() > 0.8
 
 
 def test_a_batch_is_successive_frames_and_another_size_begins_anew(made):
     left = iter([0, 0, 5, 7])
-    steady = TemporalVote(made(lambda picture: np.full(picture.shape[:2], next(left), np.uint8)), 0.8)
-    assert (steady(np.stack([still()] * 3)) == 0).all()
-    assert (steady(still((16, 64))[None]) == 7).all()
+    vote = TemporalVote(made(lambda picture: np.full(picture.shape[:2], next(left), np.uint8)), 0.8)
+    assert (vote(np.stack([still()] * 3)) == 0).all()
+    assert (vote(still((16, 64))[None]) == 7).all()
 
 
 def test_a_picture_too_small_for_flow_is_taken_as_it_is(made):
-    steady = TemporalVote(replay(made, [np.full((4, 6), i, np.uint8) for i in range(3)]), 0.9)
-    assert [int(steady(np.zeros((1, 4, 6, 3), np.uint8)).max()) for _ in range(3)] == [0, 1, 2]
+    vote = TemporalVote(replay(made, [np.full((4, 6), i, np.uint8) for i in range(3)]), 0.9)
+    assert [int(vote(np.zeros((1, 4, 6, 3), np.uint8)).max()) for _ in range(3)] == [0, 1, 2]
 
 
 def noisy(made, share=0.05, seed=0):
@@ -123,10 +123,10 @@ def test_smoothing_lowers_the_flicker_of_a_noisy_network(made):
     assert shares[1] < shares[0] / 5
 
 
-def test_each_video_begins_anew(made, film, tmp_path):
-    sources = [film(tmp_path / f"{name}.mkv", frames=3, codec="ffv1", still=True) for name in "ab"]
+def test_each_video_begins_anew(made, video_file, tmp_path):
+    sources = [video_file(tmp_path / f"{name}.mkv", frames=3, codec="ffv1", still=True) for name in "ab"]
     ids = iter([np.full((32, 48), i, np.uint8) for i in (0, 0, 0, 3, 3, 3)])
-    predict_files(Predictor(made(lambda picture: next(ids))), sources, tmp_path, film=VideoOptions(smooth=0.9))
+    predict_files(Predictor(made(lambda picture: next(ids))), sources, tmp_path, options=VideoOptions(smooth=0.9))
     colours = []
     for name in "ab":
         with av.open(str(tmp_path / f"{name}_overlay.mp4")) as file:
@@ -141,8 +141,8 @@ def test_a_memory_that_does_nothing_is_refused(memory):
         VideoOptions(smooth=memory)
 
 
-def test_the_command_takes_it(camvid_bundle, film, tmp_path, capsys):
-    source = film(tmp_path / "drive.mkv")
+def test_the_command_takes_it(camvid_bundle, video_file, tmp_path, capsys):
+    source = video_file(tmp_path / "drive.mkv")
     main(["predict", str(camvid_bundle), str(source), "-o", str(tmp_path), "--smooth", "0.7", "--flicker"])
     assert "7 frames" in capsys.readouterr().out
     with pytest.raises(SystemExit) as left:

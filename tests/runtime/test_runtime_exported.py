@@ -60,18 +60,21 @@ def test_a_batch_of_any_length_gives_the_ids_of_torch(file, bundle):
         assert (ids == torch(batch)).mean() > 0.999
 
 
-def test_scores_are_those_before_the_last_interpolation(file, bundle):
+def test_logits_are_those_before_the_last_interpolation(file, bundle):
     runtime, batch = open_runtime(file), pictures(2, 32, 48)
-    found = runtime.logits(batch)
-    assert (found.dtype, found.shape[:2]) == (np.float32, (2, 11))
+    logits = runtime.logits(batch)
+    assert (logits.dtype, logits.shape[:2]) == (np.float32, (2, 11))
+    np.testing.assert_allclose(logits, open_runtime(bundle).logits(batch), atol=1e-4)
     runtime(pictures(2, 32, 48)[::-1])
-    assert (found == runtime.logits(batch)).all(), "scores that were given out changed with the next picture"
+    assert (logits == runtime.logits(batch)).all(), "logits that were given out changed with the next picture"
 
 
 def test_pictures_of_any_size_are_brought_to_its_one_size(file):
     runtime = open_runtime(file)
-    for input_size in ("trained", "own", (16, 16)):
-        assert network_size((70, 90), runtime, input_size) == (32, 48)
+    assert network_size((70, 90), runtime) == network_size((32, 48), runtime, "own") == (32, 48)
+    for input_size in ("own", (16, 16)):
+        with pytest.raises(UserError, match=r"takes pictures of 32x48 \(HxW\) only, not of (70x90|16x16)"):
+            network_size((70, 90), runtime, input_size)
     assert segment(runtime, pictures(70, 90)).shape == (70, 90)
 
 
@@ -91,7 +94,7 @@ def test_it_evaluates_and_predicts_by_the_command_line(file, bundle, camvid_root
     assert "mIoU" in capsys.readouterr().out
     test = open_dataset("camvid", "test", camvid_root)
     ours, torch = (evaluate(open_runtime(one), test) for one in (file, bundle))
-    assert ours.scores.miou == pytest.approx(torch.scores.miou, abs=1e-3)
+    assert ours.metrics.miou == pytest.approx(torch.metrics.miou, abs=1e-3)
     assert ours.protocol["runtime"] == KINDS[file.suffix]
     picture = next((camvid_root / "test").iterdir())
     main(["predict", str(file), str(picture), "-o", str(tmp_path / "out")])
@@ -120,7 +123,7 @@ def test_what_it_cannot_do_is_said(file):
     with pytest.raises(UserError, match="float16"):
         open_runtime(file, precision="float16")
     with pytest.raises(UserError, match=r"runs on (onnx|openvino), not on torch"):
-        open_runtime(file, "torch")
+        open_runtime(file, engine="torch")
     with pytest.raises(UserError, match=r"(?i)cuda"):
         open_runtime(file, device="cuda")
 

@@ -7,7 +7,8 @@ import torch
 from kerbseg.bundle import Bundle, load
 from kerbseg.core.errors import BundleError, InputError, UserError
 from kerbseg.core.labels import label_set
-from kerbseg.runtime import WIDEST, network_size, open_runtime, segment, segment_with_confidence
+from kerbseg.runtime import network_size, open_runtime, segment, segment_with_confidence
+from kerbseg.runtime.segment import WIDEST
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_confidence_is_the_probability_of_the_class(runtime):
     shown = picture(32, 48)
     ids, confidence = segment_with_confidence(runtime, shown)
     assert (ids == segment(runtime, shown)).all()
-    probabilities = runtime.logits(shown[None]).softmax(1)[0].numpy()
+    probabilities = runtime.upsampled_logits(shown[None]).softmax(1)[0].numpy()
     np.testing.assert_allclose(confidence, np.take_along_axis(probabilities, ids[None].astype(int), 0)[0], rtol=1e-6)
 
 
@@ -72,7 +73,7 @@ def test_other_arrays_are_refused(runtime, shown):
 
 
 def test_what_cannot_be_opened_is_named(camvid_bundle, tmp_path):
-    with pytest.raises(BundleError, match="is a folder"):
+    with pytest.raises(BundleError, match=r"is a folder without best\.safetensors"):
         open_runtime(tmp_path)
     with pytest.raises(BundleError, match="does not exist"):
         open_runtime(tmp_path / "x.safetensors")
@@ -80,14 +81,14 @@ def test_what_cannot_be_opened_is_named(camvid_bundle, tmp_path):
     with pytest.raises(BundleError, match="models are"):
         open_runtime(tmp_path / "x.pt")
     with pytest.raises(UserError, match="did you mean 'torch'"):
-        open_runtime(camvid_bundle, "torhc")
+        open_runtime(camvid_bundle, engine="torhc")
     with pytest.raises(UserError, match="is not there"):
         open_runtime(camvid_bundle, device="cuda:77")
 
 
 @pytest.mark.parametrize("how", ["torch-eager", "torch-compiled"])
 def test_layouts_and_compilers_change_no_class(how, camvid_bundle):
-    other = open_runtime(camvid_bundle, how)
+    other = open_runtime(camvid_bundle, engine=how)
     assert other.name == how
     shown = picture(32, 48)[None]
     assert (other(shown) == open_runtime(camvid_bundle)(shown)).mean() > 0.99

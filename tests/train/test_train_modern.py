@@ -7,14 +7,13 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 import kerbseg.models as models
-from kerbseg.bundle import load, read_card, save
+from kerbseg.bundle import load, random_bundle, read_card, save
 from kerbseg.core.errors import BundleError, RecipeError
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize
 from kerbseg.core.types import Preprocessing
 from kerbseg.losses import at_scores, cross_entropy, distillation
 from kerbseg.models.mininet import PREPROCESSING
-from kerbseg.regroup import random_bundle
 from kerbseg.train.auxiliary import AuxiliaryLoss
 from kerbseg.train.builders import check_compilable, network_loss, pixel_loss, trained_with
 from kerbseg.train.distill import Distilled, teacher

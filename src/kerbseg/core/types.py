@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ VOID = 255
 class Sample:
     """One raw picture with its train ids; nothing is normalised or augmented here."""
 
-    image: UInt8[np.ndarray, "3 h w"]  # RGB
+    image: UInt8[np.ndarray, "h w 3"]  # RGB
     mask: UInt8[np.ndarray, "h w"]  # train ids, VOID elsewhere
     name: str
 
@@ -48,12 +48,3 @@ class Preprocessing:
     channels: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Class ids of one picture at the picture's own size."""
-
-    ids: UInt8[np.ndarray, "h w"]
-    labels: LabelSet
-    extras: dict[str, np.ndarray] = field(default_factory=dict)

@@ -12,7 +12,7 @@ import kerbseg.models as models
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import UserError
 from kerbseg.core.types import Preprocessing
-from kerbseg.models._unpooling import use_slices
+from kerbseg.models import use_slices
 
 SMALLEST = 16  # height and width
 
@@ -40,9 +40,9 @@ class PreprocessStage(nn.Module):
 
 
 class DeployGraph(nn.Module):
-    """Class ids of pictures of one size, and the scores that they follow from.
+    """Class ids of pictures of one size, and the logits that they follow from.
 
-    The scores are those before the last interpolation; where the picture is no multiple of the network's stride, they
+    The logits are those before the last interpolation; where the picture is no multiple of the network's stride, they
     are of the picture with its right and bottom edge repeated. Outputs that are no class are left out.
     """
 
@@ -63,6 +63,6 @@ class DeployGraph(nn.Module):
 
     def forward(self, pictures: UInt8[Tensor, "b h w 3"]) -> tuple[UInt8[Tensor, "b h w"], Float[Tensor, "b k H W"]]:
         image = models.pad_to_stride(self.pixels(pictures), self.stride)
-        scores = self.net.logits(image)[:, : self.classes]  # type: ignore[operator] # every network has them
-        logits = self.net.upsample(scores, tuple(image.shape[-2:]))  # type: ignore[operator]
-        return logits[..., : self.size[0], : self.size[1]].argmax(1).to(torch.uint8), scores
+        logits = self.net.logits(image)[:, : self.classes]  # type: ignore[operator] # every network has them
+        upsampled = self.net.upsample(logits, tuple(image.shape[-2:]))  # type: ignore[operator]
+        return upsampled[..., : self.size[0], : self.size[1]].argmax(1).to(torch.uint8), logits

@@ -1,9 +1,9 @@
-"""int8 weights and activations by post-training quantisation (nncf), within a limit of mIoU lost."""
+"""int8 weights and activations by post-training quantization (nncf), within a limit of mIoU lost."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,27 +16,24 @@ from kerbseg.bundle import Bundle
 from kerbseg.core.errors import DataError, MissingExtra
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.core.types import Dataset
-from kerbseg.export import onnx, openvino
+from kerbseg.exported_card import ExportedCard
 from kerbseg.metrics import compute_metrics, confusion_metric
-from kerbseg.runtime.exported import IDS, PICTURES, SCORES, Exported
+from kerbseg.runtime import Engine
 from kerbseg.runtime.openvino import keeping_signal_stack
 
 CALIBRATION_PICTURES = 300
-COMPUTING = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
-ONNX_COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-
 
 Ids = UInt8[np.ndarray, "1 h w"]
 Infer = Callable[[UInt8[np.ndarray, "1 h w 3"]], Ids]
 
 
 class Graph(Protocol):
-    """What quantisation needs to know of one kind of graph."""
+    """What quantization needs to know of one kind of graph."""
 
-    def converted(self, bundle: Bundle, size: tuple[int, int]) -> tuple[Any, Exported]:
+    def converted(self, bundle: Bundle, size: tuple[int, int]) -> tuple[Any, ExportedCard]:
         """The float graph and its cards."""
 
-    def save(self, model: Any, exported: Exported, path: Path) -> None:
+    def save(self, model: Any, exported: ExportedCard, path: Path) -> None:
         """Writes a graph."""
 
     def item(self, picture: UInt8[np.ndarray, "1 h w 3"]) -> Any:
@@ -45,81 +42,11 @@ class Graph(Protocol):
     def opened(self, model: Any) -> Infer:
         """What runs a graph as nncf hands it out for judging."""
 
-    def after_scores(self, model: Any) -> list[str]:
+    def after_logits(self, model: Any) -> list[str]:
         """Names of the operations of the last stage, which stays in float."""
 
     def in_float(self, model: Any) -> list[str]:
         """Names of the convolutions and products that are not computed in int8."""
-
-
-class OpenvinoGraph:
-    """An `openvino.Model`."""
-
-    converted = staticmethod(openvino.converted)
-    save = staticmethod(openvino.save)
-
-    def item(self, picture: UInt8[np.ndarray, "1 h w 3"]) -> Any:
-        return picture
-
-    def opened(self, model: Any) -> Infer:
-        return lambda picture: model(picture)[IDS]
-
-    def after_scores(self, model: Any) -> list[str]:
-        outputs = [output for operation in model.get_ops() for output in operation.outputs()]
-        waiting = [output for output in outputs if SCORES in output.get_names()]
-        names: dict[str, None] = {}
-        while waiting:
-            for reader in waiting.pop().get_target_inputs():
-                node = reader.get_node()
-                if node.get_type_name() != "Result" and node.get_friendly_name() not in names:
-                    names[node.get_friendly_name()] = None
-                    waiting += node.outputs()
-        return list(names)
-
-    def in_float(self, model: Any) -> list[str]:
-        operations = [operation for operation in model.get_ops() if operation.get_type_name() in COMPUTING]
-        return [one.get_friendly_name() for one in operations if not self._quantized(one)]
-
-    def _quantized(self, operation: Any) -> bool:
-        node = operation.input_value(0).get_node()
-        while node.get_type_name() in ("Reshape", "Transpose", "Pad", "Concat", "Slice", "StridedSlice", "MaxPool"):
-            node = node.input_value(0).get_node()
-        return bool(node.get_type_name() == "FakeQuantize")
-
-
-class OnnxGraph:
-    """An `onnx.ModelProto`; its int8 form has pairs of QuantizeLinear and DequantizeLinear (QDQ)."""
-
-    converted = staticmethod(onnx.converted)
-    save = staticmethod(onnx.save)
-
-    def item(self, picture: UInt8[np.ndarray, "1 h w 3"]) -> Any:
-        return {PICTURES: picture}
-
-    def opened(self, model: Any) -> Infer:
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        return lambda picture: session.run([IDS], {PICTURES: picture})[0]
-
-    def after_scores(self, model: Any) -> list[str]:
-        reached, names = {SCORES}, []
-        for node in model.graph.node:  # in topological order
-            if reached & set(node.input):
-                reached.update(node.output)
-                names.append(node.name)
-        return names
-
-    def in_float(self, model: Any) -> list[str]:
-        maker = {output: node.op_type for node in model.graph.node for output in node.output}
-        return [
-            node.name
-            for node in model.graph.node
-            if node.op_type in ONNX_COMPUTING and maker.get(node.input[0]) != "DequantizeLinear"
-        ]
-
-
-GRAPHS: Mapping[str, Graph] = {".xml": OpenvinoGraph(), ".onnx": OnnxGraph()}
 
 
 @dataclass(frozen=True)
@@ -127,7 +54,7 @@ class Quantized:
     """A network in int8, and what stayed in float."""
 
     model: Any
-    exported: Exported
+    exported: ExportedCard
     in_float: Sequence[str]  # convolutions that are not computed in int8
     computing: int  # all of them
 
@@ -138,16 +65,17 @@ class Quantizer:
     def __init__(
         self,
         bundle: Bundle,
-        suffix: str,
+        engine: Engine,
         size: tuple[int, int],
         calibration: Dataset,
         most: int = CALIBRATION_PICTURES,
     ) -> None:
-        """Raises MissingExtra without nncf, DataError for a split without pictures."""
+        """Raises UserError for an engine without int8, MissingExtra without nncf, DataError without pictures."""
+        self._graph: Graph = engine.graph()()
         self._nncf = _nncf()
         if not len(calibration):
             raise DataError(f"split {calibration.split!r} of {calibration.name!r} has no pictures to calibrate on")
-        self._graph, self._size = GRAPHS[suffix], size
+        self._size = size
         self._model, self._float = self._graph.converted(bundle, size)
         chosen = np.linspace(0, len(calibration) - 1, min(most, len(calibration))).round().astype(int)
         self.pictures = len(chosen)
@@ -156,7 +84,7 @@ class Quantizer:
             "preset": self._nncf.QuantizationPreset.MIXED,  # what PReLU and the like give is not symmetric
             "target_device": self._nncf.TargetDevice.CPU,
             "subset_size": len(chosen),
-            "ignored_scope": self._nncf.IgnoredScope(names=self._graph.after_scores(self._model)),
+            "ignored_scope": self._nncf.IgnoredScope(names=self._graph.after_logits(self._model)),
         }
 
     def quantize_all(self) -> Quantized:
@@ -197,7 +125,7 @@ def _miou(infer: Infer, eval_set: Dataset, size: tuple[int, int], indices: Itera
 
 
 def _seen(dataset: Dataset, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "1 h w 3"]:
-    return resize_picture(np.ascontiguousarray(dataset[index].image.transpose(1, 2, 0)), size)[None]
+    return resize_picture(dataset[index].image, size)[None]
 
 
 def _nncf() -> Any:

@@ -4,41 +4,43 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from kerbseg.bundle import Bundle, versions
 from kerbseg.core.errors import MissingExtra
 from kerbseg.core.files import atomic_write
 from kerbseg.export.graph import DeployGraph
-from kerbseg.runtime.exported import IDS, PICTURES, SCORES, Exported, LastStageCard
+from kerbseg.exported_card import IDS, LOGITS, PICTURES, ExportedCard, LastStageCard
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-FACTOR = "pixels.scale"  # the buffer of `Pixels`
+FACTOR = "pixels.scale"  # the buffer of `PreprocessStage`
+COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 OPSET = 20  # ONNX Runtime >= 1.17, OpenVINO >= 2024.0, TensorRT >= 10
 
 
-def write_onnx(bundle: Bundle, path: Path, size: tuple[int, int], scores: bool = False) -> Exported:
-    """Writes the file and returns its cards; with `scores` it has a second output, before the last interpolation.
+def write_onnx(bundle: Bundle, path: Path, size: tuple[int, int], logits: bool = False) -> ExportedCard:
+    """Writes the file and returns its cards; with `logits` it has a second output, before the last interpolation.
 
     Pictures are of one size, in batches of any. Raises MissingExtra without the packages, UserError if the size is too
     small or the file cannot be written.
     """
-    model, exported = converted(bundle, size, scores)
+    model, exported = converted(bundle, size, logits)
     save(model, exported, path)
     return exported
 
 
-def converted(bundle: Bundle, size: tuple[int, int], scores: bool = False) -> tuple[onnx.ModelProto, Exported]:
+def converted(bundle: Bundle, size: tuple[int, int], logits: bool = False) -> tuple[onnx.ModelProto, ExportedCard]:
     """The network as an ONNX graph, and its cards."""
     try:
         import onnx_ir as ir
@@ -46,7 +48,7 @@ def converted(bundle: Bundle, size: tuple[int, int], scores: bool = False) -> tu
     except ImportError as error:
         raise MissingExtra(str(error.name), "export") from error
     deployed = DeployGraph(bundle, size).eval()
-    exported = Exported(
+    exported = ExportedCard(
         replace(bundle.card, input_size=size, versions=versions()),
         LastStageCard(deployed.padded, bool(deployed.net.align_corners), "float32"),
     )
@@ -54,13 +56,13 @@ def converted(bundle: Bundle, size: tuple[int, int], scores: bool = False) -> tu
     _fold_crops(model)
     _fold_batch_norm(model)
     _fold_scale(model)
-    if not scores:
+    if not logits:
         del model.graph.outputs[1]
     proto: onnx.ModelProto = ir.to_proto(model)
     return proto, exported
 
 
-def save(model: onnx.ModelProto, exported: Exported, path: Path) -> None:
+def save(model: onnx.ModelProto, exported: ExportedCard, path: Path) -> None:
     """Writes a graph and its cards, without the shapes of inner tensors, which every engine finds by itself."""
     import onnx
 
@@ -80,7 +82,7 @@ def _traced(deployed: DeployGraph, size: tuple[int, int]) -> ir.Model:
             dynamo=True,
             opset_version=OPSET,
             input_names=[PICTURES],
-            output_names=[IDS, SCORES],
+            output_names=[IDS, LOGITS],
             dynamic_shapes={"pictures": {0: torch.export.Dim("batch")}},
             verbose=False,
         )
@@ -155,7 +157,7 @@ def _fold_scale(model: ir.Model) -> None:
 
 
 def _split(model: ir.Model, norm: ir.Node, joined: ir.Node) -> None:
-    """Normalises each branch by itself before they are joined, instead of their concatenation."""
+    """Normalizes each branch by itself before they are joined, instead of their concatenation."""
     import onnx_ir as ir
 
     first, branches = 0, []
@@ -195,3 +197,35 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+class OnnxGraph:
+    """An `onnx.ModelProto` as int8 needs it (`int8.Graph`); in int8 it has pairs of (De)QuantizeLinear (QDQ)."""
+
+    converted = staticmethod(converted)
+    save = staticmethod(save)
+
+    def item(self, picture: UInt8[np.ndarray, "1 h w 3"]) -> Any:
+        return {PICTURES: picture}
+
+    def opened(self, model: Any) -> Callable[[UInt8[np.ndarray, "1 h w 3"]], UInt8[np.ndarray, "1 h w"]]:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return lambda picture: session.run([IDS], {PICTURES: picture})[0]
+
+    def after_logits(self, model: Any) -> list[str]:
+        reached, names = {LOGITS}, []
+        for node in model.graph.node:  # in topological order
+            if reached & set(node.input):
+                reached.update(node.output)
+                names.append(node.name)
+        return names
+
+    def in_float(self, model: Any) -> list[str]:
+        maker = {output: node.op_type for node in model.graph.node for output in node.output}
+        return [
+            node.name
+            for node in model.graph.node
+            if node.op_type in COMPUTING and maker.get(node.input[0]) != "DequantizeLinear"
+        ]

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
 
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import MissingExtra
 from kerbseg.core.files import atomic_write
 from kerbseg.export.onnx import converted as as_onnx
-from kerbseg.runtime.exported import Exported
+from kerbseg.exported_card import IDS, LOGITS, ExportedCard
 from kerbseg.runtime.openvino import RT_INFO, WEIGHTS_KEY, digest
 
 if TYPE_CHECKING:
     import onnx
 
+COMPUTING = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 
-def write_openvino(bundle: Bundle, path: Path, size: tuple[int, int], scores: bool = False) -> Exported:
+
+def write_openvino(bundle: Bundle, path: Path, size: tuple[int, int], logits: bool = False) -> ExportedCard:
     """Writes both files and returns their cards; weights stay float32. Parameters and errors as `write_onnx`."""
-    model, exported = converted(bundle, size, scores)
+    model, exported = converted(bundle, size, logits)
     save(model, exported, path)
     return exported
 
 
-def converted(bundle: Bundle, size: tuple[int, int], scores: bool = False) -> tuple[Any, Exported]:
+def converted(bundle: Bundle, size: tuple[int, int], logits: bool = False) -> tuple[Any, ExportedCard]:
     """The network as an `openvino.Model`, and its cards."""
-    model, exported = as_onnx(bundle, size, scores)
+    model, exported = as_onnx(bundle, size, logits)
     return of_onnx(model), exported
 
 
@@ -39,7 +45,7 @@ def of_onnx(model: onnx.ModelProto) -> Any:
     return openvino.convert_model(BytesIO(model.SerializeToString()))
 
 
-def save(model: Any, exported: Exported, path: Path) -> None:
+def save(model: Any, exported: ExportedCard, path: Path) -> None:
     """Writes `path` (.xml) and its .bin, tied together by the digest of the weights in the card."""
     import openvino
 
@@ -49,3 +55,38 @@ def save(model: Any, exported: Exported, path: Path) -> None:
         openvino.save_model(model, graph, compress_to_fp16=False)
         model.set_rt_info(digest(weights), [RT_INFO, WEIGHTS_KEY])
         openvino.save_model(model, graph, compress_to_fp16=False)
+
+
+class OpenvinoGraph:
+    """An `openvino.Model` as int8 needs it (`int8.Graph`)."""
+
+    converted = staticmethod(converted)
+    save = staticmethod(save)
+
+    def item(self, picture: UInt8[np.ndarray, "1 h w 3"]) -> Any:
+        return picture
+
+    def opened(self, model: Any) -> Callable[[UInt8[np.ndarray, "1 h w 3"]], UInt8[np.ndarray, "1 h w"]]:
+        return lambda picture: model(picture)[IDS]
+
+    def after_logits(self, model: Any) -> list[str]:
+        outputs = [output for operation in model.get_ops() for output in operation.outputs()]
+        waiting = [output for output in outputs if LOGITS in output.get_names()]
+        names: dict[str, None] = {}
+        while waiting:
+            for reader in waiting.pop().get_target_inputs():
+                node = reader.get_node()
+                if node.get_type_name() != "Result" and node.get_friendly_name() not in names:
+                    names[node.get_friendly_name()] = None
+                    waiting += node.outputs()
+        return list(names)
+
+    def in_float(self, model: Any) -> list[str]:
+        operations = [operation for operation in model.get_ops() if operation.get_type_name() in COMPUTING]
+        return [one.get_friendly_name() for one in operations if not self._quantized(one)]
+
+    def _quantized(self, operation: Any) -> bool:
+        node = operation.input_value(0).get_node()
+        while node.get_type_name() in ("Reshape", "Transpose", "Pad", "Concat", "Slice", "StridedSlice", "MaxPool"):
+            node = node.input_value(0).get_node()
+        return bool(node.get_type_name() == "FakeQuantize")

@@ -22,17 +22,17 @@ FLOOR = 0.999  # share of equal pixels
 
 @dataclass(frozen=True)
 class Parity:
-    """Agreement of class ids and of scores before the last interpolation."""
+    """Agreement of class ids and of logits before the last interpolation."""
 
     equal: float  # share of pixels of the same class
-    largest_difference: float  # of scores
-    largest_score: float  # in torch, by magnitude
+    largest_difference: float  # of logits
+    largest_logit: float  # in torch, by magnitude
     pictures: int
 
     def __str__(self) -> str:
         return (
-            f"{self.equal:.4%} of the pixels of {self.pictures} pictures as in torch; largest difference of a score"
-            f" {self.largest_difference:.2g}, of scores up to {self.largest_score:.3g}"
+            f"{self.equal:.4%} of the pixels of {self.pictures} pictures as in torch; largest difference of a logit"
+            f" {self.largest_difference:.2g}, of logits up to {self.largest_logit:.3g}"
         )
 
     def to_dict(self) -> dict[str, float]:
@@ -49,21 +49,18 @@ class Parity:
 def parity(bundle: Bundle, path: Path, pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Parity:
     """Runs pictures of the file's size through the file and through torch: ids of the bundle as it is evaluated."""
     exported, reference = open_runtime(path), open_runtime(bundle)
-    assert exported.size is not None
-    graph = DeployGraph(bundle, exported.size).eval()
+    graph = DeployGraph(bundle, exported.size or exported.card.input_size).eval()
     equal, differences, largest = [], [], []
     for picture in pictures:
         with torch.inference_mode():
-            _, scores = graph(torch.from_numpy(np.ascontiguousarray(picture[None])))
+            _, logits = graph(torch.from_numpy(np.ascontiguousarray(picture[None])))
         equal.append(float((exported(picture[None]) == reference(picture[None])).mean()))
-        found = exported.logits(picture[None])  # type: ignore[attr-defined] # exported files have them
-        differences.append(float(np.abs(found - scores.numpy()).max()))
-        largest.append(float(scores.abs().max()))
+        differences.append(float(np.abs(exported.logits(picture[None]) - logits.numpy()).max()))
+        largest.append(float(logits.abs().max()))
     return Parity(float(np.mean(equal)), max(differences), max(largest), len(pictures))
 
 
 def pictures_of(dataset: Dataset, size: tuple[int, int], count: int) -> list[UInt8[np.ndarray, "h w 3"]]:
     """Pictures spread over a split, at a size."""
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
-    images = (np.ascontiguousarray(dataset[int(i)].image.transpose(1, 2, 0)) for i in chosen)
-    return [resize_picture(image, size) for image in images]
+    return [resize_picture(dataset[int(i)].image, size) for i in chosen]

@@ -10,6 +10,7 @@ from pathlib import Path
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import UserError, did_you_mean
 from kerbseg.core.labels import LabelSet
+from kerbseg.importers._torch_file import read_state_dict as read_state_dict
 
 Importer = Callable[[Path, LabelSet | None, str | None], Bundle]
 
@@ -35,7 +36,7 @@ FORMATS: dict[str, Importer] = {
 def import_checkpoint(
     format: str, source: str | Path, labels: LabelSet | None = None, model: str | None = None
 ) -> Bundle:
-    """The bundle of an authors' checkpoint; its labels and network are recognised where they are not given.
+    """The bundle of an authors' checkpoint; its labels and network are recognized where they are not given.
 
     Raises UserError for an unknown format, BundleError for a file that is damaged, foreign or does not fit.
     """
@@ -44,10 +45,10 @@ def import_checkpoint(
     return FORMATS[format](Path(source), labels, model)
 
 
-def origin(files: Sequence[Path], licence: str) -> str:
+def origin(files: Sequence[Path], license: str) -> str:
     """A card's words on weights that are not ours: file names, their SHA-256, terms of use."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.read_bytes())
     names = ", ".join(path.name for path in files)
-    return f"imported from the authors' {names} (sha256 {digest.hexdigest()}); {licence}"
+    return f"imported from the authors' {names} (sha256 {digest.hexdigest()}); {license}"

@@ -37,7 +37,7 @@ def torch_bundle(
     outputs: int,
     labels: LabelSet | None,
     source: Path,
-    licence: str,
+    license: str,
     options: Mapping[str, Any] | None = None,
     input_size: tuple[int, int] | None = None,
 ) -> Bundle:
@@ -54,18 +54,18 @@ def torch_bundle(
     load_strictly(network, weights, str(source))
     card = BundleCard(
         model=name,
-        labels=recognised_labels(outputs, labels, source),
+        labels=recognized_labels(outputs, labels, source),
         preprocessing=models.card(name).preprocessing,
         input_size=input_size or models.card(name).input,
         outputs=outputs,
         options=options,
-        source=origin([source], licence),
+        source=origin([source], license),
         versions=versions(),
     )
     return Bundle(network.eval(), card)
 
 
-def recognised_labels(outputs: int, labels: LabelSet | None, where: Path) -> LabelSet:
+def recognized_labels(outputs: int, labels: LabelSet | None, where: Path) -> LabelSet:
     """The given label set, or the one with as many classes as the file has outputs, but for a last one for void."""
     if labels is not None:
         if outputs not in (len(labels), len(labels) + 1):

@@ -15,7 +15,7 @@ from kerbseg.importers._torch_bundle import renamed, torch_bundle
 from kerbseg.importers._torch_file import read_state_dict
 from kerbseg.models.efficientseg import ENCODER, divisible
 
-LICENCE = "its authors' repository is MIT licensed"
+LICENSE = "its authors' repository is MIT licensed"
 NAMED = {1.5: "efficientseg_1_5", 6.0: "efficientseg_6_0"}
 MODELS = (*NAMED.values(), "efficientseg", "unet_minicity", "unet_minicity_bn")
 EVALUATED = (512, 1024)  # the authors train on crops of pictures of about this size, and evaluate at it
@@ -29,7 +29,7 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
     if model is not None and model not in MODELS:
         raise UserError(f"efficientseg-pytorch holds no {model!r}; {did_you_mean(model, MODELS)}")
     state = read_state_dict(source)
-    name, options, last, modules = _recognise(state, source, model)
+    name, options, last, modules = _recognize(state, source, model)
     if last not in state:
         raise BundleError(f"{source} lacks {last!r}, its last layer; is it another network?")
     if model not in (None, name):
@@ -41,19 +41,19 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
         outputs=len(state[last]),
         labels=labels,
         source=source,
-        licence=LICENCE,
+        license=LICENSE,
         options=options,
         input_size=EVALUATED,
     )
 
 
-def _recognise(
+def _recognize(
     state: Mapping[str, Tensor], source: Path, model: str | None
 ) -> tuple[str, dict[str, Any], str, dict[str, str]]:
     """The network's name and options, the key of its last layer, and their module names -> ours."""
     if "inc.conv.conv.0.weight" in state:
-        normalised = "inc.conv.conv.1.weight" in state
-        return "unet_minicity_bn" if normalised else "unet_minicity", {}, "outc.conv.bias", _unet(normalised)
+        normalized = "inc.conv.conv.1.weight" in state
+        return "unet_minicity_bn" if normalized else "unet_minicity", {}, "outc.conv.bias", _unet(normalized)
     if "enc_layers.0.0.weight" not in state:
         raise BundleError(f"{source} holds neither 'enc_layers.0.0.weight' nor 'inc.conv.conv.0.weight': it is no"
                           " EfficientSeg and no Minicity U-Net")  # fmt: skip
@@ -65,18 +65,18 @@ def _recognise(
 
 
 def _width(state: Mapping[str, Tensor], source: Path) -> float:
-    """The roundest width coefficient that gives every block the channels found; rounding makes several alike."""
+    """The roundest width coefficient that gives every block the channels it has; rounding makes several alike."""
     try:
         stem = len(state["enc_layers.0.0.weight"])
-        found = [len(state[f"enc_layers.{n}.conv.{5 if n == 1 else 8}.bias"]) for n in range(1, len(ENCODER) + 1)]
+        blocks = [len(state[f"enc_layers.{n}.conv.{5 if n == 1 else 8}.bias"]) for n in range(1, len(ENCODER) + 1)]
     except KeyError as error:
         raise BundleError(f"{source} lacks {error} for an EfficientSeg; is it another network?") from error
     around = range(max(1, int((stem - 8) / 16 * 100)), int((stem + 8) / 16 * 100) + 1)
     for step in (50, 25, 10, 5, 1):  # hundredths
         for width in (hundredths / 100 for hundredths in around if hundredths % step == 0):
-            if [divisible(16 * width), *(divisible(row.channels * width) for row in ENCODER)] == [stem, *found]:
+            if [divisible(16 * width), *(divisible(row.channels * width) for row in ENCODER)] == [stem, *blocks]:
                 return width
-    raise BundleError(f"{source}: blocks of {found} channels fit no width of EfficientSeg; is it another network?")
+    raise BundleError(f"{source}: blocks of {blocks} channels fit no width of EfficientSeg; is it another network?")
 
 
 def _efficientseg() -> dict[str, str]:
@@ -90,9 +90,9 @@ def _efficientseg() -> dict[str, str]:
     return names
 
 
-def _unet(normalised: bool) -> dict[str, str]:
+def _unet(normalized: bool) -> dict[str, str]:
     """Theirs counts only the layers that are there; ours has a place for batch-norm either way."""
-    layers = {0: 0, 1: 1, 3: 3, 4: 4} if normalised else {0: 0, 2: 3}
+    layers = {0: 0, 1: 1, 3: 3, 4: 4} if normalized else {0: 0, 2: 3}
     blocks = {"inc.conv.conv": "first"}
     blocks |= {f"down{n}.mpconv.1.conv": f"down.{n - 1}" for n in range(1, 5)}
     blocks |= {f"up{n}.conv.conv": f"up.{n - 1}.conv" for n in range(1, 5)}

@@ -21,7 +21,7 @@ from kerbseg.core.labels import LabelSet, label_set
 from kerbseg.importers._torch_bundle import renamed, torch_bundle
 from kerbseg.importers._torch_file import read_state_dict
 
-LICENCE = "its authors' repository is CC BY-NC 4.0: no commercial use of the weights"
+LICENSE = "its authors' repository is CC BY-NC 4.0: no commercial use of the weights"
 MODELS = ("erfnet", "erfnet_encoder")
 SAMPLER = ("conv", "bn")
 BLOCK = ("conv3x1_1", "conv1x3_1", "bn1", "conv3x1_2", "conv1x3_2", "bn2")
@@ -50,7 +50,7 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
     state = read_state_dict(source)
     if "features.encoder.initial_block.conv.weight" in state:
         return _imagenet(state, source, labels, model)
-    layout = _recognise(state, source, model)
+    layout = _recognize(state, source, model)
     if f"{layout.last}.bias" not in state:
         raise BundleError(f"{source} lacks '{layout.last}.bias', its last layer; is it another network?")
     weights = renamed(state, layout.modules, source, layout.dropped)
@@ -62,26 +62,26 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
         outputs=len(state[f"{layout.last}.bias"]),
         labels=labels,
         source=source,
-        licence=f"{LICENCE}; left out: {layout.left_out}" if there else LICENCE,
+        license=f"{LICENSE}; left out: {layout.left_out}" if there else LICENSE,
     )
 
 
-def _recognise(state: Mapping[str, Tensor], source: Path, model: str | None) -> Layout:
+def _recognize(state: Mapping[str, Tensor], source: Path, model: str | None) -> Layout:
     if "initial_block.conv.weight" in state:  # the encoder saved by itself
-        found = Layout("erfnet_encoder", encoder_names("") | {"output_conv": "head"}, "output_conv", ())
+        layout = Layout("erfnet_encoder", encoder_names("") | {"output_conv": "head"}, "output_conv", ())
     elif "encoder.initial_block.conv.weight" not in state:
         raise BundleError(f"{source} holds no 'encoder.initial_block.conv.weight': it is no ERFNet of its authors")
     elif model == "erfnet_encoder" or not any(key.startswith("decoder.") for key in state):
         modules, head = encoder_names("encoder."), "encoder.output_conv"
-        found = Layout("erfnet_encoder", modules | {head: "head"}, head, tuple(decoder_names()), "the decoder")
+        layout = Layout("erfnet_encoder", modules | {head: "head"}, head, tuple(decoder_names()), "the decoder")
     else:
         unused = "encoder.output_conv"
         words = f"{unused}, the head that trained the encoder alone"
         modules = encoder_names("encoder.") | decoder_names()
-        found = Layout("erfnet", modules, "decoder.output_conv", (unused,), words)
-    if model not in (None, found.model):
-        raise BundleError(f"{source} is {found.model}, not {model}; it holds no decoder")
-    return found
+        layout = Layout("erfnet", modules, "decoder.output_conv", (unused,), words)
+    if model not in (None, layout.model):
+        raise BundleError(f"{source} is {layout.model}, not {model}; it holds no decoder")
+    return layout
 
 
 def _imagenet(state: Mapping[str, Tensor], source: Path, labels: LabelSet | None, model: str | None) -> Bundle:
@@ -101,7 +101,7 @@ def _imagenet(state: Mapping[str, Tensor], source: Path, labels: LabelSet | None
         outputs=len(labels),
         labels=labels,
         source=source,
-        licence=f"{LICENCE}; left out: classifier.linear, of ImageNet; the head is zero: train it before use",
+        license=f"{LICENSE}; left out: classifier.linear, of ImageNet; the head is zero: train it before use",
     )
 
 

@@ -16,7 +16,7 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.importers._torch_bundle import renamed, torch_bundle
 from kerbseg.importers._torch_file import read_state_dict
 
-LICENCE = "its authors' repository is CC BY-NC 4.0: no commercial use of the weights"
+LICENSE = "its authors' repository is CC BY-NC 4.0: no commercial use of the weights"
 MODELS = {  # first part of the backbone's keys -> network
     "mobile_features": "liteseg_mobilenet_v2",
     "shuffle_features": "liteseg_shufflenet",
@@ -34,17 +34,17 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
         raise UserError(f"liteseg-pytorch holds no {model!r}; {did_you_mean(model, MODELS.values())}")
     # the authors wrapped ShuffleNet alone for several GPUs, within the network
     state = {key.replace("_features.module.", "_features."): value for key, value in read_state_dict(source).items()}
-    found = {name for part, name in MODELS.items() if any(key.startswith(f"{part}.") for key in state)}
-    if len(found) != 1 or (model and model not in found):
+    present = {name for part, name in MODELS.items() if any(key.startswith(f"{part}.") for key in state)}
+    if len(present) != 1 or (model and model not in present):
         raise BundleError(
-            f"{source} is no {model or 'LiteSeg'}: it holds keys of {sorted(found) or 'no backbone'};"
+            f"{source} is no {model or 'LiteSeg'}: it holds keys of {sorted(present) or 'no backbone'};"
             " name the format of its own authors, or leave out --model"
         )
-    [name] = found
+    [name] = present
     modules = module_names(name)
     weights = renamed(state, modules, source, dropped=UNUSED)
     return torch_bundle(
-        name, weights, modules, outputs=_outputs(weights, source), labels=labels, source=source, licence=LICENCE
+        name, weights, modules, outputs=_outputs(weights, source), labels=labels, source=source, license=LICENSE
     )
 
 

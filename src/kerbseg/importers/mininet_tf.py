@@ -27,7 +27,7 @@ from kerbseg.importers.tf_checkpoint import Checkpoint
 from kerbseg.models.mininet import Downsample, MultiDilation, Separable, Transposed, Upsample
 
 MODELS = ("mininet_v2", "mininet_v2_cpu")
-LICENCE = "its authors' repository is AGPL-3.0 and grants no other terms for the weights: do not redistribute them"
+LICENSE = "its authors' repository is AGPL-3.0 and grants no other terms for the weights: do not redistribute them"
 
 GRAPH_ORDER = ("downsample", "features", "upsampling", "refinement", "fusion", "output")
 NOT_WEIGHTS = re.compile(r"(.*/)?(global_step|beta[12]_power(_\d+)?|Adam(_\d+)?)")  # the optimiser's own variables
@@ -78,19 +78,19 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
     if model is not None and model not in MODELS:
         raise UserError(f"mininet-tf holds no {model!r}; {did_you_mean(model, MODELS)}")
     variables = Archive(source) if source.suffix == ".npz" else Checkpoint(source)
-    found = {name for name in variables if not NOT_WEIGHTS.fullmatch(name)}
-    name = model or min(MODELS, key=lambda name: len(_names_of(name) ^ found))
+    weights = {name for name in variables if not NOT_WEIGHTS.fullmatch(name)}
+    name = model or min(MODELS, key=lambda name: len(_names_of(name) ^ weights))
     outputs = _count_classes(name, variables, source)
     labels = _labels(labels, outputs, source)
     network = models.create_model(name, outputs)
-    load_strictly(network, _state(network, variables, found, source), str(source))
+    load_strictly(network, _state(network, variables, weights, source), str(source))
     card = BundleCard(
         model=name,
         labels=labels,
         preprocessing=models.card(name).preprocessing,
         input_size=_input_size(source, labels, name),
         outputs=outputs,
-        source=origin(variables.files, LICENCE),
+        source=origin(variables.files, LICENSE),
         versions=versions(),
     )
     return Bundle(network.eval(), card)
@@ -121,12 +121,14 @@ def _names_of(model: str) -> set[str]:
     return set(tensorflow_names(models.create_model(model)).values())
 
 
-def _state(network: nn.Module, variables: Mapping[str, np.ndarray], found: set[str], where: Path) -> dict[str, Tensor]:
-    """Our state of their variables, layouts turned; those `found` must be those that the network has, no more."""
+def _state(
+    network: nn.Module, variables: Mapping[str, np.ndarray], weights: set[str], where: Path
+) -> dict[str, Tensor]:
+    """Our state of their variables, layouts turned; the file's `weights` must be those of the network, no more."""
     names = tensorflow_names(network)
     biases = _depthwise_biases(names)
-    wanted = {*names.values(), *(biases.values() if found.intersection(biases.values()) else ())}
-    for name in [*sorted(wanted - found), *sorted(found - wanted)]:
+    wanted = {*names.values(), *(biases.values() if weights.intersection(biases.values()) else ())}
+    for name in [*sorted(wanted - weights), *sorted(weights - wanted)]:
         problem = "lacks" if name in wanted else "holds an unknown"
         raise BundleError(f"{where} {problem} {name!r} for a {type(network).__name__}; is it another network?")
     state = network.state_dict()  # keeps BN's counters of batches, which TensorFlow does not have

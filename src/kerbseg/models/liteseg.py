@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from kerbseg.core.errors import InputError
 from kerbseg.core.types import Preprocessing
-from kerbseg.models._input import check_input, resize
+from kerbseg.models._input import check_input
+from kerbseg.models._net import SegmentationNet, resize
 from kerbseg.models._registry import register
 from kerbseg.models.backbones import Backbone, Darknet19, MobileNetV2, ShuffleNet
 from kerbseg.models.backbones.darknet19 import as_published, same_size
@@ -111,7 +112,7 @@ class DASPP(nn.Module):
         return self.fusion(torch.cat([x, *branches], dim=1))
 
 
-class LiteSeg(nn.Module):
+class LiteSeg(SegmentationNet):
     """Class scores on the grid of the backbone's early features, upsampled to the picture's (fig. 1)."""
 
     align_corners = True
@@ -143,13 +144,6 @@ class LiteSeg(nn.Module):
         context = resize(self.pyramid(high), low.shape[-2:], align_corners=True)
         return self.decoder(torch.cat([context, self.reduction(low)], dim=1))
 
-    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
-        """Scores at `size`, corners aligned."""
-        return resize(scores, size, self.align_corners)
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.upsample(self.logits(image), (image.shape[-2], image.shape[-1]))
-
 
 def _darknet19(output_stride: int, same_padding: bool = False) -> Darknet19:
     # the published padding comes out even at 1/16 only
@@ -157,6 +151,7 @@ def _darknet19(output_stride: int, same_padding: bool = False) -> Darknet19:
 
 
 _register = partial(register, paper="liteseg", input=(512, 1024), preprocessing=PREPROCESSING)
+_ablation = partial(_register, main=False)
 
 
 @_register(parameters=3_101_707, macs=4_305_379_328, stride=1)
@@ -165,19 +160,19 @@ def liteseg_mobilenet_v2(classes: int = 19, output_stride: int = 32) -> LiteSeg:
     return LiteSeg(classes, MobileNetV2(output_stride))
 
 
-@_register(parameters=6_395_763, macs=11_280_113_664, stride=1)
+@_ablation(parameters=6_395_763, macs=11_280_113_664, stride=1)
 def liteseg_mobilenet_v2_dense(classes: int = 19, output_stride: int = 32) -> LiteSeg:
     """LiteSeg on MobileNetV2, of standard convolutions (tables I and II)."""
     return LiteSeg(classes, MobileNetV2(output_stride), conv=dense)
 
 
-@_register(parameters=2_946_731, macs=4_226_326_528, stride=1)
+@_ablation(parameters=2_946_731, macs=4_226_326_528, stride=1)
 def liteseg_mobilenet_v2_aspp(classes: int = 19, output_stride: int = 32, width: int = WIDTH) -> LiteSeg:
     """LiteSeg on MobileNetV2 with the plain pyramid; DeepLabv3+ has width=256."""
     return LiteSeg(classes, MobileNetV2(output_stride), pyramid=ASPP, width=width)
 
 
-@_register(parameters=6_023_475, macs=11_089_797_120, stride=1)
+@_ablation(parameters=6_023_475, macs=11_089_797_120, stride=1)
 def liteseg_mobilenet_v2_aspp_dense(classes: int = 19, output_stride: int = 32, width: int = WIDTH) -> LiteSeg:
     """LiteSeg's baseline on MobileNetV2: plain pyramid, standard convolutions (table I, row 1)."""
     return LiteSeg(classes, MobileNetV2(output_stride), conv=dense, pyramid=ASPP, width=width)
@@ -189,19 +184,19 @@ def liteseg_shufflenet(classes: int = 19, output_stride: int = 32) -> LiteSeg:
     return LiteSeg(classes, ShuffleNet(output_stride), low_width=48)
 
 
-@_register(parameters=5_865_739, macs=5_634_932_736, stride=1)
+@_ablation(parameters=5_865_739, macs=5_634_932_736, stride=1)
 def liteseg_shufflenet_dense(classes: int = 19, output_stride: int = 32) -> LiteSeg:
     """LiteSeg on ShuffleNet, of standard convolutions (tables I and II)."""
     return LiteSeg(classes, ShuffleNet(output_stride), low_width=48, conv=dense)
 
 
-@_register(parameters=1_791_643, macs=2_153_250_816, stride=1)
+@_ablation(parameters=1_791_643, macs=2_153_250_816, stride=1)
 def liteseg_shufflenet_aspp(classes: int = 19, output_stride: int = 32, width: int = WIDTH) -> LiteSeg:
     """LiteSeg on ShuffleNet with the plain pyramid; DeepLabv3+ has width=256."""
     return LiteSeg(classes, ShuffleNet(output_stride), low_width=48, pyramid=ASPP, width=width)
 
 
-@_register(parameters=5_468_875, macs=5_432_033_280, stride=1)
+@_ablation(parameters=5_468_875, macs=5_432_033_280, stride=1)
 def liteseg_shufflenet_aspp_dense(classes: int = 19, output_stride: int = 32, width: int = WIDTH) -> LiteSeg:
     """LiteSeg's baseline on ShuffleNet: plain pyramid, standard convolutions (table I, row 1)."""
     return LiteSeg(classes, ShuffleNet(output_stride), low_width=48, conv=dense, pyramid=ASPP, width=width)
@@ -213,19 +208,19 @@ def liteseg_darknet19(classes: int = 19, output_stride: int = 16, same_padding: 
     return LiteSeg(classes, _darknet19(output_stride, same_padding), low_width=32)
 
 
-@_register(parameters=23_263_059, macs=67_914_268_672, stride=4)
+@_ablation(parameters=23_263_059, macs=67_914_268_672, stride=4)
 def liteseg_darknet19_dense(classes: int = 19, output_stride: int = 16, same_padding: bool = False) -> LiteSeg:
     """LiteSeg on Darknet19, of standard convolutions (tables I and II)."""
     return LiteSeg(classes, _darknet19(output_stride, same_padding), low_width=32, conv=dense)
 
 
-@_register(parameters=20_415_315, macs=29_847_535_616, stride=4)
+@_ablation(parameters=20_415_315, macs=29_847_535_616, stride=4)
 def liteseg_darknet19_aspp(classes: int = 19, output_stride: int = 32, width: int = WIDTH) -> LiteSeg:
     """LiteSeg on Darknet19 with the plain pyramid at 1/32; DeepLabv3+ has width=256."""
     return LiteSeg(classes, _darknet19(output_stride), low_width=32, pyramid=ASPP, width=width)
 
 
-@_register(parameters=22_915_347, macs=36_607_459_328, stride=4)
+@_ablation(parameters=22_915_347, macs=36_607_459_328, stride=4)
 def liteseg_darknet19_aspp_dense(classes: int = 19, output_stride: int = 32, width: int = WIDTH) -> LiteSeg:
     """LiteSeg's baseline on Darknet19: plain pyramid, standard convolutions, 1/32 (table I, row 1)."""
     return LiteSeg(classes, _darknet19(output_stride), low_width=32, conv=dense, pyramid=ASPP, width=width)

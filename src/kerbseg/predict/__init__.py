@@ -1,7 +1,25 @@
-"""Prediction for pictures, folders, videos and streams of any size."""
+"""Prediction for pictures, folders, videos and streams of any size: source -> predictor -> (vote over time) -> sinks."""
 
-from kerbseg.predict.predictor import Predictor, predict_files
-from kerbseg.predict.sources.streams import RawFrames
-from kerbseg.predict.video import VideoOptions, VideoReport
+from kerbseg.predict.files import predict_files
+from kerbseg.predict.prediction import Prediction
+from kerbseg.predict.predictor import Predictor
+from kerbseg.predict.sinks import SINKS, SinkKind
+from kerbseg.predict.sources import SOURCES, Frame, RawFrames, Source, SourceKind
+from kerbseg.predict.videos import VideoOptions, VideoReport, segment_video, video
 
-__all__ = ["Predictor", "RawFrames", "VideoOptions", "VideoReport", "predict_files"]
+__all__ = [
+    "SINKS",
+    "SOURCES",
+    "Frame",
+    "Prediction",
+    "Predictor",
+    "RawFrames",
+    "SinkKind",
+    "Source",
+    "SourceKind",
+    "VideoOptions",
+    "VideoReport",
+    "predict_files",
+    "segment_video",
+    "video",
+]

@@ -20,7 +20,8 @@ from PIL import Image
 from kerbseg.core.errors import UserError
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
-from kerbseg.predict.predictor import Predictor, expand
+from kerbseg.predict.files import expand
+from kerbseg.predict.predictor import Predictor
 
 PICTURE = "_leftImg8bit"  # what a picture's name has behind the part that the servers look at
 
@@ -65,15 +66,17 @@ def submit_files(
     progress: Callable[[Any], Iterable[Any]] = iter,
 ) -> int:
     """Writes the submission of pictures, folders or globs; returns how many. Raises UserError for names alike."""
-    pictures = list(dict.fromkeys(expand(inputs)))
-    names = [_file(picture.stem) for picture in pictures]
-    for i, name in enumerate(names):
+    sources = expand(inputs)
+    names = [_file(source.name) for source in sources]
+    for i, (source, name) in enumerate(zip(sources, names, strict=True)):
+        if source.path is None or source.kind != "picture":
+            raise UserError(f"{source} is a {source.kind}; servers take predictions of picture files")
         if name in names[:i]:
-            raise UserError(f"{pictures[i]} and {pictures[names.index(name)]} would both be {name}; submit one of them")
-    with submission(path, predictor.runtime.card.labels) as submit:
-        for picture in progress(pictures):
-            submit(picture.stem, predictor(picture).ids)
-    return len(pictures)
+            raise UserError(f"{source} and {sources[names.index(name)]} would both be {name}; submit one of them")
+    with submission(path, predictor.labels) as submit:
+        for source in progress(sources):
+            submit(source.name, predictor(source.path).ids)
+    return len(sources)
 
 
 def _file(name: str) -> str:

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from kerbseg.core.errors import BundleError, MissingExtra, UserError
-from kerbseg.profiling.latency import LayerTime
-from kerbseg.runtime.exported import IDS, PICTURES, SCORES, CpuArgmaxHead, Exported, checked, checked_threads
+from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.precision import Precision
+from kerbseg.exported_card import IDS, LOGITS, PICTURES, ExportedCard
+from kerbseg.runtime.checks import checked_pictures, checked_threads
+from kerbseg.runtime.cpu_head import CpuArgmaxHead
+from kerbseg.runtime.engines import ENGINES
+from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
 
 if TYPE_CHECKING:
     import onnx
 
-SIDE_BY_SIDE = "scores_nhwc"
+LOGITS_NHWC = "logits_nhwc"
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider",),
     "cuda": ("CUDAExecutionProvider",),
@@ -32,46 +36,63 @@ class OnnxRuntime:
 
     name = "onnx"
 
-    def __init__(
-        self, path: Path, device: str = "cpu", threads: int | None = None, precision: str | None = None
-    ) -> None:
+    def __init__(self, path: Path, options: RuntimeOptions) -> None:
         ort = _onnxruntime()
-        wanted = PROVIDERS.get(device, ())
-        if missing := [one for one in wanted or (device,) if one not in ort.get_available_providers()]:
+        providers = PROVIDERS.get(options.device, ())
+        if missing := [one for one in providers or (options.device,) if one not in ort.get_available_providers()]:
             raise UserError(
                 f"onnxruntime has no {missing[0]} here; use --device cpu, or install its build for your device"
             )
         model = _read(path)
-        exported = Exported.from_metadata({entry.key: entry.value for entry in model.metadata_props}, str(path))
-        self.precision: str
-        self.card, self.precision = exported.card, exported.last_stage.precision
-        if precision not in (None, self.precision):
-            raise UserError(f"{path} computes in {self.precision}, not in {precision}; leave --precision out")
+        exported = ExportedCard.from_metadata({entry.key: entry.value for entry in model.metadata_props}, str(path))
+        self.precision: Precision = exported.last_stage.precision
+        if options.precision not in (None, self.precision):
+            raise UserError(f"{path} computes in {self.precision}, not in {options.precision}; leave --precision out")
+        self.card = exported.card
         self.size: tuple[int, int] | None = exported.card.input_size
-        self.device, self.threads = device, checked_threads(threads)
-        self._output = SIDE_BY_SIDE if device == "cpu" else IDS
-        self._open = partial(self._opened, ort, _cut(model) if device == "cpu" else model, wanted)
+        self.device, self.threads = options.device, checked_threads(options.threads)
+        self._layout = ENGINES[self.name].logits_layout
+        self._logits = LOGITS_NHWC if self._layout == "nhwc" else LOGITS
+        self._output = self._logits if self.device == "cpu" else IDS
+        graph = _ending_at_logits(model, self._logits, path) if self.device == "cpu" else model
+        self._open = partial(self._opened, ort, graph, providers)
         self._session = self._open()
-        self._cheap = CpuArgmaxHead(self._run, exported, self.threads)
+        self._check(exported, path)
+        self._head = CpuArgmaxHead(self._run, exported, self.threads, self._layout)
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
-        """Scores of the classes before the last interpolation. Raises UserError on another device than a CPU."""
+        """Logits of the classes before the last interpolation. Raises UserError on another device than a CPU."""
         if self.device != "cpu":
-            raise UserError(f"on {self.device} only class ids are computed; use the CPU for scores")
-        return self._cheap.logits(pictures)
+            raise UserError(f"on {self.device} only class ids are computed; use the CPU for logits")
+        return self._head.logits(pictures)
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
         if self.device != "cpu":
-            return self._run(checked(pictures, self.card.input_size))
-        return self._cheap(pictures)
+            return self._run(checked_pictures(pictures, self.card.input_size))
+        return self._head(pictures)
 
     def _run(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> np.ndarray:
-        found: np.ndarray = self._session.run([self._output], {PICTURES: pictures})[0]
-        return found
+        output: np.ndarray = self._session.run([self._output], {PICTURES: pictures})[0]
+        return output
+
+    def synchronize(self) -> None:
+        """A call of ONNX Runtime returns when its result is there."""
+
+    def _check(self, exported: ExportedCard, path: Path) -> None:
+        """Raises BundleError where the graph is not the one of the card."""
+        shapes = {value.name: value.shape for value in (*self._session.get_inputs(), *self._session.get_outputs())}
+        known = {
+            name: [dim if isinstance(dim, int) else None for dim in shape or [None] * 4]
+            for name, shape in shapes.items()
+        }
+        logits = known.get(self._logits, [None] * 4)
+        if self._logits == LOGITS_NHWC:
+            logits = [logits[place] for place in (0, 3, 1, 2)]
+        exported.check_tensors(known.get(PICTURES, []), logits, str(path))
 
     def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
-        """The network on these pictures, with the conversion to float inside, up to its own scores."""
+        """The network on these pictures, with the conversion to float inside, up to its own logits."""
         return lambda: self._run(pictures)
 
     def layer_times(self, pictures: UInt8[np.ndarray, "b h w 3"], runs: int) -> list[LayerTime]:
@@ -101,7 +122,7 @@ def _onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingExtra("onnxruntime", "export") from error
+        raise ENGINES["onnx"].missing("onnxruntime") from error
     return onnxruntime
 
 
@@ -110,7 +131,7 @@ def _read(path: Path) -> onnx.ModelProto:
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError as error:
-        raise MissingExtra("onnx", "export") from error
+        raise ENGINES["onnx"].missing("onnx") from error
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
@@ -119,23 +140,24 @@ def _read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _cut(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph ending at the scores [b h w k]; what only the ids need is dropped."""
+def _ending_at_logits(model: onnx.ModelProto, name: str, path: Path) -> onnx.ModelProto:
+    """The same graph ending at the logits, as `name` asks for them; what only the ids need is dropped."""
     import onnx
 
-    cut = onnx.ModelProto()
-    cut.CopyFrom(model)
-    graph = cut.graph
+    shortened = onnx.ModelProto()
+    shortened.CopyFrom(model)
+    graph = shortened.graph
     del graph.output[:]
-    graph.output.append(onnx.helper.make_empty_tensor_value_info(SIDE_BY_SIDE))
-    needed, nodes = {SCORES}, []
+    graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    needed, nodes = {LOGITS}, []
     for node in reversed(graph.node):
         if needed & set(node.output):
             needed.update(node.input)
             nodes.append(node)
     if len(nodes) == 0:
-        raise BundleError("the file holds no tensor 'scores'; export it again")
+        raise BundleError(f"{path} holds no tensor {LOGITS!r}; export it again")
     del graph.node[:]
     graph.node.extend(reversed(nodes))
-    graph.node.append(onnx.helper.make_node("Transpose", [SCORES], [SIDE_BY_SIDE], perm=(0, 2, 3, 1)))
-    return cut
+    if name == LOGITS_NHWC:
+        graph.node.append(onnx.helper.make_node("Transpose", [LOGITS], [name], perm=(0, 2, 3, 1)))
+    return shortened

@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from kerbseg.core.errors import BundleError, MissingExtra, UserError
-from kerbseg.profiling.latency import LayerTime
-from kerbseg.runtime.exported import SCORES, CpuArgmaxHead, Exported, checked_threads
+from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.precision import Precision
+from kerbseg.exported_card import LOGITS, PICTURES, ExportedCard
+from kerbseg.runtime.checks import checked_threads
+from kerbseg.runtime.cpu_head import CpuArgmaxHead
+from kerbseg.runtime.engines import ENGINES
+from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
 
 RT_INFO = "kerbseg"  # section of an IR's runtime information with our metadata
 WEIGHTS_KEY = "kerbseg_weights"  # in it: the digest of the .bin that belongs to the .xml
@@ -29,34 +33,36 @@ class OpenvinoRuntime:
 
     name = "openvino"
 
-    def __init__(
-        self, path: Path, device: str = "cpu", threads: int | None = None, precision: str | None = None
-    ) -> None:
-        if device != "cpu":
-            raise UserError(f"openvino runs on the CPU here, not on {device!r}; leave --device out")
+    def __init__(self, path: Path, options: RuntimeOptions) -> None:
+        if options.device != "cpu":
+            raise UserError(f"openvino runs on the CPU here, not on {options.device!r}; leave --device out")
         ov = _openvino()
-        self.device, self.threads = device, checked_threads(threads)
+        self.device, self.threads = options.device, checked_threads(options.threads)
         model = _read(core(), path)
         metadata = _metadata(model)
-        exported = Exported.from_metadata(metadata, str(path))
-        if metadata.get(WEIGHTS_KEY) != digest(path.with_suffix(".bin")):
-            raise BundleError(f"{path.with_suffix('.bin')} does not belong to {path.name}; export both again")
-        self.precision: str
-        self.card, self.precision = exported.card, precision or exported.last_stage.precision
+        exported = ExportedCard.from_metadata(metadata, str(path))
+        if metadata.get(WEIGHTS_KEY) != digest(weights_of(path)):
+            raise BundleError(f"{weights_of(path)} does not belong to {path.name}; export both again")
+        self.card = exported.card
+        self.precision: Precision = options.precision or exported.last_stage.precision
         if self.precision not in (exported.last_stage.precision, *HINTS):
-            raise UserError(f"openvino computes in {' or '.join(HINTS)} here, not in {precision}")
+            raise UserError(f"openvino computes in {' or '.join(HINTS)} here, not in {options.precision}")
         self.size: tuple[int, int] | None = exported.card.input_size
-        self._model = _cut(ov, model)
+        layout = ENGINES[self.name].logits_layout
+        self._model = _ending_at_logits(ov, model, layout, exported, path)
         self._requests: dict[int, Any] = {}
-        self._cheap = CpuArgmaxHead(self._run, exported, self.threads)
+        self._head = CpuArgmaxHead(self._run, exported, self.threads, layout)
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
-        """Scores of the classes before the last interpolation."""
-        return self._cheap.logits(pictures)
+        """Logits of the classes before the last interpolation."""
+        return self._head.logits(pictures)
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
-        return self._cheap(pictures)
+        return self._head(pictures)
+
+    def synchronize(self) -> None:
+        """A call of OpenVINO returns when its result is there."""
 
     def _run(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> np.ndarray:
         batch = len(pictures)
@@ -64,11 +70,11 @@ class OpenvinoRuntime:
             self._requests[batch] = self._compiled(batch)
         request = self._requests[batch]
         request.infer([pictures], share_inputs=True)
-        found: np.ndarray = request.get_output_tensor(0).data
-        return found
+        output: np.ndarray = request.get_output_tensor(0).data
+        return output
 
     def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
-        """The network on these pictures, with the conversion to float inside, up to its own scores."""
+        """The network on these pictures, with the conversion to float inside, up to its own logits."""
         return lambda: self._run(pictures)
 
     def layer_times(self, pictures: UInt8[np.ndarray, "b h w 3"], runs: int) -> list[LayerTime]:
@@ -124,6 +130,11 @@ def keeping_signal_stack() -> Iterator[None]:
         libc.sigaltstack(ctypes.byref(before), None)
 
 
+def weights_of(path: Path) -> Path:
+    """The file with the weights of a model."""
+    return ENGINES["openvino"].files(path)[0]
+
+
 def digest(weights: Path) -> str:
     """What tells one file of weights from another."""
     return hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -133,15 +144,13 @@ def _openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise MissingExtra("openvino", "openvino") from error
+        raise ENGINES["openvino"].missing("openvino") from error
     return openvino
 
 
 def _read(core: Any, path: Path) -> Any:
-    if not path.with_suffix(".bin").is_file():
-        raise BundleError(
-            f"{path.with_suffix('.bin')} is missing: an OpenVINO model is an .xml and a .bin side by side"
-        )
+    if not weights_of(path).is_file():
+        raise BundleError(f"{weights_of(path)} is missing: an OpenVINO model is an .xml and a .bin side by side")
     try:
         return core.read_model(path)
     except RuntimeError as error:  # the one error that OpenVINO raises
@@ -156,11 +165,25 @@ def _metadata(model: Any) -> dict[str, str]:
     return {key: str(value) for key, value in model.get_rt_info(RT_INFO).value.items()}
 
 
-def _cut(ov: Any, model: Any) -> Any:
-    """The same graph ending at the scores [b h w k]; what only the ids need is dropped."""
-    for operation in model.get_ops():
-        for output in operation.outputs():
-            if SCORES in output.get_names():
-                side_by_side = ov.opset13.transpose(output, np.array([0, 2, 3, 1]))
-                return ov.Model([side_by_side], model.get_parameters(), "scores")
-    raise BundleError("the model holds no tensor 'scores'; export it again")
+def _ending_at_logits(ov: Any, model: Any, layout: Literal["nchw", "nhwc"], exported: ExportedCard, path: Path) -> Any:
+    """The same graph ending at the logits; what only the ids need is dropped.
+
+    Raises BundleError where the graph is not the one of the card.
+    """
+    tensors = {
+        name: output
+        for operation in model.get_ops()
+        for output in operation.outputs()
+        for name in output.get_names() & {PICTURES, LOGITS}
+    }
+    if missing := {PICTURES, LOGITS} - tensors.keys():
+        raise BundleError(f"{path} holds no tensor {min(missing)!r}; export it again")
+    pictures, logits = (
+        [dim.get_length() if dim.is_static else None for dim in tensors[name].get_partial_shape()]
+        for name in (PICTURES, LOGITS)
+    )
+    exported.check_tensors(pictures, logits, str(path))
+    end = tensors[LOGITS]
+    if layout == "nhwc":
+        end = ov.opset13.transpose(end, np.array([0, 2, 3, 1])).output(0)
+    return ov.Model([end], model.get_parameters(), LOGITS)

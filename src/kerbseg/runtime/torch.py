@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 
@@ -13,16 +14,17 @@ from torch import Tensor, nn
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard
 from kerbseg.core.compiler import check_compiler
-from kerbseg.core.errors import InputError, UserError, did_you_mean
+from kerbseg.core.errors import UserError, did_you_mean
 from kerbseg.core.normalize import Normalize, to_unit
-from kerbseg.profiling.latency import LayerTime
-from kerbseg.runtime.exported import checked_threads
+from kerbseg.core.precision import Precision
+from kerbseg.runtime.checks import checked_pictures, checked_threads
+from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TorchRuntime:
-    """A bundle's network in eval mode; pictures of any size are padded to its stride, and the scores cropped.
+    """A copy of a bundle's network in eval mode; pictures are padded to its stride, and what it says is cropped.
 
     `how` is 'channels_last', 'eager' (torch's own layout) or 'compiled' (torch.compile). The number of threads is
     torch's, and so that of the whole process.
@@ -30,66 +32,77 @@ class TorchRuntime:
 
     size: tuple[int, int] | None = None
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        device: str = "cpu",
-        threads: int | None = None,
-        precision: str | None = None,
-        how: str = "channels_last",
-    ) -> None:
+    def __init__(self, bundle: Bundle, options: RuntimeOptions | None = None, how: str = "channels_last") -> None:
+        options = options or RuntimeOptions()
         self.card: BundleCard = bundle.card
-        self.device = _device(device)
-        self.threads, self.precision = checked_threads(threads), precision or "float32"
+        self._device = _device(options.device)
+        self.device = str(self._device)
+        self.precision: Precision = options.precision or "float32"
         if self.precision not in DTYPES:
-            raise UserError(f"unknown precision {precision!r}; {did_you_mean(self.precision, DTYPES)}")
+            raise UserError(f"torch does not compute in {self.precision}; {did_you_mean(self.precision, DTYPES)}")
         self.name = "torch" if how == "channels_last" else f"torch-{how}"
-        if threads is not None:
-            torch.set_num_threads(threads)
+        if options.threads is not None:
+            torch.set_num_threads(checked_threads(options.threads))
+        self.threads = torch.get_num_threads()
         if how == "compiled":
-            check_compiler(self.device, "choose --runtime torch")
+            check_compiler(self._device, "choose --runtime torch")
         self._layout = torch.contiguous_format if how == "eager" else torch.channels_last
-        net = bundle.model.eval().to(self.device)
-        net = net if how == "eager" else models.channels_last(net)
-        self._plain = net
-        self._net: Callable[[Tensor], Tensor] = torch.compile(net) if how == "compiled" else net
-        self._normalize = Normalize(bundle.card.preprocessing).to(self.device)
+        net = copy.deepcopy(bundle.model).eval().to(self._device)
+        self._net = net if how == "eager" else models.channels_last(net)
+        self._forward: Callable[[Tensor], Tensor] = torch.compile(self._net) if how == "compiled" else self._net
+        self._normalize = Normalize(bundle.card.preprocessing).to(self._device)
         self._stride = models.card(bundle.card.model).stride
 
     @torch.inference_mode()
-    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k h w"]:
-        """Scores of the classes at the pictures' size, on the device; outputs that are no class are left out."""
-        if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8:
-            raise InputError(f"a runtime takes uint8 [b h w 3] RGB, found {pictures.dtype} {list(pictures.shape)}")
+    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
+        """Logits of the classes before the last interpolation, of the padded pictures; of a compiled network too."""
+        with self._autocast():
+            logits = self._net.logits(self._input(pictures))  # type: ignore[operator] # every network has them
+        own: np.ndarray = logits[:, : len(self.card.labels)].float().contiguous().cpu().numpy()
+        return own
+
+    @torch.inference_mode()
+    def upsampled_logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k h w"]:
+        """Logits of the classes at the pictures' size, on the device; outputs that are no class are left out."""
         height, width = pictures.shape[1:3]
-        scores = self._run(self._input(pictures))
-        return scores[:, : len(self.card.labels), :height, :width].float()
+        logits = self._run(self._input(pictures))
+        return logits[:, : len(self.card.labels), :height, :width].float()
 
     def _input(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b 3 H W"]:
-        image = to_unit(torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device))
+        image = to_unit(torch.from_numpy(checked_pictures(pictures)).to(self._device))
         image = models.pad_to_stride(self._normalize(image), self._stride)
         return image.contiguous(memory_format=self._layout)
 
     def _run(self, image: Float[Tensor, "b 3 H W"]) -> Tensor:
+        with self._autocast():
+            return self._forward(image)
+
+    def _autocast(self) -> torch.autocast:
         reduced = DTYPES[self.precision] if self.precision != "float32" else None
-        with torch.autocast(self.device.type, reduced, enabled=reduced is not None):
-            return self._net(image)
+        return torch.autocast(self._device.type, reduced, enabled=reduced is not None)
+
+    def synchronize(self) -> None:
+        """Returns when the device has finished; a processor always has."""
+        if self._device.type != "cpu":
+            torch.get_device_module(self._device).synchronize(self._device)
 
     @torch.inference_mode()
     def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
-        """The network on these pictures, normalised before, up to scores at their size."""
+        """The network on these pictures, normalized before, up to logits at their size."""
         image = self._input(pictures)
         return torch.inference_mode()(lambda: self._run(image))
 
     @torch.inference_mode()
     def layer_times(self, pictures: UInt8[np.ndarray, "b h w 3"], runs: int) -> list[LayerTime]:
         """The modules without modules of their own; in eager mode, also of a compiled network."""
-        image, begun, taken = self._input(pictures), {}, dict.fromkeys(_leaves(self._plain), 0.0)
+        image, begun, taken = self._input(pictures), {}, dict.fromkeys(_leaves(self._net), 0.0)
 
         def before(module: nn.Module, _: object) -> None:
+            self.synchronize()
             begun[module] = time.perf_counter()
 
         def after(module: nn.Module, *_: object) -> None:
+            self.synchronize()
             taken[module] += time.perf_counter() - begun[module]
 
         hooks = [
@@ -97,23 +110,28 @@ class TorchRuntime:
         ]
         try:
             for _ in range(runs):
-                self._plain(image)
+                with self._autocast():
+                    self._net(image)
         finally:
             for hook in hooks:
                 hook.remove()
-        names = {module: name for name, module in self._plain.named_modules()}
+        names = {module: name for name, module in self._net.named_modules()}
         return [LayerTime(names[one], type(one).__name__, 1e3 * seconds / runs) for one, seconds in taken.items()]
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
-        return _ids(self.logits(pictures))
+        return _ids(self.upsampled_logits(pictures))
+
+    def probabilities(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k h w"]:
+        """Of the classes, at the pictures' size, on the device."""
+        return self.upsampled_logits(pictures).softmax(1)
 
     def with_confidence(
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
         """Class ids at the pictures' size, and the probability of each."""
-        scores = self.logits(pictures)
-        return _ids(scores), scores.softmax(1).amax(1).cpu().numpy()
+        logits = self.upsampled_logits(pictures)
+        return _ids(logits), logits.softmax(1).amax(1).cpu().numpy()
 
 
 class FlipAveraged:
@@ -122,14 +140,20 @@ class FlipAveraged:
     size: tuple[int, int] | None = None
 
     def __init__(self, runtime: TorchRuntime) -> None:
-        self.card, self.precision, self.name = runtime.card, runtime.precision, runtime.name
+        self.card, self.name, self.device = runtime.card, runtime.name, runtime.device
+        self.precision, self.threads = runtime.precision, runtime.threads
         self._runtime = runtime
 
     def probabilities(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k h w"]:
         """The mean over both views, at the pictures' size."""
-        direct = self._runtime.logits(pictures).softmax(1)
-        mirrored = self._runtime.logits(pictures[:, :, ::-1]).softmax(1).flip(3)
+        direct = self._runtime.probabilities(pictures)
+        mirrored = self._runtime.probabilities(pictures[:, :, ::-1]).flip(3)
         return (direct + mirrored) / 2
+
+    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
+        """Logarithms of the mean probabilities, at the pictures' size: only there do both views lie on each other."""
+        log: np.ndarray = self.probabilities(pictures).log().cpu().numpy()
+        return log
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
@@ -147,8 +171,9 @@ def _leaves(net: nn.Module) -> list[nn.Module]:
     return [module for module in net.modules() if next(module.children(), None) is None]
 
 
-def _ids(scores: Float[Tensor, "b k h w"]) -> UInt8[np.ndarray, "b h w"]:
-    ids: np.ndarray = scores.argmax(1).to(torch.uint8).cpu().numpy()
+def _ids(evidence: Float[Tensor, "b k h w"]) -> UInt8[np.ndarray, "b h w"]:
+    """The class with the largest logit or probability."""
+    ids: np.ndarray = evidence.argmax(1).to(torch.uint8).cpu().numpy()
     return ids
 
 

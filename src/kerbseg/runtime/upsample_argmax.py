@@ -1,8 +1,8 @@
-"""Class ids at full size from scores at the network's own size, without ever making full-size scores.
+"""Class ids at full size from logits at the network's own size, without ever making full-size ones.
 
-Bilinear interpolation is a convex combination: where the four scores around a pixel have their maximum in the same
+Bilinear interpolation is a convex combination: where the four logits around a pixel have their maximum in the same
 class, so has every mixture of them. Only pixels beside a border between classes are interpolated. The result is that
-of interpolating all scores and taking the argmax, but for float rounding; of equal scores the first class wins.
+of interpolating all logits and taking the argmax, but for float rounding; of equal logits the first class wins.
 """
 
 from __future__ import annotations
@@ -26,41 +26,41 @@ Ids = UInt8[np.ndarray, "b H W"]
 
 
 class UpsampleArgmax:
-    """Turns scores of one size into ids of another: `float32 [b h w k] -> uint8 [b H W]`.
+    """Turns logits of one size into ids of another: `float32 [b h w k] -> uint8 [b H W]`.
 
     Classes lie side by side, as engines for processors hold them.
-    The scores are interpolated to `padded` as torch does it, and cropped to `size` (height, width).
+    The logits are interpolated to `padded` as torch does it, and cropped to `size` (height, width).
     """
 
     def __init__(
         self,
-        scores: tuple[int, int],
+        logits: tuple[int, int],
         padded: tuple[int, int],
         align_corners: bool,
         size: tuple[int, int],
         threads: int = 1,
     ) -> None:
-        self._same = scores == padded
+        self._same = logits == padded
         self._size, self._threads = size, threads
-        self._rows = _places(scores[0], padded[0], align_corners)
-        self._columns = _places(scores[1], padded[1], align_corners)
-        self._seen = int(self._rows[0][size[0] - 1]) + 2  # rows of scores that matter to what is not cropped
-        self._starts = np.minimum(_starts(self._columns[0], scores[1]), size[1])
+        self._rows = _places(logits[0], padded[0], align_corners)
+        self._columns = _places(logits[1], padded[1], align_corners)
+        self._seen = int(self._rows[0][size[0] - 1]) + 2  # rows of logits that matter to what is not cropped
+        self._starts = np.minimum(_starts(self._columns[0], logits[1]), size[1])
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
 
-    def __call__(self, scores: Float32[np.ndarray, "b h w k"]) -> Ids:
+    def __call__(self, logits: Float32[np.ndarray, "b h w k"]) -> Ids:
         """The ids; rows are shared out among the threads."""
-        scores = np.ascontiguousarray(scores)
-        batch, height, width, _ = scores.shape
+        logits = np.ascontiguousarray(logits)
+        batch, height, width, _ = logits.shape
         tops = np.empty((batch, height, width), np.uint8)
-        self._share(_argmax, min(height, self._seen), scores, tops)
+        self._in_bands(_argmax, min(height, self._seen), logits, tops)
         if self._same:
             return tops[:, : self._size[0], : self._size[1]]
         ids = np.empty((batch, *self._size), np.uint8)
-        self._share(_interpolate, self._size[0], scores, tops, *self._rows, *self._columns, self._starts, ids)
+        self._in_bands(_interpolate, self._size[0], logits, tops, *self._rows, *self._columns, self._starts, ids)
         return ids
 
-    def _share(self, kernel: Any, rows: int, *arrays: Any) -> None:
+    def _in_bands(self, kernel: Any, rows: int, *arrays: Any) -> None:
         """Runs a kernel over all rows, each thread a band of them."""
         bounds = [rows * i // self._threads for i in range(self._threads + 1)]
         others: list[Future[None]] = []
@@ -91,13 +91,13 @@ def _starts(before: Int32[np.ndarray, " n"], source: int) -> Int32[np.ndarray, "
 
 
 @njit(nogil=True, cache=True)
-def _argmax(scores, tops, first, last):  # type: ignore[no-untyped-def] # numba's own types
-    """The class of the largest score of each pixel, in some rows."""
-    batch, _, width, classes = scores.shape
+def _argmax(logits, tops, first, last):  # type: ignore[no-untyped-def] # numba's own types
+    """The class of the largest logit of each pixel, in some rows."""
+    batch, _, width, classes = logits.shape
     for b in range(batch):
         for y in range(first, last):
             for x in range(width):
-                tops[b, y, x] = _first_of_largest(scores[b, y, x], classes)
+                tops[b, y, x] = _first_of_largest(logits[b, y, x], classes)
 
 
 @njit(nogil=True, cache=True)
@@ -113,9 +113,9 @@ def _first_of_largest(row, classes):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _interpolate(scores, tops, rows, row_weights, columns, column_weights, starts, ids, first, last):  # type: ignore[no-untyped-def]
+def _interpolate(logits, tops, rows, row_weights, columns, column_weights, starts, ids, first, last):  # type: ignore[no-untyped-def]
     """Ids of some rows: cells between four equal classes are filled, the others interpolated."""
-    batch, height, width, classes = scores.shape
+    batch, height, width, classes = logits.shape
     left = np.empty(classes, np.float32)
     right = np.empty(classes, np.float32)
     mixed = np.empty(classes, np.float32)
@@ -135,8 +135,8 @@ def _interpolate(scores, tops, rows, row_weights, columns, column_weights, start
                         line[column] = top
                     continue
                 for k in range(classes):
-                    left[k] = (1 - v) * scores[b, y, x, k] + v * scores[b, below, x, k]
-                    right[k] = (1 - v) * scores[b, y, beside, k] + v * scores[b, below, beside, k]
+                    left[k] = (1 - v) * logits[b, y, x, k] + v * logits[b, below, x, k]
+                    right[k] = (1 - v) * logits[b, y, beside, k] + v * logits[b, below, beside, k]
                 for column in range(starts[x], starts[x + 1]):
                     u = column_weights[column]
                     for k in range(classes):

@@ -1,1 +1,79 @@
-"""Where frames come from."""
+"""Where frames come from: the one table of inputs that predict knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kerbseg.core.errors import DataError
+from kerbseg.data.pictures import SUFFIXES
+from kerbseg.predict.sources.frame import Frame, Source
+from kerbseg.predict.sources.pictures import picture_source
+from kerbseg.predict.sources.pyav import VIDEO_SUFFIXES, stream_source
+from kerbseg.predict.sources.streams import RawFrames, Stream, as_stream
+
+__all__ = ["SOURCES", "Frame", "RawFrames", "Source", "SourceKind", "as_source", "find_source", "input_suffixes", "open_source"]
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """One kind of input: how it is known by its look, and opened."""
+
+    open: Callable[[str, RawFrames | None], Source | None]  # None: it is none of ours
+    suffixes: frozenset[str] = frozenset()  # of the files that are taken from a folder or by a glob
+
+
+def _stream(given: str, raw: RawFrames | None) -> Source | None:
+    stream = as_stream(given, raw)
+    return None if stream is None else stream_source(stream)
+
+
+def _video_file(given: str, raw: RawFrames | None) -> Source | None:
+    path = Path(given)
+    if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
+        return None
+    return stream_source(Stream(path.stem, given))
+
+
+def _picture_file(given: str, raw: RawFrames | None) -> Source | None:
+    path = Path(given)
+    return picture_source(path) if path.suffix.lower() in SUFFIXES and path.is_file() else None
+
+
+SOURCES: dict[str, SourceKind] = {
+    "stream": SourceKind(_stream),
+    "video": SourceKind(_video_file, VIDEO_SUFFIXES),
+    "picture": SourceKind(_picture_file, SUFFIXES),
+}
+"""Inputs by what they look like; the first kind that knows one opens it. A new kind is one entry."""
+
+
+def input_suffixes() -> frozenset[str]:
+    """The suffixes of files that some kind of source opens."""
+    return frozenset().union(*(kind.suffixes for kind in SOURCES.values()))
+
+
+def find_source(given: str | Path, raw: RawFrames | None = None) -> Source | None:
+    """The source that an input names, or None: the first kind that knows it; a file that none knows is a picture."""
+    for kind in SOURCES.values():
+        source = kind.open(str(given), raw)
+        if source is not None:
+            return source
+    path = Path(given)
+    return picture_source(path) if path.is_file() else None  # the reader looks into it, and says what it is not
+
+
+def open_source(given: str | Path, raw: RawFrames | None = None) -> Source:
+    """The source that an input names. Raises DataError where it names none."""
+    source = find_source(given, raw)
+    if source is None:
+        raise DataError(f"{given} is no picture, video or stream; check the path")
+    return source
+
+
+def as_source(given: str | Path | int | Source | Iterable[Frame], raw: RawFrames | None = None) -> Source:
+    """The source of a path, an address, a camera's number, or of frames that the caller makes."""
+    if isinstance(given, str | Path | int):
+        return open_source(given if isinstance(given, Path) else str(given), raw)
+    return given if isinstance(given, Source) else Source("frames", lambda: iter(given))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
@@ -14,21 +13,16 @@ from jaxtyping import UInt8
 
 from kerbseg.core.errors import DataError, MissingExtra
 from kerbseg.predict.sources.containers import truncated_bytes
+from kerbseg.predict.sources.frame import Frame, Source
 from kerbseg.predict.sources.streams import Stream
 
 LOST_S = 1.0
 """A video that ends earlier than it says by more than this is damaged: less may be the last frame's own time."""
 
 
-@dataclass(frozen=True)
-class Frame:
-    """A picture, shown from `pts * time_base` seconds on."""
-
-    picture: UInt8[np.ndarray, "h w 3"]
-    pts: int
-    time_base: Fraction
-    duration: int  # in time_base; 0 where nothing is known
-    rate: Fraction  # frames a second on average, as the source announces it
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv"}
+)
 
 
 def av_module() -> ModuleType:
@@ -38,6 +32,12 @@ def av_module() -> ModuleType:
     except ImportError as error:
         raise MissingExtra("av", "video") from error
     return av
+
+
+def stream_source(stream: Stream) -> Source:
+    """A video file, camera, pipe or address as a source."""
+    count = (lambda: frame_count(stream)) if stream.path else (lambda: 0)
+    return Source(stream.name, lambda: frames(stream), str(stream), "video", stream.path, count)
 
 
 def frames(stream: Stream) -> Iterator[Frame]:
@@ -57,7 +57,15 @@ def frames(stream: Stream) -> Iterator[Frame]:
             announced_s, end_s = _announced_s(reader, video), 0.0
             for frame in _decoded(reader, video, stream.live):
                 end_s = float(((frame.pts or 0) + (frame.duration or 0)) * video.time_base)
-                yield Frame(_upright(frame), clock(frame.pts), video.time_base, frame.duration or 0, rate)
+                yield Frame(
+                    picture=_upright(frame),
+                    index=number,
+                    pts=clock(frame.pts),
+                    time_base=video.time_base,
+                    duration=frame.duration or 0,
+                    rate=rate,
+                    origin=str(stream),
+                )
                 number += 1
     except av.FFmpegError as error:
         raise DataError(f"{stream} is damaged after frame {number} ({error.strerror})") from error
@@ -92,10 +100,10 @@ def _announced_s(reader: Any, video: Any) -> float:
     """
     if "matroska" not in reader.format.name:
         return 0.0
-    told = re.match(r"(\d+):(\d+):(\d+(?:\.\d+)?)", video.metadata.get("DURATION", ""))
-    if told is None:
+    duration = re.match(r"(\d+):(\d+):(\d+(?:\.\d+)?)", video.metadata.get("DURATION", ""))
+    if duration is None:
         return 0.0
-    return 3600 * int(told[1]) + 60 * int(told[2]) + float(told[3])
+    return 3600 * int(duration[1]) + 60 * int(duration[2]) + float(duration[3])
 
 
 def _decoded(reader: Any, video: Any, live: bool) -> Iterator[Any]:
@@ -107,12 +115,12 @@ def _decoded(reader: Any, video: Any, live: bool) -> Iterator[Any]:
             yield from video.codec_context.decode(None)  # what the decoder still holds is whole
             raise av.InvalidDataError(0, "it ends, or is damaged, in mid-frame")
         try:
-            found = packet.decode()
+            decoded = packet.decode()
         except av.InvalidDataError:
             if not live:
                 raise
             continue
-        for frame in found:
+        for frame in decoded:
             if not frame.is_corrupt:
                 yield frame
                 started = True

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from kerbseg.core.errors import UserError
 
+STANDARD_INPUT = ("-", "/dev/stdin")
 RAW_FORMAT = "rawvideo"  # as PyAV calls it
 RAW = re.compile(r"(?P<height>\d+)x(?P<width>\d+)@(?P<rate>\d+(\.\d+|/\d+)?)", re.IGNORECASE)
 
@@ -45,13 +46,13 @@ class RawFrames:
     @classmethod
     def parse(cls, text: str) -> RawFrames:
         """Of `HEIGHTxWIDTH@RATE`, such as 360x480@25 or 720x1280@30000/1001. Raises UserError for anything else."""
-        found = RAW.fullmatch(text)
-        if found is None or not _positive(found["rate"]):
+        parts = RAW.fullmatch(text)
+        if parts is None or not _positive(parts["rate"]):
             raise UserError(f"raw frames {text!r} are no HEIGHTxWIDTH@RATE such as 360x480@25 or 720x1280@30000/1001")
-        height, width = int(found["height"]), int(found["width"])
+        height, width = int(parts["height"]), int(parts["width"])
         if not height or not width:
             raise UserError(f"raw frames of {height}x{width} (HxW) have no pixels")
-        return cls(height, width, Fraction(found["rate"]))
+        return cls(height, width, Fraction(parts["rate"]))
 
     def stream(self, name: str, url: str) -> Stream:
         """Frames like these, read from an address."""
@@ -65,13 +66,18 @@ def _positive(rate: str) -> bool:
     return float(numerator) > 0 and (not denominator or int(denominator) > 0)
 
 
+def takes_raw(given: str | Path) -> bool:
+    """Whether an input can carry frames without a container."""
+    return str(given) in STANDARD_INPUT or Path(given).is_fifo()
+
+
 def as_stream(given: str | Path, raw: RawFrames | None = None) -> Stream | None:
     """The stream that an input names: `-`, a camera's number or device, a named pipe, an address; None for others.
 
     A file or folder of that name goes before a camera's number.
     """
     text, path = str(given), Path(given)
-    if text in ("-", "/dev/stdin"):
+    if text in STANDARD_INPUT:
         return Stream("stdin", "pipe:0") if raw is None else raw.stream("stdin", "pipe:0")
     if "://" in text:
         return Stream(Path(urlsplit(text).path).stem or "stream", text, live=True)

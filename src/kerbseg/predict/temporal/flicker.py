@@ -20,7 +20,7 @@ HEIGHT = 360
 
 PROTOCOL = (
     f"DIS optical flow (medium) between successive frames at {HEIGHT} rows at most; counted: pixels whose flow leads"
-    " inside and returns to within sqrt(0.5 + 0.01 (|there|^2 + |back|^2)) pixels; changed: no pixel of its class"
+    " inside and returns to within sqrt(0.5 + 0.01 (|forward|^2 + |backward|^2)) pixels; changed: no pixel of its class"
     " within one pixel of where it was"
 )
 
@@ -47,7 +47,7 @@ class FlickerMeter:
     """Compares each frame with the one before it."""
 
     def __init__(self) -> None:
-        self._align = OpticalFlow()
+        self._flow = OpticalFlow()
         self._before: tuple[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w"]] | None = None
         self._changed, self._counted, self._pixels, self._pairs = 0, 0, 0, 0
 
@@ -55,11 +55,11 @@ class FlickerMeter:
         """The next frame and its classes; one of another size is compared with nothing before it."""
         scale = min(1.0, HEIGHT / ids.shape[0])
         size = (round(ids.shape[0] * scale), max(1, round(ids.shape[1] * scale)))
-        now = self._align.gray(resize_picture(picture, size)), resize_ids(ids, size)
+        now = self._flow.gray(resize_picture(picture, size)), resize_ids(ids, size)
         before, self._before = self._before, now
         if before is None or before[1].shape != size or min(size) < SMALLEST:
             return
-        forward, counted = self._align(now[0], before[0])
+        forward, counted = self._flow(now[0], before[0])
         self._changed += int((counted & ~same_class(now[1], before[1], forward)).sum())
         self._counted += int(counted.sum())
         self._pixels += counted.size
@@ -79,8 +79,8 @@ def same_class(
     height, width = before.shape
     rows, columns, _ = nearest_pixel(forward)
     padded = np.pad(before, 1, mode="edge")
-    found = np.zeros(now.shape, bool)
+    same = np.zeros(now.shape, bool)
     for down in range(3):
         for right in range(3):
-            found |= padded[down : down + height, right : right + width][rows, columns] == now
-    return found
+            same |= padded[down : down + height, right : right + width][rows, columns] == now
+    return same

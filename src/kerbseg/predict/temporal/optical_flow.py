@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from kerbseg.core.errors import MissingExtra
+from kerbseg.predict.opencv import cv2_module
 
 SMALLEST = 16  # rows or columns that DIS can look at
 
@@ -16,13 +16,10 @@ Flow = Float32[np.ndarray, "h w 2"]  # columns, rows
 
 
 class OpticalFlow:
-    """Aligns frames by DIS optical flow (Kroeger et al., ECCV 2016), there and back; `effort` is OpenCV's preset."""
+    """Aligns frames by DIS optical flow (Kroeger et al., ECCV 2016), forward and backward; `effort` is OpenCV's preset."""
 
     def __init__(self, effort: Literal["ultrafast", "fast", "medium"] = "medium") -> None:
-        try:
-            import cv2
-        except ImportError as error:
-            raise MissingExtra("opencv-python-headless", "video") from error
+        cv2 = cv2_module()
         self._flow = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{effort.upper()}"))
         self._cv2 = cv2
 
@@ -32,7 +29,7 @@ class OpticalFlow:
         return gray
 
     def __call__(self, now: Gray, before: Gray) -> tuple[Flow, Bool[np.ndarray, "h w"]]:
-        """The way from each pixel to where it was, and whether it is trusted: it leads inside and back again."""
+        """The flow from each pixel to where it was, and where it is trusted: it leads inside and back again."""
         if now.shape != before.shape or min(now.shape) < SMALLEST:
             return np.zeros((*now.shape, 2), np.float32), np.zeros(now.shape, bool)
         forward = self._flow.calc(now, before, None)
@@ -56,7 +53,7 @@ class OpticalFlow:
 
 
 def nearest_pixel(forward: Flow) -> tuple[np.ndarray, np.ndarray, Bool[np.ndarray, "h w"]]:
-    """Row and column of the pixel that the way from each leads to, kept inside, and whether it was."""
+    """Row and column of the pixel that the flow from each leads to, kept inside, and whether it was."""
     height, width = forward.shape[:2]
     rows, columns = np.indices((height, width))
     to_row = np.rint(rows + forward[..., 1]).astype(np.intp)

@@ -19,15 +19,16 @@ class TemporalVote:
     """A runtime whose pictures are successive frames of one video, and whose ids are each pixel's vote over them.
 
     A frame that is n frames old votes with `memory ** n`; the class with the most votes wins. Votes move with their
-    pixels, by optical flow; where that cannot be trusted (see `Alignment`), as at what just came into sight, the vote
+    pixels, by optical flow; where that cannot be trusted (see `OpticalFlow`), as at what just came into sight, the vote
     begins with this frame.
     """
 
     def __init__(self, runtime: Runtime, memory: float) -> None:
-        self.card, self.name, self.precision, self.size = runtime.card, runtime.name, runtime.precision, runtime.size
+        self.card, self.name, self.device, self.size = runtime.card, runtime.name, runtime.device, runtime.size
+        self.precision, self.threads = runtime.precision, runtime.threads
         self.memory = checked_memory(memory)
         self._runtime = runtime
-        self._align = OpticalFlow("ultrafast")  # steadies nearly as much as medium, in less than half the time
+        self._flow = OpticalFlow("ultrafast")  # steadies nearly as much as medium, in less than half the time
         self._before: Gray | None = None
         self._votes: dict[int, Float32[np.ndarray, "h w"]] = {}  # of each class that has some
 
@@ -36,8 +37,12 @@ class TemporalVote:
         ids = self._runtime(pictures)
         return np.stack([self._vote(picture, each) for picture, each in zip(pictures, ids, strict=True)])
 
+    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
+        """Those of the runtime: the vote is over ids."""
+        return self._runtime.logits(pictures)
+
     def _vote(self, picture: UInt8[np.ndarray, "h w 3"], ids: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-        self._warp(self._align.gray(picture))
+        self._warp(self._flow.gray(picture))
         winner, most = ids.copy(), np.zeros(ids.shape, np.float32)
         for each in np.flatnonzero(np.bincount(ids.ravel())).tolist():
             votes = self._votes.setdefault(each, np.zeros(ids.shape, np.float32))
@@ -54,9 +59,9 @@ class TemporalVote:
         if before is None or before.shape != now.shape:
             self._votes = {}
             return
-        forward, trusted = self._align(now, before)
+        forward, trusted = self._flow(now, before)
         weight = trusted * np.float32(self.memory)
-        warped = {each: self._align.warp(votes, forward) * weight for each, votes in self._votes.items()}
+        warped = {each: self._flow.warp(votes, forward) * weight for each, votes in self._votes.items()}
         self._votes = {each: votes for each, votes in warped.items() if votes.max() > FORGOTTEN}
 
 

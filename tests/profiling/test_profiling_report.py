@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from kerbseg.apps.profile import profile_models
 
 import kerbseg.models as models
-from kerbseg.apps.profile import profile_models
 from kerbseg.bundle import load
 from kerbseg.cli import main
 from kerbseg.core.errors import InputError, UserError

@@ -1,0 +1,248 @@
+"""Videos and streams: decoded, segmented, drawn and written at the same time, in constant memory, at the same times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kerbseg.core.errors import DataError, InputError
+from kerbseg.core.labels import LabelSet
+from kerbseg.predict.pipeline import Stage, ThreadedPipeline
+from kerbseg.predict.prediction import Prediction
+from kerbseg.predict.sinks import Add, SinkKind, choose_sinks
+from kerbseg.predict.sources import Frame, RawFrames, Source, as_source
+from kerbseg.predict.sources.arrays import Channels
+from kerbseg.predict.temporal.flicker import Flicker, FlickerMeter
+from kerbseg.predict.temporal.vote import checked_memory, delay
+
+Work = tuple[Frame, Prediction]  # what goes from stage to stage
+
+
+class Segmenter(Protocol):
+    """What a video needs of a predictor."""
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes of its ids."""
+
+    def __call__(
+        self, picture: UInt8[np.ndarray, "h w 3"], /, *, channels: Channels, confidence: bool
+    ) -> Prediction: ...
+
+    def with_vote(self, memory: float) -> Segmenter:
+        """One for the frames of one video, whose ids are a vote over time."""
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """What came of one video, whole or not."""
+
+    source: str
+    targets: tuple[Path, ...]  # one for each sink
+    frames: int
+    elapsed_s: float
+    whole: bool  # False: damaged, cut off, or interrupted
+    smooth: float | None
+    flicker: Flicker | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `kerbseg predict --json` writes it."""
+        return {
+            "source": self.source,
+            "target": str(self.targets[0]),
+            "targets": [str(target) for target in self.targets],
+            "frames": self.frames,
+            "frames_per_second": self.frames / self.elapsed_s if self.elapsed_s else None,
+            "whole": self.whole,
+            "smooth": None if self.smooth is None else {"memory": self.smooth, "delay_frames": delay(self.smooth)},
+            "flicker": None if self.flicker is None else self.flicker.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        speed = f"{self.frames / self.elapsed_s:.1f} a second" if self.elapsed_s else "at once"
+        measured = "" if self.flicker is None else f"; {self.flicker}"
+        return f"{_listed(self.targets)}: {self.frames} frames, {speed}{measured}"
+
+
+def _unreported(report: VideoReport) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How videos are segmented.
+
+    `smooth` is the memory of a vote over time (see `TemporalVote`), `flicker` measures how much the classes change
+    between aligned frames, `raw` says what the standard input's frames are where they come without a container, and
+    `on_report` is called with what came of each video, of one that ended early too.
+    """
+
+    smooth: float | None = None
+    flicker: bool = False
+    raw: RawFrames | None = None
+    on_report: Callable[[VideoReport], object] = _unreported
+
+    def __post_init__(self) -> None:
+        if self.smooth is not None:
+            checked_memory(self.smooth)
+
+
+def video(
+    source: str | Path | int | Source | Iterable[Frame],
+    predictor: Segmenter,
+    *,
+    smooth: float | None = None,
+    confidence: bool = False,
+) -> Iterator[tuple[Frame, Prediction]]:
+    """Each frame of a video with what is predicted of it: `for frame, prediction in video("drive.mp4", predictor)`.
+
+    The source is a file, a camera's number, `-`, a pipe, an address, or any iterable of `Frame`. The next
+    frames are decoded and segmented while the caller looks at this one. `smooth` is the memory of a vote over time (see
+    `TemporalVote`). Raises DataError after the last whole frame of a video that is damaged.
+    """
+    return _segmented(as_source(source), _segment(_steadied(predictor, smooth, confidence), confidence))
+
+
+def _segmented(source: Source, segment: Stage) -> Iterator[Work]:
+    work = ThreadedPipeline(source, segment)
+    try:
+        yield from work
+    finally:  # the caller may leave the loop
+        work.stop()
+
+
+def segment_video(
+    source: str | Path | int | Source | Iterable[Frame],
+    predictor: Segmenter,
+    out: str | Path,
+    options: VideoOptions | None = None,
+    *,
+    sinks: Sequence[str | SinkKind] = (),
+) -> VideoReport:
+    """Writes what is predicted of a video into the folder `out`: `<stem>_overlay.mp4`, or what `sinks` name.
+
+    Whatever ends it (the end, damage, Ctrl-C), the frames until then become files that can be used. Raises DataError
+    for a video that is damaged or none, UserError where a file cannot be written.
+    """
+    opened, options = as_source(source, options.raw if options else None), options or VideoOptions()
+    reports: list[VideoReport] = []
+
+    def keep(report: VideoReport) -> None:
+        reports.append(report)
+        options.on_report(report)
+
+    targets = {kind: kind.target(opened, Path(out)) for kind in choose_sinks(opened, sinks)}
+    told = VideoOptions(options.smooth, options.flicker, options.raw, keep)
+    for _ in video_steps(opened, predictor, targets, told):
+        pass
+    return reports[0]
+
+
+def video_steps(
+    source: Source, predictor: Segmenter, targets: Mapping[SinkKind, Path], options: VideoOptions
+) -> Generator[None]:
+    """Segments and writes a video as it is iterated, one step a frame.
+
+    Whatever ends it (the end, damage, Ctrl-C, `close`), the frames until then become files that can be used. Raises
+    DataError for a stream that is damaged or none, UserError where a file cannot be written.
+    """
+    meter = FlickerMeter() if options.flicker else None
+    counter = _Counter()
+    started, ending = time.monotonic(), None
+    with ExitStack() as opened:
+        adds = [opened.enter_context(kind.open(target, source, predictor.labels)) for kind, target in targets.items()]
+        work = ThreadedPipeline(source, *stages(predictor, list(targets), adds, options.smooth, meter), counter)
+        try:
+            for _ in work:
+                yield
+            if not counter.frames:
+                raise DataError(f"{source} gave no frame")
+        except (DataError, KeyboardInterrupt, GeneratorExit) as error:
+            ending = error
+            work.stop()
+            with suppress(DataError):  # of two endings the first is told
+                for _ in work:  # what is under way
+                    pass
+            if not counter.frames:
+                raise
+        finally:
+            work.stop()
+    measured = meter.result if meter else None
+    paths, elapsed_s = tuple(targets.values()), time.monotonic() - started
+    options.on_report(
+        VideoReport(str(source), paths, counter.frames, elapsed_s, ending is None, options.smooth, measured)
+    )
+    if isinstance(ending, DataError):
+        kept = f"what was finished is kept: {counter.frames} frames in {_listed(paths)}"
+        raise DataError(f"{ending}; {kept}") from ending
+    if ending is not None:
+        raise ending
+
+
+def stages(
+    predictor: Segmenter,
+    kinds: Sequence[SinkKind],
+    adds: Sequence[Add],
+    smooth: float | None = None,
+    meter: FlickerMeter | None = None,
+) -> list[Stage]:
+    """What segments a frame, measures, draws and writes it, as a pipeline's stages."""
+    confidence = any(kind.confidence for kind in kinds)
+    steps: list[Stage] = [_segment(_steadied(predictor, smooth, confidence), confidence)]
+    if meter is not None:
+        steps.append(_in_passing(lambda frame, prediction: meter.add(frame.picture, prediction.ids)))
+    if any(kind.blends for kind in kinds):
+        steps.append(_in_passing(lambda frame, prediction: prediction.blended))
+    return [*steps, *map(_in_passing, adds)]
+
+
+def _steadied(predictor: Segmenter, smooth: float | None, confidence: bool) -> Segmenter:
+    """A predictor of its own for each video that is smoothed, since it remembers."""
+    if smooth is None:
+        return predictor
+    if confidence:
+        raise InputError("a vote over time has no confidence; leave either smooth or confidence out")
+    return predictor.with_vote(smooth)
+
+
+def _segment(predictor: Segmenter, confidence: bool) -> Callable[[Frame], Work]:
+    def segment(frame: Frame) -> Work:
+        if not isinstance(frame, Frame):
+            raise InputError(
+                f"a video is an iterable of kerbseg.predict.Frame, found {type(frame).__name__}; of pictures that are no"
+                " video ask the predictor: predictor(picture)"
+            )
+        # a frame is RGB, whatever order the predictor's other pictures have
+        return frame, predictor(frame.picture, channels="rgb", confidence=confidence)
+
+    return segment
+
+
+def _in_passing(look: Add) -> Callable[[Work], Work]:
+    """A stage that looks at what goes through and hands it on."""
+
+    def stage(work: Work) -> Work:
+        look(*work)
+        return work
+
+    return stage
+
+
+class _Counter:
+    """The last stage: counts what has gone through all others, and keeps none of it."""
+
+    frames = 0
+
+    def __call__(self, work: Work) -> None:
+        self.frames += 1
+
+
+def _listed(paths: Iterable[Path]) -> str:
+    return ", ".join(map(str, paths))

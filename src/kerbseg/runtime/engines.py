@@ -1,0 +1,189 @@
+"""The one table of inference engines: what each runs, writes and needs. Whoever asks about a suffix asks here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+from kerbseg.core.errors import BundleError, MissingExtra, UserError, did_you_mean
+from kerbseg.runtime.protocols import Runtime, RuntimeKeywords, RuntimeOptions
+
+if TYPE_CHECKING:
+    from kerbseg.bundle import Bundle
+
+BUNDLE_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An inference engine as the rest of the program knows it.
+
+    What lies above this room, or is slow to import, is named by 'module:attribute' and looked up when it is used.
+    """
+
+    name: str
+    suffix: str  # of the files that it runs
+    open: Callable[[Any, RuntimeOptions], Runtime]  # of a path, or of a Bundle where it runs bundles
+    summary: str = ""  # for a reader who knows torch
+    companions: tuple[str, ...] = ()  # suffixes of files that belong beside
+    extra: str | None = None  # of kerbseg's packages; None for what is always installed
+    write: str | None = None  # (bundle, path, size, logits) -> ExportedCard; None where nothing is exported for it
+    quantizes: str | None = None  # its graph for int8; None where it stays in float
+    logits_layout: Literal["nchw", "nhwc"] = "nchw"  # in the engine's own memory; `Runtime.logits` is always nchw
+    devices: tuple[str, ...] = ("cpu",)  # for help; an engine may know more
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """All files of a model, the one that is opened last: once it is there, the model is whole."""
+        return (*(path.with_suffix(suffix) for suffix in self.companions), path)
+
+    def missing(self, package: str) -> MissingExtra:
+        """The error for a package of this engine that is not installed."""
+        return MissingExtra(package, self.extra or "all")
+
+    def writer(self) -> Callable[..., Any]:
+        """The function behind `write`. Raises UserError where this engine has none."""
+        if self.write is None:
+            raise UserError(f"nothing is exported for {self.name}; choose {_either(exporting())}")
+        return _attribute(self.write)
+
+    def graph(self) -> Any:
+        """The class behind `quantizes`. Raises UserError where this engine has none."""
+        if not self.quantizes:
+            choices = (engine.suffix for engine in ENGINES.values() if engine.quantizes)
+            raise UserError(f"{self.suffix} files are not brought to int8; choose {_either(choices)}")
+        return _attribute(self.quantizes)
+
+
+def _open_torch(model: Path | Bundle, options: RuntimeOptions, how: str = "channels_last") -> Runtime:
+    from kerbseg.bundle import load
+    from kerbseg.runtime.torch import TorchRuntime
+
+    return TorchRuntime(load(model) if isinstance(model, Path) else model, options, how)
+
+
+def _open_onnx(path: Path, options: RuntimeOptions) -> Runtime:
+    from kerbseg.runtime.onnx import OnnxRuntime
+
+    return OnnxRuntime(path, options)
+
+
+def _open_openvino(path: Path, options: RuntimeOptions) -> Runtime:
+    from kerbseg.runtime.openvino import OpenvinoRuntime
+
+    return OpenvinoRuntime(path, options)
+
+
+_torch = partial(Engine, suffix=BUNDLE_SUFFIX, devices=("cpu", "cuda"))
+
+ENGINES: dict[str, Engine] = {
+    engine.name: engine
+    for engine in (
+        _torch("torch", open=_open_torch, summary="torch, channels last"),
+        _torch("torch-eager", open=partial(_open_torch, how="eager"), summary="torch, as it comes"),
+        _torch("torch-compiled", open=partial(_open_torch, how="compiled"), summary="torch.compile"),
+        Engine(
+            "onnx",
+            ".onnx",
+            _open_onnx,
+            summary="ONNX Runtime",
+            extra="export",
+            write="kerbseg.export.onnx:write_onnx",
+            quantizes="kerbseg.export.onnx:OnnxGraph",
+            logits_layout="nhwc",
+            devices=("cpu", "cuda", "tensorrt"),
+        ),
+        Engine(
+            "openvino",
+            ".xml",
+            _open_openvino,
+            summary="OpenVINO",
+            companions=(".bin",),
+            extra="openvino",
+            write="kerbseg.export.openvino:write_openvino",
+            quantizes="kerbseg.export.openvino:OpenvinoGraph",
+            logits_layout="nhwc",
+        ),
+    )
+}
+"""By name; of the engines that run one kind of file the first is the one that is taken without a word."""
+
+
+def fitting(suffix: str) -> dict[str, Engine]:
+    """The engines that run files of a suffix, by name."""
+    return {name: engine for name, engine in ENGINES.items() if engine.suffix == suffix}
+
+
+def suffixes() -> list[str]:
+    """Of all files that some engine runs."""
+    return list(dict.fromkeys(engine.suffix for engine in ENGINES.values()))
+
+
+def exporting() -> dict[str, Engine]:
+    """The engines that something is exported for, by the suffix of their files."""
+    return {engine.suffix: engine for engine in ENGINES.values() if engine.write is not None}
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """All files of a model, the one that is opened last."""
+    return next((engine.files(path) for engine in fitting(path.suffix).values()), (path,))
+
+
+def size_bytes(path: Path) -> int:
+    """Of a model's file, and of its weights where they are beside it."""
+    return sum(file.stat().st_size for file in files_of(path))
+
+
+def open_runtime(
+    model: str | Path | Bundle | Runtime, options: RuntimeOptions | None = None, **keywords: Unpack[RuntimeKeywords]
+) -> Runtime:
+    """The runtime for a bundle or an exported model, on the first engine that runs it, or the one named.
+
+    The model is a file, a run's folder, the name of shipped weights or a bundle; a bundle's network is copied, and so
+    stays as it was. A runtime is returned as it is. Options are those of `RuntimeOptions`, as one object or as
+    keywords. Raises BundleError for a file that is missing, damaged or foreign, MissingExtra without the engine's
+    package, UserError for an engine, device or precision that cannot run it, or that an opened runtime does not have.
+    """
+    from kerbseg.bundle import Bundle, locate
+
+    wanted = replace(options or RuntimeOptions(), **keywords)
+    if not isinstance(model, str | Path | Bundle):
+        _check_opened(model, wanted, keywords)
+        return model
+    if wanted.engine is not None and wanted.engine not in ENGINES:
+        raise UserError(f"unknown runtime {wanted.engine!r}; {did_you_mean(wanted.engine, ENGINES)}")
+    source = model if isinstance(model, Bundle) else locate(model)
+    suitable = fitting(BUNDLE_SUFFIX if isinstance(source, Bundle) else source.suffix)
+    if not suitable:
+        raise BundleError(f"{model} is no model that runs here; models are {', '.join(suffixes())} files")
+    name = wanted.engine or next(iter(suitable))
+    if name not in suitable:
+        given = "a bundle" if isinstance(model, Bundle) else model
+        raise UserError(f"{given} runs on {_either(suitable)}, not on {name}; export it first, or name no runtime")
+    return suitable[name].open(source, replace(wanted, engine=name))
+
+
+def _check_opened(runtime: Runtime, wanted: RuntimeOptions, keywords: RuntimeKeywords) -> None:
+    """Raises UserError for an option that a runtime was not opened with: it cannot be honoured any more."""
+    for field in fields(RuntimeOptions):
+        value = getattr(wanted, field.name)
+        if value is None or (value == field.default and field.name not in keywords):
+            continue
+        has = getattr(runtime, "name" if field.name == "engine" else field.name)
+        if value != has:
+            raise UserError(
+                f"{field.name} {value!r} cannot be had of a runtime that was opened with {has!r}; leave it out, or open"
+                " the model with it"
+            )
+
+
+def _attribute(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _either(choices: Iterable[str]) -> str:
+    return " or ".join(choices)

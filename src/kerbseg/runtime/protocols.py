@@ -1,0 +1,84 @@
+"""What evaluation, prediction, timing and apps may ask of a runtime; no engine is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from kerbseg.core.precision import Precision
+
+if TYPE_CHECKING:
+    from kerbseg.bundle import BundleCard
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """Where and how a runtime runs; None leaves the choice to it."""
+
+    engine: str | None = None  # a name of `ENGINES`; the first that fits the file without it
+    device: str = "cpu"
+    threads: int | None = None  # of a processor; as many as the engine takes by itself without it
+    precision: Precision | None = None
+
+
+class RuntimeKeywords(TypedDict, total=False):
+    """The fields of `RuntimeOptions`, as keywords of a function that opens a runtime."""
+
+    engine: str | None
+    device: str
+    threads: int | None
+    precision: Precision | None
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """How long one operation takes."""
+
+    name: str
+    kind: str
+    ms: float  # mean of one run
+
+
+class Runtime(Protocol):
+    """A network ready to run: whatever turns uint8 pictures into class ids, and what is said of it in a protocol."""
+
+    card: BundleCard
+    name: str  # of its engine
+    device: str  # as it was asked for: cpu, cuda:1, tensorrt
+    precision: Precision  # what it computes in
+    threads: int  # of a processor
+    size: tuple[int, int] | None  # height, width of the only pictures it takes; None for any
+
+    def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
+        """Class ids of RGB pictures, at their size."""
+
+    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
+        """What the network says of each class, at its own resolution: before the last interpolation."""
+
+
+@runtime_checkable
+class SupportsConfidence(Protocol):
+    """A runtime that also tells how sure it is."""
+
+    def with_confidence(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
+        """Class ids of RGB pictures, and the probability that the network gives to each pixel's class."""
+
+
+@runtime_checkable
+class Profilable(Protocol):
+    """A runtime that shows where its time goes."""
+
+    def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
+        """The network on these pictures, without what comes before and after it."""
+
+    def layer_times(self, pictures: UInt8[np.ndarray, "b h w 3"], runs: int) -> list[LayerTime]:
+        """Its operations on these pictures, in the order in which they run."""
+
+    def synchronize(self) -> None:
+        """Returns when the device has finished what was asked of it; a clock is read only then."""
