@@ -32,7 +32,7 @@ from kerbseg.data.loading import Batches
 from kerbseg.train.builders import augmentation, build_loss
 from kerbseg.train.optim import optimizer, parameter_groups
 from kerbseg.train.recipe import Recipe, read
-from kerbseg.train.split import Cache, Split, open_split
+from kerbseg.train.split import Cache, CachedSplit, open_split
 from kerbseg.train.task import Augmentation, NetworkLoss
 
 Pairs = Iterator[tuple[Tensor, Tensor]]  # float pictures in 0..1 and masks, on the device
@@ -85,7 +85,7 @@ class OneByOne(Dataset[tuple[Tensor, Tensor]]):
 class Trainer:
     """One arm's network, its loss and its pictures."""
 
-    def __init__(self, arm: Arm, recipe: Recipe, train: Split, device: torch.device, workers: int) -> None:
+    def __init__(self, arm: Arm, recipe: Recipe, train: CachedSplit, device: torch.device, workers: int) -> None:
         torch.manual_seed(0)
         self.arm, self._recipe, self._train, self._device, self._workers = arm, recipe, train, device, workers
         self._augment: Augmentation = augmentation(recipe.augment, recipe.epochs)

@@ -198,13 +198,13 @@ def train(
         from kerbseg.train.classify import fit_classifier
 
         best = fit_classifier(settings, run, **common)
-        if this_process(devices, settings).rank == 0:
+        if this_process(devices, settings).index == 0:
             print(f"classifier: {best}")
         return
     from kerbseg.train.fit import fit
 
     bundle = fit(settings, run, cache=cache, **common)
-    if this_process(devices, settings).rank > 0:
+    if this_process(devices, settings).index > 0:
         return
     scores = bundle.card.scores
     print(f"best validation mIoU {scores['miou']:.4f} after epoch {scores['epoch']}: {run / 'best.safetensors'}")

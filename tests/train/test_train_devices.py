@@ -18,7 +18,7 @@ import kerbseg.train.fit as module
 from kerbseg.bundle import load
 from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import UserError
-from kerbseg.core.normalize import Normalize
+from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import ConcatDataset, Resized
 from kerbseg.metrics import compute_metrics, confusion_metric
@@ -70,15 +70,15 @@ class StopAfter(Callback):
 
 def train(run: Path, *, cut: bool) -> None:
     """A whole run, perhaps cut off and resumed; what was seen of it is written beside it."""
-    recipe, watch, confusions, found = read("smoke/scenes", TINY), Watch(), [], module.scores
-    module.scores = lambda confusion, labels: confusions.append(confusion.tolist()) or found(confusion, labels)
+    recipe, watch, confusions, found = read("smoke/scenes", TINY), Watch(), [], module.compute_metrics
+    module.compute_metrics = lambda confusion, labels: confusions.append(confusion.tolist()) or found(confusion, labels)
     try:
         if cut:
             with suppress(InterruptedError):
                 fit(recipe, run, device="cpu", callbacks=[watch, StopAfter(4)])
         fit(recipe, run, device="cpu", callbacks=[watch], resume=cut)
     finally:
-        module.scores = found
+        module.compute_metrics = found
     if int(os.environ.get("RANK", 0)) == 0:
         seen = {"losses": watch.losses, "processes": watch.processes, "confusion": confusions[-1]}
         run.with_suffix(".json").write_text(json.dumps(seen))
@@ -122,7 +122,7 @@ def test_validation_counts_every_picture_once(runs):
     normalize, metric = Normalize(bundle.card.preprocessing), confusion_metric(len(data.labels))
     for i in range(len(data)):
         with torch.no_grad():
-            logits = bundle.model(normalize(torch.from_numpy(data[i].image)[None].float() / 255))
+            logits = bundle.model(normalize(to_unit(torch.from_numpy(data[i].image)[None])))
         metric.update(logits.argmax(1), torch.from_numpy(data[i].mask)[None].long())
     assert seen(runs / "two")["confusion"] == metric.compute().tolist()
     assert bundle.card.scores["miou"] == compute_metrics(metric.compute(), data.labels).miou

@@ -142,7 +142,7 @@ def fit_classifier(
         task,
         recipe,
         run,
-        (loader, class_loader(CentreSquares(val, data.size), recipe.batch_size, workers, process=process)),
+        (loader, class_loader(CentreSquares(val, data.size), recipe.batch_size, workers, rank=process)),
         [*callbacks_for(recipe, net, grouping, results), *callbacks],
         device=place,
         process=process,

@@ -71,7 +71,7 @@ def this_process(devices: int, recipe: AnyRecipe) -> Rank:
 
 def prepare(run: Path, recipe: AnyRecipe, resume: bool, process: Rank) -> None:
     """Makes the run's folder, or checks that the one to resume is of this recipe; the first process does."""
-    if process.rank > 0:
+    if process.index > 0:
         return
     text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
     written, checkpoint = run / "recipe.yaml", run / "last.ckpt"
@@ -93,7 +93,7 @@ def training_device(device: Device, recipe: AnyRecipe, process: Rank) -> torch.d
     if device != "cpu" and torch.cuda.is_available():
         if (wanted := process.count // process.nodes) > torch.cuda.device_count():
             raise UserError(f"{wanted} GPUs are asked for and {torch.cuda.device_count()} are there; lower --devices")
-        return torch.device("cuda", process.local_rank)
+        return torch.device("cuda", process.local_index)
     if recipe.precision == "float16":
         raise UserError("a CPU does not train in float16; add precision=bfloat16 or precision=float32")
     return torch.device("cpu")

@@ -16,7 +16,8 @@ import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, load, save, versions
 from kerbseg.compress.grouping import collapse, fade, make_dense
 from kerbseg.core.distributed import Rank
-from kerbseg.data.loading import Batch, RareShuffle, rare_loader, training_loader, validation_loader
+from kerbseg.data.loading import Batch, rare_loader, training_loader, validation_loader
+from kerbseg.data.samplers import RareShuffle
 from kerbseg.metrics import compute_metrics
 from kerbseg.train.builders import alpha_of, augmentation, build_loss, check_compilable, places_of, trained_with
 from kerbseg.train.callbacks import RunRecorder, ValidationResult
