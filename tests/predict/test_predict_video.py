@@ -18,7 +18,7 @@ import pytest
 from kerbseg.cli import main
 from kerbseg.core.errors import DataError, MissingExtra, UserError
 from kerbseg.core.labels import label_set
-from kerbseg.predict import Frame, Predictor, Source, VideoOptions, predict_files, segment_video, video
+from kerbseg.predict import Frame, Predictor, Source, VideoOptions, predict_files, segment_video
 from kerbseg.predict.draw import blend_overlay
 from kerbseg.predict.pipeline import MAX_IN_FLIGHT
 from kerbseg.predict.sources import SOURCES, SourceKind, open_source
