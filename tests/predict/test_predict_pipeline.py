@@ -21,13 +21,17 @@ def test_without_stages_and_without_items_there_is_nothing_to_wait_for():
 
 
 def test_stages_work_at_the_same_time():
-    def wait(item):
-        time.sleep(0.03)
-        return item
+    together = threading.Barrier(3, timeout=30)
 
-    started = time.monotonic()
-    assert len(list(ThreadedPipeline(range(12), wait, wait, wait))) == 12
-    assert time.monotonic() - started < 0.7 * 12 * 3 * 0.03
+    def meet(stage):
+        def work(item):
+            if 2 <= stage + item < 12:  # else the source has not begun, or has ended, for one of them
+                together.wait()
+            return item
+
+        return work
+
+    assert list(ThreadedPipeline(range(12), *map(meet, range(3)))) == list(range(12))
 
 
 @pytest.mark.parametrize("alive", [1, 3])
