@@ -6,7 +6,7 @@ import torch
 from golden_rule import Shapes, check, filled, golden_state, read_golden, read_keys
 from kerbseg.core.errors import BundleError, UserError
 from kerbseg.importers import import_checkpoint
-from kerbseg.models import create_model
+from kerbseg.models import card, create_model
 
 TABLE = [  # MobileNetV3-Large: kernel, expansion, channels, squeeze and excitation, stride
     (3, 1, 16, False, 1), (3, 4, 24, False, 2), (3, 3, 24, False, 1),
@@ -95,6 +95,7 @@ def test_logits_are_the_authors(written, name, model, precision):
     bundle = import_checkpoint("efficientseg-pytorch", written({"model_state_dict": golden_state(golden)}))
     check(bundle.model, golden, precision)
     assert (bundle.card.model, bundle.card.outputs, len(bundle.card.labels)) == (model, 20, 19)
+    assert bundle.card.preprocessing == card(model).preprocessing
     assert sum(p.numel() for p in bundle.model.parameters()) == golden["parameters"]
 
 
@@ -117,10 +118,9 @@ def test_attention_goes_where_the_authors_have_it(written):
 def test_the_width_is_recognised(width, written):
     source = written({"model_state_dict": filled(efficientseg(width))})
     bundle = import_checkpoint("efficientseg-pytorch", source)
-    card = bundle.card
-    assert (card.model, card.outputs, card.labels.name) == ("efficientseg", 20, "cityscapes")
+    assert (bundle.card.model, bundle.card.outputs, bundle.card.labels.name) == ("efficientseg", 20, "cityscapes")
     # several coefficients round to the same channels; the recognised one must build the same network
-    recognised = create_model("efficientseg", 20, **card.options)
+    recognised = create_model("efficientseg", 20, **bundle.card.options)
     assert {k: v.shape for k, v in recognised.state_dict().items()} == {
         k: v.shape for k, v in create_model("efficientseg", 20, width=width).state_dict().items()
     }
@@ -128,10 +128,10 @@ def test_the_width_is_recognised(width, written):
 
 def test_a_published_width_goes_by_its_own_name(written):
     source = written(filled(efficientseg(1.5, 19)))
-    card = import_checkpoint("efficientseg-pytorch", source).card
-    assert (card.model, card.outputs, dict(card.options)) == ("efficientseg_1_5", 19, {})
-    card = import_checkpoint("efficientseg-pytorch", source, model="efficientseg").card
-    assert (card.model, dict(card.options)) == ("efficientseg", {"width": 1.5})
+    named = import_checkpoint("efficientseg-pytorch", source).card
+    assert (named.model, named.outputs, dict(named.options)) == ("efficientseg_1_5", 19, {})
+    any_width = import_checkpoint("efficientseg-pytorch", source, model="efficientseg").card
+    assert (any_width.model, dict(any_width.options)) == ("efficientseg", {"width": 1.5})
     with pytest.raises(BundleError, match="is efficientseg_1_5, not unet_minicity"):
         import_checkpoint("efficientseg-pytorch", source, model="unet_minicity")
 

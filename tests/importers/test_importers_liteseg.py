@@ -8,6 +8,7 @@ from kerbseg.bundle import load, save
 from kerbseg.core.errors import BundleError, UserError
 from kerbseg.core.labels import label_set
 from kerbseg.importers import import_checkpoint
+from kerbseg.models import card
 
 FILES = {  # key list of the authors' file -> network
     "liteseg_mobilenet": "liteseg_mobilenet_v2",
@@ -73,6 +74,7 @@ def test_the_backbone_is_recognised_and_predicts_as_before(file, model, written,
     source = written({"state_dict": {f"module.{key}": value for key, value in authors_state(file, 20).items()}})
     bundle = import_checkpoint("liteseg-pytorch", source)
     assert (bundle.card.model, bundle.card.outputs, bundle.card.labels.name) == (model, 20, "cityscapes")
+    assert bundle.card.preprocessing == card(model).preprocessing
     assert "CC BY-NC" in bundle.card.source
     save(bundle, tmp_path / "ours.safetensors")
     image = torch.rand(1, 3, 32, 48)

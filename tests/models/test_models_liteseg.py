@@ -80,6 +80,17 @@ def test_every_variant_takes_every_output_stride(name):
     assert states[0] == states[1] == states[2]  # weights fit any of them
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_pyramid_looks_3_6_and_9_pixels_away(name):
+    # of the plain pyramids no golden numbers tell it
+    with torch.device("meta"):
+        pyramid = create_model(name).pyramid
+    spatial = [[m for m in branch.modules() if getattr(m, "kernel_size", None) == (3, 3)] for branch in pyramid.atrous]
+    rates = [[(m.dilation, m.padding) for m in convolutions] for convolutions in spatial]
+    then = [] if "aspp" in name else [((1, 1), (1, 1))]
+    assert rates == [[((rate, rate), (rate, rate)), *then] for rate in (3, 6, 9)]
+
+
 @pytest.mark.parametrize("size", [(73, 101), (31, 33), (8, 8)])
 @pytest.mark.parametrize("name", ["liteseg_mobilenet_v2", "liteseg_shufflenet"])
 def test_any_size_will_do_for_two_backbones(name, size):
