@@ -1,7 +1,7 @@
 """Writes the files beside it from the full reference: `python tests/golden/compact.py REFERENCE`; tests do not run it.
 
-REFERENCE holds `golden/*.json`, `keys_*.json`, `roles_*.json` and `counts.json` as README.md describes. What a rule gives
-(positions of the samples) and digits far below the tolerance are left out.
+REFERENCE holds `golden/*.json`, `keys_*.json`, `roles_*.json` and `counts.json` as README.md describes. What a rule
+gives (positions of the samples) and digits far below the tolerance are left out.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from kerbseg.core.labels import label_set
 from kerbseg.importers import import_checkpoint
 from kerbseg.models import create_model
 
+
 def norm(name: str, channels: int) -> Shapes:
     vectors = {f"{name}.{leaf}": [channels] for leaf in ("weight", "bias", "running_mean", "running_var")}
     return vectors | {f"{name}.num_batches_tracked": []}

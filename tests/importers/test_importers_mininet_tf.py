@@ -298,7 +298,7 @@ def test_pickles_never_run(tmp_path, graph):
 def published(kerbseg_data) -> Path:
     folder = kerbseg_data / "published" / "mininet_v2_cpu_camvid_480x360"
     if not folder.is_dir():
-        pytest.skip("KERBSEG_DATA holds no published/mininet_v2_cpu_camvid_480x360 (the authors' weights)")
+        pytest.skip("needs the authors' weights: KERBSEG_DATA holds no published/mininet_v2_cpu_camvid_480x360")
     return folder
 
 
