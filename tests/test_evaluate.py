@@ -150,7 +150,7 @@ def test_bad_options_are_named(card, options, says):
 def test_the_authors_weights_score_what_they_are_known_to_score(kerbseg_data, camvid_data, tmp_path):
     source = kerbseg_data / "published" / "mininet_v2_cpu_camvid_480x360" / "camvid_480x360.npz"
     if not source.is_file():
-        pytest.skip("the authors' weights are not here: published/ holds no mininet_v2_cpu_camvid_480x360")
+        pytest.skip("needs the authors' weights: KERBSEG_DATA holds no published/mininet_v2_cpu_camvid_480x360")
     model, scores = tmp_path / "m.safetensors", tmp_path / "r.json"
     main(["import", "mininet-tf", str(source), "-o", str(model), "--classes", "camvid"])
     main(["evaluate", str(model), "--data", "camvid", "--data-root", str(camvid_data), "--json", str(scores)])

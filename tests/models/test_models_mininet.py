@@ -1,6 +1,5 @@
 """MiniNet-v2 and the ladder to it: the fact sheet's counts, TensorFlow's alignment, dilations, where branches join."""
 
-import json
 from collections import Counter
 
 import pytest
@@ -9,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from golden_rule import read_counts
 from kerbseg.models import card, create_model
 from kerbseg.models.mininet import Downsample, MultiDilation, Separable, Transposed
 from kerbseg.models.mininet_ladder import FactorisedDepthwiseUnit, FactorisedUnit, SeparableModule, StandardModule
@@ -39,11 +39,8 @@ DROPOUTS = {  # the paper's sec. IV-A has it in the feature extractor; network: 
 
 
 @pytest.mark.parametrize(("name", "classes", "row", "halved"), SHEET)
-def test_counts_are_the_sheets(kerbseg_data, name, classes, row, halved):
-    sheet = kerbseg_data.parent / "reference" / "counts.json"
-    if not sheet.is_file():
-        pytest.skip("no reference/counts.json beside KERBSEG_DATA")
-    counts = json.loads(sheet.read_text())[row]
+def test_counts_are_the_sheets(name, classes, row, halved):
+    counts = read_counts(row)
     with torch.device("meta"):
         net = create_model(name, classes).eval()
     assert sum(p.numel() for p in net.parameters()) == counts["params"]["total"]
