@@ -140,11 +140,11 @@ def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
 
 @app.command
 def train(
-    recipe: str,
+    recipe: str | None = None,
     *overrides: str,
     data_root: DataRoot = None,
     out: Path | None = None,
-    init: Path | None = None,
+    init: str | None = None,
     resume: bool = False,
     devices: int = 1,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -160,13 +160,14 @@ def train(
     Parameters
     ----------
     recipe
-        a YAML file, or the name of a shipped one such as camvid/mininet_v2_cpu
+        a YAML file, or the name of a shipped one such as camvid/mininet_v2_cpu; with --resume that of the run in OUT
     overrides
         recipe keys to change, such as optim.lr=1e-3
     out
         folder of the run; runs/<recipe> without it
     init
-        weights to start from: a bundle, or a classifier for the part that model.init names
+        weights to start from: a bundle, a run's folder, the name of shipped weights, or a classifier; model.init names
+        the part that is taken
     resume
         go on with the run in OUT; ends with the weights of an unbroken run
     devices
@@ -178,36 +179,41 @@ def train(
     compile
         let torch compile the network: takes a minute or more at first, and pays in long runs
     """
-    from kerbseg.train.recipe import Classification, read_any
+    from kerbseg.train.recipe import Classification
+    from kerbseg.train.recipe_file import read_any, resume_recipe
 
-    settings = read_any(recipe, overrides)  # a slip is told before torch is imported
+    # a slip is told before torch is imported
+    if recipe is not None:
+        settings = read_any(recipe, overrides)
+        run = out or Path("runs") / Path(recipe).with_suffix("").name
+    elif resume and out is not None:
+        settings, run = resume_recipe(out), out
+    else:
+        raise UserError("train needs a recipe, such as camvid/mininet_v2_cpu, or --resume --out RUN")
 
-    from kerbseg.train.engine import this_process
+    from kerbseg.bundle import read_card
+    from kerbseg.train.engine import this_rank
+    from kerbseg.train.run import train as train_network
 
-    run = out or Path("runs") / Path(recipe).with_suffix("").name
-    common: dict[str, Any] = {
-        "data_root": data_root,
-        "initial": init,
-        "resume": resume,
-        "device": device,
-        "devices": devices,
-        "workers": workers,
-        "compile": compile,
-    }
+    best = train_network(
+        settings,
+        run,
+        data_root=data_root,
+        initial=init,
+        resume=resume,
+        device=device,
+        devices=devices,
+        workers=workers,
+        cache=cache,
+        compile=compile,
+    )
+    if this_rank(devices, settings).index > 0:
+        return
     if isinstance(settings, Classification):
-        from kerbseg.train.classify import fit_classifier
-
-        best = fit_classifier(settings, run, **common)
-        if this_process(devices, settings).rank == 0:
-            print(f"classifier: {best}")
+        print(f"classifier: {best}")
         return
-    from kerbseg.train.fit import fit
-
-    bundle = fit(settings, run, cache=cache, **common)
-    if this_process(devices, settings).rank > 0:
-        return
-    scores = bundle.card.scores
-    print(f"best validation mIoU {scores['miou']:.4f} after epoch {scores['epoch']}: {run / 'best.safetensors'}")
+    figures = read_card(best).scores
+    print(f"best validation mIoU {figures['miou']:.4f} after epoch {figures['epoch']}: {best}")
 
 
 @app.command

@@ -24,7 +24,8 @@ from kerbseg.data.scenes import Scenes
 from kerbseg.evaluate import evaluate, render_table
 from kerbseg.predict.predictor import Predictor, predict_files, saving
 from kerbseg.runtime.torch import TorchRuntime
-from kerbseg.train.recipe import Recipe, read
+from kerbseg.train.recipe import Recipe
+from kerbseg.train.recipe_file import read
 
 RECIPE = "smoke/scenes"
 SHIPPED = "mininet_v2_cpu-camvid"
