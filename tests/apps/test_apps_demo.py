@@ -14,7 +14,7 @@ from kerbseg.bundle import load
 from kerbseg.core.errors import UserError
 from kerbseg.data.scenes import Scenes
 from kerbseg.runtime import open_runtime
-from kerbseg.train.recipe import read
+from kerbseg.train.recipe_file import read
 
 LITTLE = Effort(parity=1, calibration=2, eval_set=2, runs=2)
 
