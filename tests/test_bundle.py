@@ -131,13 +131,16 @@ def test_void_output_is_kept_beyond_the_labels(tmp_path):
     assert load(path).model.output.out_channels == 12
 
 
-def test_255_classes_and_a_void_output_are_the_most(tmp_path):
-    names = tuple(map(str, range(255)))
-    labels = LabelSet("many", names, tuple((i, i, i) for i in range(255)))
-    card = BundleCard("mininet_v2_cpu", labels, Preprocessing(), (8, 8), 256)
-    save(Bundle(create_model("mininet_v2_cpu", 256), card), tmp_path / "a.safetensors")
-    assert load(tmp_path / "a.safetensors").card.outputs == 256
-    assert "257 outputs for 255 classes" in refusal(write(tmp_path / "a.safetensors", outputs=257))
+def test_as_many_outputs_as_there_are_uint8_ids_and_no_more(saved):
+    assert read_card(write(saved, outputs=256)).outputs == 256
+    assert "257 outputs for 11 classes" in refusal(write(saved, outputs=257))
+
+
+def test_as_many_classes_as_there_are_uint8_ids_beside_void():
+    names, colors = [str(n) for n in range(256)], [(0, 0, 0)] * 256
+    assert len(LabelSet("most", tuple(names[:255]), tuple(colors[:255]))) == 255
+    with pytest.raises(UserError, match="256 classes; ids are uint8, at most 255"):
+        LabelSet("more", tuple(names), tuple(colors))
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 9, 500, 0.3, 0.9, -1])

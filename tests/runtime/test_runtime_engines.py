@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from typing_extensions import get_protocol_members
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load, save
@@ -16,6 +17,7 @@ from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, UserError
 from kerbseg.data import open_dataset
 from kerbseg.export import export, export_int8, pictures_of
+from kerbseg.predict.temporal.vote import TemporalVote
 from kerbseg.runtime import ENGINES, Engine, Profilable, Runtime, RuntimeOptions, open_runtime
 from kerbseg.runtime.engines import devices, files_of, size_bytes
 from kerbseg.runtime.torch import FlipAveraged, TorchRuntime
@@ -103,6 +105,8 @@ def files(camvid_bundle, tmp_path_factory):
 
 def is_runtime(runtime: Runtime) -> bool:
     """Whether all that callers use is there, and is what the protocol says."""
+    for member in get_protocol_members(Runtime):
+        assert hasattr(runtime, member), f"it lacks {member!r}, which every runtime has"
     batch = pictures(2, 32, 48)
     ids, logits = runtime(batch), runtime.logits(batch)
     assert (ids.shape, ids.dtype) == ((2, 32, 48), np.uint8)
@@ -116,7 +120,10 @@ def is_runtime(runtime: Runtime) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", list(ENGINES))
+COMPILED = pytest.param("torch-compiled", marks=pytest.mark.slow)  # a minute of compiling
+
+
+@pytest.mark.parametrize("name", [COMPILED if name == "torch-compiled" else name for name in ENGINES])
 def test_every_engine_holds_the_whole_protocol(name, files, camvid_bundle):
     runtime = open_runtime(files[ENGINES[name].suffix], engine=name)
     assert is_runtime(runtime)
@@ -132,7 +139,8 @@ def test_every_engine_holds_the_whole_protocol(name, files, camvid_bundle):
         np.testing.assert_allclose(runtime.logits(pictures(2, 32, 48)), net.logits(image).numpy(), atol=1e-3)
 
 
-def test_averaging_over_flips_holds_the_protocol_too(camvid_bundle):
+def test_what_surrounds_a_runtime_holds_the_protocol_too(camvid_bundle):
+    assert is_runtime(TemporalVote(open_runtime(camvid_bundle), 0.7))
     runtime = FlipAveraged(open_runtime(camvid_bundle))
     assert is_runtime(runtime)
     batch = pictures(1, 30, 50)
