@@ -1,5 +1,6 @@
 """Evaluation: one confusion matrix over the whole split, at the labels' own size, with its protocol."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -124,6 +125,14 @@ def test_a_model_of_other_classes_is_refused(camvid_bundle, folder_root):
         evaluate(open_runtime(camvid_bundle), open_dataset("folder", "val", folder_root))
 
 
+def test_a_model_of_the_same_classes_in_another_order_is_refused(card):
+    labels = label_set("camvid")
+    classes = (labels.classes[1], labels.classes[0], *labels.classes[2:])
+    swapped = dataclasses.replace(card, labels=dataclasses.replace(labels, classes=classes))
+    with pytest.raises(BundleError, match="class 0 is 'building' there and 'sky' here"):
+        evaluate(Oracle(swapped, []), Two(mask([0] * 6)), input_size="own")
+
+
 def test_a_split_without_labels_is_refused(card):
     void = np.full((4, 6), VOID, np.uint8)
     with pytest.raises(DataError, match="has no labels"):
@@ -141,7 +150,7 @@ def test_bad_options_are_named(card, options, says):
 def test_the_authors_weights_score_what_they_are_known_to_score(kerbseg_data, camvid_data, tmp_path):
     source = kerbseg_data / "published" / "mininet_v2_cpu_camvid_480x360" / "camvid_480x360.npz"
     if not source.is_file():
-        pytest.skip("the authors' weights are not here: published/ holds no mininet_v2_cpu_camvid_480x360")
+        pytest.skip("needs the authors' weights: KERBSEG_DATA holds no published/mininet_v2_cpu_camvid_480x360")
     model, scores = tmp_path / "m.safetensors", tmp_path / "r.json"
     main(["import", "mininet-tf", str(source), "-o", str(model), "--classes", "camvid"])
     main(["evaluate", str(model), "--data", "camvid", "--data-root", str(camvid_data), "--json", str(scores)])

@@ -21,13 +21,17 @@ def test_without_stages_and_without_items_there_is_nothing_to_wait_for():
 
 
 def test_stages_work_at_the_same_time():
-    def wait(item):
-        time.sleep(0.03)
-        return item
+    together = threading.Barrier(3, timeout=30)
 
-    started = time.monotonic()
-    assert len(list(ThreadedPipeline(range(12), wait, wait, wait))) == 12
-    assert time.monotonic() - started < 0.7 * 12 * 3 * 0.03
+    def meet(stage):
+        def work(item):
+            if 2 <= stage + item < 12:  # else the source has not begun, or has ended, for one of them
+                together.wait()
+            return item
+
+        return work
+
+    assert list(ThreadedPipeline(range(12), *map(meet, range(3)))) == list(range(12))
 
 
 @pytest.mark.parametrize("alive", [1, 3])
@@ -90,6 +94,41 @@ def test_once_stopped_what_is_under_way_is_finished_and_the_source_closed():
     assert first + rest == list(range(2 + len(rest)))
     assert len(rest) <= 4
     assert closed.wait(5)
+
+
+class Camera:
+    """A source that is held open until it is closed, and that nobody's garbage collection closes."""
+
+    def __init__(self, items: int | None) -> None:
+        self.closed = 0
+        self._items = itertools.count() if items is None else iter(range(items))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._items)
+
+    def close(self):
+        self.closed += 1
+
+
+def test_a_source_is_closed_before_the_end_is_told():
+    ends_itself, is_stopped, fails = Camera(5), Camera(None), Camera(None)
+    assert list(ThreadedPipeline(ends_itself, str)) == list("01234")
+    assert ends_itself.closed == 1
+    work = ThreadedPipeline(is_stopped, str)
+    assert next(work) == "0"
+    assert is_stopped.closed == 0
+    work.stop()
+    list(work)
+    assert is_stopped.closed == 1
+    with pytest.raises(ZeroDivisionError):
+        list(ThreadedPipeline(fails, lambda i: 1 // (3 - i)))
+    deadline = time.monotonic() + 5  # the source is told after the stage has failed
+    while not fails.closed and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert fails.closed == 1
 
 
 def test_a_source_that_never_answers_holds_up_nobody():

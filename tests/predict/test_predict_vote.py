@@ -51,6 +51,14 @@ def test_a_new_class_is_believed_after_the_delay_and_a_flash_is_not(made, memory
     assert winners == [0] * (60 + late - 1) + [3] * (10 - late + 1)
 
 
+def test_in_a_tie_the_class_of_longer_standing_wins(made):
+    memory = 0.61803398  # memory + memory ** 2 is 1 in float32: two frames ago and the last weigh as much as this one
+    before, after = np.full((32, 48), 5, np.uint8), np.full((32, 48), 3, np.uint8)
+    assert np.float32(np.float32(memory) + 1) * np.float32(memory) == np.float32(1)
+    vote = TemporalVote(replay(made, [before, before, after]), memory)
+    assert [int(vote(still()[None]).max()) for _ in range(3)] == [5, 5, 5]
+
+
 def test_votes_move_with_what_they_are_for(made):
     wide = still((120, 240))
     truth = np.zeros((120, 240), np.uint8)

@@ -1,4 +1,4 @@
-"""Prediction for pictures, folders, videos and streams of any size: source -> predictor -> (vote over time) -> sinks."""
+"""Prediction of pictures, folders, videos and streams: source -> predictor -> (vote over time) -> sinks."""
 
 from kerbseg.predict.files import predict_files
 from kerbseg.predict.prediction import Prediction

@@ -15,7 +15,7 @@ from kerbseg.core.errors import DataError, UserError
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Sample
 from kerbseg.predict.prediction import Prediction
-from kerbseg.predict.sinks import SINKS, SinkKind, choose_sinks
+from kerbseg.predict.sinks import SINKS, SinkKind, targets_of
 from kerbseg.predict.sources import RawFrames, Source, find_source, input_suffixes, open_source
 from kerbseg.predict.sources.streams import takes_raw
 from kerbseg.predict.videos import Segmenter, VideoOptions, video_steps
@@ -32,18 +32,17 @@ def predict_files(
     *,
     sinks: Sequence[str | SinkKind] = (),
 ) -> list[Source]:
-    """Writes `<stem>_ids.png` and `<stem>_overlay.png` of pictures, `<stem>_overlay.mp4` of videos; returns the sources.
+    """Writes `<stem>_ids.png` and `<stem>_overlay.png` of pictures, `<stem>_overlay.mp4` of videos.
 
-    Inputs are pictures, videos, folders (the pictures and videos right in them, hidden files and our own results left
-    out), globs, and streams: `-` for the standard input, a camera's number or device, a named pipe, an address; and
-    whatever else `SOURCES` knows. `sinks` name what to write instead (see `SINKS`). Raises UserError before any work
-    where two results would have one name, DataError at the first file that cannot be read; what was finished stays.
+    Returns the sources. Inputs are pictures, videos, folders (the pictures and videos right in them, hidden files and
+    our own results left out), globs, and streams: `-` for the standard input, a camera's number or device, a named
+    pipe, an address; and whatever else `SOURCES` knows. `sinks` name what to write instead (see `SINKS`). Raises
+    UserError before any work where two results would have one name, DataError at the first file that cannot be read;
+    what was finished stays.
     """
     options = options or VideoOptions()
     sources = expand(inputs, options.raw)
-    plan = {
-        source: {kind: kind.target(source, Path(out)) for kind in choose_sinks(source, sinks)} for source in sources
-    }
+    plan = {source: targets_of(source, out, sinks) for source in sources}
     _refuse_clashes(plan)
     with closing(_Steps(predictor, plan, options)) as steps:
         for _ in progress(steps):
@@ -93,9 +92,9 @@ def _refuse_clashes(plan: Plan) -> None:
 
 def _same(one: Source, other: Source) -> bool:
     """Whether two inputs are one, perhaps spelled in two ways."""
-    return one == other or (
-        one.path is not None and other.path is not None and one.path.resolve() == other.path.resolve()
-    )
+    if one.path is None or other.path is None:
+        return one == other
+    return one.path.resolve() == other.path.resolve()
 
 
 class _Steps:

@@ -115,7 +115,9 @@ class Prediction:
 
     def _blend(self, alpha: float) -> UInt8[np.ndarray, "h w 3"]:
         if self.picture is None:
-            raise InputError("this prediction was made without its picture, so nothing can be laid over it; use color()")
+            raise InputError(
+                "this prediction does not know its picture, so there is nothing to lay colors over; use color()"
+            )
         if not 0 <= alpha <= 1:
             raise InputError(f"alpha is {alpha:g}; give 0 (the picture alone) to 1 (the colors alone)")
         return blend_overlay(self.picture, self.ids, self.labels, alpha)

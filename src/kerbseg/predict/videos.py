@@ -16,7 +16,7 @@ from kerbseg.core.errors import DataError, InputError
 from kerbseg.core.labels import LabelSet
 from kerbseg.predict.pipeline import Stage, ThreadedPipeline
 from kerbseg.predict.prediction import Prediction
-from kerbseg.predict.sinks import Add, SinkKind, choose_sinks
+from kerbseg.predict.sinks import Add, SinkKind, targets_of
 from kerbseg.predict.sources import Frame, RawFrames, Source, as_source
 from kerbseg.predict.sources.arrays import Channels
 from kerbseg.predict.temporal.flicker import Flicker, FlickerMeter
@@ -138,7 +138,7 @@ def segment_video(
         reports.append(report)
         options.on_report(report)
 
-    targets = {kind: kind.target(opened, Path(out)) for kind in choose_sinks(opened, sinks)}
+    targets = targets_of(opened, out, sinks)
     told = VideoOptions(options.smooth, options.flicker, options.raw, keep)
     for _ in video_steps(opened, predictor, targets, told):
         pass
@@ -216,8 +216,8 @@ def _segment(predictor: Segmenter, confidence: bool) -> Callable[[Frame], Work]:
     def segment(frame: Frame) -> Work:
         if not isinstance(frame, Frame):
             raise InputError(
-                f"a video is an iterable of kerbseg.predict.Frame, found {type(frame).__name__}; of pictures that are no"
-                " video ask the predictor: predictor(picture)"
+                f"a video is an iterable of kerbseg.predict.Frame, found {type(frame).__name__}; pictures that are no"
+                " video go to the predictor: predictor(picture)"
             )
         # a frame is RGB, whatever order the predictor's other pictures have
         return frame, predictor(frame.picture, channels="rgb", confidence=confidence)

@@ -115,8 +115,9 @@ def interleaved(batches: Sequence[Batch], budget: Budget | None = None, warm_up:
     while min(map(len, timings)) < budget.most_runs:
         round_begun = time.perf_counter()
         for batch, turn, seconds in zip(batches, turns, timings, strict=True):
-            batch(min(2, warm_up, turn - 1))  # the others have had the caches meanwhile
-            seconds += batch(int(min(turn, budget.most_runs - len(seconds))))
+            if (runs := int(min(turn, budget.most_runs - len(seconds)))) > 0:
+                batch(min(2, warm_up, turn - 1))  # the others have had the caches meanwhile
+                seconds += batch(runs)
         now = time.perf_counter()
         enough = min(map(len, timings)) >= FEWEST
         if enough and now - begun + (now - round_begun) > budget.limit_s:

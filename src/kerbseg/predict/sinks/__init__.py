@@ -15,7 +15,7 @@ from kerbseg.predict.sinks.mp4 import overlay_mp4
 from kerbseg.predict.sinks.pictures import confidence_png, ids_png, overlay_png
 from kerbseg.predict.sources.frame import Frame, Kind, Source
 
-__all__ = ["SINKS", "Add", "SinkKind", "choose_sinks"]
+__all__ = ["SINKS", "Add", "SinkKind", "targets_of"]
 
 Add = Callable[[Frame, Prediction], object]
 """Takes a frame and what was predicted of it, in the order of time, from one thread."""
@@ -55,18 +55,17 @@ SINKS: dict[str, SinkKind] = {
 """Results by name. A new kind is one entry."""
 
 
-def choose_sinks(source: Source, names: Sequence[str | SinkKind] = ()) -> list[SinkKind]:
-    """The kinds of results to write of a source: those named that can take it, or the usual ones.
+def targets_of(source: Source, out: str | Path, names: Sequence[str | SinkKind] = ()) -> dict[SinkKind, Path]:
+    """What is written of a source, and where: by the sinks named that can take it, or by the usual ones.
 
     Raises UserError for a name that does not exist, and where none can take it.
     """
     kinds = [_kind(name) for name in names]
-    if not kinds:
-        return [kind for kind in SINKS.values() if source.kind in kind.unasked]
-    taking = [kind for kind in kinds if source.kind in kind.takes]
+    usual = [kind for kind in SINKS.values() if source.kind in kind.unasked]
+    taking = [kind for kind in kinds if source.kind in kind.takes] if kinds else usual
     if not taking:
         raise UserError(f"{source} is a {source.kind}; {_listed(names)} cannot be written of it, {_others(source)} can")
-    return taking
+    return {kind: kind.target(source, Path(out)) for kind in taking}
 
 
 def _kind(name: str | SinkKind) -> SinkKind:

@@ -36,8 +36,7 @@ class _Frames:
 def shares_json(target: Path, source: Source, labels: LabelSet) -> Iterator[_Frames]:
     """`{"source", "labels", "frames": [{"index", "time_ns", "shares": {class: 0..1}}]}`."""
     head = f'{{"source": {json.dumps(str(source))}, "labels": {json.dumps(labels.name)}, "frames": ['
-    with atomic_write(target) as temporary:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(head)
-            yield _Frames(file)
-            file.write("\n]}\n")
+    with atomic_write(target) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(head)
+        yield _Frames(file)
+        file.write("\n]}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
@@ -18,6 +19,12 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.sources.frame import Frame, Source
 from kerbseg.predict.sources.pyav import av_module
+
+FINEST = Fraction(1, 10_000_000)
+"""A time base that is finer becomes microseconds: MP4 has 31 bits for the time between frames."""
+
+REORDERED = 5
+"""Frames that the encoder may look at together: the times of these must not lie farther apart than that."""
 
 
 @contextmanager
@@ -35,7 +42,7 @@ class VideoWriter:
         self._path, self._shown = path, shown or path  # a temporary name means nothing to a user
         self._writer: Any = None
         self._stream: Any = None
-        self._before: Fraction | None = None
+        self._times: deque[Fraction] = deque(maxlen=REORDERED)
         self._closed = False
         self._lock = threading.Lock()  # a second Ctrl-C closes the file while a stage may be writing to it
 
@@ -53,19 +60,15 @@ class VideoWriter:
             raise self._unwritable(error) from error
 
     def _encode(self, frame: Frame, drawn: UInt8[np.ndarray, "h w 3"]) -> None:
-        time = frame.pts * frame.time_base
-        if self._before is not None and time <= self._before:
-            raise InputError(
-                f"frame {frame.index} of {frame.origin or 'the source'} is not later than the one before it; give frames"
-                " times that rise, such as pts=index, time_base=Fraction(1, 25)"
-            )
-        self._before = time
+        self._check_time(frame)
         if self._writer is None:
             self._open(frame, drawn)
         stream = self._stream
         new = av_module().VideoFrame.from_ndarray(drawn, format="rgb24")
         new = new.reformat(stream.width, stream.height, "yuv420p", dst_colorspace="ITU601")
-        new.pts, new.time_base, new.duration = frame.pts, frame.time_base, frame.duration
+        unit = _unit(frame)
+        new.pts, new.duration = (round(ticks * frame.time_base / unit) for ticks in (frame.pts, frame.duration))
+        new.time_base = unit
         self._writer.mux(stream.encode(new))
 
     def finish(self) -> None:
@@ -87,19 +90,41 @@ class VideoWriter:
             with suppress(av_module().FFmpegError):  # there is an error already, and it says more
                 self._writer.close()
 
+    def _check_time(self, frame: Frame) -> None:
+        time = frame.pts * frame.time_base
+        which = f"frame {frame.index} of {frame.origin or 'the source'}"
+        if self._times and time <= self._times[-1]:
+            raise InputError(
+                f"{which} is not later than the one before it; give frames times that rise, such as pts=index,"
+                " time_base=Fraction(1, 25)"
+            )
+        self._times.append(time)
+        span, ticks = time - self._times[0], _unit(frame).denominator  # ticks a second
+        if span * ticks >= 2**31:
+            raise InputError(
+                f"{which} comes {float(span):.0f} s after others just before it, which an MP4 file with times as fine as"
+                f" 1/{ticks} s cannot hold; write the parts as videos of their own"
+            )
+
     def _open(self, frame: Frame, drawn: np.ndarray) -> None:
         av = av_module()
+        unit = _unit(frame)
         # the time of the first frame is written in this scale: in milliseconds, as it would be, it is not exact
-        scale = {"movie_timescale": str(frame.time_base.denominator)}
+        scale = {"movie_timescale": str(unit.denominator)}
         self._writer = av.open(str(self._path), "w", options=scale)
         self._stream = self._writer.add_stream(
             "libx264", rate=frame.rate, options={"crf": "20", "preset": "veryfast", "colorspace": "smpte170m"}
         )
         self._stream.height, self._stream.width, self._stream.pix_fmt = *drawn.shape[:2], "yuv420p"
-        self._stream.codec_context.time_base = frame.time_base
+        self._stream.codec_context.time_base = unit
 
     def _unwritable(self, error: Any) -> UserError:
         return UserError(f"cannot write {self._shown}: {error.strerror}; free space or choose another place")
+
+
+def _unit(frame: Frame) -> Fraction:
+    """The time base of the file."""
+    return frame.time_base if frame.time_base >= FINEST else Fraction(1, 1_000_000)
 
 
 def _even(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:

@@ -13,7 +13,17 @@ from kerbseg.predict.sources.pictures import picture_source
 from kerbseg.predict.sources.pyav import VIDEO_SUFFIXES, stream_source
 from kerbseg.predict.sources.streams import RawFrames, Stream, as_stream
 
-__all__ = ["SOURCES", "Frame", "RawFrames", "Source", "SourceKind", "as_source", "find_source", "input_suffixes", "open_source"]
+__all__ = [
+    "SOURCES",
+    "Frame",
+    "RawFrames",
+    "Source",
+    "SourceKind",
+    "as_source",
+    "find_source",
+    "input_suffixes",
+    "open_source",
+]
 
 
 @dataclass(frozen=True)

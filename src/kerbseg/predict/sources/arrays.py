@@ -56,7 +56,9 @@ def as_batch(pictures: Picture | Pictures) -> Pictures | None:
 
 def _of_pil(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     if picture.mode.startswith(("I", "F")):  # conversion would clip to 255, not scale
-        raise InputError(f"a PIL picture of mode {picture.mode} has more than 8 bits a channel; scale it to 0..255 first")
+        raise InputError(
+            f"a PIL picture of mode {picture.mode} has more than 8 bits a channel; scale it to 0..255 first"
+        )
     return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
 
 
@@ -91,8 +93,8 @@ def _channels_last(pixels: np.ndarray, shown: str) -> np.ndarray:
 def _numpy(tensor: Tensor) -> np.ndarray:
     if tensor.dtype.is_floating_point:
         raise InputError(
-            f"a predictor takes pixels as uint8 0..255; found {_describe(tensor)}: it does not say whether it is 0..1 or"
-            " normalized, so convert it, such as (tensor * 255).round().to(torch.uint8)"
+            f"a predictor takes pixels as uint8 0..255; found {_describe(tensor)}: nobody can tell whether it is 0..1"
+            " or normalized, so convert it, such as (tensor * 255).round().to(torch.uint8)"
         )
     array: np.ndarray = tensor.detach().cpu().numpy()
     return array

@@ -16,7 +16,7 @@ Flow = Float32[np.ndarray, "h w 2"]  # columns, rows
 
 
 class OpticalFlow:
-    """Aligns frames by DIS optical flow (Kroeger et al., ECCV 2016), forward and backward; `effort` is OpenCV's preset."""
+    """Aligns frames by DIS optical flow (Kroeger et al., ECCV 2016), both ways; `effort` is OpenCV's preset."""
 
     def __init__(self, effort: Literal["ultrafast", "fast", "medium"] = "medium") -> None:
         cv2 = cv2_module()
