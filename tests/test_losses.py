@@ -6,11 +6,11 @@ from torch.nn.functional import log_softmax, nll_loss
 
 from kerbseg.core.types import VOID
 from kerbseg.losses import (
-    mask_at,
     cross_entropy,
     distillation,
     hardest,
     lovasz_softmax,
+    mask_at,
     near_boundaries,
 )
 
