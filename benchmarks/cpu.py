@@ -149,7 +149,7 @@ def measured(
 ) -> list[Row]:
     """All engines of one network and size, by turns; calibrated and scored on the splits of `data`, if it has any."""
     train, val = data or (None, None)
-    picture = np.ascontiguousarray(Scenes("test", size=size)[0].image.transpose(1, 2, 0))
+    picture = Scenes("test", size=size)[0].image
     weights = bundle.card.source or "of the bundle"
     with TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)

@@ -45,7 +45,7 @@ class Two:
         return len(self._masks)
 
     def __getitem__(self, index):
-        return Sample(np.zeros((3, 4, 6), np.uint8), self._masks[index], str(index))
+        return Sample(np.zeros((4, 6, 3), np.uint8), self._masks[index], str(index))
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def evaluate(
     start = time.monotonic()
     for index in progress(range(count)):
         sample = dataset[index]
-        ids = segment(predictor, np.ascontiguousarray(sample.image.transpose(1, 2, 0)), input_size)
+        ids = segment(predictor, sample.image, input_size)
         metric.update(torch.from_numpy(ids)[None].long(), torch.from_numpy(sample.mask)[None].long())
         size = (sample.mask.shape[0], sample.mask.shape[1])
         label_sizes.add(size)

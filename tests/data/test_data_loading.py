@@ -8,16 +8,8 @@ from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import Sample
-from kerbseg.data.loading import (
-    EpochShuffle,
-    InMemory,
-    OnDisk,
-    RareShuffle,
-    Resized,
-    rare_loader,
-    training_loader,
-    validation_loader,
-)
+from kerbseg.data.loading import InMemory, OnDisk, Resized, rare_loader, training_loader, validation_loader
+from kerbseg.data.samplers import EpochShuffle, RareShuffle
 
 
 class Numbered:
@@ -33,8 +25,8 @@ class Numbered:
 
     def __getitem__(self, index):
         height, width = self.sizes[index]
-        grey = np.full((3, height, width), index, np.uint8)
-        return Sample(grey, grey[0] % 11, str(index))
+        grey = np.full((height, width, 3), index, np.uint8)
+        return Sample(grey, grey[..., 0] % 11, str(index))
 
 
 def test_order_follows_from_seed_and_epoch():
@@ -67,7 +59,7 @@ def test_sizes_that_differ_name_the_picture_and_the_key():
 
 def test_resizing_brings_all_to_one_size_and_mixes_no_ids():
     sample = Resized(Numbered([(8, 16), (12, 16)]), (6, 10))[1]
-    assert sample.image.shape == (3, 6, 10)
+    assert sample.image.shape == (6, 10, 3)
     assert sample.mask.shape == (6, 10)
     assert set(np.unique(sample.mask)) == {1}
 

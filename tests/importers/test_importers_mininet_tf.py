@@ -17,7 +17,7 @@ from kerbseg.bundle import load, save
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, UserError
 from kerbseg.core.labels import LabelSet, label_set
-from kerbseg.core.normalize import Normalize
+from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.data import open_dataset
 from kerbseg.importers import FORMATS, import_checkpoint
 from kerbseg.importers.mininet_tf import tensorflow_names
@@ -350,7 +350,7 @@ def test_camvid_score_is_the_published_one(imported, camvid_data):
     with torch.inference_mode():
         for index in range(len(data)):
             sample = data[index]
-            ids = imported.model(normalize(torch.from_numpy(sample.image)[None] / 255)).argmax(1)[0].numpy()
+            ids = imported.model(normalize(to_unit(torch.from_numpy(sample.image)[None]))).argmax(1)[0].numpy()
             known = sample.mask < k
             confusion += np.bincount(sample.mask[known] * k + ids[known], minlength=k * k).reshape(k, k)
     iou = confusion.diagonal() / (confusion.sum(0) + confusion.sum(1) - confusion.diagonal())

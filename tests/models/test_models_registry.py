@@ -147,7 +147,7 @@ def test_the_weights_fit_a_fresh_network_strictly(trained):
 def test_bad_input_is_refused_with_the_remedy(trained, training):
     name, net = trained
     net.train(training)
-    with pytest.raises(InputError, match=r"found \[2, 1, 32, 64\]; convert grey pictures to RGB"):
+    with pytest.raises(InputError, match=r"found \[2, 1, 32, 64\]; convert gray pictures to RGB"):
         net(torch.zeros(2, 1, 32, 64))
     with pytest.raises(InputError, match=r"found \[3, 32, 64\]"):
         net(torch.zeros(3, 32, 64))

@@ -243,7 +243,7 @@ def test_interrupted_while_damage_is_under_way_the_file_is_finished(bright, film
 
 
 def test_ctrl_c_ends_a_camera_with_130_and_keeps_its_file(camvid_bundle, times, tmp_path, capsys, monkeypatch):
-    from kerbseg.predict import streams
+    from kerbseg.predict.sources import streams
 
     camera = streams.Stream("video0", "testsrc=size=48x32:rate=30", "lavfi", live=True)
     monkeypatch.setattr(streams, "_camera", lambda device: camera)

@@ -168,7 +168,7 @@ def test_validation_counts_every_picture_once(runs):
     normalize, metric = Normalize(bundle.card.preprocessing), confusion_metric(len(data.labels))
     for i in range(len(data)):
         with torch.no_grad():
-            logits = bundle.model(normalize(torch.from_numpy(data[i].image)[None].float() / 255))
+            logits = bundle.model(normalize(to_unit(torch.from_numpy(data[i].image)[None])))
         metric.update(logits.argmax(1), torch.from_numpy(data[i].mask)[None].long())
     assert seen(runs / "two")["confusion"] == metric.compute().tolist()
     assert bundle.card.scores["miou"] == compute_metrics(metric.compute(), data.labels).miou

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -91,7 +90,7 @@ def _shipped(out: Path, say: Say) -> Shipped:
     scene = Scenes("test", size=(height, width))[SHIPPED_SCENE]
     street, predictions = out / "street.png", out / "predictions" / "shipped"
     with atomic_write(street) as temporary:
-        Image.fromarray(np.ascontiguousarray(scene.image.transpose(1, 2, 0))).save(temporary)
+        Image.fromarray(scene.image).save(temporary)
     predict_files(predictor, [street], predictions)
     say(f"[bold]7. Weights that come with kerbseg[/]: {SHIPPED} on {street}, into {predictions}")
     return Shipped(SHIPPED, predictor, street, predictions)

@@ -131,7 +131,7 @@ def picture(size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """A drawn street at a size: what networks see decides how fast some of their engines are."""
     from kerbseg.data.scenes import Scenes
 
-    return np.ascontiguousarray(Scenes("test", size=size)[0].image.transpose(1, 2, 0))
+    return Scenes("test", size=size)[0].image
 
 
 def _fitting(setup: RuntimeOptions, name: str) -> RuntimeOptions:

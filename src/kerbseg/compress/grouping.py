@@ -73,12 +73,12 @@ def make_dense(net: nn.Module, names: Iterable[str] = ()) -> dict[str, int]:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in grouped):
             raise UserError(f"no grouped convolution is called {pattern!r}; {did_you_mean(pattern, grouped)}")
-    found = {}
+    groups = {}
     for name, conv in grouped.items():
         if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns):
             replace(net, name, with_groups(conv, 1))
-            found[name] = conv.groups
-    return found
+            groups[name] = conv.groups
+    return groups
 
 
 def fade(net: nn.Module, groups: Mapping[str, int]) -> None:

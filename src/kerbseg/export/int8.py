@@ -125,7 +125,7 @@ def _miou(infer: Infer, eval_set: Dataset, size: tuple[int, int], indices: Itera
 
 
 def _seen(dataset: Dataset, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "1 h w 3"]:
-    return resize_picture(np.ascontiguousarray(dataset[index].image.transpose(1, 2, 0)), size)[None]
+    return resize_picture(dataset[index].image, size)[None]
 
 
 def _nncf() -> Any:

@@ -63,5 +63,4 @@ def parity(bundle: Bundle, path: Path, pictures: Sequence[UInt8[np.ndarray, "h w
 def pictures_of(dataset: Dataset, size: tuple[int, int], count: int) -> list[UInt8[np.ndarray, "h w 3"]]:
     """Pictures spread over a split, at a size."""
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
-    images = (np.ascontiguousarray(dataset[int(i)].image.transpose(1, 2, 0)) for i in chosen)
-    return [resize_picture(image, size) for image in images]
+    return [resize_picture(dataset[int(i)].image, size) for i in chosen]

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kerbseg.models._input import resize
+from kerbseg.models._net import resize
 from kerbseg.models._registry import register
 from kerbseg.models.erfnet import BatchNorm, Encoder, ERFNet, ERFNetEncoder, NonBottleneck1d, decoder
 

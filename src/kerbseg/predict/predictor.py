@@ -175,8 +175,7 @@ def saving(folder: Path, labels: LabelSet) -> Callable[[Sample, UInt8[np.ndarray
     """What writes each sample's prediction into a folder, for `evaluate`'s `sink`."""
 
     def save(sample: Sample, ids: UInt8[np.ndarray, "h w"]) -> None:
-        picture = np.ascontiguousarray(sample.image.transpose(1, 2, 0))
-        write(picture, Prediction(ids, labels), folder / sample.name)
+        write(sample.image, Prediction(ids, labels), folder / sample.name)
 
     return save
 

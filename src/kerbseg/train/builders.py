@@ -10,8 +10,9 @@ from kerbseg.compress.grouping import alpha_at
 from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import RecipeError, did_you_mean
 from kerbseg.data.augment import Color, Geometry
-from kerbseg.data.loading import Batch, Places
-from kerbseg.data.objects import centres
+from kerbseg.data.loading import Batch
+from kerbseg.data.objects import centers
+from kerbseg.data.samplers import Places
 from kerbseg.train.recipe import AnyRecipe, Augment, Rare
 from kerbseg.train.split import CachedSplit
 from kerbseg.train.task import Augmentation
@@ -49,7 +50,7 @@ def augmentation(settings: Augment, epochs: int, rank: Rank = SINGLE) -> Augment
         hue_factor=settings.hue_factor,
         jpeg=settings.jpeg,
         jpeg_quality=settings.jpeg_quality,
-        process=rank,
+        rank=rank,
     )
 
     def augment(batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
@@ -75,7 +76,7 @@ SPECK = 1e-4  # share of a picture's pixels; what is smaller is no object to loo
 
 
 def places_of(rare: Rare, train: CachedSplit) -> list[Places]:
-    """For each rare class, the pictures that have it and the centres of its objects there.
+    """For each rare class, the pictures that have it and the centers of its objects there.
 
     Raises RecipeError for a class that does not exist, or of which no picture has an object.
     """
@@ -90,7 +91,7 @@ def places_of(rare: Rare, train: CachedSplit) -> list[Places]:
     for index in range(len(train.batches)):
         mask = train.batches.__getitems__([index])["mask"][0].cpu().numpy()
         for places, name in zip(places_by_class, rare.classes, strict=True):
-            if points := centres(mask, names.index(name), smallest):
+            if points := centers(mask, names.index(name), smallest):
                 places[index] = points
     for places, name in zip(places_by_class, rare.classes, strict=True):
         if not places:

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, save, versions
 from kerbseg.compress.grouping import collapse
-from kerbseg.data.loading import Batch, RareShuffle, rare_loader, training_loader, validation_loader
+from kerbseg.data.loading import Batch, rare_loader, training_loader, validation_loader
+from kerbseg.data.samplers import RareShuffle
 from kerbseg.metrics import compute_metrics
 from kerbseg.train.builders import augmentation, places_of
 from kerbseg.train.machine import Machine

@@ -42,7 +42,7 @@ class Scenes:
             raise IndexError(index)
         key = (self._seed, list(COUNTS).index(self.split), index)
         picture, mask = frame(key, self._size, time=0.0)
-        return Sample(np.ascontiguousarray(picture.transpose(2, 0, 1)), mask, f"{self.split}_{index:05}")
+        return Sample(picture, mask, f"{self.split}_{index:05}")
 
 
 def frame(
