@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import kerbseg.models as models
-from kerbseg.bundle import versions
 from kerbseg.core.normalize import Normalize
 from kerbseg.data.loading import Batches
+from kerbseg.profiling.machine import this_machine
 from kerbseg.train.builders import augmentation
 from kerbseg.train.network_loss import build_loss
 from kerbseg.train.optim import optimizer, parameter_groups
@@ -227,7 +227,7 @@ def main() -> None:
         "steps": options.steps,
         "warmup": options.warmup,
         "load_average": os.getloadavg()[0],
-        "versions": versions(),
+        **this_machine(options.device).to_dict(),
     }
     print("\n".join(f"{key}: {value}" for key, value in protocol.items()), end="\n\n", flush=True)
     rows = report(trainers, measure(trainers, options.rounds, options.warmup, options.steps, CLOCKS[options.clock]))
