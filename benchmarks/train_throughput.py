@@ -5,7 +5,7 @@
 Plain is what most training code does: pictures are decoded from disk and augmented one by one as float in the loader,
 the network computes in float32 with channels first. Each arm changes one more thing. The arms take turns, so that what
 else the computer does meets all of them; the ratio is the median over the rounds of an arm's speed by plain's. On a
-shared CPU the clock tells little: `--clock cpu` counts the seconds that the processor worked for this process.
+shared CPU the clock says little: `--clock cpu` counts the seconds that the processor worked for this process.
 """
 
 from __future__ import annotations

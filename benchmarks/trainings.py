@@ -34,7 +34,7 @@ def run_all(
 ) -> list[dict[str, Any]]:
     """Trains what `out` lacks, adds it there, and gives all of its lines for these trainings.
 
-    `tested` bundles are also scored on the test split, at the recipe's size.
+    `tested` bundles are also evaluated on the test split, at the recipe's size.
     """
     lines = []
     for training in trainings:
