@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from kerbseg.apps.timing import Ready, RuntimeOptions, of_model, worker
 from rich.console import Console
 from rich.table import Table
 
 import kerbseg.models as models
-from kerbseg.apps.timing import Ready, RuntimeOptions, of_model, worker
 from kerbseg.bundle import Bundle, load, random_bundle, save, versions
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import label_set
@@ -135,7 +135,7 @@ def scored(folder: Path, engine: str, data: Dataset | None) -> float | None:
     if data is None:
         return None
     file = "int8.xml" if "int8" in engine else "m.xml" if (folder / "m.xml").exists() else "m.safetensors"
-    return evaluate(open_runtime(folder / file), data).scores.miou
+    return evaluate(open_runtime(folder / file), data).metrics.miou
 
 
 def measured(

@@ -15,7 +15,8 @@ from typing import Any
 
 from trainings import Training, arms, read, run_all, spread
 
-from kerbseg.train.recipe import Augment, Data, Grouping, Loss, Model, Optimizer, Recipe, Schedule
+from kerbseg.train.recipe import Augment, Data, Grouping, MedianFrequencyLoss, Model, Recipe
+from kerbseg.train.recipe_optim import AdamW, OneCycle
 
 POINTWISE = {"groups": 4, "kinds": ["pointwise"], "channels": 16}
 NETWORKS = {
@@ -41,9 +42,9 @@ def training(network: str, arm: str, seed: int, epochs: int, size: tuple[int, in
         epochs=epochs,
         batch_size=8,
         augment=Augment(flip=0.5, scale=(0.75, 1.5), brightness=0.2, contrast=0.2, crop=crop),
-        loss=Loss(weights="median_frequency", power=0.4),
-        optim=Optimizer("adamw", lr=2e-3, weight_decay=1e-2),
-        schedule=Schedule("one_cycle", pct_start=0.15),
+        loss=MedianFrequencyLoss(power=0.4),
+        optim=AdamW(lr=2e-3, weight_decay=1e-2),
+        schedule=OneCycle(pct_start=0.15),
         grouping=FADED if arm == "faded" else None,
         validate_every=2,
         seed=seed,

@@ -18,17 +18,17 @@ from trainings import Training, arms, read, run_all, spread
 
 from kerbseg.train.recipe import (
     Augment,
+    AuxHead,
     Boundary,
     Data,
     Distill,
-    Head,
-    Loss,
+    Lovasz,
+    MedianFrequencyLoss,
     Model,
     Ohem,
-    Optimizer,
     Recipe,
-    Schedule,
 )
+from kerbseg.train.recipe_optim import Adam, AdamW, Cosine, OneCycle, Poly
 
 SIZE, CROP = (120, 160), (96, 128)
 MODERN = Recipe(
@@ -37,9 +37,9 @@ MODERN = Recipe(
     epochs=1,
     batch_size=8,
     augment=Augment(flip=0.5, scale=(0.75, 1.5), brightness=0.3, contrast=0.3, saturation=0.3, crop=CROP),
-    loss=Loss(weights="median_frequency", power=0.4),
-    optim=Optimizer("adamw", lr=4e-3, weight_decay=1e-2),
-    schedule=Schedule("one_cycle", pct_start=0.15),
+    loss=MedianFrequencyLoss(power=0.4),
+    optim=AdamW(lr=4e-3, weight_decay=1e-2),
+    schedule=OneCycle(pct_start=0.15),
     ema=0.99,
     validate_every=2,
 )
@@ -47,25 +47,25 @@ PAPER = replace(
     MODERN,
     model=Model("mininet_v2_cpu"),
     augment=Augment(flip=0.5, scale=(0.5, 2.0), translate=(0.3, 0.1), brightness=0.05, contrast=0.07, crop=CROP),
-    loss=Loss(weights="median_frequency", power=0.12),
-    optim=Optimizer("adam", lr=1e-3, weight_decay=2e-4),
-    schedule=Schedule("poly", power=0.9, floor=0.01),
+    loss=MedianFrequencyLoss(power=0.12),
+    optim=Adam(lr=1e-3, weight_decay=2e-4),
+    schedule=Poly(power=0.9, min_lr_ratio=0.01),
     ema=None,
 )
 LOSSES: dict[str, dict[str, Any]] = {
     "+ hard pixels": {"ohem": Ohem()},
     "+ boundaries": {"boundary": Boundary()},
-    "+ Lovász": {"lovasz": 0.5},
-    "+ boundaries + Lovász": {"boundary": Boundary(), "lovasz": 0.5},
+    "+ Lovász": {"lovasz": Lovasz(0.5)},
+    "+ boundaries + Lovász": {"boundary": Boundary(), "lovasz": Lovasz(0.5)},
 }
 ARMS: dict[str, Recipe] = {
     "paper": PAPER,
     "modern": MODERN,
     **{name: replace(MODERN, loss=replace(MODERN.loss, **more)) for name, more in LOSSES.items()},
-    "+ auxiliary head": replace(MODERN, auxiliary=(Head("features"),)),
+    "+ auxiliary head": replace(MODERN, auxiliary=(AuxHead("features"),)),
     "- averaged weights": replace(MODERN, ema=None),
     "wider scales": replace(MODERN, augment=replace(MODERN.augment, scale=(0.5, 2.0))),
-    "cosine with warm-up": replace(MODERN, schedule=Schedule("cosine", warmup=1)),
+    "cosine with warm-up": replace(MODERN, schedule=Cosine(warmup=1)),
 }
 TAUGHT = "+ distillation"
 
@@ -83,7 +83,7 @@ def trainings(names: Iterable[str], seeds: Iterable[int], epochs: int, out: Path
     if TAUGHT in names:
         plan.append(teacher(epochs))
         bundle = out.parent / "mininet_v2-teacher-0" / "best.safetensors"
-        recipes[TAUGHT] = replace(MODERN, distill=Distill(str(bundle)))
+        recipes[TAUGHT] = replace(MODERN, distill=Distill((str(bundle),)))
     for seed in seeds:
         plan += [Training("mininet_v2_cpu", name, replace(recipes[name], epochs=epochs, seed=seed)) for name in names]
     return plan

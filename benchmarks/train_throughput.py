@@ -22,18 +22,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import kerbseg.models as models
 from kerbseg.bundle import versions
 from kerbseg.core.normalize import Normalize
 from kerbseg.data.loading import Batches
-from kerbseg.train.builders import augmentation, build_loss
+from kerbseg.train.builders import augmentation
+from kerbseg.train.network_loss import build_loss
 from kerbseg.train.optim import optimizer, parameter_groups
-from kerbseg.train.recipe import Recipe, read
+from kerbseg.train.outputs import NetworkOutputs
+from kerbseg.train.recipe import Recipe
+from kerbseg.train.recipe_file import read
 from kerbseg.train.split import Cache, CachedSplit, open_split
-from kerbseg.train.task import Augmentation, NetworkLoss
+from kerbseg.train.task import Augmentation
 
 Pairs = Iterator[tuple[Tensor, Tensor]]  # float pictures in 0..1 and masks, on the device
 
@@ -90,12 +93,14 @@ class Trainer:
         self.arm, self._recipe, self._train, self._device, self._workers = arm, recipe, train, device, workers
         self._augment: Augmentation = augmentation(recipe.augment, recipe.epochs)
         net = models.create_model(recipe.model.name, len(train.labels), **recipe.model.options).to(device)
-        self._net: nn.Module = models.channels_last(net) if arm.channels_last else net
+        net = models.channels_last(net) if arm.channels_last else net
+        self._network_loss = build_loss(recipe, net, train).to(device)
+        self._outputs = NetworkOutputs(net, [head.at for head in recipe.auxiliary])
         if arm.compiled:
-            self._net.compile()
-        self._network_loss: NetworkLoss = build_loss(recipe, net, train)
+            self._outputs.compile()
         self._normalize = Normalize(models.card(recipe.model.name).preprocessing).to(device)
-        self._optimizer = optimizer(parameter_groups(net, recipe.optim.groups), recipe.optim)
+        groups = parameter_groups(net, recipe.optim.groups, self._network_loss.parameters())
+        self._optimizer = optimizer(groups, recipe.optim)
 
     def pairs(self, count: int) -> Pairs:
         """So many batches, in random order."""
@@ -121,7 +126,8 @@ class Trainer:
         """Forward, backward, and the optimiser's step."""
         memory = torch.channels_last if self.arm.channels_last else torch.contiguous_format
         with self._precision():
-            loss = self._network_loss(self._net, self._normalize(image).contiguous(memory_format=memory), mask)
+            pixels = self._normalize(image).contiguous(memory_format=memory)
+            loss = self._network_loss(self._outputs.of(pixels), pixels, mask)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
@@ -233,8 +239,8 @@ def main() -> None:
         options.json.write_text(json.dumps({"protocol": protocol, "arms": rows}, indent=1) + "\n")
 
 
-def _range(found: dict[str, float]) -> str:
-    return f"({found['lowest']:.2f} - {found['highest']:.2f})"
+def _range(spread: dict[str, float]) -> str:
+    return f"({spread['lowest']:.2f} - {spread['highest']:.2f})"
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def _run(training: Training, out: Path, data_root: Path | None, tested: bool) ->
 def _test(bundle: Bundle, recipe: Recipe, data_root: Path | None) -> float | None:
     assert recipe.data.size is not None
     test = Resized(open_dataset(recipe.data.name, "test", data_root), recipe.data.size)
-    return evaluate(TorchRuntime(bundle), test).scores.miou
+    return evaluate(TorchRuntime(bundle), test).metrics.miou
 
 
 def arms(lines: Iterable[Mapping[str, Any]]) -> Iterator[tuple[tuple[str, str], list[Mapping[str, Any]]]]:

@@ -28,7 +28,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 def kerbseg_data() -> Path:
     """The folder of the real data sets."""
     if "KERBSEG_DATA" not in os.environ:
-        pytest.skip("KERBSEG_DATA is not set: it names the folder above camvid/")
+        pytest.skip(
+            "needs the real CamVid or the authors' weights: KERBSEG_DATA names the folder above camvid/ and published/"
+        )
     return Path(os.environ["KERBSEG_DATA"])
 
 
@@ -37,7 +39,7 @@ def camvid_data(kerbseg_data: Path) -> Path:
     """The real CamVid."""
     root = kerbseg_data / "camvid"
     if not root.is_dir():
-        pytest.skip("KERBSEG_DATA holds no camvid/")
+        pytest.skip("needs the real CamVid: KERBSEG_DATA holds no camvid/")
     return root
 
 

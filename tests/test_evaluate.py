@@ -1,5 +1,6 @@
 """Evaluation: one confusion matrix over the whole split, at the labels' own size, with its protocol."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -62,11 +63,11 @@ def test_one_matrix_over_the_whole_set(card):
     found = [mask([0] * 6, [0] * 3 + [1] * 3), mask([1] * 6, [5] * 6)]
     report = evaluate(Oracle(card, found), Two(*truth), input_size="own")
     # class 0: 12 hits of 12 + 6 wrong; class 1: 6 + 12 hits of 24; a mean over pictures would give other figures
-    assert report.scores.class_iou["sky"] == pytest.approx(12 / 18)
-    assert report.scores.class_iou["building"] == pytest.approx(18 / 24)
-    assert report.scores.class_iou["pole"] is None, "absent, not 0 or 1"
-    assert report.scores.miou == pytest.approx((12 / 18 + 18 / 24) / 2)
-    assert report.scores.pixel_accuracy == pytest.approx(30 / 36), "void does not count"
+    assert report.metrics.class_iou["sky"] == pytest.approx(12 / 18)
+    assert report.metrics.class_iou["building"] == pytest.approx(18 / 24)
+    assert report.metrics.class_iou["pole"] is None, "absent, not 0 or 1"
+    assert report.metrics.miou == pytest.approx((12 / 18 + 18 / 24) / 2)
+    assert report.metrics.pixel_accuracy == pytest.approx(30 / 36), "void does not count"
     assert report.images == 2
 
 
@@ -74,7 +75,7 @@ def test_ids_are_scored_at_the_size_of_the_labels(card):
     truth = mask([0] * 6, [1] * 6)
     half = np.array([[0] * 3, [1] * 3], np.uint8)
     report = evaluate(Oracle(card, [half]), Two(truth), input_size=(2, 3))
-    assert report.scores.miou == 1
+    assert report.metrics.miou == 1
     assert report.protocol["label_size"] == [4, 6]
     assert report.protocol["input_size"] == [2, 3]
 
@@ -124,6 +125,14 @@ def test_a_model_of_other_classes_is_refused(camvid_bundle, folder_root):
         evaluate(open_runtime(camvid_bundle), open_dataset("folder", "val", folder_root))
 
 
+def test_a_model_of_the_same_classes_in_another_order_is_refused(card):
+    labels = label_set("camvid")
+    classes = (labels.classes[1], labels.classes[0], *labels.classes[2:])
+    swapped = dataclasses.replace(card, labels=dataclasses.replace(labels, classes=classes))
+    with pytest.raises(BundleError, match="class 0 is 'building' there and 'sky' here"):
+        evaluate(Oracle(swapped, []), Two(mask([0] * 6)), input_size="own")
+
+
 def test_a_split_without_labels_is_refused(card):
     void = np.full((4, 6), VOID, np.uint8)
     with pytest.raises(DataError, match="has no labels"):
@@ -141,7 +150,7 @@ def test_bad_options_are_named(card, options, says):
 def test_the_authors_weights_score_what_they_are_known_to_score(kerbseg_data, camvid_data, tmp_path):
     source = kerbseg_data / "published" / "mininet_v2_cpu_camvid_480x360" / "camvid_480x360.npz"
     if not source.is_file():
-        pytest.skip("the authors' weights are not here: published/ holds no mininet_v2_cpu_camvid_480x360")
+        pytest.skip("needs the authors' weights: KERBSEG_DATA holds no published/mininet_v2_cpu_camvid_480x360")
     model, scores = tmp_path / "m.safetensors", tmp_path / "r.json"
     main(["import", "mininet-tf", str(source), "-o", str(model), "--classes", "camvid"])
     main(["evaluate", str(model), "--data", "camvid", "--data-root", str(camvid_data), "--json", str(scores)])

@@ -6,11 +6,11 @@ from torch.nn.functional import log_softmax, nll_loss
 
 from kerbseg.core.types import VOID
 from kerbseg.losses import (
-    at_scores,
     cross_entropy,
     distillation,
     hardest,
     lovasz_softmax,
+    mask_at,
     near_boundaries,
 )
 
@@ -56,7 +56,7 @@ def test_a_picture_of_void_costs_nothing():
 
 def test_labels_at_the_networks_own_size_are_taken_not_mixed():
     mask = torch.arange(64, dtype=torch.uint8).view(1, 8, 8)
-    assert at_scores(mask, (2, 2)).tolist() == [[[0, 4], [32, 36]]]
+    assert mask_at(mask, (2, 2)).tolist() == [[[0, 4], [32, 36]]]
 
 
 def test_average_by_pictures_is_litesegs():
@@ -84,8 +84,8 @@ def test_online_hard_example_mining_equals_its_definition():
     labelled = each[mask != VOID]
     min_kept = 0.25
     top = labelled.topk(round(min_kept * len(labelled))).values  # the least probable are those of the largest loss
-    found = cross_entropy(logits, hardest(logits, mask, threshold=0.0, min_kept=min_kept))
-    assert torch.isclose(found, top.mean())
+    loss = cross_entropy(logits, hardest(logits, mask, threshold=0.0, min_kept=min_kept))
+    assert torch.isclose(loss, top.mean())
     all_hard = hardest(logits, mask, threshold=1.0, min_kept=min_kept)
     assert torch.equal(all_hard, mask)
 
@@ -103,6 +103,16 @@ def test_near_a_boundary_means_another_class_within_reach():
     assert (near[0, 0] != VOID).tolist() == [False, False, False, False, True, True, False, False, False]
     assert torch.equal(near[near != VOID], mask[near != VOID])
     assert (near_boundaries(mask, radius=2)[0, 0] != VOID).sum() == 4
+
+
+def test_beside_void_alone_is_near_no_boundary():
+    mask = torch.full((1, 5, 9), 3, dtype=torch.uint8)  # not class 0, which a void pixel could be taken for
+    mask[:, 2, 4] = VOID
+    mask[:, :, 0] = VOID
+    assert (near_boundaries(mask, radius=1) == VOID).all()
+    mask[:, :, 8] = 5
+    near = near_boundaries(mask, radius=1)
+    assert (near[0, 1] != VOID).tolist() == [False] * 7 + [True, True]
 
 
 def test_lovasz_of_sure_answers_is_what_lacks_to_the_mean_iou():
@@ -131,7 +141,7 @@ def test_distillation_is_nothing_where_both_agree_and_the_divergence_where_not()
     other, _, _ = case(1)
     p, q = (other / 2).softmax(1), (logits / 2).softmax(1)
     each = (p * (p.log() - q.log())).sum(1)[mask != VOID]
-    found = distillation(logits, other.detach(), mask, 2.0)
-    assert torch.isclose(found, 4 * each.mean())
-    found.backward()
+    loss = distillation(logits, other.detach(), mask, 2.0)
+    assert torch.isclose(loss, 4 * each.mean())
+    loss.backward()
     assert logits.grad[:, :, :2].abs().max() == 0

@@ -5,10 +5,16 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+import torch
 
 import kerbseg.models as models
 import kerbseg.tables as tables
 from kerbseg.core.errors import UserError
+from kerbseg.profiling.latency import Budget, Latency, Skipped
+from kerbseg.profiling.machine import processor_name
+from kerbseg.tables.markdown import WIDEST
+from kerbseg.tables.measure import Network, NetworkTimes, network_latency
+from kerbseg.tables.schema import TIMES, number_in
 
 PRINTED = {"efficientseg": 1, "erfnet": 4, "grouping": 5, "liteseg": 5, "mininet": 8}  # tables of each paper
 ALL = [(paper, table.number) for paper in tables.list_papers() for table in tables.load_paper(paper).tables]
@@ -16,13 +22,13 @@ ALL = [(paper, table.number) for paper in tables.list_papers() for table in tabl
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(tables.Stopwatch, "_take", lambda *_: "not timed in this test")
+    monkeypatch.setattr(NetworkTimes, "latency", lambda *_: Skipped("not timed in this test"))
 
 
 def counts(paper, number):
     """Cells of parameters, operations, sizes and shapes."""
     cells = tables.compare(tables.find_table(paper, number), measure=True)
-    return [cell for cell in cells if cell.model and cell.column.measure and cell.column.measure not in tables.TIMES]
+    return [cell for cell in cells if cell.model and cell.column.measure and cell.column.measure not in TIMES]
 
 
 def test_every_table_of_the_papers_is_there():
@@ -37,7 +43,7 @@ def test_every_named_network_is_registered_and_takes_its_options(paper, number):
     assert names  # a table without a network of ours would compare nothing
     for row in table.rows:
         for name in {row.model, *row.models.values()} - {None}:
-            tables.Network(name, 19, tuple(row.options.items())).build()
+            Network(name, 19, tuple(row.options.items())).build()
 
 
 @pytest.mark.parametrize(("paper", "number"), ALL)
@@ -49,11 +55,11 @@ def test_a_printed_count_is_met_or_its_row_says_why_not(paper, number):
 
 @pytest.mark.parametrize("number", ["3", "4", "5"])
 def test_the_grouping_papers_parameters_and_macs_but_for_row_d(number):
-    found = counts("grouping", number)
-    assert len(found) == 2 * len(tables.find_table("grouping", number).rows)
-    missed = {cell.row.name for cell in found if cell.difference != 0}
+    cells = counts("grouping", number)
+    assert len(cells) == 2 * len(tables.find_table("grouping", number).rows)
+    missed = {cell.row.name for cell in cells if cell.difference != 0}
     assert missed == ({"D"} if number == "5" else set())
-    for cell in found:
+    for cell in cells:
         assert cell.true  # the true count stands beside the paper's
         if cell.column.measure == "parameters":
             net = models.create_model(cell.model, 20)
@@ -98,9 +104,9 @@ def test_a_figure_that_our_network_has_not_is_seen():
 def test_a_network_that_is_another_is_seen():
     table = tables.find_table("grouping", "3")
     other = replace(table, rows=(replace(table.rows[1], model="erfnet_dg2_all"),))
-    found = [cell for cell in tables.compare(other, measure=True) if cell.ours is not None]
-    assert found
-    assert not any(cell.met for cell in found)
+    ours = [cell for cell in tables.compare(other, measure=True) if cell.ours is not None]
+    assert ours
+    assert not any(cell.met for cell in ours)
 
 
 def test_digits_are_compared_as_printed():
@@ -118,7 +124,7 @@ def test_digits_are_compared_as_printed():
      ("Non-bt-1D (dilated 16)", "dilation", 16), ("5 x Non-bt-1D", "dilation", None), ("C", "channels", None)],
 )  # fmt: skip
 def test_the_figure_in_a_cell(printed, measure, expected):
-    assert tables.number_in(printed, measure) == (None if expected is None else Decimal(expected))
+    assert number_in(printed, measure) == (None if expected is None else Decimal(expected))
 
 
 def test_without_measure_nothing_is_ours():
@@ -141,7 +147,7 @@ def test_markdown_has_what_is_printed_and_fits_a_wide_terminal(paper):
         assert f"table {table.number}: {table.title}" in text
         assert all(printed in text for row in table.rows for printed in row.printed)
     grids = [line for line in text.splitlines() if line.startswith("|")]
-    assert max(map(len, grids)) <= tables.WIDEST
+    assert max(map(len, grids)) <= WIDEST
 
 
 def test_markdown_of_a_missed_figure_has_its_note():
@@ -151,21 +157,66 @@ def test_markdown_of_a_missed_figure_has_its_note():
     assert "- IOU: an accuracy" in text
 
 
-def test_times_name_their_device_and_the_papers(monkeypatch):
-    monkeypatch.setattr(tables.Stopwatch, "_take", lambda self, net, size, device: 50.0)
+def test_times_name_their_machine_and_the_papers(monkeypatch):
+    monkeypatch.setattr(NetworkTimes, "latency", lambda self, net, size, where: Latency(50.0, 60.0, 20))
     text = tables.render("erfnet", "4", measure=True)
-    assert tables.device_name(tables.device_for("gpu")) in text
+    assert f"{processor_name()}, " in text
+    for part in (
+        f"torch {torch.__version__}",
+        f"{torch.get_num_threads()} thread(s)",
+        "; 20",
+        "median of 3 to 50 runs",
+    ):
+        assert part in text
     assert "NVIDIA Tegra TX1" in text
     assert re.search(r"TX1 640x360 fps +\| Ours +\| erfnet +\| +7.1 \| +20.0 \| +2.82 x", text)
 
 
-def test_times_are_taken_and_what_is_too_slow_is_left_out(monkeypatch):
+def test_times_are_taken_once_and_what_is_too_slow_is_left_out(monkeypatch):
     monkeypatch.undo()
-    small = tables.Network("mininet_v2_cpu", 19)
-    watch = tables.Stopwatch(budget_s=40, each_s=0.01)
-    taken = watch.milliseconds(small, (32, 64), "cpu")
-    assert 0 < taken == watch.milliseconds(small, (32, 64), "cpu")  # the same network is timed once
-    assert "past the 0 s" in tables.Stopwatch(budget_s=0).milliseconds(small, (32, 64), "cpu")
+    small = Network("mininet_v2_cpu", 19)
+    times = NetworkTimes(table_s=1e6, each=Budget(seconds=60, runs=2))
+    latency = times.latency(small, (32, 64), "cpu")
+    assert latency.runs == 2
+    assert 0 < latency.median_ms <= latency.p95_ms
+    assert times.latency(small, (32, 64), "cpu") is latency
+    assert str(NetworkTimes(table_s=0).latency(small, (32, 64), "cpu")) == "not measured: past the 0 s for a table"
+
+
+def test_a_network_is_left_out_by_the_speed_of_the_one_before(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr("kerbseg.tables.measure.network_latency", lambda *_: Latency(1000.0, 1000.0, 3))
+    times = NetworkTimes(table_s=60.0, each=Budget(seconds=1.0))
+    small = Network("mininet_v2_cpu", 19)
+    assert isinstance(times.latency(small, (32, 64), "cpu"), Latency)
+    assert isinstance(times.latency(small, (64, 128), "cpu"), Latency)  # about 4 s a run
+    assert isinstance(times.latency(small, (512, 1024), "cpu"), Skipped)  # about 64 s
+
+
+def test_a_gpu_is_waited_for(monkeypatch):
+    """The picture says that it lies on a GPU: each run ends when that is done, the warm-up's too."""
+    monkeypatch.undo()
+    waited = []
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(True))
+    network_latency(Network("mininet_v2_cpu", 19), (32, 64), "cpu", Budget(runs=2))
+    assert len(waited) >= 12
+
+
+def test_a_printed_0_is_a_figure():
+    table = tables.find_table("grouping", "3")
+    zero = replace(table.rows[1], printed=("0", "0", "0.000"))
+    cells = tables.compare(replace(table, rows=(zero,)), measure=True)
+    assert [cell.printed for cell in cells] == ["0", "0", "0.000"]
+    assert [cell.difference for cell in cells][1:] == [547120, Decimal("10.597")]
+
+
+def test_a_printed_time_of_0_is_shown_without_a_ratio(monkeypatch):
+    monkeypatch.setattr(NetworkTimes, "latency", lambda self, net, size, where: Latency(50.0, 60.0, 20))
+    paper, table = tables.load_paper("erfnet"), tables.find_table("erfnet", "4")
+    zero = replace(table, rows=(replace(table.rows[-1], printed=("0",) * len(table.columns)),))
+    monkeypatch.setattr("kerbseg.tables.markdown.load_paper", lambda name: replace(paper, tables=(zero,)))
+    assert re.search(r"fps +\| Ours +\| erfnet +\| +0 \| +20.0 \| +\|", tables.render("erfnet", None, measure=True))
 
 
 @pytest.mark.parametrize(

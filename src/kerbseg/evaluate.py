@@ -5,69 +5,72 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from kerbseg.bundle import versions
+from kerbseg.bundle import Bundle, versions
 from kerbseg.core.errors import BundleError, DataError, UserError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset, Sample
 from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
-from kerbseg.runtime import InputSizePolicy, Runtime, network_size, segment
+from kerbseg.runtime import InputSizePolicy, Runtime, network_size, open_runtime, segment
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 TTA = Literal["none", "flip"]
-Sink = Callable[[Sample, UInt8[np.ndarray, "h w"]], None]  # takes each sample and its predicted ids
+PredictionCallback = Callable[[Sample, UInt8[np.ndarray, "h w"]], None]  # takes each sample and its predicted ids
 
 
 class UnlabelledError(DataError):
-    """A split without labels: its predictions can be submitted, not scored."""
+    """A split without labels: its predictions can be submitted, not measured."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Scores, the number of pictures behind them, how they were made, and the time it took."""
+    """Metrics, the number of pictures behind them, how they were measured, and the time it took."""
 
-    scores: Metrics
+    metrics: Metrics
     images: int
     protocol: Mapping[str, Any]
     elapsed_s: float
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg evaluate --json` writes it."""
-        found = self.scores
+        metrics = self.metrics
         return {
-            "miou": found.miou,
-            "class_iou": dict(found.class_iou),
-            "pixel_accuracy": found.pixel_accuracy,
-            "mean_accuracy": found.mean_accuracy,
-            "category_miou": found.category_miou,
-            "category_iou": None if found.category_iou is None else dict(found.category_iou),
+            "miou": metrics.miou,
+            "class_iou": dict(metrics.class_iou),
+            "pixel_accuracy": metrics.pixel_accuracy,
+            "mean_accuracy": metrics.mean_accuracy,
+            "category_miou": metrics.category_miou,
+            "category_iou": None if metrics.category_iou is None else dict(metrics.category_iou),
             "images": self.images,
-            "confusion": found.confusion.tolist(),
+            "confusion": metrics.confusion.tolist(),
             "protocol": dict(self.protocol),
         }
 
 
 def evaluate(
-    runtime: Runtime,
+    model: str | Path | Bundle | Runtime,
     dataset: Dataset,
     *,
     limit: int | None = None,
     tta: TTA = "none",
     input_size: InputSizePolicy = "trained",
-    sink: Sink | None = None,
+    on_prediction: PredictionCallback | None = None,
     progress: Callable[[range], Any] = iter,
 ) -> Report:
-    """Scores of a runtime on a split, from one confusion matrix over the whole set, at the labels' own size.
+    """mIoU, IoU of each class and accuracies on a split, from one confusion matrix at the labels' own size.
 
-    Raises BundleError where the model's classes are not the data set's, DataError for a split without labels.
+    The model is what `open_runtime` takes, or a runtime. Raises BundleError where its classes are not the data set's,
+    DataError for a split without labels.
     """
+    runtime = open_runtime(model)
     check_classes(runtime, dataset)
     if tta not in get_args(TTA):
         raise UserError(f"unknown tta {tta!r}; {did_you_mean(tta, get_args(TTA))}")
@@ -85,12 +88,12 @@ def evaluate(
         size = (sample.mask.shape[0], sample.mask.shape[1])
         label_sizes.add(size)
         input_sizes.add(network_size(size, runtime, input_size))
-        if sink is not None:
-            sink(sample, ids)
+        if on_prediction is not None:
+            on_prediction(sample, ids)
     confusion = metric.compute()
     if not confusion.sum():
         raise UnlabelledError(
-            f"split {dataset.split!r} of {dataset.name!r} has no labels to score against; choose another split"
+            f"split {dataset.split!r} of {dataset.name!r} has no labels to compare with; choose another split"
         )
     protocol = {
         "data": dataset.name,
@@ -147,7 +150,7 @@ def render_table(report: Report) -> Table:
     """IoU class by class, for a terminal."""
     from rich.table import Table
 
-    found, how = report.scores, report.protocol
+    metrics, how = report.metrics, report.protocol
     size = how["label_size"] if isinstance(how["label_size"], str) else "x".join(map(str, how["label_size"]))
     table = Table(
         "class",
@@ -157,14 +160,14 @@ def render_table(report: Report) -> Table:
         caption=f"labels at {size} (HxW), TTA {how['tta']}, {how['runtime']} {how['precision']} on {how['device']},"
         f" {report.elapsed_s:.0f} s",
     )
-    for name, value in found.class_iou.items():
+    for name, value in metrics.class_iou.items():
         table.add_row(name, _figure(value))
     table.add_section()
-    table.add_row("mIoU", _figure(found.miou), style="bold")
-    if found.category_miou is not None:
-        table.add_row("category mIoU", _figure(found.category_miou))
-    table.add_row("pixel accuracy", _figure(found.pixel_accuracy))
-    table.add_row("mean class accuracy", _figure(found.mean_accuracy))
+    table.add_row("mIoU", _figure(metrics.miou), style="bold")
+    if metrics.category_miou is not None:
+        table.add_row("category mIoU", _figure(metrics.category_miou))
+    table.add_row("pixel accuracy", _figure(metrics.pixel_accuracy))
+    table.add_row("mean class accuracy", _figure(metrics.mean_accuracy))
     return table
 
 

@@ -1,4 +1,8 @@
-"""Loss functions; VOID pixels have no part in any of them."""
+"""Loss functions; VOID pixels have no part in any of them.
+
+Where several processes share a batch, each gives its rows and its `rank`, and the mean of what they compute (and of
+their gradients) is the loss of the whole batch.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ def cross_entropy(
     weights: Float[Tensor, " k"] | None = None,
     average: Literal["weights", "pixels", "pictures"] = "pixels",
     smoothing: float = 0.0,
-    process: Rank = SINGLE,
+    rank: Rank = SINGLE,
 ) -> Float[Tensor, ""]:
     """Class-weighted cross entropy over the pixels that are not VOID; 0 where all of them are.
 
@@ -27,44 +31,47 @@ def cross_entropy(
     not 0 (MiniNet's code): the second makes the step of a picture of rare classes larger. Divided by the number of
     pictures (LiteSeg's code) it is larger the more pixels a picture has, and wants a rate as small as 1e-7.
 
-    What it is divided by is the mean over the processes, so that the mean of the processes' losses (and gradients) is
-    the loss of the whole batch, however unequally VOID or rare classes are shared out.
+    What it is divided by is the mean over the processes, however unequally VOID or rare classes are shared out.
     """
     target = mask.long()
     total = F.cross_entropy(logits, target, weights, ignore_index=VOID, reduction="sum", label_smoothing=smoothing)
     if average == "pictures":
         return total / len(logits)
     if weights is None:
-        return total / process.mean((target != VOID).sum()).clamp(min=1e-6)
+        return total / rank.mean((target != VOID).sum()).clamp(min=1e-6)
     by_id = torch.zeros(256, device=logits.device, dtype=weights.dtype)
     by_id[: len(weights)] = weights
     pixels = by_id[target]
     divisor = pixels.sum() if average == "weights" else (pixels != 0).sum()
-    return total / process.mean(divisor).clamp(min=1e-6)
+    return total / rank.mean(divisor).clamp(min=1e-6)
 
 
-def at_scores(mask: UInt8[Tensor, "b h w"], size: tuple[int, int]) -> UInt8[Tensor, "b H W"]:
-    """The mask at the size of a network's own scores: every n-th pixel, as ERFNet trains its encoder."""
+def mask_at(mask: UInt8[Tensor, "b h w"], size: tuple[int, int]) -> UInt8[Tensor, "b H W"]:
+    """The mask at the size of a network's own logits: every n-th pixel, as ERFNet trains its encoder."""
     return F.interpolate(mask[:, None], size, mode="nearest")[:, 0]
 
 
 @torch.no_grad()
 def hardest(
-    logits: Float[Tensor, "b k h w"], mask: UInt8[Tensor, "b h w"], threshold: float, min_kept: float
+    logits: Float[Tensor, "b k h w"],
+    mask: UInt8[Tensor, "b h w"],
+    threshold: float,
+    min_kept: float,
+    rank: Rank = SINGLE,
 ) -> UInt8[Tensor, "b h w"]:
     """The mask with VOID where a pixel is easy: its class has a probability of `threshold` or more.
 
-    Where fewer than a share `fewest` of the labelled pixels are hard, the least probable ones make up that share.
+    Where fewer than a share `min_kept` of the labelled pixels are hard, the least probable ones make up that share.
     """
     labelled = mask != VOID
-    count = int(labelled.sum())
-    if not count:
-        return mask
     true = torch.where(labelled, mask, 0).long()[:, None]
     probability = logits.float().softmax(1).gather(1, true)[:, 0]
-    needed = max(1, round(min_kept * count))
-    highest = probability[labelled].kthvalue(needed).values
-    hard = (probability < threshold) | (probability <= highest)
+    known = rank.gather(torch.where(labelled, probability, 2.0))  # 2: more than any probability
+    known = known[known < 2]
+    if not len(known):
+        return mask
+    needed = max(1, round(min_kept * len(known)))
+    hard = (probability < threshold) | (probability <= known.kthvalue(needed).values)
     return torch.where(hard, mask, VOID)
 
 
@@ -77,8 +84,14 @@ def near_boundaries(mask: UInt8[Tensor, "b h w"], radius: int) -> UInt8[Tensor, 
     return torch.where((highest > lowest)[:, 0], mask, VOID)
 
 
-def lovasz_softmax(logits: Float[Tensor, "b k h w"], mask: UInt8[Tensor, "b h w"]) -> Float[Tensor, ""]:
-    """1 - mean IoU of the classes in the batch, extended to probabilities (Berman, Triki, Blaschko, CVPR 2018)."""
+def lovasz_softmax(
+    logits: Float[Tensor, "b k h w"], mask: UInt8[Tensor, "b h w"], rank: Rank = SINGLE
+) -> Float[Tensor, ""]:
+    """1 - mean IoU of the classes in the batch, extended to probabilities (Berman, Triki, Blaschko, CVPR 2018).
+
+    IoU has no mean over parts of a batch, so each process computes that of the whole.
+    """
+    logits, mask = rank.gather(logits), rank.gather(mask)
     labelled = mask != VOID
     probabilities = logits.softmax(1).movedim(1, -1)[labelled]  # n k
     truth = mask[labelled].long()  # n
@@ -98,13 +111,13 @@ def distillation(
     teacher: Float[Tensor, "b k h w"],
     mask: UInt8[Tensor, "b h w"],
     temperature: float,
-    process: Rank = SINGLE,
+    rank: Rank = SINGLE,
 ) -> Float[Tensor, ""]:
-    """Divergence of the scores from a teacher's, over the pixels that are not VOID (Hinton, Vinyals, Dean, 2015).
+    """Divergence of the logits from a teacher's, over the pixels that are not VOID (Hinton, Vinyals, Dean, 2015).
 
     Times the temperature's square, so that its gradient does not shrink as the temperature grows.
     """
-    own, other = (F.log_softmax(scores / temperature, 1) for scores in (logits, teacher))
-    each = F.kl_div(own, other, reduction="none", log_target=True).sum(1)
+    own, other = (F.log_softmax(each / temperature, 1) for each in (logits, teacher))
+    divergence = F.kl_div(own, other, reduction="none", log_target=True).sum(1)
     labelled = mask != VOID
-    return each.masked_fill(~labelled, 0).sum() / process.mean(labelled.sum()).clamp(min=1e-6) * temperature**2
+    return divergence.masked_fill(~labelled, 0).sum() / rank.mean(labelled.sum()).clamp(min=1e-6) * temperature**2

@@ -1,6 +1,6 @@
-"""Scores from one confusion matrix over a whole data set; equal to the public Cityscapes scripts.
+"""Metrics from one confusion matrix over a whole data set; equal to the public Cityscapes scripts.
 
-torchmetrics holds the state and synchronises it between processes; the formulas are here, because its mean IoU
+torchmetrics holds the state and synchronizes it between processes; the formulas are here, because its mean IoU
 averages over pictures and refuses VOID.
 """
 
@@ -45,7 +45,7 @@ def iou(confusion: Int[Tensor, "k k"]) -> Float[Tensor, " k"]:
 
 
 def accuracy(confusion: Int[Tensor, "k k"]) -> Float[Tensor, " k"]:
-    """Share of each class's pixels that are found; NaN for one absent from the labels."""
+    """Fraction of each class's pixels that are recognized; NaN for one absent from the labels."""
     confusion = confusion.double()
     return confusion.diagonal() / confusion.sum(1)
 
@@ -58,7 +58,7 @@ def by_category(confusion: Int[Tensor, "k k"], labels: LabelSet) -> Int[Tensor, 
 
 
 def compute_metrics(confusion: Int[Tensor, "k k"], labels: LabelSet) -> Metrics:
-    """All scores of a confusion matrix; means leave out what is absent."""
+    """All metrics of a confusion matrix; means leave out what is absent."""
     confusion = confusion.cpu().long()
     each = iou(confusion)
     category = iou(by_category(confusion, labels)) if labels.categories else None
@@ -74,5 +74,5 @@ def compute_metrics(confusion: Int[Tensor, "k k"], labels: LabelSet) -> Metrics:
 
 
 def _named(names: Iterable[str], values: Tensor) -> dict[str, float | None]:
-    found = zip(names, values.tolist(), strict=True)
-    return {name: None if math.isnan(value) else value for name, value in found}
+    pairs = zip(names, values.tolist(), strict=True)
+    return {name: None if math.isnan(value) else value for name, value in pairs}

@@ -1,6 +1,7 @@
 """The demo tells the whole story, and its figures are those of its run."""
 
 import csv
+import dataclasses
 import re
 import sys
 
@@ -13,10 +14,14 @@ from kerbseg.apps.deployment import Deployment, Effort, deploy
 from kerbseg.bundle import load
 from kerbseg.core.errors import UserError
 from kerbseg.data.scenes import Scenes
+from kerbseg.evaluate import evaluate
+from kerbseg.predict.predictor import Predictor
+from kerbseg.profiling.latency import Budget, Skipped
+from kerbseg.profiling.machine import processor_name
 from kerbseg.runtime import open_runtime
-from kerbseg.train.recipe import read
+from kerbseg.train.recipe_file import read
 
-LITTLE = Effort(parity=1, calibration=2, eval_set=2, runs=2)
+LITTLE = Effort(parity=1, calibration=2, eval_set=2, timing=Budget(runs=2))
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +86,10 @@ def test_the_trained_network_is_exported_quantised_and_timed(told):
     assert measured.times[0].ratio == 1
     for row in measured.times:
         assert row.timing.facts.threads == measured.threads
-        assert row.timing.call.runs == LITTLE.runs
-        assert f"<td>{row.rate:.1f}</td><td>{row.ratio:.2f}</td>" in text
+        assert row.timing.call.runs == 2
+        assert f"<td>2</td><td>{row.rate:.1f}</td><td>{row.ratio:.2f}</td>" in text
+        assert str(row.timing.facts.machine) in text
+    assert processor_name() in text
     assert "not measured" not in text
 
 
@@ -107,13 +114,30 @@ def test_what_is_not_installed_is_named_and_the_rest_is_measured(told, tmp_path,
         monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr(deployment, "time_models", lambda models, *rest: [told[1].times[0].timing for _ in models])
     said = []
-    found = deploy(bundle, tmp_path, val, val, said.append, LITTLE)
-    for why in found.files.values():
-        assert why == "not measured: onnx_ir is not installed; run: pip install 'kerbseg[export]'"
-        assert any(why in str(line) for line in said)
-    assert found.int8 == "not measured: nncf is not installed; run: pip install 'kerbseg[int8]'"
-    assert [row.engine.name for row in found.times if not isinstance(row.timing, str)] == ["torch-eager", "torch"]
-    assert found.times[4].timing == found.int8
+    deployed = deploy(bundle, tmp_path, val, val, said.append, LITTLE)
+    for why in deployed.files.values():
+        assert why == Skipped("onnx_ir is not installed; run: pip install 'kerbseg[export]'")
+        assert any(f"not measured: {why.reason}" in str(line) for line in said)
+    assert deployed.int8 == Skipped("nncf is not installed; run: pip install 'kerbseg[int8]'")
+    measured = [row.candidate.name for row in deployed.times if not isinstance(row.timing, Skipped)]
+    assert measured == ["torch-eager", "torch"]
+    assert deployed.times[4].timing == deployed.int8
+
+
+def test_the_page_says_why_a_figure_was_not_taken(told):
+    page, measured = told
+    why = Skipped("nncf is <not> installed")
+    times = [*measured.times[:4], dataclasses.replace(measured.times[4], timing=why, ratio=None)]
+    deployed = dataclasses.replace(measured, int8=why, times=times)
+    bundle = load(page.parent / "run" / "best.safetensors")
+    splits = {split: Scenes(split, 6, (64, 128)) for split in ("train", "val", "test")}
+    evaluated = evaluate(open_runtime(bundle), splits["val"], limit=2)
+    trained = report.Trained(bundle, page.parent / "run", 2, 1.0, evaluated, evaluated)
+    shipped = demo.Shipped(
+        demo.SHIPPED, Predictor(demo.SHIPPED), page.parent / "street.png", page.parent / "predictions" / "shipped"
+    )
+    text = report.page(trained, splits, deployed, shipped, 1.0)
+    assert text.count("not measured: nncf is &lt;not&gt; installed") == 2
 
 
 def test_a_second_demo_keeps_the_first(tmp_path):

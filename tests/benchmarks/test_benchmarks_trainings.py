@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kerbseg.train.recipe import read
+from kerbseg.train.recipe_file import read
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = ("epochs=1", "batch_size=2", "data.size=[64, 128]", "data.limit=2", "augment.progressive=[]", "validate_every=1")

@@ -1,8 +1,11 @@
 """Augmentation: geometry moves picture and mask alike and never invents a class; colour leaves masks alone."""
 
+import colorsys
+
 import pytest
 import torch
 
+from kerbseg.core.distributed import Rank
 from kerbseg.core.types import VOID
 from kerbseg.data.augment import Color, Geometry
 
@@ -13,6 +16,21 @@ def ramp(n: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     mask = mask.to(torch.uint8).expand(n, -1, -1).contiguous()
     image = ((mask.float() + 1) / 10)[:, None].expand(-1, 3, -1, -1).contiguous()
     return image, mask
+
+
+class Highest(Rank):
+    """Draws the highest number of every range, so that a random change is a known one."""
+
+    def uniform(self, n, low=0.0, high=1.0, *more):
+        below = torch.nextafter(torch.tensor(float(high)), torch.tensor(float(low)))  # ranges are half-open
+        return below.expand(n, *more)
+
+
+class Lowest(Rank):
+    """Draws the lowest number of every range."""
+
+    def uniform(self, n, low=0.0, high=1.0, *more):
+        return torch.full((n, *more), float(low))
 
 
 def test_doing_nothing_changes_nothing():
@@ -27,6 +45,39 @@ def test_a_flip_is_a_flip():
     flipped_image, flipped_mask = Geometry(flip=1.0)(image, mask, (32, 48))
     assert torch.equal(flipped_mask, mask.flip(2))
     assert torch.allclose(flipped_image, image.flip(3), atol=1e-5)
+
+
+@pytest.mark.parametrize(("drawn", "quarters"), [(Highest(), -1), (Lowest(), 1)])
+def test_a_rotation_turns_and_does_nothing_else(drawn, quarters):
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.randint(0, 5, (1, 33, 33), generator=generator).to(torch.uint8)
+    image = ((mask.float() + 1) / 10)[:, None].expand(-1, 3, -1, -1).contiguous()
+    turned_image, turned_mask = Geometry(rotate=90, process=drawn)(image, mask, (33, 33))
+    # y points down, so that a positive angle turns clockwise as one sees it; torch counts the other way
+    assert torch.equal(turned_mask, mask.rot90(quarters, (1, 2)))
+    assert torch.allclose(turned_image, image.rot90(quarters, (2, 3)), atol=1e-4)
+
+
+@pytest.mark.parametrize("rotate", [10, 45, 170])
+def test_a_rotation_keeps_lengths_and_handedness(rotate):
+    torch.manual_seed(0)
+    linear = Geometry(rotate=rotate).draw(200, (40, 60), (40, 60), 1.0)[:, :, :2]
+    assert torch.allclose(linear @ linear.mT, torch.eye(2).expand(200, 2, 2), atol=1e-5)
+    assert torch.allclose(linear.det(), torch.ones(200), atol=1e-5)
+    angles = torch.atan2(linear[:, 1, 0], linear[:, 0, 0]).rad2deg()
+    assert -rotate <= angles.min() < -0.9 * rotate
+    assert 0.9 * rotate < angles.max() <= rotate
+
+
+@pytest.mark.parametrize(
+    ("translate", "drawn", "right", "down"),
+    [((0.25, 0.0), Highest(), 12, 0), ((0.25, 0.0), Lowest(), -12, 0), ((0.0, 0.25), Highest(), 0, 8)],
+)
+def test_the_first_of_a_shift_is_of_the_width_the_second_of_the_height(translate, drawn, right, down):
+    _, mask = ramp(1, 32, 48)
+    _, moved = Geometry(translate=translate, process=drawn)(torch.rand(1, 3, 32, 48), mask, (32, 48))
+    expected = torch.nn.functional.pad(mask, (right, -right, down, -down), value=VOID)
+    assert torch.equal(moved, expected)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -79,6 +130,16 @@ def test_colour_changes_each_picture_its_own_way_and_stays_in_range():
     difference = (changed - image).abs().mean(dim=(1, 2, 3))
     assert (difference > 0.01).all()
     assert len(difference.unique()) == 4
+
+
+@pytest.mark.parametrize(("drawn", "direction"), [(Highest(), 1), (Lowest(), -1)])
+@pytest.mark.parametrize("turns", [1 / 12, 1 / 3])
+def test_a_hue_is_in_turns_of_the_colour_circle(turns, drawn, direction):
+    hue, saturation, value = 0.1, 0.6, 0.9
+    image = torch.tensor(colorsys.hsv_to_rgb(hue, saturation, value)).view(1, 3, 1, 1).expand(2, 3, 4, 4)
+    expected = colorsys.hsv_to_rgb((hue + direction * turns) % 1, saturation, value)
+    changed = Color(hue=turns, process=drawn)(image.contiguous())
+    assert changed[1, :, 2, 3].tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_closed_gate_changes_no_picture():

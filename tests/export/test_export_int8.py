@@ -1,18 +1,26 @@
 """int8: the report's figures are those of the file, the last stage stays in float, and the limit holds."""
 
+import dataclasses
+import io
 import json
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from PIL import Image
+from rich.console import Console
 
 from kerbseg.bundle import load
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, MissingExtra
+from kerbseg.core.labels import label_set
 from kerbseg.data import open_dataset
-from kerbseg.evaluate import evaluate
+from kerbseg.evaluate import Report, evaluate
 from kerbseg.export import export_int8
+from kerbseg.export.int8_report import Int8Report, Measurement, render
+from kerbseg.metrics import compute_metrics
+from kerbseg.profiling.latency import Latency
 from kerbseg.runtime import open_runtime
 
 
@@ -40,18 +48,54 @@ def test_the_report_tells_what_was_measured(made, camvid_root):
     runtime = open_runtime(out)
     assert runtime.precision == "int8"
     again = evaluate(runtime, open_dataset("camvid", "val", camvid_root))
-    assert report["int8"]["miou"] == pytest.approx(again.scores.miou, abs=1e-6)
+    assert report["int8"]["miou"] == pytest.approx(again.metrics.miou, abs=1e-6)
     assert report["protocol"]["precision"] == "int8"
     assert report["protocol"]["split"] == "val"
     size = sum(path.stat().st_size for path in out.parent.glob("m.*") if path.suffix in (".onnx", ".xml", ".bin"))
     assert report["int8"]["size_bytes"] == size < report["float32"]["size_bytes"]
     assert report["protocol"]["calibration_pictures"] == 4
-    assert report["verdict"] == ("no-go" if report["obstacles"] else "go")
+    faster = report["int8"]["latency_ms"]["median"] < report["float32"]["latency_ms"]["median"]
+    assert report["verdict"] == ("go" if faster else "no-go")  # nothing can lose more mIoU than --max-drop 1
     assert set(report["int8"]["class_iou"]) == set(report["float32"]["class_iou"])
     assert report["in_float"] == []
     assert report["convolutions"] > 20
     assert report["restored_to_float"] is False
     assert "convolutions in float" in printed
+
+
+def side(miou: float, milliseconds: float) -> Measurement:
+    """What was measured of a network."""
+    confusion = torch.eye(11, dtype=torch.int64)
+    figures = dataclasses.replace(compute_metrics(confusion, label_set("camvid")), miou=miou)
+    protocol = {"model": "mininet_v2_cpu", "data": "camvid", "split": "val", "runtime": "openvino"}
+    return Measurement(Report(figures, 101, protocol, 1.0), Latency(milliseconds, 2 * milliseconds, 100), 1000)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "obstacles"),
+    [
+        ((0.70, 20.0), (0.695, 8.0), []),
+        ((0.70, 20.0), (0.71, 19.9), []),
+        ((0.70, 20.0), (0.6875, 8.0), []),  # as much as may be lost
+        ((0.70, 20.0), (0.68, 8.0), ["it loses 0.0200 mIoU, more than 0.0125"]),
+        ((0.70, 20.0), (0.70, 20.0), ["it is no faster (20.0 ms)"]),
+        ((0.70, 20.0), (0.71, 31.84), ["it is no faster (31.8 ms)"]),
+        ((0.70, 20.0), (0.60, 21.0), ["it loses 0.1000 mIoU, more than 0.0125", "it is no faster (21.0 ms)"]),
+    ],
+)
+def test_it_is_go_where_it_is_faster_and_loses_little(before, after, obstacles):
+    report = Int8Report(
+        side(*before), side(*after), in_float=["c1"], computing=30, max_drop=0.0125, restored=False, calibration=300,
+        threads=2,
+    )  # fmt: skip
+    told = json.loads(json.dumps(report.to_dict()))
+    assert told["obstacles"] == obstacles
+    assert told["verdict"] == ("no-go" if obstacles else "go")
+    console = Console(width=250, record=True, file=io.StringIO())
+    console.print(render(report))
+    [line] = [line for line in console.export_text().splitlines() if "verdict" in line]
+    assert [word for word in ("go", "no-go:") if word in line.split()] == [told["verdict"] + ":" * bool(obstacles)]
+    assert all(obstacle in line for obstacle in obstacles)
 
 
 def test_weights_are_int8_and_the_last_stage_is_float(made):
@@ -86,7 +130,7 @@ def test_where_the_limit_is_passed_operations_go_back_to_float(camvid_bundle, ca
     )
     assert report.restored
     assert 0 < len(report.in_float) <= report.computing
-    assert report.before.report.scores.miou == 1
+    assert report.before.report.metrics.miou == 1
     assert report.miou_drop <= 0.001
 
 

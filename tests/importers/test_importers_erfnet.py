@@ -7,15 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from golden_rule import _value, check, golden_state, picture, read_golden
+from golden_rule import Shapes, check, filled, golden_state, picture, read_golden, read_keys
 from kerbseg.bundle import load, read_card, save
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, UserError
 from kerbseg.core.labels import label_set
 from kerbseg.importers import import_checkpoint
 from kerbseg.models import create_model
-
-Shapes = dict[str, list[int]]
 
 
 def norm(name: str, channels: int) -> Shapes:
@@ -66,11 +64,6 @@ def imagenet() -> Shapes:
     return encoder("features.encoder.") | linear
 
 
-def filled(shapes: Shapes) -> dict[str, torch.Tensor]:
-    """Weights by the golden rule."""
-    return {key: torch.from_numpy(_value(key, shape, 2)) if shape else torch.tensor(0) for key, shape in shapes.items()}
-
-
 @pytest.fixture
 def written(tmp_path):
     def write(content):
@@ -80,12 +73,16 @@ def written(tmp_path):
     return write
 
 
-@pytest.mark.parametrize(("name", "shapes"), [("keys_erfnet", whole(20)), ("keys_erfnet_imagenet", imagenet())])
-def test_the_keys_above_are_the_authors(kerbseg_data, name, shapes):
-    listed = kerbseg_data.parent / "reference" / f"{name}.json"
-    if not listed.is_file():
-        pytest.skip(f"no reference/{name}.json beside KERBSEG_DATA")
-    assert json.loads(listed.read_text()) == shapes
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("erfnet", whole(20)),
+        ("erfnet_encoder", encoder("") | head("output_conv", 20)),
+        ("erfnet_imagenet", imagenet()),
+    ],
+)
+def test_the_keys_above_are_the_authors(name, shapes):
+    assert read_keys(name) == shapes
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -97,8 +94,8 @@ def test_the_keys_above_are_the_authors(kerbseg_data, name, shapes):
         ("erfnet_only_encode", "erfnet_encoder", 1_876_624),
     ],
 )
-def test_logits_are_the_authors(kerbseg_data, written, name, model, parameters, precision):
-    golden = read_golden(kerbseg_data, name)
+def test_logits_are_the_authors(written, name, model, parameters, precision):
+    golden = read_golden(name)
     bundle = import_checkpoint("erfnet-pytorch", written({"state_dict": golden_state(golden)}), model=model)
     assert (bundle.card.outputs, len(bundle.card.labels)) == (20, 19)
     assert sum(p.numel() for p in bundle.model.parameters()) == parameters == golden["parameters_that_reach_the_output"]

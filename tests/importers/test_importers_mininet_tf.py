@@ -1,7 +1,6 @@
 """Import of MiniNet-v2's TensorFlow weights: the imported network computes what the authors' graph computes."""
 
 import hashlib
-import json
 import math
 import pickle
 import re
@@ -13,6 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from golden_rule import read_variables
 from kerbseg.bundle import load, save
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, UserError
@@ -298,7 +298,7 @@ def test_pickles_never_run(tmp_path, graph):
 def published(kerbseg_data) -> Path:
     folder = kerbseg_data / "published" / "mininet_v2_cpu_camvid_480x360"
     if not folder.is_dir():
-        pytest.skip("KERBSEG_DATA holds no published/mininet_v2_cpu_camvid_480x360 (the authors' weights)")
+        pytest.skip("needs the authors' weights: KERBSEG_DATA holds no published/mininet_v2_cpu_camvid_480x360")
     return folder
 
 
@@ -360,6 +360,9 @@ def test_camvid_score_is_the_published_one(imported, camvid_data):
     assert abs(iou.mean() - 0.6005) < 0.0003
 
 
+# ---- against the names in the authors' published checkpoints
+
+
 OUR_NAMES = (  # of the reference's roles
     (r"d([12])\.", lambda m: f"downsample.{int(m[1]) - 1}."),
     (r"d([45])\.", lambda m: f"refinement.{int(m[1]) - 4}."),
@@ -393,25 +396,21 @@ def our_name(role: str) -> str:
 @pytest.mark.parametrize(
     ("checkpoint", "name", "classes", "biases"),
     [
-        ("mininet_v2_cpu_tf_camvid_480x360", "mininet_v2_cpu", 11, 0),
-        ("mininet_v2_cpu_tf_cityscapes_512x256", "mininet_v2_cpu", 19, 0),
-        ("mininet_v2_tf_camvid_960x720", "mininet_v2", 11, 0),
-        ("mininet_v2_tf_cityscapes_512x256", "mininet_v2", 19, 0),
-        ("mininet_v2_tf_cityscapes_1024x512", "mininet_v2", 19, 32),
+        ("mininet_v2_cpu_camvid_480x360", "mininet_v2_cpu", 11, 0),
+        ("mininet_v2_cpu_cityscapes_512x256", "mininet_v2_cpu", 19, 0),
+        ("mininet_v2_camvid_960x720", "mininet_v2", 11, 0),
+        ("mininet_v2_cityscapes_512x256", "mininet_v2", 19, 0),
+        ("mininet_v2_cityscapes_1024x512", "mininet_v2", 19, 32),
     ],
 )
-def test_names_are_those_of_all_published_checkpoints(kerbseg_data, tmp_path, checkpoint, name, classes, biases):
-    reference = kerbseg_data.parent / "reference"
-    if not reference.is_dir():
-        pytest.skip("no reference/ beside KERBSEG_DATA")
-    roles = json.loads((reference / f"roles_{checkpoint}.json").read_text())
-    shapes = json.loads((reference / f"keys_{checkpoint}.json").read_text())
-    expected = {our_name(row["role"]): row["tf"] for row in roles}
+def test_names_are_those_of_all_published_checkpoints(tmp_path, checkpoint, name, classes, biases):
+    variables = read_variables(checkpoint)
+    expected = {our_name(role): theirs for theirs, (role, _) in variables.items()}
     folded = {ours: theirs for ours, theirs in expected.items() if re.search(r"\.(near|far)\.bias$", ours)}
     assert len(folded) == biases
     assert tensorflow_names(create_model(name, classes)).items() == expected.items() - folded.items()
-    zeros = {variable: np.ones(shape, np.float32) for variable, shape in shapes.items()}
-    card = import_checkpoint("mininet-tf", npz(tmp_path / f"{checkpoint}.npz", zeros)).card
+    ones = {variable: np.ones(shape, np.float32) for variable, (_, shape) in variables.items()}
+    card = import_checkpoint("mininet-tf", npz(tmp_path / f"{checkpoint}.npz", ones)).card
     assert (card.model, card.outputs) == (name, classes)
     width, height = map(int, checkpoint.rsplit("_", 1)[1].split("x"))
     assert card.input_size == (height, width)

@@ -1,6 +1,7 @@
 """TensorFlow checkpoints: what was written is read; every damage is noticed and gets one line."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,11 +22,11 @@ def tensors() -> dict[str, np.ndarray]:
     }
 
 
-def equal(found: dict, expected: dict) -> bool:
-    return found.keys() == expected.keys() and all(
-        found[name].dtype == expected[name].dtype
-        and found[name].shape == expected[name].shape
-        and np.array_equal(found[name], expected[name])
+def equal(read: dict, expected: dict) -> bool:
+    return read.keys() == expected.keys() and all(
+        read[name].dtype == expected[name].dtype
+        and read[name].shape == expected[name].shape
+        and np.array_equal(read[name], expected[name])
         for name in expected
     )
 
@@ -68,14 +69,32 @@ def test_any_of_its_files_names_a_checkpoint(prefix, ending):
     assert [path.name for path in checkpoint.files] == [f"model.ckpt{ending}" for ending in endings]
 
 
-def test_tensorflow_writes_what_we_read(tmp_path):
-    tensorflow = pytest.importorskip("tensorflow", reason="TensorFlow is not installed; our own writer stands in")
-    with tensorflow.Graph().as_default(), tensorflow.compat.v1.Session() as session:
-        for name, array in tensors().items():
-            tensorflow.compat.v1.get_variable(name, initializer=array)
-        session.run(tensorflow.compat.v1.global_variables_initializer())
-        tensorflow.compat.v1.train.Saver().save(session, str(tmp_path / "m"))
-    assert equal(dict(Checkpoint(tmp_path / "m")), tensors())
+TENSORFLOWS = Path(__file__).parent / "checkpoint" / "small"  # written by TensorFlow itself: see make_checkpoint.py
+
+
+def test_what_tensorflow_wrote_is_read():
+    checkpoint = Checkpoint(TENSORFLOWS)
+    assert [path.name for path in checkpoint.files[1:]] == [f"small.data-0000{n}-of-00003" for n in range(3)]
+    expected = {
+        "conv2d/kernel": np.arange(-27, 27, dtype=np.float32).reshape(3, 3, 3, 2) / 8,
+        "conv2d/kernel/Adam": np.full((3, 3, 3, 2), 0.5, np.float32),
+        "batch_normalization/gamma": np.array([1.0, -0.25], np.float32),
+        "batch_normalization/moving_variance": np.array([0.1, 3e-38], np.float32),
+        "statistics": np.array([[1 / 3, -1e300]]),
+        "counts": np.array([-1, 2, -(2**31)], np.int32),
+        "global_step": np.array(2**40 + 3),
+        "nothing": np.zeros((0, 4), np.float32),
+    }
+    assert checkpoint.keys() == expected.keys() | {"embedding", "half"}
+    assert equal({name: checkpoint[name] for name in expected}, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("embedding", "saved in slices; save it whole"), ("half", "its type is number 14")]
+)
+def test_what_tensorflow_wrote_otherwise_is_named(name, says):
+    with pytest.raises(BundleError, match=f"'{name}' cannot be read .*{says}"):
+        Checkpoint(TENSORFLOWS)[name]
 
 
 def test_missing_files_are_named(prefix, tmp_path):
@@ -98,10 +117,10 @@ def test_truncated_file_is_noticed(prefix, ending):
 def error_of(source) -> str | None:
     """What a changed checkpoint is answered with; None where the tensors are as they were."""
     try:
-        found = dict(Checkpoint(source))
+        read = dict(Checkpoint(source))
     except BundleError as error:
         return str(error)
-    assert equal(found, tensors())
+    assert equal(read, tensors())
     return None
 
 

@@ -1,12 +1,11 @@
 """EfficientSeg and the Minicity U-Net: channels and counts of the fact sheet, start, scores, sizes."""
 
-import json
-
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from golden_rule import read_counts
 from kerbseg.core.errors import InputError
 from kerbseg.models import create_model
 from kerbseg.models.efficientseg import divisible
@@ -38,11 +37,8 @@ SHEET = [  # key in counts.json, network, classes, options
 
 
 @pytest.mark.parametrize(("key", "name", "classes", "options"), SHEET)
-def test_counts_are_the_sheets(kerbseg_data, key, name, classes, options):
-    sheet = kerbseg_data.parent / "reference" / "counts.json"
-    if not sheet.is_file():
-        pytest.skip("no reference/counts.json beside KERBSEG_DATA")
-    row = json.loads(sheet.read_text())[key]
+def test_counts_are_the_sheets(key, name, classes, options):
+    row = read_counts(key)
     with torch.device("meta"):
         net = create_model(name, classes, **options).eval()
     assert sum(p.numel() for p in net.parameters()) == row["params"]["total"]

@@ -1,12 +1,11 @@
 """ERFNet and its grouped variants: the fact sheet's counts, what each variant replaces, where channels are shuffled."""
 
-import json
-
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from golden_rule import read_counts
 from kerbseg.models import create_model, list_models
 from kerbseg.models.erfnet import NonBottleneck1d
 from kerbseg.models.erfnet_grouped import ConvModule, LightUpsampler
@@ -20,11 +19,8 @@ SHEET = {"erfnet": "ERFNet"} | {
 
 
 @pytest.mark.parametrize(("name", "row"), SHEET.items())
-def test_counts_are_the_sheets(kerbseg_data, name, row):
-    sheet = kerbseg_data.parent / "reference" / "counts.json"
-    if not sheet.is_file():
-        pytest.skip("no reference/counts.json beside KERBSEG_DATA")
-    counts = json.loads(sheet.read_text())[f"gradual_grouping/{row}"]
+def test_counts_are_the_sheets(name, row):
+    counts = read_counts(f"gradual_grouping/{row}")
     with torch.device("meta"):
         net = create_model(name, 20).eval()
     assert sum(p.numel() for p in net.parameters()) + HEAD == counts["params"]["total"]

@@ -1,11 +1,12 @@
 """LiteSeg: counts of every variant against the fact sheet, the paper's counts, output strides, batches of one."""
 
-import json
+from itertools import product
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from golden_rule import read_counts
 from kerbseg.core.errors import InputError
 from kerbseg.models import create_model, list_models
 from kerbseg.models.backbones import Darknet19, MobileNetV2, ShuffleNet, mobilenet_v2_classifier, shufflenet_classifier
@@ -33,17 +34,16 @@ def macs(net: torch.nn.Module, height: int, width: int) -> int:
     return counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("conv", PARTS)
-@pytest.mark.parametrize("pyramid", PYRAMIDS)
-def test_counts_are_the_sheets(kerbseg_data, backbone, conv, pyramid):
-    sheet = kerbseg_data.parent / "reference" / "counts.json"
-    if not sheet.is_file():
-        pytest.skip("no reference/counts.json beside KERBSEG_DATA")
-    row = json.loads(sheet.read_text()).get(f"liteseg/{backbone}/{conv}/{pyramid}")
-    if row is None:
-        assert pyramid == "daspp_os32"  # a row of Darknet's alone
-        return
+@pytest.mark.parametrize(
+    ("backbone", "conv", "pyramid"),
+    [
+        row
+        for row in product(BACKBONES, PARTS, PYRAMIDS)
+        if row[0] == "darknet" or row[2] != "daspp_os32"  # a row of Darknet's alone
+    ],
+)
+def test_counts_are_the_sheets(backbone, conv, pyramid):
+    row = read_counts(f"liteseg/{backbone}/{conv}/{pyramid}")
     module, filters, output_stride = PYRAMIDS[pyramid]
     make, low_width = BACKBONES[backbone]
     with torch.device("meta"):
@@ -80,6 +80,17 @@ def test_every_variant_takes_every_output_stride(name):
     assert states[0] == states[1] == states[2]  # weights fit any of them
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_pyramid_looks_3_6_and_9_pixels_away(name):
+    # of the plain pyramids no golden numbers tell it
+    with torch.device("meta"):
+        pyramid = create_model(name).pyramid
+    spatial = [[m for m in branch.modules() if getattr(m, "kernel_size", None) == (3, 3)] for branch in pyramid.atrous]
+    rates = [[(m.dilation, m.padding) for m in convolutions] for convolutions in spatial]
+    then = [] if "aspp" in name else [((1, 1), (1, 1))]
+    assert rates == [[((rate, rate), (rate, rate)), *then] for rate in (3, 6, 9)]
+
+
 @pytest.mark.parametrize("size", [(73, 101), (31, 33), (8, 8)])
 @pytest.mark.parametrize("name", ["liteseg_mobilenet_v2", "liteseg_shufflenet"])
 def test_any_size_will_do_for_two_backbones(name, size):
@@ -113,3 +124,32 @@ def test_clean_padding_is_a_choice_that_fits_the_same_weights():
     with torch.device("meta"):
         cost = macs(create_model("liteseg_darknet19", same_padding=True), 512, 1024)
     assert cost == 54_186_311_680
+
+
+@pytest.mark.parametrize("pyramid", [ASPP, DASPP])
+@pytest.mark.parametrize("conv", [dense, Separable])
+def test_the_pyramid_looks_3_6_and_9_pixels_far(pyramid, conv):
+    branches = pyramid(8, 8, conv).atrous
+    widest = [max(m.dilation for m in branch.modules() if isinstance(m, torch.nn.Conv2d)) for branch in branches]
+    assert widest == [(3, 3), (6, 6), (9, 9)]  # sec. II-D
+
+
+class Ramps(torch.nn.Module):
+    """A backbone whose deep map counts its columns from 0, beside early features of zeros."""
+
+    stride, smallest, channels, low_channels = 1, 1, 1, 1
+
+    def forward(self, image):
+        high = torch.arange(5.0).expand(len(image), 1, 3, 5)
+        return torch.zeros(len(image), 1, 9, 17), high
+
+
+def test_both_interpolations_align_corners():
+    net = LiteSeg(1, Ramps(), pyramid=lambda *_: torch.nn.Identity(), width=1).eval()
+    net.decoder = torch.nn.Identity()
+    with torch.no_grad():
+        seen = net.logits(torch.zeros(1, 3, 32, 64))[:, :1]
+        shown = net.upsample(seen, (18, 65))
+    # with aligned corners a ramp stays one, from edge to edge
+    torch.testing.assert_close(seen[0, 0, 4], torch.linspace(0, 4, 17))
+    torch.testing.assert_close(shown[0, 0, 9], torch.linspace(0, 4, 65))

@@ -96,6 +96,41 @@ def test_once_stopped_what_is_under_way_is_finished_and_the_source_closed():
     assert closed.wait(5)
 
 
+class Camera:
+    """A source that is held open until it is closed, and that nobody's garbage collection closes."""
+
+    def __init__(self, items: int | None) -> None:
+        self.closed = 0
+        self._items = itertools.count() if items is None else iter(range(items))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._items)
+
+    def close(self):
+        self.closed += 1
+
+
+def test_a_source_is_closed_before_the_end_is_told():
+    ends_itself, is_stopped, fails = Camera(5), Camera(None), Camera(None)
+    assert list(ThreadedPipeline(ends_itself, str)) == list("01234")
+    assert ends_itself.closed == 1
+    work = ThreadedPipeline(is_stopped, str)
+    assert next(work) == "0"
+    assert is_stopped.closed == 0
+    work.stop()
+    list(work)
+    assert is_stopped.closed == 1
+    with pytest.raises(ZeroDivisionError):
+        list(ThreadedPipeline(fails, lambda i: 1 // (3 - i)))
+    deadline = time.monotonic() + 5  # the source is told after the stage has failed
+    while not fails.closed and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert fails.closed == 1
+
+
 def test_a_source_that_never_answers_holds_up_nobody():
     silent = threading.Event()
 

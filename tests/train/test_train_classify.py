@@ -15,22 +15,22 @@ from safetensors import safe_open
 import kerbseg.models as models
 from kerbseg.cli import main
 from kerbseg.core.errors import DataError, RecipeError, UserError
-from kerbseg.train.classify import fit_classifier
 from kerbseg.train.initial import CLASSIFIER_KEY, load_initial_weights
-from kerbseg.train.recipe import read, read_any
+from kerbseg.train.recipe_file import read, read_any
+from kerbseg.train.run import train
 
 TINY = ("epochs=3", "batch_size=4", "data.size=32", "optim={name: adam, lr: 2e-3}", "schedule={name: constant}")
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two classes that differ in colour, of pictures that differ in size."""
+    """Two classes that differ in color, of pictures that differ in size."""
     random = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 2)):
-        for name, colour in (("blue", (30, 30, 220)), ("red", (220, 30, 30))):
+        for name, color in (("blue", (30, 30, 220)), ("red", (220, 30, 30))):
             for i in range(count):
                 size = (40 + 3 * i, 60 - 4 * i, 3)
-                pixels = (np.array(colour) + random.integers(-30, 30, size)).clip(0, 255).astype(np.uint8)
+                pixels = (np.array(color) + random.integers(-30, 30, size)).clip(0, 255).astype(np.uint8)
                 path = tmp_path / "pictures" / split / name / f"{i}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
@@ -53,7 +53,7 @@ class StopAfter(Callback):
 
 
 def test_it_learns_and_leaves_every_file(root, tmp_path):
-    best = fit_classifier(
+    best = train(
         tiny("epochs=16", "optim.lr=1e-3", "schedule.name=cosine"), tmp_path / "run", data_root=root, device="cpu"
     )
     assert best == tmp_path / "run" / "best.safetensors"
@@ -72,10 +72,10 @@ def test_it_learns_and_leaves_every_file(root, tmp_path):
 def test_a_run_cut_off_ends_with_the_same_weights(root, tmp_path):
     more = ("optim.weight_decay=0.1", "optim.weight_decay_until=1")
     more += ("schedule={name: plateau, watch: loss, factor: 0.1, patience: 1}", "ema=0.5")
-    fit_classifier(tiny(*more), tmp_path / "whole", data_root=root, device="cpu")
+    train(tiny(*more), tmp_path / "whole", data_root=root, device="cpu")
     with pytest.raises(InterruptedError):
-        fit_classifier(tiny(*more), tmp_path / "cut", data_root=root, device="cpu", callbacks=[StopAfter(2)])
-    fit_classifier(tiny(*more), tmp_path / "cut", data_root=root, device="cpu", resume=True)
+        train(tiny(*more), tmp_path / "cut", data_root=root, device="cpu", callbacks=[StopAfter(2)])
+    train(tiny(*more), tmp_path / "cut", data_root=root, device="cpu", resume=True)
     whole, cut = (safetensors.torch.load_file(tmp_path / run / "last.safetensors") for run in ("whole", "cut"))
     assert whole.keys() == cut.keys()
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
@@ -89,7 +89,7 @@ def test_weight_decay_ends_when_the_recipe_says(root, tmp_path):
             seen.append(trainer.optimizers[0].param_groups[0]["weight_decay"])
 
     recipe = tiny("optim.weight_decay=0.1", "optim.weight_decay_until=2")
-    fit_classifier(recipe, tmp_path / "run", data_root=root, device="cpu", callbacks=[Watch()])
+    train(recipe, tmp_path / "run", data_root=root, device="cpu", callbacks=[Watch()])
     assert seen == [0.1] * 6 + [0.0] * 3
 
 
@@ -102,14 +102,14 @@ def test_the_rate_is_lowered_when_the_loss_stagnates(root, tmp_path):
 
     # a rate of nearly nothing, so that the loss cannot become better by the rule's threshold
     more = ("epochs=6", "optim.lr=1e-12", "schedule={name: plateau, watch: loss, factor: 0.5, patience: 1}")
-    fit_classifier(tiny(*more), tmp_path / "run", data_root=root, device="cpu", callbacks=[Watch()])
+    train(tiny(*more), tmp_path / "run", data_root=root, device="cpu", callbacks=[Watch()])
     assert seen[0] == 1e-12
     assert seen[-1] < 1e-12
 
 
 def test_gradual_grouping_of_a_classifier_starts_the_grouped_network(root, tmp_path):
     recipe = tiny("grouping.until=0.5", "epochs=2", name="imagenet/erfnet_dg2_encoder")
-    best = fit_classifier(recipe, tmp_path / "run", data_root=root, device="cpu")
+    best = train(recipe, tmp_path / "run", data_root=root, device="cpu")
     net = models.create_model("erfnet_dg2_light", 5)
     load_initial_weights(net, best, "encoder.")
     state = safetensors.torch.load_file(best)
@@ -136,7 +136,7 @@ def test_a_classifier_is_no_recipe_of_segmentation():
 )
 def test_what_cannot_be_is_named(more, error, says, root, tmp_path):
     with pytest.raises(error, match=says):
-        fit_classifier(tiny(*more), tmp_path / "run", data_root=root, device="cpu")
+        train(tiny(*more), tmp_path / "run", data_root=root, device="cpu")
     assert not (tmp_path / "run").exists()
 
 

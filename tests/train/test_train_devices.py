@@ -1,10 +1,12 @@
 """Two processes share each batch, and do what one does with all of it. Run as a script, this file is one of the two."""
 
+import copy
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ import safetensors.torch
 import torch
 from lightning.pytorch.callbacks import Callback
 
-import kerbseg.train.fit as module
+import kerbseg.train.segmentation as module
 from kerbseg.bundle import load
 from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import UserError
@@ -23,9 +25,10 @@ from kerbseg.data import open_dataset
 from kerbseg.data.loading import ConcatDataset, Resized
 from kerbseg.metrics import compute_metrics, confusion_metric
 from kerbseg.train.callbacks import KillPeersOnFailure
-from kerbseg.train.engine import this_process, training_device
+from kerbseg.train.engine import this_rank, training_device
 from kerbseg.train.fit import fit
-from kerbseg.train.recipe import read
+from kerbseg.train.recipe_file import read
+from kerbseg.train.shared import ExactSyncBatchNorm
 
 # the rate is low, since rounding (1e-7) grows from step to step, and the faster the higher it is: in float64, where it
 # begins at 1e-16, both curves agree to 1e-12 with a high one
@@ -70,15 +73,17 @@ class StopAfter(Callback):
 
 def train(run: Path, *, cut: bool) -> None:
     """A whole run, perhaps cut off and resumed; what was seen of it is written beside it."""
-    recipe, watch, confusions, found = read("smoke/scenes", TINY), Watch(), [], module.compute_metrics
-    module.compute_metrics = lambda confusion, labels: confusions.append(confusion.tolist()) or found(confusion, labels)
+    recipe, watch, confusions, compute = read("smoke/scenes", TINY), Watch(), [], module.compute_metrics
+    module.compute_metrics = lambda confusion, labels: (
+        confusions.append(confusion.tolist()) or compute(confusion, labels)
+    )
     try:
         if cut:
             with suppress(InterruptedError):
                 fit(recipe, run, device="cpu", callbacks=[watch, StopAfter(4)])
         fit(recipe, run, device="cpu", callbacks=[watch], resume=cut)
     finally:
-        module.compute_metrics = found
+        module.compute_metrics = compute
     if int(os.environ.get("RANK", 0)) == 0:
         seen = {"losses": watch.losses, "processes": watch.processes, "confusion": confusions[-1]}
         run.with_suffix(".json").write_text(json.dumps(seen))
@@ -126,6 +131,30 @@ def test_validation_counts_every_picture_once(runs):
         metric.update(logits.argmax(1), torch.from_numpy(data[i].mask)[None].long())
     assert seen(runs / "two")["confusion"] == metric.compute().tolist()
     assert bundle.card.scores["miou"] == compute_metrics(metric.compute(), data.labels).miou
+
+
+@pytest.fixture
+def group() -> Iterator[None]:
+    """What collectives need, for this process alone."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_the_shared_batch_norm_is_torchs(group, momentum):
+    # of 6 values a channel: the running variance is 6/5 of the batch's own, which many values would hide
+    norm = torch.nn.BatchNorm2d(3, momentum=momentum)
+    torch.nn.init.uniform_(norm.weight)
+    shared = ExactSyncBatchNorm.of(copy.deepcopy(norm), Rank())
+    torch.manual_seed(0)
+    for _ in range(3):
+        image = torch.randn(2, 3, 1, 3) * 2 + 1
+        torch.testing.assert_close(shared(image), norm(image))
+    assert shared.state_dict().keys() == norm.state_dict().keys()
+    for key, value in norm.state_dict().items():
+        torch.testing.assert_close(shared.state_dict()[key], value, msg=key)
+    torch.testing.assert_close(shared.eval()(image), norm.eval()(image))
 
 
 def test_the_command_starts_its_processes_itself(tmp_path):
@@ -182,10 +211,10 @@ def test_torchrun_says_which_process_this_is(monkeypatch):
     for key, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(key, value)
     recipe = read("smoke/scenes", TINY)
-    assert this_process(1, recipe) == this_process(2, recipe) == Rank(3, 4, nodes=2)
-    assert this_process(1, recipe).local_rank == 1
+    assert this_rank(1, recipe) == this_rank(2, recipe) == Rank(3, 4, nodes=2)
+    assert this_rank(1, recipe).local_index == 1
     with pytest.raises(UserError, match="4 devices are asked for and torchrun has started 2"):
-        this_process(4, recipe)
+        this_rank(4, recipe)
 
 
 def test_more_gpus_than_there_are_is_refused(monkeypatch):

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from kerbseg.bundle import load
 from kerbseg.core.errors import BundleError, RecipeError, UserError
 from kerbseg.train.fit import fit
-from kerbseg.train.recipe import read
+from kerbseg.train.recipe_file import read
 
 TINY = (
     "epochs=3",
@@ -69,7 +69,7 @@ def test_a_run_leaves_every_file_of_the_contract(unbroken):
     assert {"loss", "val_loss", "val_miou"} <= set(events.Tags()["scalars"])
 
 
-@pytest.mark.parametrize("more", [(), ("schedule.name=plateau", "schedule.patience=1", "optim.name=sgd")])
+@pytest.mark.parametrize("more", [(), ("schedule={name: plateau, patience: 1}", "optim.name=sgd")])
 def test_a_run_killed_in_its_middle_ends_with_the_same_weights(tmp_path, more, unbroken):
     whole = unbroken
     if more:
@@ -166,7 +166,7 @@ def test_a_second_stage_takes_the_encoder_of_the_first(tmp_path):
         load_initial_weights(net, source, prefixes)
         seen.update({key: value.clone() for key, value in net.state_dict().items()})
 
-    import kerbseg.train.fit as module
+    import kerbseg.train.run as module
 
     load_initial_weights = module.load_initial_weights
     module.load_initial_weights = spy

@@ -18,7 +18,7 @@ from kerbseg.models import create_model
 from kerbseg.runtime.torch import TorchRuntime
 from kerbseg.train.builders import alpha_of
 from kerbseg.train.fit import fit
-from kerbseg.train.recipe import read
+from kerbseg.train.recipe_file import read
 
 TINY = (
     "epochs=4",
@@ -175,7 +175,7 @@ def test_only_selected_convolutions_begin_dense(tmp_path):
     assert all(key.startswith("features.") for key in dense)
 
 
-PARTS = ("grouping=null", "ema=null", "optim.weight_decay=0", "schedule.name=constant")
+PARTS = ("grouping=null", "ema=null", "optim.weight_decay=0", "schedule={name: constant}")
 
 
 @pytest.mark.parametrize("frozen", [True, False])

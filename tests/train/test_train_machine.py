@@ -12,7 +12,6 @@ import safetensors.torch
 import torch
 from lightning.pytorch.callbacks import Callback
 
-import kerbseg.train.fit as fit_module
 import kerbseg.train.split as split_module
 from kerbseg.bundle import load, read_card
 from kerbseg.cli import main
@@ -22,7 +21,8 @@ from kerbseg.data import open_dataset
 from kerbseg.data.loading import InMemory, OnDisk
 from kerbseg.train.engine import check_compiling
 from kerbseg.train.fit import fit
-from kerbseg.train.recipe import read
+from kerbseg.train.recipe_file import read
+from kerbseg.train.segmentation import Segmentation
 from kerbseg.train.split import CachedSplit
 
 TINY = (
@@ -149,7 +149,7 @@ def test_a_compiled_network_leaves_the_same_files(in_ram, tmp_path):
 @pytest.mark.parametrize("file", ["best.safetensors", "last.ckpt", "metrics.csv"])
 def test_a_full_disk_keeps_what_was_there_and_is_one_line(file, tmp_path, monkeypatch, capsys):
     run, before, better = tmp_path / "run", {}, itertools.count()
-    replace, outcome = Path.replace, fit_module.outcome
+    replace, measure = Path.replace, Segmentation.measure
 
     def full(self, target):
         if Path(target) == run / file and before:
@@ -159,7 +159,7 @@ def test_a_full_disk_keeps_what_was_there_and_is_one_line(file, tmp_path, monkey
             before.update({path.name: path.read_bytes() for path in run.iterdir() if path.is_file()})
 
     monkeypatch.setattr(Path, "replace", full)
-    monkeypatch.setattr(fit_module, "outcome", lambda *of: dataclasses.replace(outcome(*of), value=next(better)))
+    monkeypatch.setattr(Segmentation, "measure", lambda *of: dataclasses.replace(measure(*of), value=next(better)))
     with pytest.raises(SystemExit) as left:
         main(["train", "smoke/scenes", *TINY, "--device", "cpu", "--out", str(run)])
     assert left.value.code == 2

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 import kerbseg.models as models
 from kerbseg.bundle import load, random_bundle, read_card, save
@@ -147,32 +148,73 @@ def test_terms_of_the_loss_add_up():
     assert torch.isclose(found["both"] - found["plain"], found["boundary"] + found["lovasz"] - 2 * found["plain"])
 
 
-def test_what_helps_in_training_is_not_in_the_bundle_and_resumes(tmp_path):
-    teacher_recipe = read("smoke/scenes", [*TINY, "epochs=1"])
-    fit(teacher_recipe, tmp_path / "teacher", device="cpu")
+@pytest.fixture(scope="module")
+def helped(tmp_path_factory):
+    """A finished run with all that helps in training, its recipe, and the run of its teacher."""
+    folder = tmp_path_factory.mktemp("helped")
+    fit(read("smoke/scenes", [*TINY, "epochs=1"]), folder / "teacher", device="cpu")
     overrides = [
         *TINY,
+        "epochs=3",
         "ema=0.9",
         "auxiliary=[{at: features}]",
-        f"distill={{teacher: {tmp_path / 'teacher' / 'best.safetensors'}}}",
+        f"distill={{teacher: {folder / 'teacher' / 'best.safetensors'}}}",
         "loss.ohem={}",
         "loss.boundary={}",
         "loss.lovasz=0.5",
     ]
     recipe = read("smoke/scenes", overrides)
-    fit(recipe, tmp_path / "run", device="cpu")
+    fit(recipe, folder / "run", device="cpu")
+    return folder, recipe
+
+
+def test_what_helps_in_training_is_not_in_the_bundle(helped):
+    folder, _ = helped
     for name in ("best", "last"):
-        bundle = load(tmp_path / "run" / f"{name}.safetensors")
+        bundle = load(folder / "run" / f"{name}.safetensors")
         alone = models.create_model(bundle.card.model, bundle.card.outputs, **bundle.card.options)
         assert bundle.model.state_dict().keys() == alone.state_dict().keys()
-    card = read_card(tmp_path / "run" / "best.safetensors")
-    plain_card = read_card(tmp_path / "teacher" / "best.safetensors")
+    card, plain_card = (read_card(folder / run / "best.safetensors") for run in ("run", "teacher"))
     assert (card.model, card.options, card.outputs) == (plain_card.model, plain_card.options, plain_card.outputs)
-    checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
+    checkpoint = torch.load(folder / "run" / "last.ckpt", weights_only=False)
     assert any("heads" in key for key in checkpoint["state_dict"])  # lest a resumed run begin its heads anew
     assert not any("teacher" in key for key in checkpoint["state_dict"])
-    again = fit(recipe, tmp_path / "run", resume=True, device="cpu")  # nothing is left to do, and all is found
-    assert again.card == card
+
+
+class CutOff(Callback):
+    """Ends a run in the middle of an epoch, as a power cut would."""
+
+    def on_train_batch_start(self, trainer, task, batch, index):
+        if (trainer.current_epoch, index) == (1, 1):
+            raise InterruptedError
+
+
+def test_a_run_with_heads_teacher_and_average_is_cut_in_its_middle_and_ends_as_unbroken(helped, tmp_path):
+    folder, recipe = helped
+    with pytest.raises(InterruptedError):
+        fit(recipe, tmp_path / "run", device="cpu", callbacks=[CutOff()])
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["epoch"] == 0
+    fit(recipe, tmp_path / "run", device="cpu", resume=True)
+    for name in ("best", "last"):
+        resumed, unbroken = (load(root / "run" / f"{name}.safetensors") for root in (tmp_path, folder))
+        assert resumed.card == unbroken.card
+        expected = unbroken.model.state_dict()
+        for key, value in resumed.model.state_dict().items():
+            assert torch.equal(value, expected[key]), (name, key)
+    kept, expected = (
+        torch.load(root / "run" / "last.ckpt", weights_only=False)["current_model_state"] for root in (tmp_path, folder)
+    )
+    assert kept.keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in kept.items())  # heads too, which no bundle has
+
+
+def test_a_finished_run_is_resumed_to_what_it_was(helped):
+    folder, recipe = helped
+    before = load(folder / "run" / "best.safetensors")
+    again = fit(recipe, folder / "run", resume=True, device="cpu")
+    assert again.card == before.card
+    expected = before.model.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in again.model.state_dict().items())
 
 
 def test_distillation_needs_scores_at_the_pictures_size(tmp_path, bundle_path):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from kerbseg.core.errors import RecipeError
-from kerbseg.train.recipe import read, read_any, shipped
+from kerbseg.train.recipe_file import read, read_any, shipped
 
 NAME = "camvid/mininet_v2_cpu"
 

@@ -14,10 +14,11 @@ import kerbseg.models as models
 from kerbseg.bundle import load
 from kerbseg.compress.convolutions import convolutions
 from kerbseg.core.labels import label_set
-from kerbseg.train.classify import fit_classifier
 from kerbseg.train.fit import fit
 from kerbseg.train.initial import CLASSIFIER_KEY
-from kerbseg.train.recipe import Classification, Recipe, find, read_any, shipped
+from kerbseg.train.recipe import Classification, Recipe
+from kerbseg.train.recipe_file import find, read_any, shipped
+from kerbseg.train.run import train
 
 HEADER = ("Paper:", "Expected:", "Command:", "Cost:")
 PICTURES = 4  # two steps with batches of 2
@@ -119,7 +120,7 @@ def test_a_recipe_trains(name: str, roots: dict[str, Path], tmp_path: Path) -> N
     recipe = read_any(name, shrunk(written))
     root = roots.get(written.data.name)
     if isinstance(recipe, Classification):
-        best = fit_classifier(recipe, tmp_path / "run", data_root=root, device="cpu")
+        best = train(recipe, tmp_path / "run", data_root=root, device="cpu")
         assert CLASSIFIER_KEY in best.read_bytes()[:20000].decode("latin1")
         return
     bundle = fit(recipe, tmp_path / "run", data_root=root, device="cpu")
@@ -128,8 +129,8 @@ def test_a_recipe_trains(name: str, roots: dict[str, Path], tmp_path: Path) -> N
     assert bundle.card.model == recipe.model.name
     assert len(bundle.card.labels) == {"camvid": 11}.get(recipe.data.name, 19)
     assert all(torch.isfinite(value).all() for value in bundle.model.state_dict().values())
-    random_bundle = models.create_model(recipe.model.name, bundle.card.outputs, **recipe.model.options)
-    random_bundle.load_state_dict(load(tmp_path / "run" / "last.safetensors").model.state_dict())
+    alone = models.create_model(recipe.model.name, bundle.card.outputs, **recipe.model.options)
+    alone.load_state_dict(load(tmp_path / "run" / "last.safetensors").model.state_dict())
     if recipe.grouping is not None:
         count = recipe.model.options["groups"]
         assert count in {conv.groups for _, conv in convolutions(bundle.model)}

@@ -1,4 +1,4 @@
-"""The whole story on drawn street scenes, nothing downloaded: train, evaluate, export, quantise, time, predict."""
+"""The whole story on drawn street scenes, nothing downloaded: train, evaluate, export, quantize, time, predict."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from kerbseg.data.scenes import Scenes
 from kerbseg.evaluate import evaluate, render_table
 from kerbseg.predict.files import predict_files, saving
 from kerbseg.predict.predictor import Predictor
+from kerbseg.profiling.latency import timed
 from kerbseg.runtime.torch import TorchRuntime
-from kerbseg.train.recipe import Recipe, read
+from kerbseg.train.recipe import Recipe
+from kerbseg.train.recipe_file import read
 
 RECIPE = "smoke/scenes"
 SHIPPED = "mininet_v2_cpu-camvid"
@@ -55,7 +57,7 @@ def run(out: Path, minutes: float) -> Path:
 
 
 def _trained(out: Path, minutes: float, splits: Mapping[str, Dataset], say: Say) -> Trained:
-    """Looks at the data, trains, and scores the network before and after on scenes that it has never seen."""
+    """Looks at the data, trains, and evaluates the network before and after on scenes that it has never seen."""
     try:
         from kerbseg.train.fit import fit
     except ImportError as error:
@@ -77,9 +79,9 @@ def _trained(out: Path, minutes: float, splits: Mapping[str, Dataset], say: Say)
     untrained = replace(random_bundle(card.model, card.labels, options=card.options, seed=recipe.seed), card=card)
     before = evaluate(TorchRuntime(untrained), splits["test"])
     sink = saving(out / "predictions", bundle.card.labels)
-    after = evaluate(TorchRuntime(bundle), splits["test"], sink=sink)
+    after = evaluate(TorchRuntime(bundle), splits["test"], on_prediction=sink)
     say(render_table(after))
-    say(f"mIoU before training {before.scores.miou:.4f}, after {after.scores.miou:.4f}")
+    say(f"mIoU before training {before.metrics.miou:.4f}, after {after.metrics.miou:.4f}")
     return Trained(bundle, folder, recipe.epochs, seconds, before, after)
 
 
@@ -113,12 +115,8 @@ def step_seconds(recipe: Recipe, crop: tuple[int, int]) -> float:
     """Time of one training step at this size, the faster of two after a warm-up."""
     net = models.channels_last(models.create_model(recipe.model.name, **recipe.model.options))
     picture = torch.rand(recipe.batch_size, 3, *crop).contiguous(memory_format=torch.channels_last)
-    times = []
-    for _ in range(3):
-        start = time.monotonic()
-        net(picture).logsumexp(1).mean().backward()
-        times.append(time.monotonic() - start)
-    return 1.3 * min(times[1:])  # augmentation, optimiser and validation take the rest
+    step = timed(lambda: net(picture).logsumexp(1).mean().backward())
+    return 1.3 * min(step(3)[1:])  # augmentation, optimizer and validation take the rest
 
 
 def unused(folder: Path) -> Path:

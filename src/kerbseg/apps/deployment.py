@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -11,21 +11,23 @@ from typing import TypeVar
 from rich.console import RenderableType
 from rich.table import Table
 
-from kerbseg.apps.profile import picture
-from kerbseg.apps.timing import Timing, time_models
 from kerbseg.bundle import Bundle, load
 from kerbseg.core.errors import UserError
 from kerbseg.core.types import Dataset
 from kerbseg.export import Int8Report, Parity, export, export_int8, pictures_of
 from kerbseg.export.int8_report import render
-from kerbseg.runtime import RuntimeOptions
+from kerbseg.profiling.latency import Budget, Skipped
+from kerbseg.profiling.workers import Timing, drawn_street, time_models
+from kerbseg.runtime import ENGINES, RuntimeOptions
 from kerbseg.runtime.checks import all_threads
+from kerbseg.runtime.engines import BUNDLE_SUFFIX, exporting
 
-Found = TypeVar("Found")
-Skipped = str  # why something was not measured, and what to do about it
+Result = TypeVar("Result")
 Say = Callable[[RenderableType], None]
 
 REFERENCE = "torch-eager"  # what the others are compared with
+LEFT_OUT = ("torch-compiled",)  # compiling takes longer than all the rest
+INT8_SUFFIX = ".xml"  # of the file that is made in int8
 MAX_DROP = 0.01  # mIoU that int8 may lose
 
 
@@ -36,31 +38,31 @@ class Effort:
     parity: int = 4  # pictures that a file and torch are compared on
     calibration: int = 48  # pictures for int8
     eval_set: int = 30  # pictures that int8 is judged on
-    runs: int = 30  # of each engine
+    timing: Budget = field(default_factory=Budget)  # of all engines together
 
 
 @dataclass(frozen=True)
-class Engine:
+class Candidate:
     """What runs the trained network."""
 
     name: str
-    does: str  # for a reader
+    summary: str  # for a reader
     model: Path
-    runtime: str | None = None  # the one that fits the file
+    engine: str
 
 
 @dataclass(frozen=True)
 class Timed:
-    """An engine's time for one picture, from its pixels to its class ids."""
+    """A candidate's time for one picture, from its pixels to its class ids."""
 
-    engine: Engine
+    candidate: Candidate
     timing: Timing | Skipped
     ratio: float | None = None  # how many times as fast as the reference
 
     @property
     def rate(self) -> float | None:
         """Pictures a second."""
-        return None if isinstance(self.timing, str) else 1e3 / self.timing.call.median_ms
+        return 1e3 / self.timing.call.median_ms if isinstance(self.timing, Timing) else None
 
 
 @dataclass(frozen=True)
@@ -76,36 +78,47 @@ class Deployment:
 
     @property
     def fastest(self) -> Timed | None:
-        """The engine that takes least time, where there is one to compare it with."""
+        """The candidate that takes least time, where there is one to compare it with."""
         compared = [row for row in self.times if row.ratio is not None]
         return max(compared, key=lambda row: row.ratio or 0.0, default=None)
+
+    @property
+    def machines(self) -> list[str]:
+        """Processor, versions and date of the times; one line where they are the same for all."""
+        timings = [row.timing for row in self.times if isinstance(row.timing, Timing)]
+        return list(dict.fromkeys(str(timing.facts.machine) for timing in timings))
 
 
 def deploy(
     bundle: Path, folder: Path, calibration: Dataset, eval_set: Dataset, say: Say, effort: Effort | None = None
 ) -> Deployment:
-    """Exports a bundle into a folder at its own size, quantises it, and times every engine in a process of its own."""
+    """Exports a bundle into a folder at its own size, quantizes it, and times every engine in a process of its own."""
     effort, source, threads = effort or Effort(), load(bundle), all_threads()
     size = source.card.input_size
-    graph, int8_graph, onnx = (folder / name for name in ("m.xml", "m_int8.xml", "m.onnx"))
+    int8_path = folder / f"m_int8{INT8_SUFFIX}"
     say(f"[bold]4. The export[/], at {size[0]}x{size[1]} (HxW), beside torch on {count(effort.parity, 'picture')}")
-    files = exported(source, [graph, onnx], eval_set, effort, say)
+    files = exported(source, [folder / f"m{suffix}" for suffix in exporting()], eval_set, effort, say)
     say(f"[bold]5. In int8[/], calibrated on {count(min(effort.calibration, len(calibration)), 'picture')}")
-    int8 = unless_impossible(partial(quantized, source, int8_graph, calibration, eval_set, effort, threads))
-    say(int8 if isinstance(int8, str) else render(int8))
-    say(f"[bold]6. The time it takes[/]: each engine in its own process, {count(effort.runs, 'run')} by turns")
-    engines = [
-        Engine(REFERENCE, "torch, as it comes", bundle, REFERENCE),
-        Engine("torch", "torch, channels last", bundle, "torch"),
-        Engine("onnx", "ONNX Runtime", onnx),
-        Engine("openvino", "OpenVINO", graph),
-        Engine("openvino int8", "OpenVINO in int8", int8_graph),
-    ]
-    failures = {path: found for path, found in {**files, int8_graph: int8}.items() if isinstance(found, str)}
-    times = by_turns(engines, failures, size, threads, effort.runs)
-    deployment = Deployment(size, threads, files, int8_graph, int8, times)
+    int8 = unless_impossible(partial(quantized, source, int8_path, calibration, eval_set, effort, threads))
+    say(str(int8) if isinstance(int8, Skipped) else render(int8))
+    say(f"[bold]6. The time it takes[/]: each engine in its own process, by turns, {effort.timing}")
+    failures = {path: made for path, made in {**files, int8_path: int8}.items() if isinstance(made, Skipped)}
+    times = by_turns(list(candidates(bundle, folder, int8_path)), failures, size, threads, effort.timing)
+    deployment = Deployment(size, threads, files, int8_path, int8, times)
     say(as_table(deployment))
     return deployment
+
+
+def candidates(bundle: Path, folder: Path, int8_path: Path) -> Iterator[Candidate]:
+    """All engines, the reference first, and the one that runs the file in int8 once more."""
+    for name in sorted(ENGINES, key=lambda name: name != REFERENCE):
+        engine = ENGINES[name]
+        if name in LEFT_OUT or (engine.write is None and engine.suffix != BUNDLE_SUFFIX):
+            continue
+        model = bundle if engine.suffix == BUNDLE_SUFFIX else folder / f"m{engine.suffix}"
+        yield Candidate(name, engine.summary or name, model, name)
+    int8 = exporting()[INT8_SUFFIX]
+    yield Candidate(f"{int8.name} int8", f"{int8.summary} in int8", int8_path, int8.name)
 
 
 def exported(
@@ -123,7 +136,7 @@ def exported(
 def quantized(
     bundle: Bundle, path: Path, calibration: Dataset, eval_set: Dataset, effort: Effort, threads: int
 ) -> Int8Report:
-    """The file in int8, all of it: putting back into float what loses most takes minutes; the verdict tells."""
+    """The file in int8, all of it: putting back into float what loses most takes minutes; the verdict says so."""
     report = export_int8(
         bundle,
         path,
@@ -137,51 +150,56 @@ def quantized(
     return replace(report, max_drop=MAX_DROP)
 
 
-def unless_impossible(measure: Callable[[], Found]) -> Found | Skipped:
+def unless_impossible(measure: Callable[[], Result]) -> Result | Skipped:
     """What it gives, or why this machine cannot do it: a package that is not installed, most often."""
     try:
         return measure()
     except UserError as error:
-        return f"not measured: {error}"
+        return Skipped(str(error))
 
 
 def by_turns(
-    engines: list[Engine], failures: Mapping[Path, Skipped], size: tuple[int, int], threads: int, runs: int
+    candidates: Sequence[Candidate],
+    failures: Mapping[Path, Skipped],
+    size: tuple[int, int],
+    threads: int,
+    budget: Budget,
 ) -> list[Timed]:
-    """Every engine whose file is there, on the same drawn street; the others with the reason."""
-    ready = [engine for engine in engines if engine.model not in failures]
-    setups = [RuntimeOptions(engine.runtime, threads=threads) for engine in ready]
-    timings = time_models([str(engine.model) for engine in ready], setups, [picture(size)] * len(ready), runs)
-    found = {engine.name: timing for engine, timing in zip(ready, timings, strict=True)}
-    reference = found[REFERENCE].call.median_ms
+    """Every candidate whose file is there, on the same drawn street; the others with the reason."""
+    ready = [one for one in candidates if one.model not in failures]
+    options = [RuntimeOptions(one.engine, threads=threads) for one in ready]
+    timings = time_models([str(one.model) for one in ready], options, [drawn_street(size)] * len(ready), budget)
+    by_name = {one.name: timing for one, timing in zip(ready, timings, strict=True)}
+    reference_ms = by_name[REFERENCE].call.median_ms
     return [
-        Timed(engine, found[engine.name], reference / found[engine.name].call.median_ms)
-        if engine.name in found
-        else Timed(engine, failures[engine.model])
-        for engine in engines
+        Timed(one, by_name[one.name], reference_ms / by_name[one.name].call.median_ms)
+        if one.name in by_name
+        else Timed(one, failures[one.model])
+        for one in candidates
     ]
 
 
 def as_table(deployment: Deployment) -> Table:
     """Latency engine by engine, for a terminal."""
+    how = f"{count(deployment.threads, 'thread')}, batch 1, each engine in its own process, by turns"
     table = Table(
         "engine",
         "median (ms)",
         "p95 (ms)",
+        "runs",
         "pictures/s",
         f"x {REFERENCE}",
         title="picture to class ids at {}x{} (HxW)".format(*deployment.size),
-        caption=f"{count(deployment.threads, 'thread')}, batch 1, each engine in its own process, by turns",
+        caption="\n".join([how, *deployment.machines]),
         min_width=70,
     )
     for row in deployment.times:
-        if isinstance(row.timing, str):
-            table.add_row(row.engine.name, row.timing)
+        if isinstance(row.timing, Skipped):
+            table.add_row(row.candidate.name, str(row.timing))
             continue
         call = row.timing.call
-        table.add_row(
-            row.engine.name, f"{call.median_ms:.1f}", f"{call.p95_ms:.1f}", f"{row.rate:.1f}", f"{row.ratio:.2f}"
-        )
+        figures = (f"{call.median_ms:.1f}", f"{call.p95_ms:.1f}", str(call.runs), f"{row.rate:.1f}", f"{row.ratio:.2f}")
+        table.add_row(row.candidate.name, *figures)
     return table
 
 

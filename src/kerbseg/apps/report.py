@@ -6,7 +6,6 @@ import base64
 import csv
 import io
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,8 @@ from kerbseg.evaluate import Report
 from kerbseg.predict.draw import colorize, confusion_picture
 from kerbseg.predict.prediction import ENDINGS, Prediction
 from kerbseg.predict.predictor import Predictor
+from kerbseg.profiling.latency import Skipped
+from kerbseg.profiling.machine import processor_name
 from kerbseg.runtime.torch import TorchRuntime
 
 SHOWN = 5  # unseen scenes on the page
@@ -55,10 +56,10 @@ class Shipped:
     predictions: Path
 
     @property
-    def scores(self) -> Mapping[str, Any]:
-        """Its card's figures on the test split that it was scored on."""
-        scores: Mapping[str, Any] = self.predictor.runtime.card.scores["test"]
-        return scores
+    def metrics(self) -> Mapping[str, Any]:
+        """Its card's figures on the test split that it was evaluated on."""
+        metrics: Mapping[str, Any] = self.predictor.runtime.card.scores["test"]
+        return metrics
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Scene:
 
     picture: Pixels
     truth: Pixels
-    prediction: Pixels  # colours of classes
+    prediction: Pixels  # colors of classes
     over: Pixels  # the same over the picture
 
 
@@ -105,18 +106,19 @@ def page(
     """The report as HTML; `minutes` is what the whole demo took until now."""
     bundle, after, before = trained.bundle, trained.after, trained.before
     train = splits["train"]
-    template = jinja2.Environment(loader=jinja2.PackageLoader("kerbseg", "apps"), autoescape=True)
-    template.globals["count"] = count
-    return template.get_template("report.html.j2").render(
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("kerbseg", "apps"), autoescape=True)
+    environment.globals["count"] = count
+    environment.tests["skipped"] = lambda value: isinstance(value, Skipped)
+    return environment.get_template("report.html.j2").render(
         card=bundle.card,
         parameters=sum(p.numel() for p in bundle.model.parameters()),
         trained=trained,
         minutes=minutes,
-        before=before.scores,
-        after=after.scores,
+        before=before.metrics,
+        after=after.metrics,
         images=after.images,
         protocol=after.protocol,
-        machine=f"{count(torch.get_num_threads(), 'thread')} of a processor ({platform.machine()})",
+        machine=f"{count(torch.get_num_threads(), 'thread')} of a processor ({processor_name()})",
         train_count=len(train),
         val_count=len(splits["val"]),
         examples=[_inline(train[i].image) for i in range(3)],
@@ -127,7 +129,7 @@ def page(
             for scene in scenes(bundle, splits["test"], SHOWN)
         ],
         classes=_classes(trained),
-        confusion=_inline(np.asarray(confusion_picture(after.scores, bundle.card.labels))),
+        confusion=_inline(np.asarray(confusion_picture(after.metrics, bundle.card.labels))),
         deployment=deployment,
         shipped=shipped,
         shipped_pictures=[
@@ -139,7 +141,7 @@ def page(
 
 
 def _classes(trained: Trained) -> list[dict[str, Any]]:
-    before, after = trained.before.scores.class_iou, trained.after.scores.class_iou
+    before, after = trained.before.metrics.class_iou, trained.after.metrics.class_iou
     labels = trained.bundle.card.labels
     return [
         {"name": name, "color": color, "before": _figure(before[name]), "after": _figure(after[name])}

@@ -13,6 +13,9 @@ class UserError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+KerbsegError = UserError  # the public name
+
+
 class DataError(UserError):
     """A data set, picture or mask that cannot be used as it is."""
 

@@ -12,7 +12,7 @@ import kerbseg.models as models
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import UserError
 from kerbseg.core.types import Preprocessing
-from kerbseg.models._unpooling import use_slices
+from kerbseg.models import use_slices
 
 SMALLEST = 16  # height and width
 

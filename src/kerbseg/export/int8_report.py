@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,16 @@ from kerbseg.core.types import Dataset
 from kerbseg.evaluate import Report, check_classes, evaluate
 from kerbseg.export.files import engine_of, install
 from kerbseg.export.int8 import CALIBRATION_PICTURES, Quantized, Quantizer
-from kerbseg.profiling.latency import Latency, interleaved, timed
+from kerbseg.profiling.latency import Budget, Latency, interleaved, timed
+from kerbseg.profiling.machine import Machine, this_machine
 from kerbseg.runtime import Runtime, open_runtime
 from kerbseg.runtime.checks import checked_threads
 from kerbseg.runtime.engines import size_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+TIMING = Budget(seconds=10, runs=100)  # of both networks together, of each
 
 
 @dataclass(frozen=True)
@@ -45,28 +48,29 @@ class Int8Report:
     restored: bool  # some were put back into float to stay within the limit
     calibration: int  # pictures
     threads: int
+    machine: Machine = field(default_factory=this_machine)  # that the latencies were taken on
 
     @property
     def miou_drop(self) -> float:
         """mIoU before, less mIoU after."""
-        return self.before.report.scores.miou - self.after.report.scores.miou
+        return self.before.report.metrics.miou - self.after.report.metrics.miou
 
     @property
     def obstacles(self) -> list[str]:
         """Why not to use it; empty means go."""
-        reasons = []
+        obstacles = []
         if self.miou_drop > self.max_drop:
-            reasons.append(f"it loses {self.miou_drop:.4f} mIoU, more than {self.max_drop}")
+            obstacles.append(f"it loses {self.miou_drop:.4f} mIoU, more than {self.max_drop}")
         if self.after.latency.median_ms >= self.before.latency.median_ms:
-            reasons.append(f"it is no faster ({self.after.latency.median_ms:.1f} ms)")
-        return reasons
+            obstacles.append(f"it is no faster ({self.after.latency.median_ms:.1f} ms)")
+        return obstacles
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg export --json` writes it."""
         sides = {
             name: {
-                "miou": side.report.scores.miou,
-                "class_iou": dict(side.report.scores.class_iou),
+                "miou": side.report.metrics.miou,
+                "class_iou": dict(side.report.metrics.class_iou),
                 "latency_ms": side.latency.to_dict(),
                 "size_bytes": side.size_bytes,
             }
@@ -81,6 +85,7 @@ class Int8Report:
             "restored_to_float": self.restored,
             "protocol": {
                 **self.after.report.protocol,
+                **self.machine.to_dict(),
                 "max_drop": self.max_drop,
                 "calibration_pictures": self.calibration,
                 "threads": self.threads,
@@ -117,11 +122,11 @@ def export_int8(
         before = evaluate(open_runtime(plain, threads=threads), eval_set, limit=limit)
         quantized, restored = quantizer.quantize_all(), False
         after = _evaluated(quantizer, quantized, made, eval_set, limit, threads)
-        if before.scores.miou - after.scores.miou > max_drop:
+        if before.metrics.miou - after.metrics.miou > max_drop:
             quantized, restored = quantizer.quantize_within(max_drop, eval_set, limit), True
             after = _evaluated(quantizer, quantized, made, eval_set, limit, threads)
         runtimes = [open_runtime(file, threads=threads) for file in (plain, made)]
-        latencies = interleaved([timed(_one(runtime, size)) for runtime in runtimes])
+        latencies = interleaved([timed(_one(runtime, size)) for runtime in runtimes], TIMING)
         float32, int8 = (
             Measurement(report, latency, size_bytes(file))
             for report, latency, file in zip((before, after), latencies, (plain, made), strict=True)
@@ -155,20 +160,23 @@ def render(report: Int8Report) -> Table:
     """Before and after side by side, for a terminal."""
     from rich.table import Table
 
-    how = report.after.report.protocol
+    how, before, after = report.after.report.protocol, report.before, report.after
     table = Table(
         "figure",
         "float32",
         "int8",
         "change",
         title=f"{how['model']} on {how['data']} {how['split']}: {report.after.report.images} pictures",
-        caption=f"{how['runtime']}, {report.threads} thread(s), batch 1; calibrated on {report.calibration} pictures",
+        caption=f"{how['runtime']}, {report.threads} thread(s), batch 1, {before.latency.runs} and {after.latency.runs}"
+        f" runs by turns; calibrated on {report.calibration} pictures\n{report.machine}",
         min_width=60,
     )
-    before, after = report.before, report.after
     for name, one, other in [
-        ("mIoU", before.report.scores.miou, after.report.scores.miou),
-        *((name, value, after.report.scores.class_iou[name]) for name, value in before.report.scores.class_iou.items()),
+        ("mIoU", before.report.metrics.miou, after.report.metrics.miou),
+        *(
+            (name, value, after.report.metrics.class_iou[name])
+            for name, value in before.report.metrics.class_iou.items()
+        ),
     ]:
         change = "" if one is None or other is None else f"{other - one:+.4f}"
         table.add_row(name, *("absent" if value is None else f"{value:.4f}" for value in (one, other)), change)

@@ -10,6 +10,7 @@ from pathlib import Path
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import UserError, did_you_mean
 from kerbseg.core.labels import LabelSet
+from kerbseg.importers._torch_file import read_state_dict as read_state_dict
 
 Importer = Callable[[Path, LabelSet | None, str | None], Bundle]
 

@@ -59,7 +59,8 @@ class Checkpoint(Mapping[str, np.ndarray]):
         try:
             entries = read_table(self._index.read_bytes())
             self._shards = _shards(entries.pop(b""))
-            self._entries = {name.decode(): _entry(value) for name, value in entries.items()}
+            # the slices of a partitioned variable have entries of their own, whose binary names begin with a zero
+            self._entries = {key.decode(): _entry(value) for key, value in entries.items() if key[0]}
             for name, entry in self._entries.items():
                 if entry.shard >= self._shards:
                     raise Damaged(f"{name!r} stands in data file {entry.shard} of {self._shards}")

@@ -15,6 +15,7 @@ from kerbseg.models import (
 from kerbseg.models._input import channels_last, pad_to_stride, padded_size
 from kerbseg.models._net import SegmentationNet
 from kerbseg.models._registry import Card, card, create_model, list_models, register
+from kerbseg.models._unpooling import use_slices
 
 __all__ = [
     "Card",
@@ -36,4 +37,5 @@ __all__ = [
     "register",
     "segnet",
     "unet",
+    "use_slices",
 ]

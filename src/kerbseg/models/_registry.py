@@ -25,6 +25,7 @@ class Card:
     stride: int  # height and width of a picture are multiples of this
     summary: str  # first line of the builder's docstring
     preprocessing: Preprocessing
+    main: bool  # what the paper proposes; an ablation, a stage or a variant of it is not
 
 
 Builder = Callable[..., SegmentationNet]
@@ -40,6 +41,7 @@ def register(
     stride: int,
     classes: int = 19,
     preprocessing: Preprocessing | None = None,
+    main: bool = True,
 ) -> Callable[[Builder], Builder]:
     """Puts a builder `f(classes, **options) -> SegmentationNet` under its own name; a duplicate is an error."""
 
@@ -59,6 +61,7 @@ def register(
             stride=stride,
             summary=builder.__doc__.strip().splitlines()[0],
             preprocessing=preprocessing or Preprocessing(),
+            main=main,
         )
         _builders[name] = (builder, card)
         return builder

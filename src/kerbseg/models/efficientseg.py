@@ -168,7 +168,7 @@ def _start(module: nn.Module) -> None:
 _register = partial(register, paper="efficientseg", input=(384, 768), stride=32, preprocessing=PREPROCESSING)
 
 
-@_register(parameters=13_469_462, macs=8_051_306_496)
+@_register(parameters=13_469_462, macs=8_051_306_496, main=False)
 def efficientseg(classes: int = 19, width: float = 1.5, raw_logits: bool = False) -> EfficientSeg:
     """EfficientSeg of any width."""
     return EfficientSeg(classes, width, raw_head if raw_logits else published_head)

@@ -125,7 +125,7 @@ def erfnet(classes: int = 19) -> ERFNet:
     return ERFNet(encoder(), decoder(classes))
 
 
-@register(paper="erfnet", parameters=1_876_495, macs=21_532_377_088, input=(512, 1024), stride=8)
+@register(paper="erfnet", parameters=1_876_495, macs=21_532_377_088, input=(512, 1024), stride=8, main=False)
 def erfnet_encoder(classes: int = 19) -> ERFNetEncoder:
     """ERFNet's encoder with its training head: the first stage of the paper's two (sec. IV-A)."""
     return ERFNetEncoder(encoder(), classes)

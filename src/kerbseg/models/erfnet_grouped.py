@@ -116,7 +116,7 @@ def _shuffle(groups: int, shuffled: bool) -> Callable[[], nn.Module]:
     return partial(nn.ChannelShuffle, groups) if shuffled else nn.Identity
 
 
-_erfnet = partial(register, paper="grouping", input=(512, 1024), stride=8)
+_erfnet = partial(register, paper="grouping", input=(512, 1024), stride=8, main=False)
 
 
 @_erfnet(parameters=572_863, macs=9_495_773_184)
@@ -203,19 +203,19 @@ def erfnet_dg8s(classes: int = 19) -> ERFNet:
     return later_replaced(classes, groups=8, shuffled=True)
 
 
-@_erfnet(parameters=414_975, macs=5_486_018_560)
+@_erfnet(parameters=414_975, macs=5_486_018_560, main=True)
 def erfnet_d_light(classes: int = 19) -> ERFNet:
     """[D*]-proposed: D* with the light decoder (table 4)."""
     return light(classes, groups=1)
 
 
-@_erfnet(parameters=263_423, macs=3_741_188_096)
+@_erfnet(parameters=263_423, macs=3_741_188_096, main=True)
 def erfnet_dg2_light(classes: int = 19) -> ERFNet:
     """[DG2*]-proposed: DG2* with the light decoder (table 4)."""
     return light(classes, groups=2)
 
 
-@_erfnet(parameters=187_647, macs=2_868_772_864)
+@_erfnet(parameters=187_647, macs=2_868_772_864, main=True)
 def erfnet_dg4_light(classes: int = 19) -> ERFNet:
     """[DG4*]-proposed: DG4* with the light decoder (table 4)."""
     return light(classes, groups=4)

@@ -138,7 +138,7 @@ def espnet(classes: int = 19, alpha2: int = 2, alpha3: int = 8) -> ESPNet:
     return ESPNet(classes, alpha2, alpha3)
 
 
-@register(paper="espnet", parameters=349_193, macs=3_468_058_624, input=(512, 1024), stride=8)
+@register(paper="espnet", parameters=349_193, macs=3_468_058_624, input=(512, 1024), stride=8, main=False)
 def espnet_c(classes: int = 19, alpha2: int = 2, alpha3: int = 8) -> ESPNetC:
     """ESPNet-C: ESPNet without its decoder (fig. 4c)."""
     return ESPNetC(classes, alpha2, alpha3)

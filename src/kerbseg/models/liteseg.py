@@ -151,6 +151,7 @@ def _darknet19(output_stride: int, same_padding: bool = False) -> Darknet19:
 
 
 _register = partial(register, paper="liteseg", input=(512, 1024), preprocessing=PREPROCESSING)
+_ablation = partial(_register, main=False)
 
 
 @_register(parameters=3_101_707, macs=4_305_379_328, stride=1)
@@ -159,19 +160,19 @@ def liteseg_mobilenet_v2(classes: int = 19, output_stride: int = 32) -> LiteSeg:
     return LiteSeg(classes, MobileNetV2(output_stride))
 
 
-@_register(parameters=6_395_763, macs=11_280_113_664, stride=1)
+@_ablation(parameters=6_395_763, macs=11_280_113_664, stride=1)
 def liteseg_mobilenet_v2_dense(classes: int = 19, output_stride: int = 32) -> LiteSeg:
     """LiteSeg on MobileNetV2, of standard convolutions (tables I and II)."""
     return LiteSeg(classes, MobileNetV2(output_stride), conv=dense)
 
 
-@_register(parameters=2_946_731, macs=4_226_326_528, stride=1)
+@_ablation(parameters=2_946_731, macs=4_226_326_528, stride=1)
 def liteseg_mobilenet_v2_aspp(classes: int = 19, output_stride: int = 32, width: int = WIDTH) -> LiteSeg:
     """LiteSeg on MobileNetV2 with the plain pyramid; DeepLabv3+ has width=256."""
     return LiteSeg(classes, MobileNetV2(output_stride), pyramid=ASPP, width=width)
 
 
-@_register(parameters=6_023_475, macs=11_089_797_120, stride=1)
+@_ablation(parameters=6_023_475, macs=11_089_797_120, stride=1)
 def liteseg_mobilenet_v2_aspp_dense(classes: int = 19, output_stride: int = 32, width: int = WIDTH) -> LiteSeg:
     """LiteSeg's baseline on MobileNetV2: plain pyramid, standard convolutions (table I, row 1)."""
     return LiteSeg(classes, MobileNetV2(output_stride), conv=dense, pyramid=ASPP, width=width)
@@ -183,19 +184,19 @@ def liteseg_shufflenet(classes: int = 19, output_stride: int = 32) -> LiteSeg:
     return LiteSeg(classes, ShuffleNet(output_stride), low_width=48)
 
 
-@_register(parameters=5_865_739, macs=5_634_932_736, stride=1)
+@_ablation(parameters=5_865_739, macs=5_634_932_736, stride=1)
 def liteseg_shufflenet_dense(classes: int = 19, output_stride: int = 32) -> LiteSeg:
     """LiteSeg on ShuffleNet, of standard convolutions (tables I and II)."""
     return LiteSeg(classes, ShuffleNet(output_stride), low_width=48, conv=dense)
 
 
-@_register(parameters=1_791_643, macs=2_153_250_816, stride=1)
+@_ablation(parameters=1_791_643, macs=2_153_250_816, stride=1)
 def liteseg_shufflenet_aspp(classes: int = 19, output_stride: int = 32, width: int = WIDTH) -> LiteSeg:
     """LiteSeg on ShuffleNet with the plain pyramid; DeepLabv3+ has width=256."""
     return LiteSeg(classes, ShuffleNet(output_stride), low_width=48, pyramid=ASPP, width=width)
 
 
-@_register(parameters=5_468_875, macs=5_432_033_280, stride=1)
+@_ablation(parameters=5_468_875, macs=5_432_033_280, stride=1)
 def liteseg_shufflenet_aspp_dense(classes: int = 19, output_stride: int = 32, width: int = WIDTH) -> LiteSeg:
     """LiteSeg's baseline on ShuffleNet: plain pyramid, standard convolutions (table I, row 1)."""
     return LiteSeg(classes, ShuffleNet(output_stride), low_width=48, conv=dense, pyramid=ASPP, width=width)
@@ -207,19 +208,19 @@ def liteseg_darknet19(classes: int = 19, output_stride: int = 16, same_padding: 
     return LiteSeg(classes, _darknet19(output_stride, same_padding), low_width=32)
 
 
-@_register(parameters=23_263_059, macs=67_914_268_672, stride=4)
+@_ablation(parameters=23_263_059, macs=67_914_268_672, stride=4)
 def liteseg_darknet19_dense(classes: int = 19, output_stride: int = 16, same_padding: bool = False) -> LiteSeg:
     """LiteSeg on Darknet19, of standard convolutions (tables I and II)."""
     return LiteSeg(classes, _darknet19(output_stride, same_padding), low_width=32, conv=dense)
 
 
-@_register(parameters=20_415_315, macs=29_847_535_616, stride=4)
+@_ablation(parameters=20_415_315, macs=29_847_535_616, stride=4)
 def liteseg_darknet19_aspp(classes: int = 19, output_stride: int = 32, width: int = WIDTH) -> LiteSeg:
     """LiteSeg on Darknet19 with the plain pyramid at 1/32; DeepLabv3+ has width=256."""
     return LiteSeg(classes, _darknet19(output_stride), low_width=32, pyramid=ASPP, width=width)
 
 
-@_register(parameters=22_915_347, macs=36_607_459_328, stride=4)
+@_ablation(parameters=22_915_347, macs=36_607_459_328, stride=4)
 def liteseg_darknet19_aspp_dense(classes: int = 19, output_stride: int = 32, width: int = WIDTH) -> LiteSeg:
     """LiteSeg's baseline on Darknet19: plain pyramid, standard convolutions, 1/32 (table I, row 1)."""
     return LiteSeg(classes, _darknet19(output_stride), low_width=32, conv=dense, pyramid=ASPP, width=width)

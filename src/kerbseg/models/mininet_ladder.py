@@ -159,7 +159,7 @@ class RefinedLadder(Ladder):
         return x + self.refinement(image)
 
 
-_rung = partial(register, paper="mininet", input=(256, 512), stride=8, preprocessing=PREPROCESSING)
+_rung = partial(register, paper="mininet", input=(256, 512), stride=8, preprocessing=PREPROCESSING, main=False)
 
 
 @_rung(parameters=2_059_570, macs=6_700_892_160)

@@ -77,7 +77,7 @@ class UNet(SegmentationNet):
         return self.head(x)
 
 
-_register = partial(register, paper="efficientseg", input=(384, 768), stride=1, preprocessing=PREPROCESSING)
+_register = partial(register, paper="efficientseg", input=(384, 768), stride=1, preprocessing=PREPROCESSING, main=False)
 
 
 @_register(parameters=13_388_563, macs=139_481_579_520)

@@ -1,1 +1,1 @@
-"""Training: a recipe is a frozen value read from one YAML; `fit` turns it into a bundle."""
+"""Training: a recipe is a frozen value read from one YAML; `run.train` makes a bundle of it."""

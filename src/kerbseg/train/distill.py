@@ -1,10 +1,13 @@
-"""Knowledge distillation: a trained network's scores are followed besides the labels."""
+"""Knowledge distillation: trained networks' logits are followed besides the labels."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load
@@ -14,13 +17,12 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.core.normalize import Normalize
 from kerbseg.core.types import Preprocessing
 from kerbseg.losses import distillation
-from kerbseg.train.auxiliary import capture_outputs
+from kerbseg.train.outputs import Outputs
 from kerbseg.train.recipe import Distill
-from kerbseg.train.task import NetworkLoss
 
 
 class Teacher:
-    """Scores of a bundle's network for the input of another one; no module, so that nothing trains or saves it."""
+    """Logits of a bundle's network for the input of another one; no module, so that nothing trains or saves it."""
 
     def __init__(self, bundle: Bundle, pupil: Preprocessing) -> None:
         self.classes, self._stride = len(bundle.card.labels), models.card(bundle.card.model).stride
@@ -33,32 +35,47 @@ class Teacher:
             part.to(image.device)
         height, width = image.shape[-2:]
         pixels = models.pad_to_stride(self._undo.undo(image), self._stride)
-        scores: Tensor = self._net(self._normalize(pixels))
-        return scores[:, : self.classes, :height, :width].float()
+        logits: Tensor = self._net(self._normalize(pixels))
+        return logits[:, : self.classes, :height, :width].float()
 
 
-class Distilled(nn.Module):
-    """A criterion plus the divergence from a teacher's scores."""
+class DistillationLoss(nn.Module):
+    """The divergence of a network's logits from its teachers', times its weight."""
 
-    def __init__(self, inner: NetworkLoss, teacher: Teacher, settings: Distill, process: Rank = SINGLE) -> None:
+    def __init__(self, teachers: Sequence[Teacher], settings: Distill, rank: Rank = SINGLE) -> None:
         super().__init__()
-        self.inner, self._teacher, self._process = inner, teacher, process
-        self._weight, self._temperature = settings.weight, settings.temperature
+        self._teachers, self._settings, self._rank = tuple(teachers), settings, rank
 
-    def forward(self, net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
-        with capture_outputs(net, [""]) as seen:
-            loss: Tensor = self.inner(net, image, mask)
-        divergence = distillation(seen[""].float(), self._teacher(image), mask, self._temperature, self._process)
-        return loss + self._weight * divergence
+    def forward(self, outputs: Outputs, image: Tensor, mask: Tensor) -> Tensor:
+        settings = self._settings
+        logits, labels = outputs.at(settings.at, mask)
+        known = [teacher(image) for teacher in self._teachers]
+        if settings.at == "logits":
+            # at the points of the grid from which the network's own logits are brought to the picture's size
+            corners, size = outputs.align_corners, (logits.shape[-2], logits.shape[-1])
+            known = [F.interpolate(each, size, mode="bilinear", align_corners=corners) for each in known]
+        divergence = distillation(logits, agreed(known, settings.temperature), labels, settings.temperature, self._rank)
+        return settings.weight * divergence
 
 
-def teacher(settings: Distill, labels: LabelSet, pupil: Preprocessing) -> Teacher:
-    """The recipe's teacher. Raises BundleError as `load`, RecipeError for a teacher of other classes."""
-    bundle = load(settings.teacher)
-    known = bundle.card.labels
-    if known.classes != labels.classes:
-        raise RecipeError(
-            f"distill.teacher: {settings.teacher} knows {len(known)} classes of {known.name!r}, the data have"
-            f" {len(labels)} of {labels.name!r}; take a teacher of the same classes"
-        )
-    return Teacher(bundle, pupil)
+def agreed(known: Sequence[Float[Tensor, "b k h w"]], temperature: float) -> Float[Tensor, "b k h w"]:
+    """Logits whose softened probabilities are the mean of the teachers'; of one teacher, its own."""
+    if len(known) == 1:
+        return known[0]
+    softened = torch.stack([F.log_softmax(logits / temperature, 1) for logits in known])
+    return temperature * softened.logsumexp(0)  # but for a constant, which changes no probability
+
+
+def teachers(settings: Distill, labels: LabelSet, pupil: Preprocessing) -> list[Teacher]:
+    """The recipe's teachers. Raises BundleError as `load`, RecipeError for a teacher of other classes."""
+    ready = []
+    for name in settings.teacher:
+        bundle = load(name)
+        known = bundle.card.labels
+        if known.classes != labels.classes:
+            raise RecipeError(
+                f"distill.teacher: {name} knows {len(known)} classes of {known.name!r}, the data have"
+                f" {len(labels)} of {labels.name!r}; take a teacher of the same classes"
+            )
+        ready.append(Teacher(bundle, pupil))
+    return ready

@@ -30,23 +30,23 @@ from kerbseg.train.callbacks import (
     KillPeersOnFailure,
     LastValidation,
     Plateau,
-    RunProgress,
-    RunRecorder,
     StepSeed,
     WeightDecayCutoff,
 )
 from kerbseg.train.grouping import GradualGrouping
 from kerbseg.train.norm import FrozenNorm
-from kerbseg.train.recipe import Classification, Recipe
+from kerbseg.train.progress import RunProgress
+from kerbseg.train.recipe import AnyRecipe
+from kerbseg.train.recipe_file import first_difference, resume_recipe
+from kerbseg.train.recorder import RunRecorder
 
 Device = Literal["auto", "cpu", "cuda"]
-AnyRecipe = Recipe | Classification
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def this_process(devices: int, recipe: AnyRecipe) -> Rank:
+def this_rank(devices: int, recipe: AnyRecipe) -> Rank:
     """Which of a training's processes this is: of those that torchrun has started, or that lightning starts.
 
     Raises UserError where the batch cannot be shared out.
@@ -55,54 +55,55 @@ def this_process(devices: int, recipe: AnyRecipe) -> Rank:
         count, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
         if devices not in (1, here):
             raise UserError(f"{devices} devices are asked for and torchrun has started {here}; leave --devices away")
-        process = Rank(int(os.environ["RANK"]), count, count // here)
+        rank = Rank(int(os.environ["RANK"]), count, count // here)
     elif devices < 1:
         raise UserError(f"{devices} devices cannot train; give 1 or more")
     else:
         # lightning starts the same command again, and tells it so
-        process = Rank(int(os.environ.get("LOCAL_RANK", 0)) if devices > 1 else 0, devices)
-    if recipe.batch_size % process.count:
+        rank = Rank(int(os.environ.get("LOCAL_RANK", 0)) if devices > 1 else 0, devices)
+    if recipe.batch_size % rank.count:
         raise UserError(
-            f"batch_size={recipe.batch_size} is for all devices together and cannot be shared by {process.count};"
+            f"batch_size={recipe.batch_size} is for all devices together and cannot be shared by {rank.count};"
             f" use a number of devices that divides it"
         )
-    return process
+    return rank
 
 
-def prepare(run: Path, recipe: AnyRecipe, resume: bool, process: Rank) -> None:
+def prepare(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None:
     """Makes the run's folder, or checks that the one to resume is of this recipe; the first process does."""
-    if process.index > 0:
+    if rank.index > 0:
         return
-    text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
     written, checkpoint = run / "recipe.yaml", run / "last.ckpt"
     if resume and not checkpoint.is_file():
         raise UserError(f"nothing to resume: {checkpoint} does not exist; start without --resume")
-    if resume and written.read_text() != text:
-        raise RecipeError(f"{written} is not the recipe asked for; resume with the same, or choose another --out")
+    if resume and (difference := first_difference(resume_recipe(run), recipe)):
+        raise RecipeError(
+            f"{written} is not the recipe asked for: {difference}; resume with the same, or choose another --out"
+        )
     if checkpoint.is_file() and not resume:
         raise UserError(f"{run} holds a run already; go on with --resume, or choose another --out")
     with atomic_write(written) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
     remove_leftovers(run)
 
 
-def training_device(device: Device, recipe: AnyRecipe, process: Rank) -> torch.device:
+def training_device(device: Device, recipe: AnyRecipe, rank: Rank) -> torch.device:
     """Where this process trains. Raises UserError where that is not there or lacks the recipe's precision."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device 'cuda' is not there; use --device cpu, or install a torch build for your GPU")
     if device != "cpu" and torch.cuda.is_available():
-        if (wanted := process.count // process.nodes) > torch.cuda.device_count():
+        if (wanted := rank.count // rank.nodes) > torch.cuda.device_count():
             raise UserError(f"{wanted} GPUs are asked for and {torch.cuda.device_count()} are there; lower --devices")
-        return torch.device("cuda", process.local_index)
+        return torch.device("cuda", rank.local_index)
     if recipe.precision == "float16":
         raise UserError("a CPU does not train in float16; add precision=bfloat16 or precision=float32")
     return torch.device("cpu")
 
 
-def check_compiling(device: torch.device, process: Rank) -> None:
+def check_compiling(device: torch.device, rank: Rank) -> None:
     """Raises UserError where torch cannot compile a network."""
-    if process.count > 1:
-        raise UserError(f"--compile works on one device, found {process.count}; leave --compile or --devices away")
+    if rank.count > 1:
+        raise UserError(f"--compile works on one device, found {rank.count}; leave --compile or --devices away")
     check_compiler(device, "leave --compile away")
 
 
@@ -114,7 +115,7 @@ def run_to_end(
     callbacks: Sequence[Callback],
     *,
     device: torch.device,
-    process: Rank,
+    rank: Rank,
     resume: bool,
 ) -> None:
     """Trains for the recipe's epochs. Raises KeyboardInterrupt after Ctrl-C, UserError where a disk is full."""
@@ -122,10 +123,10 @@ def run_to_end(
         trainer = L.Trainer(
             max_epochs=recipe.epochs,
             accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=process.count // process.nodes,
-            num_nodes=process.nodes,
+            devices=rank.count // rank.nodes,
+            num_nodes=rank.nodes,
             # statistics of the shared batch-norm are the same in all processes
-            strategy="auto" if process.count == 1 else DDPStrategy(broadcast_buffers=False),
+            strategy="auto" if rank.count == 1 else DDPStrategy(broadcast_buffers=False),
             use_distributed_sampler=False,  # the loaders give each process its own
             precision=_PRECISION[recipe.precision],
             gradient_clip_val=recipe.optim.clip,
@@ -153,8 +154,10 @@ def run_to_end(
             raise
 
 
-def callbacks_for(recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, results: RunRecorder) -> list[Callback]:
-    """Callbacks that a recipe asks for, and the results after all that decides what they are or what a run knows."""
+def callbacks_for(
+    recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, recorder: RunRecorder
+) -> list[Callback]:
+    """Callbacks that a recipe asks for, and the recorder after all that decides what is there to record."""
     wanted: list[Callback] = [KillPeersOnFailure(), StepSeed(recipe.seed), LastValidation()]
     if recipe.grouping is not None:
         wanted.append(grouping)
@@ -164,11 +167,11 @@ def callbacks_for(recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, 
         wanted.append(WeightDecayCutoff(recipe.optim.weight_decay_until))
     if recipe.schedule.name == "plateau":
         settings = recipe.schedule
-        wanted.append(Plateau(results, settings.factor, settings.patience, settings.watch))
-    wanted.append(results)
+        wanted.append(Plateau(recorder, settings.factor, settings.patience, settings.watch))
+    wanted.append(recorder)
     if recipe.ema is not None:
         wanted.append(AveragedWeights(recipe.ema))
-    return [*wanted, RunProgress(results)]
+    return [*wanted, RunProgress(recorder)]
 
 
 @contextmanager

@@ -14,10 +14,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from kerbseg.bundle import METADATA_KEY, load, load_strictly
+from kerbseg.bundle import METADATA_KEY, load, load_strictly, locate
 from kerbseg.core.errors import BundleError, UserError
 from kerbseg.core.files import atomic_write
-from kerbseg.importers._torch_file import read_state_dict
+from kerbseg.importers import read_state_dict
 
 CLASSIFIER_KEY = "kerbseg_classifier"  # of the safetensors header
 COUNTER = "num_batches_tracked"
@@ -47,23 +47,23 @@ def save_classifier(net: nn.Module, card: ClassifierCard, path: Path) -> None:
 
 
 def load_initial_weights(net: nn.Module, source: str | Path, prefixes: str | Sequence[str] = "") -> None:
-    """Takes the weights under `prefixes` from a file; all of them, on both sides, must fit.
+    """Takes the weights under `prefixes` from a file, a run's folder or shipped weights; all of them must fit.
 
     The file is a bundle, a classifier that `kerbseg train imagenet/...` made, or a user's classifier: a PyTorch state
     dict whose body has the same layers in the same order (other names are fine, every shape must fit), safetensors with
     our names (that format keeps no order), or Darknet's `.weights`. Raises BundleError for a file that is damaged or of
     another network.
     """
-    path = Path(source)
+    path = locate(source)
     wanted = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
     own = net.state_dict()
     mine = {key: value for key, value in own.items() if key.startswith(wanted)}
     if not mine:
         parts = ", ".join(f"{name}." for name, _ in net.named_children())
         raise UserError(f"model.init: this network has no weights under {', '.join(wanted)}; it has {parts}")
-    found = _ours(path)
-    if found is not None:
-        state = {key: value for key, value in found.items() if key.startswith(wanted)}
+    ours = _ours(path)
+    if ours is not None:
+        state = {key: value for key, value in ours.items() if key.startswith(wanted)}
         if not state:
             raise BundleError(f"{path} holds no weights under {', '.join(wanted)}; is it another network?")
     elif path.suffix == ".weights":
@@ -77,8 +77,6 @@ def _ours(path: Path) -> Mapping[str, Tensor] | None:
     """The weights of a bundle or classifier of ours; None for another file."""
     if path.suffix != ".safetensors":
         return None
-    if not path.is_file():
-        raise BundleError(f"{path} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -112,9 +110,8 @@ def _by_order(path: Path, given: Mapping[str, Tensor], mine: Mapping[str, Tensor
     for (name, value), (key, expected) in zip(theirs, ours, strict=False):
         same_kind = name.rpartition(".")[2] == key.rpartition(".")[2]
         if not same_kind or value.shape != expected.shape:
-            found, needed = list(value.shape), list(expected.shape)
             raise BundleError(
-                f"{path}: {name!r} {found} stands where the network has {key!r} {needed}; is it another network, or"
+                f"{path}: {name!r} {list(value.shape)} stands where the network has {key!r} {list(expected.shape)}; is it another network, or"
                 " are its layers saved in another order?"
             )
         state[key] = value.to(expected.dtype)
@@ -123,8 +120,6 @@ def _by_order(path: Path, given: Mapping[str, Tensor], mine: Mapping[str, Tensor
 
 def _darknet(path: Path, mine: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The body of a Darknet file: a header, then each layer's shift, scale, mean, variance and convolution."""
-    if not path.is_file():
-        raise BundleError(f"{path} does not exist")
     content = path.read_bytes()
     if len(content) < 20:
         raise BundleError(f"{path} is too short for Darknet weights; copy it again")

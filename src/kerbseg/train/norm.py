@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kerbseg.train.recipe import ParamGroup
+from kerbseg.train.recipe_optim import ParamGroup
 
 
 def set_bn_momentum(net: nn.Module, momentum: float) -> None:

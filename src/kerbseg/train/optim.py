@@ -1,10 +1,11 @@
-"""Optimisers and learning-rate schedules of the recipes; a schedule is a pure function of the step."""
+"""Optimizers and learning-rate schedules of the recipes; a schedule is a pure function of the step."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch.nn import Module, Parameter
@@ -12,11 +13,27 @@ from torch.optim import SGD, Adam, AdamW
 from torch.optim import Optimizer as TorchOptimizer
 
 from kerbseg.core.errors import RecipeError
-from kerbseg.train.recipe import Optimizer, ParamGroup, Schedule
+from kerbseg.train.recipe import AnyRecipe
+from kerbseg.train.recipe_optim import Optimizer, ParamGroup, Schedule
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How the weights of a run move: the optimizer, and the share of each of its groups' rate at each step."""
+
+    optimizer: Callable[[], TorchOptimizer]
+    schedules: tuple[Callable[[int], float], ...]
+
+
+def movement(recipe: AnyRecipe, net: Module, steps_per_epoch: int, besides: Iterable[Parameter] = ()) -> Movement:
+    """The recipe's, of a network and of weights that train with it. Raises RecipeError as `parameter_groups`."""
+    groups = parameter_groups(net, recipe.optim.groups, besides)
+    share = schedule(recipe.schedule, recipe.epochs, steps_per_epoch)
+    return Movement(lambda: optimizer(groups, recipe.optim), tuple(schedules(share, recipe.optim, steps_per_epoch)))
 
 
 def optimizer(parameters: Iterable[Parameter] | Iterable[dict[str, Any]], settings: Optimizer) -> TorchOptimizer:
-    """The recipe's optimiser over these weights."""
+    """The recipe's optimizer over these weights."""
     if settings.name == "sgd":
         return SGD(
             parameters,
@@ -30,38 +47,45 @@ def optimizer(parameters: Iterable[Parameter] | Iterable[dict[str, Any]], settin
 
 
 def schedule(settings: Schedule, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
-    """Share of the learning rate at each step. Plateau is constant here: it follows the scores (see callbacks)."""
+    """Share of the learning rate at each step, at most 1. Plateau's is constant: it follows results (see callbacks)."""
     total, warmup = epochs * steps_per_epoch, settings.warmup * steps_per_epoch
+    held = getattr(settings, "hold", None)
 
     def share(step: int) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
-        if settings.hold is not None:
-            step -= step % (settings.hold * steps_per_epoch)
-        done = min(1.0, (step - warmup) / max(1.0, total - warmup))
-        if settings.name == "poly":
-            return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * (1 - done) ** settings.power
-        if settings.name == "cosine":
-            return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * _fall(done)
-        if settings.name == "one_cycle":
-            if done < settings.pct_start:
-                return 0.04 + 0.96 * (1 - _fall(done / settings.pct_start))  # from 1/25 of the peak, as in the paper
-            return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * _fall(
-                (done - settings.pct_start) / (1 - settings.pct_start)
-            )
-        if settings.name == "exponential":
-            return settings.factor ** max(0.0, step // steps_per_epoch - settings.after)
-        if settings.name == "step":
-            return settings.factor ** bisect_right(settings.milestones, step // steps_per_epoch)
-        return 1.0
+        if held is not None:
+            step -= step % (held * steps_per_epoch)
+        # a stretch of held epochs may begin before the warm-up has ended
+        done = min(1.0, max(0.0, step - warmup) / max(1.0, total - warmup))
+        return _share(settings, done, step // steps_per_epoch)
 
     return share
+
+
+def _share(settings: Schedule, done: float, epoch: int) -> float:
+    """After the warm-up, where the share `done` of the rest is over."""
+    if settings.name == "poly":
+        return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * (1 - done) ** settings.power
+    if settings.name == "cosine":
+        return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * _fall(done)
+    if settings.name == "one_cycle":
+        if done < settings.pct_start:
+            return 0.04 + 0.96 * (1 - _fall(done / settings.pct_start))  # from 1/25 of the peak, as in the paper
+        return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * _fall(
+            (done - settings.pct_start) / (1 - settings.pct_start)
+        )
+    if settings.name == "exponential":
+        return settings.factor ** max(0.0, epoch - settings.after)
+    if settings.name == "step":
+        return settings.factor ** bisect_right(settings.milestones, epoch)
+    return 1.0
 
 
 def parameter_groups(
     net: Module, parts: Sequence[ParamGroup], besides: Iterable[Parameter] = ()
 ) -> list[dict[str, Any]]:
-    """The weights that belong to no part, and those of each part, for an optimiser.
+    """The weights that belong to no part, and those of each part, for an optimizer.
 
     `besides` are weights that train with the network and are not of it; they move as the rest.
     Raises RecipeError for a prefix under which nothing is left.

@@ -12,7 +12,7 @@ import torch
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import LabelSet
-from kerbseg.core.types import Dataset
+from kerbseg.core.types import VOID, Dataset
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import ConcatDataset, InMemory, OnDisk, Resized
 from kerbseg.train.recipe import Data
@@ -47,17 +47,31 @@ class CachedSplit:
         for start in range(0, len(self.batches), 16):
             indices = list(range(start, min(start + 16, len(self.batches))))
             counts += np.bincount(self.batches.__getitems__(indices)["mask"].cpu().numpy().ravel(), minlength=256)
-        return counts[: len(self.labels)], int(counts[255])
+        return counts[: len(self.labels)], int(counts[VOID])
+
+    def labelled(self) -> bool:
+        """Whether any pixel has a class; pictures are looked at until one has."""
+        starts = range(0, len(self.batches), 16)
+        return any(
+            bool((self.batches.__getitems__(list(range(start, min(start + 16, len(self.batches)))))["mask"] != VOID).any())
+            for start in starts
+        )
 
 
 def open_split(
     data: Data, splits: Sequence[str], root: str | Path | None, cache: Cache, device: torch.device = CPU
 ) -> CachedSplit:
-    """The splits of a recipe's data section. Raises DataError for data that cannot be used."""
+    """The splits of a recipe's data section. Raises DataError for data that cannot be used, or that have no labels."""
     parts: list[Dataset] = [open_dataset(data.name, split, root) for split in splits]
     if data.size is not None:
         parts = [Resized(part, data.size) for part in parts]
-    return CachedSplit(ConcatDataset(parts, data.limit), cache, device)
+    split = CachedSplit(ConcatDataset(parts, data.limit), cache, device)
+    if not split.labelled():
+        raise DataError(
+            f"{data.name} {'+'.join(splits)}: no pixel of {len(split.batches)} pictures belongs to a class, so nothing can"
+            " be learned or measured there; take a split with labels"
+        )
+    return split
 
 
 def _place(cache: Cache, needed: int, device: torch.device) -> torch.device | None:

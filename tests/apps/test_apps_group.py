@@ -7,19 +7,19 @@ import pytest
 import torch
 
 import kerbseg.models as models
+from kerbseg.apps.group import group
 from kerbseg.bundle import Bundle, load, random_bundle, save
 from kerbseg.cli import main
 from kerbseg.compress.convolutions import Selection, convolutions
 from kerbseg.compress.grouping import apply_grouping, set_alpha
 from kerbseg.core.errors import UserError
 from kerbseg.core.labels import label_set
-from kerbseg.regroup import group
 
 PICTURE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def dense(name: str, **options: object) -> Bundle:
-    """A network whose batch-norm knows its input, so that the picture reaches the scores."""
+    """A network whose batch-norm knows its input, so that the picture reaches the logits."""
     torch.manual_seed(0)
     bundle = random_bundle(name, label_set("camvid"))
     net = models.create_model(name, 11, **options)

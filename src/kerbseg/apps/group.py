@@ -33,7 +33,7 @@ def group(source: Bundle, groups: int, selection: Selection | None = None, into:
     what is asked for: other weights, other convolutions, or another use of them, such as a channel shuffle.
     """
     if into is not None:
-        models.card(into)  # an unknown name is told before anything else
+        models.card(into)  # an unknown name is refused before anything else
         options = dict(source.card.options) if models.card(into).paper == models.card(source.card.model).paper else {}
         _check_weights(source, into, options)
         names = _newly_grouped(source.model, into, source.card.outputs, options)
@@ -73,9 +73,9 @@ def _check_groups(
     source: nn.Module, names: dict[str, int], groups: int, selection: Selection | None, into: str
 ) -> None:
     """Raises UserError unless the registered network has these groups, at the places asked for."""
-    found = sorted(set(names.values()))
-    if found != [groups]:
-        raise UserError(f"{into} has {found or 'no new'} groups where this network is dense, not {groups}")
+    counts = sorted(set(names.values()))
+    if counts != [groups]:
+        raise UserError(f"{into} has {counts or 'no new'} groups where this network is dense, not {groups}")
     if selection is not None:
         chosen = choose(source, selection, groups)
         if different := sorted(set(chosen) ^ names.keys()):
@@ -90,7 +90,7 @@ def _collapsed(source: Bundle, into: str, options: dict[str, Any], names: dict[s
     load_strictly(dense, source.model.state_dict(), source.card.model)
     if not _same(source.model, dense.eval(), models.card(into).stride):
         raise UserError(
-            f"{source.card.model} is not the dense network of {into}: equal weights give other scores (a channel"
+            f"{source.card.model} is not the dense network of {into}: equal weights give other logits (a channel"
             f" shuffle?); train {into} by a recipe with a grouping section instead"
         )
     fade(dense, names)
@@ -109,12 +109,12 @@ def _collapsed(source: Bundle, into: str, options: dict[str, Any], names: dict[s
 
 
 def _same(one: nn.Module, other: nn.Module, stride: int) -> bool:
-    """Whether two networks in eval mode score a picture alike."""
+    """Whether two networks in eval mode give a picture the same logits."""
     height, width = (-(-side // stride) * stride for side in (96, 128))
     picture = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected, found = one(picture), other(picture)
-    return bool((found - expected).abs().max() <= 1e-4 * expected.abs().max())
+        expected, actual = one(picture), other(picture)
+    return bool((actual - expected).abs().max() <= 1e-4 * expected.abs().max())
 
 
 def _outline(name: str, outputs: int, options: dict[str, Any]) -> nn.Module:

@@ -1,0 +1,5 @@
+"""`python -m kerbseg`: the command line."""
+
+from kerbseg.cli import main
+
+main()

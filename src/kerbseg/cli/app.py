@@ -1,0 +1,67 @@
+"""The command line's one application, and what becomes of its errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
+
+import kerbseg
+from kerbseg.cli.help import ListingFormatter
+from kerbseg.core.errors import UserError, did_you_mean
+
+app = App(
+    name="kerbseg",
+    help="Real-time semantic segmentation for robots and vehicles: train, evaluate, compress, export, run.",
+    help_format="markdown",
+    help_formatter=ListingFormatter(),
+    version=kerbseg.__version__,
+    version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # `main` says what Ctrl-C leaves
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command.
+
+    Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C; a defect of ours is a traceback.
+    """
+    try:
+        typed = sys.argv[1:] if arguments is None else arguments
+        # to the parser a lone hyphen is an option that has no name
+        typed = ["/dev/stdin" if each == "-" else each for each in typed]
+        app(typed, exit_on_error=False, print_error=False, result_action="return_value")
+    except UserError as error:
+        _leave(str(error), 2)
+    except CycloptsError as error:
+        _leave(explain(error), 2)
+    except BrokenPipeError:  # the reader of our output went away, such as `head`
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        _leave("interrupted; what was finished is kept", 130)
+
+
+def explain(error: CycloptsError) -> str:
+    """The parser's complaint in our words: arguments are named as they are typed, and the way out is said."""
+    command = " ".join(["kerbseg", *(error.command_chain or ())])
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        typed = error.keyword or next((token.keyword for token in error.argument.tokens if token.keyword), None)
+        by_place = error.argument.field_info.is_positional
+        name = error.argument.name.lstrip("-").upper() if by_place else error.argument.name
+        complaint = f"missing {name}" if typed is None else f"{typed} needs a value"
+    elif isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        complaint = f"unexpected {error.unused_tokens[0]!r}"
+    elif isinstance(error, UnknownCommandError) and error.unused_tokens:
+        commands = [name for name in app if not name.startswith("-")]
+        complaint = f"unknown command {error.unused_tokens[0]!r}; {did_you_mean(error.unused_tokens[0], commands)}"
+    else:
+        complaint = str(error).strip().rstrip(".")
+    return f"{complaint}{' See' if complaint.endswith('?') else '; see'}: {command} --help"
+
+
+def _leave(message: str, status: int) -> None:
+    print(f"kerbseg: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,201 @@
+"""`kerbseg models`, `weights`, `info`, `import` and `group`: networks, their weights, and what is known of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from kerbseg.cli.app import app
+from kerbseg.cli.options import Json, LabelSetName, Out
+from kerbseg.cli.terminal import show, width, write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from kerbseg.models import Card
+
+WITH_SUMMARY = 120  # characters a line that a table needs to say what each network is
+
+
+@app.command
+def models(*, all: bool = False, json: Json = None) -> None:
+    """List the papers' main networks with parameters, MACs at the paper's input size, and paper.
+
+    Example: `kerbseg models --all --json models.json`
+
+    Parameters
+    ----------
+    all
+        Also list the papers' ablations and stages; JSON always holds all
+    """
+    import kerbseg.models as registry
+
+    cards = [registry.card(name) for name in registry.list_models()]
+    if json is not None:
+        rows = [
+            {
+                "name": card.name,
+                "paper": card.paper,
+                "parameters": card.parameters,
+                "macs": card.macs,
+                "input": list(card.input),
+                "classes": card.classes,
+                "stride": card.stride,
+            }
+            for card in cards
+        ]
+        write_json(json, rows)
+    chosen = cards if all else [card for card in cards if card.main]
+    show(_networks(chosen))
+    if len(chosen) < len(cards):
+        print(f"{len(cards) - len(chosen)} more: kerbseg models --all")
+
+
+def _networks(cards: list[Card]) -> Table:
+    """Networks on a line each; what each is stands there too where lines are long."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)  # the longest name and all figures in 80 characters
+    table.add_column("network", no_wrap=True)
+    for figure in ("params", "GMACs", "at (HxW)"):
+        table.add_column(figure, no_wrap=True, justify="right")
+    table.add_column("paper", no_wrap=True)
+    summaries = width() >= WITH_SUMMARY
+    if summaries:
+        table.add_column("what it is")
+    for card in cards:
+        size = f"{card.input[0]}x{card.input[1]}"
+        row = (card.name, f"{card.parameters / 1e6:.3f} M", f"{card.macs / 1e9:.2f}", size, card.paper)
+        table.add_row(*row, *([card.summary] if summaries else []))
+    return table
+
+
+@app.command
+def weights(*, json: Json = None) -> None:
+    """List the weights that come with kerbseg, with their figures; all commands take them by name.
+
+    Example: `kerbseg weights`, then `kerbseg predict {weights} street.jpg -o out`
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from kerbseg.apps.info import card_facts, figures
+    from kerbseg.bundle import locate, shipped
+
+    facts = [card_facts(locate(name)) for name in shipped()]
+    if json is not None:
+        write_json(json, [{"name": name, **each.to_dict()} for name, each in zip(shipped(), facts, strict=True)])
+    table = Table("weights", "classes", "parameters", "size", "mIoU", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for name, each in zip(shipped(), facts, strict=True):
+        scores = "\n".join(f"{score.miou:.4f} on {score.data} {score.split}" for score in figures(each.card))
+        labels = f"{len(each.card.labels)} of {each.card.labels.name}"
+        table.add_row(name, labels, f"{each.parameters:,}", f"{each.size_bytes / 1e6:.1f} MB", scores)
+    show(table)
+
+
+@app.command
+def info(file: str, *, json: Json = None) -> None:
+    """Show what a model file is: network, classes, preprocessing, figures, recipe, where it comes from.
+
+    Example: `kerbseg info run/best.safetensors`
+
+    Parameters
+    ----------
+    file
+        Model: a bundle (.safetensors), an exported model, a run folder, or the name of shipped weights
+    """
+    from kerbseg.apps.info import card_facts, render
+    from kerbseg.bundle import locate
+
+    facts = card_facts(locate(file))
+    if json is not None:
+        write_json(json, facts.to_dict())
+    show(render(facts))
+
+
+@app.command(name="import")
+def import_(format: str, source: Path, *, out: Out, classes: LabelSetName = None, model: str | None = None) -> None:
+    """Make a bundle of an authors' checkpoint.
+
+    Example: `kerbseg import mininet-tf model.npz -o mininet.safetensors --classes camvid`
+
+    Parameters
+    ----------
+    format
+        Format: {formats}
+    source
+        The authors' file (.pth, .tar, .npz, or a TensorFlow checkpoint prefix)
+    out
+        The bundle to write (.safetensors)
+    classes
+        Label set: {label_sets} (default: by the number of outputs)
+    model
+        Registered name (default: recognized from the weights' names)
+    """
+    from kerbseg.bundle import save
+    from kerbseg.core.labels import label_set
+    from kerbseg.importers import import_checkpoint
+
+    bundle = import_checkpoint(format, source, label_set(classes) if classes else None, model)
+    save(bundle, out)
+    card = bundle.card
+    print(f"{out}: {card.model}, {len(card.labels)} classes of {card.labels.name}, {card.outputs} outputs")
+
+
+@app.command
+def group(
+    model: str,
+    *,
+    groups: int,
+    out: Out,
+    select: tuple[str, ...] = (),
+    kinds: tuple[Literal["pointwise", "spatial", "transposed"], ...] = (),
+    channels: int | None = None,
+    into: str | None = None,
+    classes: str = "cityscapes",
+) -> None:
+    """Make the grouped network of a dense one: gradual grouping's collapse, without its training.
+
+    The result is the registered variant that has these groups, such as erfnet_dg4 of erfnet_d; where there is none,
+    the same network with the option `grouped`. It needs training: `kerbseg train ... --init OUT`.
+
+    Example: `kerbseg group runs/erfnet_d/best.safetensors --groups 4 -o erfnet_dg4.safetensors`
+
+    Parameters
+    ----------
+    model
+        Model: a bundle, a run folder, the name of shipped weights, or a registered name (random weights)
+    groups
+        Number of groups of each chosen convolution
+    out
+        The bundle to write (.safetensors)
+    select
+        Name patterns of convolutions, such as 'features.*'; can be repeated
+    kinds
+        Kinds of convolutions; can be repeated (default: pointwise)
+    channels
+        Only convolutions with at least so many inputs and outputs
+    into
+        Registered name of the result (default: the first that fits)
+    classes
+        Label set of random weights: {label_sets}
+    """
+    from kerbseg.apps.group import group as grouped_of
+    from kerbseg.bundle import Bundle, find_model, load, save
+    from kerbseg.compress.convolutions import Selection
+    from kerbseg.core.labels import label_set
+
+    source = find_model(model, label_set(classes))
+    source = source if isinstance(source, Bundle) else load(source)
+    chosen = None
+    if select or kinds or channels is not None:
+        chosen = Selection(select, kinds or ("pointwise",), channels or 1)
+    result = grouped_of(source, groups, chosen, into)
+    save(result.bundle, out)
+    before, after = (sum(each.numel() for each in net.parameters()) for net in (source.model, result.bundle.model))
+    print(
+        f"{out}: {result.bundle.card.model}, {len(result.names)} convolutions in {groups} groups, {before:,} parameters"
+        f" became {after:,}; {result.lost:.0%} of the grouped weights (squared) is gone: train it on with --init {out}"
+    )

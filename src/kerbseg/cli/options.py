@@ -1,0 +1,40 @@
+"""Options that several commands share, with their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from kerbseg.core import precision as core
+from kerbseg.core.errors import UserError
+
+DataRoot = Annotated[Path | None, Parameter(help="Folder of the data set (default: $KERBSEG_DATA/NAME)")]
+Device = Annotated[str, Parameter(help="Device that computes: {devices}")]
+Json = Annotated[Path | None, Parameter(help="Write the figures to this file as JSON")]
+LabelSetName = Annotated[str | None, Parameter(help="Label set: {label_sets}")]
+Out = Annotated[Path, Parameter(name=["--out", "-o"])]
+OutOrNothing = Annotated[Path | None, Parameter(name=["--out", "-o"])]
+Precision = Annotated[
+    core.Precision | None,
+    Parameter(help="Number format to compute in (default: the one in the file)"),
+]
+Runtime = Annotated[
+    str | None, Parameter(help="Engine that runs the model: {engines} (default: the first that fits the file)")
+]
+Submission = Annotated[
+    Path | None,
+    Parameter(help="Folder or .zip of predictions for the server of Cityscapes or Minicity; the split needs no labels"),
+]
+Threads = Annotated[int | None, Parameter(help="Number of CPU threads (default: all)")]
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width of a text such as 256x512; None stays None. Raises UserError for another text."""
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise UserError(f"size {text!r} is no HEIGHTxWIDTH such as 256x512")
+    return int(height), int(width)

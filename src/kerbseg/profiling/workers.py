@@ -1,0 +1,203 @@
+"""Latencies of models, each in a process of its own: engines loaded beside each other slow each other down."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kerbseg.bundle import find_model
+from kerbseg.core.errors import UserError
+from kerbseg.core.labels import label_set
+from kerbseg.data.scenes import Scenes
+from kerbseg.profiling.latency import Batch, Budget, Latency, Skipped, interleaved, timed
+from kerbseg.profiling.machine import Machine, this_machine
+from kerbseg.runtime import ENGINES, Engine, LayerTime, Profilable, RuntimeOptions, open_runtime
+
+LAYER_RUNS = 20
+
+Say = Callable[[str], None]  # shows a line of progress
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The protocol of a model's latencies: what its runtime says of itself, and the machine."""
+
+    runtime: str
+    precision: str
+    device: str
+    threads: int
+    size: tuple[int, int]
+    weights: str  # of the file, or random
+    machine: Machine
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        own = {key: value for key, value in vars(self).items() if key != "machine"}
+        return own | {"size": list(self.size)} | self.machine.to_dict()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Latencies of one picture."""
+
+    facts: Facts
+    call: Latency  # uint8 picture to ids of its size
+    forward_only: Latency | Skipped  # the network without what comes before and after it
+    layers: Sequence[LayerTime]  # empty where not asked for
+
+
+def time_models(
+    models: Sequence[str],
+    options: Sequence[RuntimeOptions],
+    pictures: Sequence[UInt8[np.ndarray, "h w 3"]],
+    budget: Budget | None = None,
+    layers: bool = False,
+    say: Say = lambda line: None,
+) -> list[Timing]:
+    """Times each model on its picture, all by turns, within one budget. Raises UserError for what cannot be run."""
+    budget = budget or Budget()
+    with ExitStack() as stack:
+        workers = []
+        for model, how, picture in zip(models, options, pictures, strict=True):
+            say(f"loading {model}")
+            workers.append(stack.enter_context(worker(of_model, model, how, picture, dict(ENGINES))))
+        say(f"timing {' and '.join(models)}: {budget}")
+        batches = {
+            (what, number): one.batch(what)
+            for what in ("call", "forward")
+            for number, one in enumerate(workers)
+            if what in one.answers
+        }
+        latencies = dict(zip(batches, interleaved(list(batches.values()), budget), strict=True))
+        return [
+            Timing(
+                one.facts,
+                latencies["call", number],
+                latencies.get(("forward", number), Skipped(f"{one.facts.runtime} does not show its network by itself")),
+                _layer_times(one, budget, latencies["call", number]) if layers else [],
+            )
+            for number, one in enumerate(workers)
+        ]
+
+
+def _layer_times(one: Worker, budget: Budget, call: Latency) -> list[LayerTime]:
+    """Of so many runs as half of the budget holds."""
+    if "layers" not in one.answers:
+        return []
+    times: list[LayerTime] = one.ask("layers", int(max(1, min(LAYER_RUNS, budget.limit_s / 2 * 1e3 / call.median_ms))))
+    return times
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a process can be asked for: each takes a number of runs."""
+
+    facts: Any
+    answers: Mapping[str, Callable[[int], Any]]
+
+
+def of_model(
+    model: str,
+    options: RuntimeOptions,
+    picture: UInt8[np.ndarray, "h w 3"],
+    engines: Mapping[str, Engine] | None = None,
+) -> Ready:
+    """A model and one picture; it has seen it once. `engines` are those of the process that asks."""
+    ENGINES.update(engines or {})
+    source = find_model(model, label_set("cityscapes"))
+    runtime, pictures = open_runtime(source, options), picture[None]
+    runtime(pictures)
+    facts = Facts(
+        runtime=runtime.name,
+        precision=runtime.precision,
+        device=runtime.device,
+        threads=runtime.threads,
+        size=(picture.shape[0], picture.shape[1]),
+        weights="of the file" if isinstance(source, Path) else "random",
+        machine=this_machine(runtime.device),
+    )
+    if not isinstance(runtime, Profilable):
+        return Ready(facts, {"call": timed(lambda: runtime(pictures))})
+    return Ready(
+        facts,
+        {
+            "call": timed(lambda: runtime(pictures), runtime.synchronize),
+            "forward": timed(runtime.forward_only(pictures), runtime.synchronize),
+            "layers": lambda runs: runtime.layer_times(pictures, runs),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Another process, which works only while it is asked to."""
+
+    facts: Any
+    answers: frozenset[str]  # what it can be asked for
+    pipe: Connection
+
+    def ask(self, what: str, runs: int) -> Any:
+        """The answer to so many runs."""
+        self.pipe.send((what, runs))
+        return _answer(self.pipe)
+
+    def batch(self, what: str) -> Batch:
+        """What times its runs."""
+        return partial(self.ask, what)
+
+
+@contextmanager
+def worker(prepare: Callable[..., Ready], *arguments: Any) -> Iterator[Worker]:
+    """A process that has prepared itself, until the block ends. Raises the UserError of its preparation."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, prepare, arguments), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        facts, answers = _answer(ours)
+        yield Worker(facts, answers, ours)
+    finally:
+        ours.close()
+        process.join(5)
+        process.kill()
+
+
+def _answer(pipe: Connection) -> Any:
+    try:
+        answer = pipe.recv()
+    except EOFError as error:
+        raise UserError("the process that was to be timed has ended; is there memory for the model?") from error
+    if isinstance(answer, UserError):
+        raise answer
+    return answer
+
+
+def _serve(pipe: Connection, prepare: Callable[..., Ready], arguments: tuple[Any, ...]) -> None:
+    """The other process: prepares itself, says what it is, and answers as often as asked."""
+    try:
+        ready = prepare(*arguments)
+    except UserError as error:
+        pipe.send(UserError(str(error)))
+        return
+    pipe.send((ready.facts, frozenset(ready.answers)))
+    try:
+        while True:
+            what, runs = pipe.recv()
+            pipe.send(ready.answers[what](runs))
+    except EOFError:  # the other side has what it wanted
+        return
+
+
+def drawn_street(size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture to time networks on: what they see decides how fast some engines are."""
+    return Scenes("test", size=size)[0].image

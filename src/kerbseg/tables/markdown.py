@@ -1,0 +1,127 @@
+"""A paper's tables as markdown: as printed, beside ours, and why what is missing is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from decimal import Decimal
+
+import torch
+
+from kerbseg.profiling.machine import this_machine
+from kerbseg.tables.measure import Cell, compare, device_for
+from kerbseg.tables.schema import TIMES, Paper, Table, find_table, load_paper, number_in
+
+WIDEST = 180  # characters of a table that stays as it is
+
+
+def render(paper: str, number: str | None, measure: bool) -> str:
+    """A table of a paper (all of them without a number) as markdown: printed, ours, difference.
+
+    Raises UserError for an unknown paper or table.
+    """
+    of_paper = load_paper(paper)
+    tables = of_paper.tables if number is None else (find_table(paper, number),)
+    return "\n\n".join(_markdown(of_paper, table, compare(table, measure)) for table in tables)
+
+
+def _markdown(paper: Paper, table: Table, cells: Sequence[Cell]) -> str:
+    parts = [f"## {paper.title}, table {table.number}: {table.title}", table.protocol, "As printed:"]
+    parts.append(_as_printed(table))
+    notes: list[str] = []
+    shown = [cell for cell in cells if cell.ours is not None or (cell.model and not cell.column.reason)]
+    if shown:
+        parts.append("Beside ours:")
+        parts.append(_grid(_HEAD, [_line(cell, notes) for cell in shown], {0, 1, 2}))
+    parts += [f"[{index}] {note}" for index, note in enumerate(notes, 1)]
+    parts += _protocol_of_times(table, cells)
+    if reasons := list(_left_out(table, [cell for cell in cells if cell not in shown])):
+        parts.append("Not measured:\n\n" + "\n".join(f"- {line}" for line in reasons))
+    return "\n\n".join(parts)
+
+
+def _as_printed(table: Table) -> str:
+    """The table as the paper has it, or turned by a quarter where it is wider than a terminal."""
+    words = {index for index, column in enumerate(table.columns, 1) if column.text or column.measure == "dilation"}
+    head = [table.label, *(column.name for column in table.columns)]
+    lines = [[row.name, *row.printed] for row in table.rows]
+    grid = _grid(head, lines, {0} | words)
+    if grid.index("\n") <= WIDEST:
+        return grid
+    turned = [list(line) for line in zip(head, *lines, strict=True)]
+    return _grid(turned[0], turned[1:], {0})
+
+
+_HEAD = ["figure", "row", "network", "printed", "ours", "difference", "true count"]
+
+
+def _line(cell: Cell, notes: list[str]) -> list[str]:
+    ours = f"not measured: {cell.reason}" if cell.ours is None else _ours(cell)
+    mark = ""
+    if cell.note:
+        if cell.note not in notes:
+            notes.append(cell.note)
+        mark = f" [{notes.index(cell.note) + 1}]"
+    options = ", ".join(f"{key}={value}" for key, value in cell.row.options.items())
+    network = f"{cell.model}({options})" if options else str(cell.model)
+    return [cell.column.name, cell.row.name, network, cell.printed, ours, _difference(cell) + mark, cell.true]
+
+
+def _ours(cell: Cell) -> str:
+    printed = number_in(cell.printed, cell.column.measure)
+    if isinstance(cell.ours, str) or cell.ours is None or printed is None:
+        return str(cell.ours)
+    digits = -int(printed.as_tuple().exponent)
+    if cell.column.measure in TIMES:
+        return f"{cell.ours:.{max(1, digits)}f}"
+    return f"{cell.ours:.{digits + 2 if digits else 0}f}"
+
+
+def _difference(cell: Cell) -> str:
+    printed = number_in(cell.printed)
+    if cell.column.measure in TIMES:
+        return f"{cell.ours / printed:.2f} x" if isinstance(cell.ours, Decimal) and printed else ""
+    if isinstance(cell.ours, str):
+        return "0" if cell.met else "differs"
+    if cell.difference is None:
+        return ""
+    return f"{cell.difference:+f}" if cell.difference else f"{abs(cell.difference):f}"
+
+
+def _protocol_of_times(table: Table, cells: Iterable[Cell]) -> Iterator[str]:
+    """Where our times come from."""
+    timed = {cell.column.where for cell in cells if cell.column.measure in TIMES and cell.ours is not None}
+    if not timed:
+        return
+    here = "; ".join(_here(where) for where in sorted(timed))
+    there = ", ".join(dict.fromkeys(column.device for column in table.columns if column.device))
+    yield (
+        f"Our times: {here}. Torch eager, float32, {torch.get_num_threads()} thread(s), batch 1, fresh weights, from a"
+        f" picture on the device to logits at its size; after a warm-up, median of 3 to 50 runs. The paper's: {there}."
+        " As the devices are not the same, the difference of times is ours divided by the printed one and says nothing"
+        " about a network."
+    )
+
+
+def _here(where: str) -> str:
+    device = device_for(where)
+    return f"{this_machine(device)}{' (no GPU here)' if where == 'gpu' and device == 'cpu' else ''}"
+
+
+def _left_out(table: Table, cells: Sequence[Cell]) -> Iterator[str]:
+    """Why figures are missing: column by column where nothing of it is ours, else row by row."""
+    for column in table.columns:
+        odd = [f"{cell.row.name}: {cell.note}" for cell in cells if cell.column == column and cell.note]
+        if column.reason:
+            yield "; ".join([f"{column.name}: {column.reason}", *odd]) + "."
+    if names := dict.fromkeys(cell.row.name for cell in cells if not cell.column.reason):
+        yield f"{', '.join(names)}: no network of kerbseg."
+
+
+def _grid(head: Sequence[str], lines: Iterable[Sequence[str]], left: Set[int]) -> str:
+    """A markdown table that is aligned on a terminal too; columns of `left` to the left, figures to the right."""
+    grid = [list(head), *map(list, lines)]
+    widths = [max(3, *(len(line[index]) for line in grid)) for index in range(len(head))]
+    rule = ["-" * width if index in left else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
+    pads: list[Callable[[str, int], str]] = [str.ljust if index in left else str.rjust for index in range(len(head))]
+    padded = [[pad(cell, width) for pad, cell, width in zip(pads, line, widths, strict=True)] for line in grid]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:]))

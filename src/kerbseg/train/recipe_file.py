@@ -1,0 +1,192 @@
+"""Recipes as files: the shipped ones by name, overrides, and every slip told in one line; without importing torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from pydantic import Tag, TypeAdapter, ValidationError
+
+from kerbseg.core.errors import RecipeError, UserError, did_you_mean
+from kerbseg.core.strict_yaml import load_yaml
+from kerbseg.train.recipe import AnyRecipe, Classification, Recipe
+
+
+def read(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, or the shipped one of that name, with `key.path=value` overrides.
+
+    Raises RecipeError naming the key, what was found, and the nearest valid one.
+    """
+    recipe = read_any(source, overrides)
+    if isinstance(recipe, Classification):
+        raise RecipeError(f"{source} trains a classifier, which segments nothing; choose a recipe of segmentation")
+    return recipe
+
+
+def read_any(source: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
+    """As `read`, and also a recipe that says `task: classification`."""
+    path = find(str(source))
+    raw = load_yaml(path.read_text(encoding="utf-8"), str(path), RecipeError)
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path} holds no mapping of recipe keys; copy a shipped recipe and change it")
+    for override in overrides:
+        _override(raw, override)
+    return _checked(raw, str(path))
+
+
+def resume_recipe(run: str | Path) -> AnyRecipe:
+    """The recipe of a run that was begun. Raises UserError where the folder holds none."""
+    path = Path(run) / "recipe.yaml"
+    if not path.is_file():
+        raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
+    return read_any(path)
+
+
+def first_difference(written: AnyRecipe, asked: AnyRecipe) -> str | None:
+    """The first key in which two recipes differ, with both values in words; None if they are the same run."""
+    before, now = dict(_leaves(written.to_dict())), dict(_leaves(asked.to_dict()))
+    for key in [*before, *(key for key in now if key not in before)]:
+        if before.get(key) != now.get(key):
+            there, here = (json.dumps(values[key]) if key in values else "nothing" for values in (before, now))
+            return f"{key} is {there} there and {here} here"
+    return None
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that come with kerbseg."""
+    root = _shipped_root()
+    return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
+
+
+def find(source: str) -> Path:
+    """The file of a recipe: a path, or the name of a shipped one. Raises RecipeError with the nearest name."""
+    for path in (Path(source), _shipped_root() / f"{source}.yaml"):
+        if path.is_file():
+            return path
+    raise RecipeError(f"no recipe {source!r}; {did_you_mean(source, shipped())}")
+
+
+def _shipped_root() -> Path:
+    return Path(str(files("kerbseg") / "recipes"))
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    """Sets `key.path=value` in place, in a mapping that belongs to this call alone."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise RecipeError(f"override {override!r} is no key=value, such as optim.lr=1e-3")
+    *parents, last = key.split(".")
+    for parent in parents:
+        raw = raw.setdefault(parent, {})
+        if not isinstance(raw, dict):
+            raise RecipeError(f"override {key!r}: {parent!r} is a value, not a section; give it as {parent}={{...}}")
+    raw[last] = load_yaml(value, f"override {key!r}", RecipeError)
+
+
+def _checked(raw: Mapping[str, Any], where: str) -> AnyRecipe:
+    kind: type[AnyRecipe] = Classification if "task" in raw else Recipe
+    try:
+        recipe: AnyRecipe = TypeAdapter(kind).validate_json(json.dumps(raw), strict=True)
+        return recipe
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_explain(error, kind)}") from None
+    except TypeError as error:  # YAML knows dates and sets, recipes do not
+        raise RecipeError(f"{where}: {error}; recipes hold numbers, words and lists") from error
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each key path with its value; a section that is empty is a value too."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _explain(error: ValidationError, kind: type) -> str:
+    """The first complaint as one line: key, what was found, way out."""
+    unknown = ("unexpected_keyword_argument", "extra_forbidden")  # told first: a slip in a name also leaves one missing
+    complaints = error.errors()
+    first = min(complaints, key=lambda complaint: complaint["type"] not in unknown)
+    path, section, chosen = _walk(first["loc"], kind)
+    key = ".".join(map(str, path))
+    given, context = first["input"], first.get("ctx", {})
+    if first["type"] in unknown:
+        return _explain_unknown(key, section, chosen)
+    if first["type"] in ("missing", "missing_argument"):
+        return f"key {key!r} is missing; add it"
+    if first["type"] == "union_tag_invalid":
+        tags = context["expected_tags"].replace("'", "").split(", ")
+        name = "weights" if "weights" in given else "name"
+        return f"'{key}.{name}' is {given[name]!r}; {did_you_mean(context['tag'], tags)}"
+    if first["type"] == "union_tag_not_found":
+        return f"{key!r} is {given!r}; it is a section of keys, such as {key}={{...}}"
+    if first["type"] == "literal_error":
+        choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return f"{key!r} is {given!r}; {did_you_mean(str(given), choices)}"
+    if first["type"] == "value_error":
+        says = str(context["error"])
+        shown = "" if isinstance(given, dict) or "{" in repr(given) else f" is {given!r}"
+        return f"{key!r}{shown}: {says}"
+    return f"{key!r} is {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _explain_unknown(key: str, section: Any, chosen: Mapping[str, type]) -> str:
+    """Says whose a key is if it is that of another choice of its section."""
+    above, _, last = key.rpartition(".")
+    known = [field.name for field in fields(section)] if is_dataclass(section) else []
+    own = next((tag for tag, kind in chosen.items() if kind is section), None)
+    others = [tag for tag, kind in chosen.items() if last in {field.name for field in fields(kind)}]
+    if own is None or not others:
+        return f"unknown key {key!r}; {did_you_mean(last, known)}"
+    name = "weights" if "weights" in known else "name"
+    return (
+        f"{key!r} is of {', '.join(others)}, and {above}.{name} is {own}, which does not use it; leave it away, or give"
+        f" the whole section, such as {above}={{{name}: {own}}}"
+    )
+
+
+def _walk(location: Sequence[str | int], kind: type) -> tuple[list[str | int], Any, Mapping[str, type]]:
+    """Key path of a complaint's location, the section it lies in, and the choices that this section is one of."""
+    path: list[str | int] = []
+    section: Any = kind
+    inside: Any = kind
+    choices: Mapping[str, type] = {}
+    for part in location:
+        tags = _choices(inside)
+        if part in tags:  # which of several sections: no key
+            inside, choices = tags[str(part)], tags
+            section = inside
+        elif isinstance(part, int):
+            inside = next((each for each in get_args(_section(inside)) if each is not Ellipsis), None)
+            path.append(part)
+        elif is_dataclass(current := _section(inside)):
+            section = current
+            inside = get_type_hints(current, include_extras=True).get(part)
+            choices = choices if current in choices.values() else {}
+            path.append(part)
+    return path, section, choices
+
+
+def _choices(hint: Any) -> dict[str, type]:
+    """The sections by name that an annotation chooses from; none where it is one section or a value."""
+    found = {}
+    for option in get_args(get_args(hint)[0]) if get_origin(hint) is Annotated else ():
+        for note in getattr(option, "__metadata__", ()):
+            if isinstance(note, Tag):
+                found[note.tag] = get_args(option)[0]
+    return found
+
+
+def _section(hint: Any) -> Any:
+    """The annotation without its checks and without None."""
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) in (UnionType, Union):
+        return _section(next(option for option in get_args(hint) if option is not type(None)))
+    return hint

@@ -1,0 +1,52 @@
+"""Values of recipes: what each kind may be, and how one of several sections is chosen."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field
+
+
+def ordered(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the lowest comes first; write [{pair[1]}, {pair[0]}]")
+    return pair
+
+
+def rising(values: tuple[int, ...]) -> tuple[int, ...]:
+    if any(later <= earlier for earlier, later in zip(values, values[1:], strict=False)):
+        raise ValueError("each must be later than the one before it; sort them")
+    return values
+
+
+def no_test(split: str) -> str:
+    if split.startswith("test"):
+        raise ValueError("the best weights are chosen on it, so it must not be a test split; take val")
+    return split
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Inside = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Percent = Annotated[int, Field(ge=1, le=100)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Size = tuple[Count, Count]  # height, width in pixels
+Range = Annotated[tuple[Positive, Positive], AfterValidator(ordered)]  # lowest, highest
+ValSplit = Annotated[str, AfterValidator(no_test)]
+Place = Literal["picture", "logits"]  # at the picture's size, or where the network ends
+
+STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+def tag_of(key: str, usual: str) -> Discriminator:
+    """Which of several sections is meant: the one that its `key` names, the usual one where it names none."""
+
+    def tag(section: Any) -> str | None:
+        if isinstance(section, dict):
+            return str(section.get(key, usual))
+        return getattr(section, key, None)
+
+    return Discriminator(tag)

@@ -1,0 +1,112 @@
+"""What a run leaves behind: its figures, its best and last weights, and the checkpoint from which it goes on."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from kerbseg.core.files import atomic_write
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """The figures of one validation."""
+
+    name: str  # of the figure that decides, such as val_miou
+    value: float  # the larger the better
+    row: Mapping[str, float | None]  # for metrics.csv
+    metrics: Mapping[str, Any]  # for the card of what is saved
+
+
+class RunRecorder(Callback):
+    """After each validation: its figures, the best bundle so far, `metrics.csv`; after each epoch: `last.ckpt`.
+
+    Stands before `AveragedWeights` in the list, so that it sees the averaged weights that were validated.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        measure: Callable[[], ValidationResult],  # also forgets what it has measured
+        save: Callable[[Path, int, ValidationResult], None],
+        eligible: Callable[[], bool] = lambda: True,  # whether the network is by now what shall come out
+    ) -> None:
+        self._run, self._measure, self._save, self._eligible = run, measure, save, eligible
+        self._rows: list[dict[str, Any]] = []
+        self._row: dict[str, Any] = {}
+        self._seconds, self._started = 0.0, 0.0
+        self.best = -math.inf
+        self.latest: ValidationResult | None = None
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Starts the clock, which a resumed run goes on with."""
+        self._started = time.monotonic() - self._seconds
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Measures the whole set, and keeps the bundle if it is the best."""
+        result = self._measure()
+        if trainer.sanity_checking:
+            return
+        self.latest = result
+        task.log(result.name, result.value, rank_zero_only=True)
+        self._row = dict(result.row)
+        if not self._eligible():
+            return
+        if trainer.is_global_zero and result.value > self.best:
+            self._save(self._run / "best.safetensors", trainer.current_epoch + 1, result)
+        self.best = max(self.best, result.value)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """One row of `metrics.csv`, and the checkpoint from which the run can go on."""
+        self._seconds = time.monotonic() - self._started
+        figures = {
+            key: float(trainer.callback_metrics[key])
+            for key in ("alpha", "loss", "val_loss")
+            if key in trainer.callback_metrics
+        }
+        if not self._row:
+            figures.pop("val_loss", None)  # that of an earlier epoch
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "lr": lr,
+            "seconds": round(self._seconds, 1),
+        }
+        self._rows.append(row | figures | self._row)
+        self._row = {}
+        checkpoint = self._run / "last.ckpt"
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(checkpoint, weights_only=False)  # writes nothing here, waits for the one that does
+            return
+        self._write_csv()
+        with atomic_write(checkpoint) as temporary:
+            trainer.save_checkpoint(temporary, weights_only=False)
+
+    def on_fit_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """The weights at the end (averaged ones, where they are: they are put in place when training ends)."""
+        if trainer.is_global_zero and self.latest is not None and self._eligible():
+            self._save(self._run / "last.safetensors", trainer.current_epoch, self.latest)
+
+    def _write_csv(self) -> None:
+        columns = list(dict.fromkeys(key for row in self._rows for key in row))
+        with atomic_write(self._run / "metrics.csv") as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+        return {"rows": self._rows, "best": self.best, "seconds": self._seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The reverse."""
+        self._rows, self.best, self._seconds = state_dict["rows"], state_dict["best"], state_dict["seconds"]

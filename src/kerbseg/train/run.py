@@ -1,0 +1,116 @@
+"""`train(recipe, out)`: the one run, of whatever a recipe trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+from torch.utils.data import DataLoader
+
+import kerbseg.models as models
+from kerbseg.compress.grouping import fade, make_dense
+from kerbseg.train.builders import alpha_of
+from kerbseg.train.classification import Classifying
+from kerbseg.train.engine import (
+    Device,
+    callbacks_for,
+    check_compiling,
+    prepare,
+    run_to_end,
+    this_rank,
+    training_device,
+)
+from kerbseg.train.grouping import GradualGrouping
+from kerbseg.train.initial import load_initial_weights
+from kerbseg.train.machine import Machine
+from kerbseg.train.recipe import AnyRecipe, Recipe
+from kerbseg.train.recipe_file import read_any, resume_recipe
+from kerbseg.train.recorder import RunRecorder, ValidationResult
+from kerbseg.train.segmentation import Segmentation
+from kerbseg.train.split import Cache
+from kerbseg.train.task import TrainingTask
+
+
+class Problem(Protocol):
+    """What a run trains, measures and saves."""
+
+    init: str | tuple[str, ...]  # prefixes of the weights that initial ones are taken for
+
+    def create(self) -> nn.Module: ...
+
+    def loaders(self) -> tuple[DataLoader[Any], DataLoader[Any]]: ...
+
+    def task(self, net: nn.Module, steps_per_epoch: int) -> TrainingTask: ...
+
+    def measure(self, task: Any) -> ValidationResult: ...
+
+    def save(self, net: nn.Module, path: Path, epoch: int, result: ValidationResult) -> None: ...
+
+
+def train(
+    recipe: AnyRecipe | str | Path | None,
+    out: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    data_root: str | Path | None = None,
+    initial: str | Path | None = None,
+    resume: bool = False,
+    device: Device = "auto",
+    devices: int = 1,
+    workers: int = 0,
+    cache: Cache = "auto",
+    compile: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> Path:
+    """Trains as a recipe says, and returns the file of the best weights by the figure of validation.
+
+    `recipe` is one, a YAML file, or the name of a shipped one, with `key.path=value` overrides; None with `resume` is
+    that of the run in `out`. Writes there: recipe.yaml, metrics.csv, tensorboard/, last.ckpt (after each epoch),
+    best.safetensors, last.safetensors. A run that was cut off goes on with `resume` and ends with the same weights.
+    Several devices share each batch of the recipe, and give the result of one. `initial` is a bundle, a classifier, a
+    run's folder or the name of shipped weights, of which `model.init` says what is taken.
+    Raises UserError for data, recipes or folders that cannot be used; KeyboardInterrupt after Ctrl-C.
+    """
+    run = Path(out)
+    if recipe is None:
+        recipe = resume_recipe(run)
+    elif isinstance(recipe, str | Path):
+        recipe = read_any(recipe, overrides)
+    rank = this_rank(devices, recipe)
+    place = training_device(device, recipe, rank)
+    if compile:
+        check_compiling(place, rank)
+    machine = Machine(place, rank, data_root, workers, cache, compile)
+    problem: Problem = Segmentation(recipe, machine) if isinstance(recipe, Recipe) else Classifying(recipe, machine)
+    loaders = problem.loaders()
+    prepare(run, recipe, resume, rank)
+    torch.manual_seed(recipe.seed)
+    net = problem.create()
+    groups = {} if recipe.grouping is None else make_dense(net, recipe.grouping.select)
+    if initial is not None:
+        load_initial_weights(net, initial, problem.init)
+    fade(net, groups)
+    net = models.channels_last(net)
+    task = problem.task(net, len(loaders[0]))
+    grouping = GradualGrouping(net, alpha_of(recipe, len(loaders[0])))
+    recorder = RunRecorder(
+        run,
+        measure=lambda: problem.measure(task),
+        save=lambda path, epoch, result: problem.save(net, path, epoch, result),
+        eligible=grouping.fully_grouped,
+    )
+    run_to_end(
+        task,
+        recipe,
+        run,
+        loaders,
+        [*callbacks_for(recipe, net, grouping, recorder), *callbacks],
+        device=place,
+        rank=rank,
+        resume=resume,
+    )
+    return run / "best.safetensors"

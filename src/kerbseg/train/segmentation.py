@@ -1,0 +1,117 @@
+"""What a run trains where a recipe segments: pictures, network and loss; and what is measured and saved of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+import kerbseg.models as models
+from kerbseg.bundle import Bundle, BundleCard, save, versions
+from kerbseg.compress.grouping import collapse
+from kerbseg.data.loading import Batch, rare_loader, training_loader, validation_loader
+from kerbseg.data.samplers import RareShuffle
+from kerbseg.metrics import compute_metrics
+from kerbseg.train.builders import augmentation, places_of
+from kerbseg.train.machine import Machine
+from kerbseg.train.network_loss import build_loss
+from kerbseg.train.norm import set_bn_momentum
+from kerbseg.train.optim import movement
+from kerbseg.train.outputs import NetworkOutputs
+from kerbseg.train.recipe import Recipe
+from kerbseg.train.recorder import ValidationResult
+from kerbseg.train.shared import globalize_layers
+from kerbseg.train.split import CachedSplit, open_split
+from kerbseg.train.task import SegmentationTask
+
+
+class Segmentation:
+    """A segmentation network, and the splits that it learns from and is measured on.
+
+    Raises UserError for a network that cannot be made, or data that cannot be used.
+    """
+
+    def __init__(self, recipe: Recipe, machine: Machine) -> None:
+        self.recipe, self._machine = recipe, machine
+        self._card = models.card(recipe.model.name)
+        with torch.device("meta"):  # a wrong option is told before any data is read
+            models.create_model(recipe.model.name, **recipe.model.options)
+        self.train = self._open(recipe.data.train)
+        self.val = self._open((recipe.data.val,))
+        self.init = recipe.model.init
+
+    def create(self) -> nn.Module:
+        """The network with fresh weights."""
+        net = models.create_model(self.recipe.model.name, len(self.train.labels), **self.recipe.model.options)
+        if self.recipe.norm_momentum is not None:
+            set_bn_momentum(net, self.recipe.norm_momentum)
+        return net
+
+    def loaders(self) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
+        """Batches of training, with extra pictures of rare classes where the recipe wants them, and of validation."""
+        recipe, (workers, rank) = self.recipe, (self._machine.workers, self._machine.rank)
+        if (rare := recipe.data.rare) is None:
+            train = training_loader(self.train.batches, recipe.batch_size, recipe.seed, workers, rank)
+        else:
+            order = RareShuffle(len(self.train.batches), places_of(rare, self.train), rare.extra, recipe.seed)
+            train = rare_loader(self.train.batches, order, recipe.batch_size, workers, rank)
+        return train, validation_loader(self.val.batches, recipe.batch_size, workers, rank)
+
+    def task(self, net: nn.Module, steps_per_epoch: int) -> SegmentationTask:
+        """What a step does with the network."""
+        recipe, rank = self.recipe, self._machine.rank
+        network_loss = build_loss(recipe, net, self.train, rank)
+        globalize_layers(net, rank)
+        outputs = NetworkOutputs(net, [head.at for head in recipe.auxiliary])
+        if self._machine.compile:
+            outputs.compile()  # in place: weights keep their names
+        return SegmentationTask(
+            outputs,
+            classes=len(self.train.labels),
+            stride=self._card.stride,
+            preprocessing=self._card.preprocessing,
+            augment=augmentation(recipe.augment, recipe.epochs, rank),
+            network_loss=network_loss,
+            movement=movement(recipe, net, steps_per_epoch, network_loss.parameters()),
+        )
+
+    def measure(self, task: SegmentationTask) -> ValidationResult:
+        """The figures of a validation, after which the task counts anew."""
+        metrics = compute_metrics(task.confusion.compute(), self.train.labels)
+        task.confusion.reset()
+        figures: dict[str, Any] = {
+            "miou": metrics.miou,
+            "class_iou": dict(metrics.class_iou),
+            "pixel_accuracy": metrics.pixel_accuracy,
+        }
+        row = {
+            "val_miou": metrics.miou,
+            "val_pixel_accuracy": metrics.pixel_accuracy,
+            **{f"val_iou/{name}": value for name, value in metrics.class_iou.items()},
+        }
+        return ValidationResult("val_miou", metrics.miou, row, figures)
+
+    def save(self, net: nn.Module, path: Path, epoch: int, result: ValidationResult) -> None:
+        """Writes the network as it is now, with the card that says what it is."""
+        data = self.recipe.data
+        protocol = {"data": data.name, "split": data.val, "label_size": list(self.val.size), "tta": "none"}
+        card = BundleCard(
+            model=self.recipe.model.name,
+            labels=self.train.labels,
+            preprocessing=self._card.preprocessing,
+            input_size=self.train.size,
+            outputs=len(self.train.labels),
+            options=self.recipe.model.options,
+            recipe=self.recipe.to_dict(),
+            scores={**result.metrics, "epoch": epoch, "protocol": protocol},
+            source="trained by kerbseg",
+            versions=versions(),
+        )
+        save(Bundle(collapse(net) if self.recipe.grouping else net, card), path)
+
+    def _open(self, splits: tuple[str, ...]) -> CachedSplit:
+        machine = self._machine
+        return open_split(self.recipe.data, splits, machine.data_root, machine.cache, machine.device)

@@ -1,0 +1,138 @@
+"""Every script of the folder runs from its command line to its last figure, at its smallest setting."""
+
+import importlib
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+LIBRARIES = {"trainings"}  # imported by scripts, and tested by itself
+ELSEWHERE = {"train_throughput"}  # in a file of its own
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """What runs a script of the folder in this process."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        importlib.import_module(name).main()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def small_camvid(tmp_path_factory):
+    """A made-up CamVid: 8 / 2 / 2 pictures of 64x64, enough for one batch of the scripts."""
+    root, generator = tmp_path_factory.mktemp("data") / "camvid", np.random.default_rng(0)
+    for split, count in {"train": 8, "val": 2, "test": 2}.items():
+        for folder in (split, f"{split}annot"):
+            (root / folder).mkdir(parents=True)
+        for i in range(count):
+            ids = generator.integers(0, 12, (8, 8), np.uint8).repeat(8, 0).repeat(8, 1)
+            Image.fromarray(generator.integers(0, 256, (64, 64, 3), np.uint8)).save(root / split / f"{i:03}.png")
+            Image.fromarray(ids).save(root / f"{split}annot" / f"{i:03}.png")
+    return root
+
+
+def shown(path):
+    """Whether a plot has something on it."""
+    return len(np.unique(np.array(Image.open(path)))) > 10
+
+
+def test_no_script_is_left_out():
+    scripts = {path.stem for path in FOLDER.glob("*.py")}
+    tested = {name.removeprefix("test_").partition("_runs")[0] for name in globals() if "_runs" in name}
+    assert scripts == tested | LIBRARIES | ELSEWHERE
+
+
+def test_gradual_grouping_runs_and_shows_what_it_has_done_again(script, small_camvid, tmp_path, capsys):
+    out, plot = tmp_path / "runs" / "results.jsonl", tmp_path / "plots" / "grouping.png"
+    few = ["--networks", "liteseg", "--arms", "dense", "grouped", "faded", "--seeds", 0]
+    script(
+        "gradual_grouping", *few, "--epochs", 2, "--size", 64, 64, "--data-root", small_camvid, "--out", out,
+        "--plot", plot,
+    )  # fmt: skip
+    rows = [row for row in capsys.readouterr().out.splitlines() if row.startswith("| liteseg")]
+    assert [row.split(" | ")[1] for row in rows] == ["dense", "grouped", "faded"]
+    lines = {line["arm"]: line for line in map(json.loads, out.read_text().splitlines())}
+    assert lines["faded"]["parameters"] == lines["grouped"]["parameters"] < lines["dense"]["parameters"]
+    assert all(0 <= line["test_best"] <= 1 for line in lines.values())
+    assert shown(plot)
+    script("gradual_grouping", "--out", out, "--only-read")
+    assert capsys.readouterr().out.splitlines()[2:] == rows
+
+
+def test_modern_recipes_runs_with_its_teacher(script, small_camvid, tmp_path, capsys):
+    out = tmp_path / "results.jsonl"
+    arms = ["--arms", "modern", "+ boundaries", "+ distillation"]
+    script("modern_recipes", *arms, "--seeds", 0, "--epochs", 1, "--data-root", small_camvid, "--out", out)
+    rows = capsys.readouterr().out.splitlines()[-3:]
+    assert [row.split(" | ")[0] for row in rows] == ["| modern", "| + boundaries", "| + distillation"]
+    assert json.loads(out.read_text().partition("\n")[0])["arm"] == "teacher"
+
+
+def test_video_runs_both_ways(script, camvid_bundle, tmp_path, capsys):
+    pytest.importorskip("av", reason="PyAV is not installed")
+    figures = tmp_path / "video.json"
+    few = ["--size", "64x96", "--frames", 5, "--turns", 1, "--threads", 1, "--flicker"]
+    script("video", camvid_bundle, *few, "--json", figures)
+    told = json.loads(figures.read_text())
+    speeds = told["frames_per_second"]
+    assert told["ratio"] == pytest.approx(speeds["overlapped"] / speeds["in_turn"])
+    assert set(told["stage_ms"]) == {"decode", "segment", "flicker", "draw", "encode"}
+    assert told["protocol"]["video"] == "drawn drive, 64x96"
+    assert "frames/s" in capsys.readouterr().out
+
+
+def test_cpu_runs_with_all_in_one_process(script, camvid_bundle, small_camvid, tmp_path, monkeypatch, capsys):
+    # the real one starts a process for each engine, which takes a minute; see below
+    import cpu
+
+    @contextmanager
+    def here(prepare, *arguments):
+        ready = prepare(*arguments)
+        yield SimpleNamespace(facts=ready.facts, batch=lambda what: ready.answers[what])
+
+    once = cpu.interleaved
+    monkeypatch.setattr(cpu, "worker", here)
+    monkeypatch.setattr(cpu, "interleaved", lambda batches, *_, **__: once(batches, runs=1, warm_up=0))
+    figures, plot = tmp_path / "cpu.json", tmp_path / "cpu.png"
+    engines = ["torch-eager", "openvino"]
+    script(
+        "cpu", "--bundle", camvid_bundle, "--models", "--engines", *engines, "--sizes", "32x64", "--threads", 1,
+        "--data", "camvid", "--data-root", small_camvid, "--json", figures, "--plot", plot,
+    )  # fmt: skip
+    told = json.loads(figures.read_text())
+    assert [row["engine"] for row in told["rows"]] == engines
+    assert all(row["size"] == [32, 64] and 0 < row["miou"] < 1 and row["floor_ms"] > 0 for row in told["rows"])
+    assert min(told["ceilings"].values()) > 0
+    assert {name: stage["equal_to_torch"] > 0.9999 for name, stage in told["last_stage_ms"].items()} == dict.fromkeys(
+        ("kerbseg", "openvino", "torch"), True
+    )
+    assert shown(plot)
+    assert "x torch-eager" in capsys.readouterr().out
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.slow
+def test_cpu_as_it_is_run(camvid_bundle, tmp_path):
+    figures = tmp_path / "cpu.json"
+    engines = ["torch-eager", "torch", "onnx", "openvino", "openvino-int8"]
+    networks = ["--bundle", camvid_bundle, "--models", "erfnet_dg2_light"]
+    few = [*networks, "--engines", *engines, "--sizes", "32x64", "--threads", "1", "--runs", "2", "--json", figures]
+    done = subprocess.run([sys.executable, FOLDER / "cpu.py", *few], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(figures.read_text())["rows"]
+    assert [(row["model"], row["engine"]) for row in rows] == [
+        (name, engine) for name in ("mininet_v2_cpu", "erfnet_dg2_light") for engine in engines
+    ]

@@ -1,0 +1,97 @@
+"""Writes the files beside it from the full reference: `python tests/golden/compact.py REFERENCE`; tests do not run it.
+
+REFERENCE holds `golden/*.json`, `keys_*.json`, `roles_*.json` and `counts.json` as README.md describes. What a rule
+gives (positions of the samples) and digits far below the tolerance are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+NETWORKS = {  # file of golden numbers -> key list that its weights follow
+    "erfnet": "erfnet",
+    "erfnet_encoder": "erfnet_encoder",
+    "erfnet_only_encode": "erfnet",
+    "liteseg_mobilenet": "liteseg_mobilenet",
+    "liteseg_shufflenet": "liteseg_shufflenet",
+    "liteseg_darknet": "liteseg_darknet",
+    "efficientseg_w1.5": "efficientseg_w1.5",
+    "efficientseg_w6.0": "efficientseg_w6.0",
+    "efficientseg_unet": "efficientseg_unet",
+    "efficientseg_unet_bn": "efficientseg_unet_bn",
+}
+IMAGENET = "erfnet_imagenet"  # a key list without golden numbers
+CHECKPOINTS = (
+    "mininet_v2_cpu_tf_camvid_480x360",
+    "mininet_v2_cpu_tf_cityscapes_512x256",
+    "mininet_v2_tf_camvid_960x720",
+    "mininet_v2_tf_cityscapes_512x256",
+    "mininet_v2_tf_cityscapes_1024x512",
+)
+DIGITS = {"float64": 12, "float32": 6}  # the tolerance is 10 and 4
+STATISTICS = ("mean", "std", "min", "max")
+COUNTED = ("out", "conv_deconv_GMAC", "linear_GMAC")
+
+
+def main(reference: Path) -> None:
+    for name, keys in NETWORKS.items():
+        golden = json.loads((reference / "golden" / f"{name}.json").read_text())
+        write(HERE / "keys" / f"{keys}.json", dict(golden["state"]))
+        write(HERE / "logits" / f"{name}.json", network(golden, keys))
+    write(HERE / "keys" / f"{IMAGENET}.json", json.loads((reference / f"keys_{IMAGENET}.json").read_text()))
+    for checkpoint in CHECKPOINTS:
+        roles = json.loads((reference / f"roles_{checkpoint}.json").read_text())
+        table = {row["tf"]: [row["role"], row["tf_shape"]] for row in roles}
+        write(HERE / "variables" / f"{checkpoint.replace('_tf_', '_')}.json", table)
+    write(HERE / "counts.json", dict(counts(json.loads((reference / "counts.json").read_text()))))
+
+
+def network(golden: dict[str, Any], keys: str) -> dict[str, Any]:
+    """What a copy of the network must reproduce."""
+    facts = {name: golden[name] for name in ("parameters", "parameters_that_reach_the_output", "weights_sha256")}
+    sizes = {f"{height}x{width}": case(one) for one in golden["cases"] for height, width in [one["input_size"]]}
+    return {"keys": keys, "gain": golden["fill_rule"]["gain"], **facts, "cases": sizes}
+
+
+def case(one: dict[str, Any]) -> dict[str, Any]:
+    """The logits of one picture in both precisions."""
+    return {
+        "shape": one["output_shape"],
+        **{precision: logits(one[precision], digits) for precision, digits in DIGITS.items()},
+    }
+
+
+def logits(numbers: dict[str, Any], digits: int) -> dict[str, Any]:
+    """Statistics and samples, with so many digits below their standard deviation."""
+    places = digits - math.floor(math.log10(numbers["std"]))
+    return {
+        **{name: round(numbers[name], places) for name in STATISTICS},
+        "argmax": numbers["argmax_histogram"],
+        "samples": [round(value, places) for value in numbers["samples"]],
+    }
+
+
+def counts(sheet: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
+    for name, row in sheet.items():
+        if "params" in row and "at" in row:
+            extra = {key: row[key] for key in ("params_without_classifier",) if key in row}
+            at = {size: {key: count[key] for key in COUNTED} for size, count in row["at"].items()}
+            params = {key: row["params"][key] for key in ("total", "bn_affine")}
+            yield name, {"params": params, **extra, "at": at}
+
+
+def write(path: Path, table: dict[str, Any]) -> None:
+    """Minified JSON, but an entry a line, and a line for each precision, so that a change shows."""
+    lines = (f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in table.items())
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{\n" + ",\n".join(lines).replace('"float', '\n"float') + "\n}\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
