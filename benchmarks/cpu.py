@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 import kerbseg.models as models
-from kerbseg.apps.timing import Ready, Setup, of_model, worker
+from kerbseg.apps.timing import Ready, RuntimeOptions, of_model, worker
 from kerbseg.bundle import Bundle, load, save, versions
-from kerbseg.core.files import replacing
+from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.core.types import Dataset
@@ -37,11 +37,11 @@ from kerbseg.data import open_dataset
 from kerbseg.data.scenes import Scenes
 from kerbseg.evaluate import evaluate
 from kerbseg.export.files import WRITERS
-from kerbseg.export.int8 import Quantiser
+from kerbseg.export.int8 import Quantizer
 from kerbseg.export.parity import pictures_of
-from kerbseg.profile.cost import cost
-from kerbseg.profile.latency import Latency, interleaved, timed
-from kerbseg.regroup import fresh
+from kerbseg.profiling.cost import cost
+from kerbseg.profiling.latency import Latency, interleaved, timed
+from kerbseg.regroup import random_bundle
 from kerbseg.runtime import open_runtime
 
 SIZES = ((256, 512), (360, 640), (512, 1024))
@@ -105,7 +105,7 @@ class Row:
 def settled(name: str) -> Bundle:
     """A registered network of random weights whose batch-norms have seen drawn streets."""
     torch.manual_seed(0)
-    bundle = fresh(name, label_set("cityscapes"))
+    bundle = random_bundle(name, label_set("cityscapes"))
     for module in bundle.model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 0.3
@@ -127,8 +127,8 @@ def prepare(
         if any(ENGINES[engine][0] == f"m{suffix}" for engine in engines):
             write(bundle, folder / f"m{suffix}", size)
     if "openvino-int8" in engines:
-        quantiser = Quantiser(bundle, ".xml", size, calibration or Scenes("train", 32, size))
-        quantiser.save(quantiser.everywhere(), folder / "int8.xml")
+        quantizer = Quantizer(bundle, ".xml", size, calibration or Scenes("train", 32, size))
+        quantizer.save(quantizer.everywhere(), folder / "int8.xml")
 
 
 def scored(folder: Path, engine: str, data: Dataset | None) -> float | None:
@@ -150,13 +150,13 @@ def measured(
 ) -> list[Row]:
     """All engines of one network and size, by turns; calibrated and scored on the splits of `data`, if it has any."""
     train, val = data or (None, None)
-    picture = np.ascontiguousarray(Scenes("test", size=size)[0].image.transpose(1, 2, 0))
+    picture = Scenes("test", size=size)[0].image
     weights = bundle.card.source or "of the bundle"
     with TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         prepare(bundle, size, folder, engines, train)
         workers = [
-            stack.enter_context(worker(of_model, str(folder / file), Setup(runtime, threads=threads), picture))
+            stack.enter_context(worker(of_model, str(folder / file), RuntimeOptions(runtime, threads=threads), picture))
             for file, runtime in (ENGINES[engine] for engine in engines)
         ]
         latencies = interleaved([one.batch("call") for one in workers], runs, warm_up=3)
@@ -180,7 +180,7 @@ def arithmetic(threads: int, int8: bool, kernel: int) -> Ready:
     import openvino as ov
     from openvino import opset13 as op
 
-    def quantised(value: Any, low: float, high: float, levels: int) -> Any:
+    def quantized(value: Any, low: float, high: float, levels: int) -> Any:
         if not int8:
             return value
         return op.fake_quantize(value, *(np.float32(bound) for bound in (low, high, low, high)), levels)
@@ -189,8 +189,8 @@ def arithmetic(threads: int, int8: bool, kernel: int) -> Ready:
     image = op.parameter(shape, np.float32)
     weights = op.constant(random.standard_normal((256, 256, kernel, kernel)).astype(np.float32))
     pads = [kernel // 2] * 2
-    out = op.convolution(quantised(image, 0, 1, 256), quantised(weights, -4, 4, 255), [1, 1], pads, pads, [1, 1])
-    out = op.relu(quantised(out, -50, 50, 256))  # quantised too, as between the layers of a network
+    out = op.convolution(quantized(image, 0, 1, 256), quantized(weights, -4, 4, 255), [1, 1], pads, pads, [1, 1])
+    out = op.relu(quantized(out, -50, 50, 256))  # quantised too, as between the layers of a network
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     request = ov.Core().compile_model(ov.Model([out], [image]), "CPU", settings).create_infer_request()
     picture = random.random(shape, np.float32)
@@ -214,7 +214,7 @@ def ceilings_of(threads: int) -> Ceilings:
         workers = [stack.enter_context(worker(arithmetic, threads, *job)) for job in jobs]
         workers.append(stack.enter_context(worker(memory, threads)))
         latencies = interleaved([one.batch("call") for one in workers], 30, warm_up=3)
-    rates = [one.facts / latency.median / 1e6 for one, latency in zip(workers, latencies, strict=True)]
+    rates = [one.facts / latency.median_ms / 1e6 for one, latency in zip(workers, latencies, strict=True)]
     return Ceilings(max(rates[:2]), max(rates[2:4]), rates[4])
 
 
@@ -233,10 +233,10 @@ def street_scores() -> np.ndarray:
 
 def our_last_stage(threads: int) -> Ready:
     """Ids from scores as the exported runtimes make them."""
-    from kerbseg.runtime.last_stage import LastStage
+    from kerbseg.runtime.upsample_argmax import UpsampleArgmax
 
     scores = np.ascontiguousarray(street_scores().transpose(0, 2, 3, 1))
-    stage = LastStage((SCORES[2], SCORES[3]), FULL, False, FULL, threads)
+    stage = UpsampleArgmax((SCORES[2], SCORES[3]), FULL, False, FULL, threads)
     return Ready(stage(scores), {"call": timed(lambda: stage(scores))})
 
 
@@ -295,18 +295,18 @@ def table(rows: Sequence[Row]) -> Table:
         "of ceiling",
         "val mIoU",
     )
-    eager = {(row.model, row.size): row.latency.median for row in rows if row.engine == REFERENCE}
+    eager = {(row.model, row.size): row.latency.median_ms for row in rows if row.engine == REFERENCE}
     for row in rows:
         base = eager.get((row.model, row.size))
         shown.add_row(
             row.model,
             f"{row.size[0]}x{row.size[1]}",
             row.engine,
-            f"{row.latency.median:.2f}",
-            f"{row.latency.p95:.2f}",
-            f"{1e3 / row.latency.median:.1f}",
-            "not measured" if base is None else f"{base / row.latency.median:.2f}",
-            f"{row.floor_ms / row.latency.median:.0%}",
+            f"{row.latency.median_ms:.2f}",
+            f"{row.latency.p95_ms:.2f}",
+            f"{1e3 / row.latency.median_ms:.1f}",
+            "not measured" if base is None else f"{base / row.latency.median_ms:.2f}",
+            f"{row.floor_ms / row.latency.median_ms:.0%}",
             "not measured" if row.miou is None else f"{row.miou:.4f}",
         )
     return shown
@@ -325,7 +325,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     kinds = list(dict.fromkeys((row.model, row.size) for row in known))
     colors = {kind: f"C{number}" for number, kind in enumerate(kinds)}
     for row in known:
-        axes.plot(row.latency.median, row.miou, markers[row.engine], color=colors[row.model, row.size])
+        axes.plot(row.latency.median_ms, row.miou, markers[row.engine], color=colors[row.model, row.size])
     for engine in dict.fromkeys(row.engine for row in known):
         axes.plot([], [], markers[engine], color="0.3", label=engine)
     for (model, size), color in colors.items():
@@ -391,7 +391,7 @@ def main() -> None:
             rows += new
             found["rows"] += [vars(row) | {"latency": row.latency.to_dict()} for row in new]
             if arguments.json:  # a run takes an hour; what is done shall not be lost
-                with replacing(arguments.json) as temporary:
+                with atomic_write(arguments.json) as temporary:
                     temporary.write_text(json.dumps(found, indent=1) + "\n")
     if arguments.plot:
         plot(rows, arguments.plot)

@@ -43,7 +43,7 @@ def training(network: str, arm: str, seed: int, epochs: int, size: tuple[int, in
         augment=Augment(flip=0.5, scale=(0.75, 1.5), brightness=0.2, contrast=0.2, crop=crop),
         loss=Loss(weights="median_frequency", power=0.4),
         optim=Optimizer("adamw", lr=2e-3, weight_decay=1e-2),
-        schedule=Schedule("one_cycle", rise=0.15),
+        schedule=Schedule("one_cycle", pct_start=0.15),
         grouping=FADED if arm == "faded" else None,
         validate_every=2,
         seed=seed,

@@ -39,7 +39,7 @@ MODERN = Recipe(
     augment=Augment(flip=0.5, scale=(0.75, 1.5), brightness=0.3, contrast=0.3, saturation=0.3, crop=CROP),
     loss=Loss(weights="median_frequency", power=0.4),
     optim=Optimizer("adamw", lr=4e-3, weight_decay=1e-2),
-    schedule=Schedule("one_cycle", rise=0.15),
+    schedule=Schedule("one_cycle", pct_start=0.15),
     ema=0.99,
     validate_every=2,
 )

@@ -29,11 +29,11 @@ import kerbseg.models as models
 from kerbseg.bundle import versions
 from kerbseg.core.normalize import Normalize
 from kerbseg.data.loading import Batches
-from kerbseg.train.ingredients import augmentation, objective
+from kerbseg.train.builders import augmentation, build_loss
 from kerbseg.train.optim import optimizer, parameter_groups
 from kerbseg.train.recipe import Recipe, read
-from kerbseg.train.split import Cache, Split, open_split
-from kerbseg.train.task import Augmentation, Criterion
+from kerbseg.train.split import Cache, CachedSplit, open_split
+from kerbseg.train.task import Augmentation, NetworkLoss
 
 Pairs = Iterator[tuple[Tensor, Tensor]]  # float pictures in 0..1 and masks, on the device
 
@@ -85,7 +85,7 @@ class OneByOne(Dataset[tuple[Tensor, Tensor]]):
 class Trainer:
     """One arm's network, its loss and its pictures."""
 
-    def __init__(self, arm: Arm, recipe: Recipe, train: Split, device: torch.device, workers: int) -> None:
+    def __init__(self, arm: Arm, recipe: Recipe, train: CachedSplit, device: torch.device, workers: int) -> None:
         torch.manual_seed(0)
         self.arm, self._recipe, self._train, self._device, self._workers = arm, recipe, train, device, workers
         self._augment: Augmentation = augmentation(recipe.augment, recipe.epochs)
@@ -93,9 +93,9 @@ class Trainer:
         self._net: nn.Module = models.channels_last(net) if arm.channels_last else net
         if arm.compiled:
             self._net.compile()
-        self._criterion: Criterion = objective(recipe, net, train)
+        self._network_loss: NetworkLoss = build_loss(recipe, net, train)
         self._normalize = Normalize(models.card(recipe.model.name).preprocessing).to(device)
-        self._optimizer = optimizer(parameter_groups(net, recipe.optim.parts), recipe.optim)
+        self._optimizer = optimizer(parameter_groups(net, recipe.optim.groups), recipe.optim)
 
     def pairs(self, count: int) -> Pairs:
         """So many batches, in random order."""
@@ -121,7 +121,7 @@ class Trainer:
         """Forward, backward, and the optimiser's step."""
         memory = torch.channels_last if self.arm.channels_last else torch.contiguous_format
         with self._precision():
-            loss = self._criterion(self._net, self._normalize(image).contiguous(memory_format=memory), mask)
+            loss = self._network_loss(self._net, self._normalize(image).contiguous(memory_format=memory), mask)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()

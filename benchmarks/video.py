@@ -24,10 +24,10 @@ import av
 from kerbseg.bundle import versions
 from kerbseg.data.scenes import drive
 from kerbseg.predict import Predictor
-from kerbseg.predict.flicker import FlickerMeter
-from kerbseg.predict.frames import frames
-from kerbseg.predict.pipeline import Overlapped, Stage
-from kerbseg.predict.streams import Stream
+from kerbseg.predict.pipeline import Stage, ThreadedPipeline
+from kerbseg.predict.sources.pyav import frames
+from kerbseg.predict.sources.streams import Stream
+from kerbseg.predict.temporal.flicker import FlickerMeter
 from kerbseg.predict.video import Sink, stages
 from kerbseg.runtime import open_runtime
 
@@ -36,7 +36,7 @@ Way = Callable[[Iterator[Any], Sequence[Stage]], int]
 
 def overlapped(source: Iterator[Any], work: Sequence[Stage]) -> int:
     """The number of frames that went through all stages, each in its own thread."""
-    return sum(1 for _ in Overlapped(source, *work))
+    return sum(1 for _ in ThreadedPipeline(source, *work))
 
 
 def in_turn(source: Iterator[Any], work: Sequence[Stage]) -> int:

@@ -45,7 +45,7 @@ class Two:
         return len(self._masks)
 
     def __getitem__(self, index):
-        return Sample(np.zeros((3, 4, 6), np.uint8), self._masks[index], str(index))
+        return Sample(np.zeros((4, 6, 3), np.uint8), self._masks[index], str(index))
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def mask(*rows):
 def test_one_matrix_over_the_whole_set(card):
     truth = [mask([0] * 6, [1] * 6), mask([1] * 6, [VOID] * 6)]
     found = [mask([0] * 6, [0] * 3 + [1] * 3), mask([1] * 6, [5] * 6)]
-    report = evaluate(Oracle(card, found), Two(*truth), working="own")
+    report = evaluate(Oracle(card, found), Two(*truth), input_size="own")
     # class 0: 12 hits of 12 + 6 wrong; class 1: 6 + 12 hits of 24; a mean over pictures would give other figures
     assert report.scores.class_iou["sky"] == pytest.approx(12 / 18)
     assert report.scores.class_iou["building"] == pytest.approx(18 / 24)
@@ -73,7 +73,7 @@ def test_one_matrix_over_the_whole_set(card):
 def test_ids_are_scored_at_the_size_of_the_labels(card):
     truth = mask([0] * 6, [1] * 6)
     half = np.array([[0] * 3, [1] * 3], np.uint8)
-    report = evaluate(Oracle(card, [half]), Two(truth), working=(2, 3))
+    report = evaluate(Oracle(card, [half]), Two(truth), input_size=(2, 3))
     assert report.scores.miou == 1
     assert report.protocol["label_size"] == [4, 6]
     assert report.protocol["input_size"] == [2, 3]
@@ -127,7 +127,7 @@ def test_a_model_of_other_classes_is_refused(camvid_bundle, folder_root):
 def test_a_split_without_labels_is_refused(card):
     void = np.full((4, 6), VOID, np.uint8)
     with pytest.raises(DataError, match="has no labels"):
-        evaluate(Oracle(card, [void * 0]), Two(void), working="own")
+        evaluate(Oracle(card, [void * 0]), Two(void), input_size="own")
 
 
 @pytest.mark.parametrize(("options", "says"), [({"limit": 0}, "at least 1"), ({"tta": "flips"}, "'flip'")])

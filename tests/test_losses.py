@@ -70,7 +70,7 @@ def test_hard_pixels_are_those_of_little_probability():
     logits, mask, _ = case()
     probability = logits.softmax(1).gather(1, mask.where(mask != VOID, 0).long()[:, None])[:, 0]
     for threshold in (0.1, 0.5):
-        hard = hardest(logits, mask, threshold, fewest=1e-9)
+        hard = hardest(logits, mask, threshold, min_kept=1e-9)
         kept = (hard != VOID) & (mask != VOID)
         expected = (probability < threshold) & (mask != VOID)
         assert 0 < expected.sum() < (mask != VOID).sum()
@@ -82,11 +82,11 @@ def test_online_hard_example_mining_equals_its_definition():
     logits, mask, _ = case()
     each = reference(logits, mask.long(), ignore_index=VOID, reduction="none")
     labelled = each[mask != VOID]
-    fewest = 0.25
-    top = labelled.topk(round(fewest * len(labelled))).values  # the least probable are those of the largest loss
-    found = cross_entropy(logits, hardest(logits, mask, threshold=0.0, fewest=fewest))
+    min_kept = 0.25
+    top = labelled.topk(round(min_kept * len(labelled))).values  # the least probable are those of the largest loss
+    found = cross_entropy(logits, hardest(logits, mask, threshold=0.0, min_kept=min_kept))
     assert torch.isclose(found, top.mean())
-    all_hard = hardest(logits, mask, threshold=1.0, fewest=fewest)
+    all_hard = hardest(logits, mask, threshold=1.0, min_kept=min_kept)
     assert torch.equal(all_hard, mask)
 
 

@@ -9,7 +9,7 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as publi
 
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import VOID
-from kerbseg.metrics import confusion_metric, iou, scores
+from kerbseg.metrics import compute_metrics, confusion_metric, iou
 
 CITYSCAPES = label_set("cityscapes")
 
@@ -44,7 +44,7 @@ def public_confusion(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 def test_class_and_category_iou_are_the_public_scripts(seed, absent):
     truth, prediction = random_maps(seed, absent)
     matrix = public_confusion(truth, prediction)
-    ours = scores(confusion_of(truth, prediction), CITYSCAPES)
+    ours = compute_metrics(confusion_of(truth, prediction), CITYSCAPES)
     classes = {
         name: public.getIouScoreForLabel(label_id, matrix, public.args)
         for name, label_id in zip(CITYSCAPES.classes, CITYSCAPES.submission_ids, strict=True)
@@ -71,7 +71,7 @@ def test_categories_are_the_public_ones():
 def test_a_class_only_in_the_predictions_counts_as_nothing_found():
     confusion = torch.tensor([[4, 2], [0, 0]])
     assert iou(confusion).tolist() == pytest.approx([4 / 6, 0])
-    two = scores(confusion, label_set("text"))
+    two = compute_metrics(confusion, label_set("text"))
     assert two.miou == pytest.approx(1 / 3)
     assert two.mean_accuracy == pytest.approx(4 / 6)  # of the one class that the labels hold
     assert two.category_iou is None
@@ -83,4 +83,4 @@ def test_void_is_left_out_and_the_whole_set_is_one_matrix():
     assert confusion.sum() == (truth != VOID).sum()
     assert torch.equal(confusion, sum(confusion_of(truth[i : i + 1], prediction[i : i + 1]) for i in range(3)))
     expected = (truth == prediction)[truth != VOID].mean()
-    assert scores(confusion, CITYSCAPES).pixel_accuracy == pytest.approx(expected)
+    assert compute_metrics(confusion, CITYSCAPES).pixel_accuracy == pytest.approx(expected)

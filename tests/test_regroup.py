@@ -9,11 +9,11 @@ import torch
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load, save
 from kerbseg.cli import main
+from kerbseg.compress.convolutions import Selection, convolutions
 from kerbseg.compress.grouping import apply_grouping, set_alpha
-from kerbseg.core.convolutions import Selection, convolutions
 from kerbseg.core.errors import UserError
 from kerbseg.core.labels import label_set
-from kerbseg.regroup import fresh, group
+from kerbseg.regroup import group, random_bundle
 
 PICTURE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -21,7 +21,7 @@ PICTURE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 def dense(name: str, **options: object) -> Bundle:
     """A network whose batch-norm knows its input, so that the picture reaches the scores."""
     torch.manual_seed(0)
-    bundle = fresh(name, label_set("camvid"))
+    bundle = random_bundle(name, label_set("camvid"))
     net = models.create_model(name, 11, **options)
     with torch.no_grad():
         for _ in range(10):

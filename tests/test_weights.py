@@ -33,7 +33,7 @@ def test_they_load_by_name_and_are_described(name):
 def test_a_picture_is_predicted_by_their_name(tmp_path):
     from PIL import Image
 
-    street = open_dataset("scenes", "test", None)[0].image.transpose(1, 2, 0)
+    street = open_dataset("scenes", "test", None)[0].image
     Image.fromarray(np.ascontiguousarray(street)).save(tmp_path / "street.png")
     main(["predict", "mininet_v2_cpu-camvid", str(tmp_path / "street.png"), "-o", str(tmp_path)])
     assert np.array(Image.open(tmp_path / "street_ids.png")).shape == street.shape[:2]

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 import kerbseg.models as models
-from kerbseg.core.errors import BundleError, UserError, nearest
-from kerbseg.core.files import replacing
+from kerbseg.core.errors import BundleError, UserError, did_you_mean
+from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Preprocessing
 
@@ -95,7 +95,7 @@ def save(bundle: Bundle, path: str | Path) -> None:
     if path.suffix != ".safetensors":
         raise UserError(f"a bundle is a .safetensors file, found {path.name!r}; name it {path.stem}.safetensors")
     tensors = {key: value.detach().cpu().contiguous() for key, value in bundle.model.state_dict().items()}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             safetensors.torch.save_file(tensors, temporary, metadata={METADATA_KEY: bundle.card.to_json()})
         except SafetensorError as error:  # safetensors reports a full disk as its own error
@@ -117,7 +117,9 @@ def locate(model: str | Path) -> Path:
             return path
     if Path(model).is_dir():
         raise BundleError(f"model {model} is a folder; name the file in it, such as {Path(model) / 'best.safetensors'}")
-    hint = "" if Path(model).suffix else f"; of the weights that come with kerbseg, {nearest(str(model), shipped())}"
+    hint = (
+        "" if Path(model).suffix else f"; of the weights that come with kerbseg, {did_you_mean(str(model), shipped())}"
+    )
     raise BundleError(f"model {model} does not exist{hint}")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from kerbseg.core.errors import UserError
-from kerbseg.core.files import replacing
+from kerbseg.core.files import atomic_write
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -198,13 +198,13 @@ def train(
         from kerbseg.train.classify import fit_classifier
 
         best = fit_classifier(settings, run, **common)
-        if this_process(devices, settings).rank == 0:
+        if this_process(devices, settings).index == 0:
             print(f"classifier: {best}")
         return
     from kerbseg.train.fit import fit
 
     bundle = fit(settings, run, cache=cache, **common)
-    if this_process(devices, settings).rank > 0:
+    if this_process(devices, settings).index > 0:
         return
     scores = bundle.card.scores
     print(f"best validation mIoU {scores['miou']:.4f} after epoch {scores['epoch']}: {run / 'best.safetensors'}")
@@ -276,7 +276,7 @@ def evaluate(
     if json is not None:
         _write_json(json, report.to_dict())
     if save is not None:
-        with replacing(save / "confusion.png") as temporary:
+        with atomic_write(save / "confusion.png") as temporary:
             confusion_picture(report.scores, dataset.labels).save(temporary)
     _show(render_table(report))
 
@@ -315,7 +315,7 @@ def predict(
         HEIGHTxWIDTH@RATE of RGB frames without a container on the standard input, such as 360x480@25
     """
     from kerbseg.bundle import versions
-    from kerbseg.predict import Film, FilmReport, Predictor, RawFrames, predict_files
+    from kerbseg.predict import Predictor, RawFrames, VideoOptions, VideoReport, predict_files
     from kerbseg.runtime import open_runtime
 
     if (out is None) == (submission is None):
@@ -328,8 +328,8 @@ def predict(
         print(f"{count} prediction(s) for the server: {submission}")
         return
     assert out is not None
-    videos: list[FilmReport] = []
-    film = Film(smooth, flicker, None if raw is None else RawFrames.parse(raw), videos.append)
+    videos: list[VideoReport] = []
+    film = VideoOptions(smooth, flicker, None if raw is None else RawFrames.parse(raw), videos.append)
     predictor = Predictor(open_runtime(model, runtime, device, threads, precision))
     try:
         written = predict_files(predictor, inputs, out, _progress, film)
@@ -421,7 +421,7 @@ def export(
     from kerbseg.data import open_dataset
     from kerbseg.export import export as write
     from kerbseg.export import export_int8, pictures_of
-    from kerbseg.export.decision import render
+    from kerbseg.export.int8_report import render
 
     source, at = load(bundle), _size(size)
     if not int8:
@@ -436,7 +436,7 @@ def export(
         raise UserError("--int8 needs --calibration DATA, pictures of the place where the network will work")
     train, val = (open_dataset(calibration, split, data_root) for split in ("train", "val"))
     report = export_int8(
-        source, out, at, calibration=train, judged=val, max_drop=max_drop, limit=limit, threads=threads
+        source, out, at, calibration=train, eval_set=val, max_drop=max_drop, limit=limit, threads=threads
     )
     if json is not None:
         _write_json(json, report.to_dict())
@@ -479,10 +479,10 @@ def profile(
         a paper's way to count beside the true one: grouping_paper, liteseg_paper or tf_profiler
     """
     from kerbseg.apps.profile import profile_models, render
-    from kerbseg.apps.timing import Setup
+    from kerbseg.apps.timing import RuntimeOptions
 
     names = [model] if against is None else [model, against]
-    setup = Setup(runtime, device, threads, precision)
+    setup = RuntimeOptions(runtime, device, threads, precision)
     found = profile_models(names, _size(size), convention, setup, runs, layers)
     if json is not None:
         _write_json(json, found[0].to_dict() if against is None else [one.to_dict() for one in found])
@@ -526,12 +526,12 @@ def group(
         label set of random weights: cityscapes, camvid or text
     """
     from kerbseg.bundle import load, save
-    from kerbseg.core.convolutions import Selection
+    from kerbseg.compress.convolutions import Selection
     from kerbseg.core.labels import label_set
-    from kerbseg.regroup import fresh
     from kerbseg.regroup import group as regroup
+    from kerbseg.regroup import random_bundle
 
-    source = load(model) if model.endswith(".safetensors") else fresh(model, label_set(classes))
+    source = load(model) if model.endswith(".safetensors") else random_bundle(model, label_set(classes))
     asked = select or kinds or channels is not None
     chosen = Selection(select, kinds or ("pointwise",), channels or 1) if asked else None
     result = regroup(source, groups, chosen, into)
@@ -570,7 +570,7 @@ def table(
     if out is None:
         print(text)
     else:
-        with replacing(out) as temporary:
+        with atomic_write(out) as temporary:
             temporary.write_text(text)
 
 
@@ -593,7 +593,7 @@ def _progress(items: Sequence[Any]) -> Iterable[Any]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n")
 
 

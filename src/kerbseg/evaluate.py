@@ -12,11 +12,11 @@ import torch
 from jaxtyping import UInt8
 
 from kerbseg.bundle import versions
-from kerbseg.core.errors import BundleError, DataError, UserError, nearest
+from kerbseg.core.errors import BundleError, DataError, UserError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset, Sample
-from kerbseg.metrics import Scores, confusion_metric, scores
-from kerbseg.runtime import Runtime, Working, segment, working_size
+from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
+from kerbseg.runtime import InputSizePolicy, Runtime, network_size, segment
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +33,7 @@ class UnlabelledError(DataError):
 class Report:
     """Scores, the number of pictures behind them, how they were made, and the time it took."""
 
-    scores: Scores
+    scores: Metrics
     images: int
     protocol: Mapping[str, Any]
     elapsed_s: float
@@ -60,7 +60,7 @@ def evaluate(
     *,
     limit: int | None = None,
     tta: TTA = "none",
-    working: Working = "trained",
+    input_size: InputSizePolicy = "trained",
     sink: Sink | None = None,
     progress: Callable[[range], Any] = iter,
 ) -> Report:
@@ -70,7 +70,7 @@ def evaluate(
     """
     check_classes(runtime, dataset)
     if tta not in get_args(TTA):
-        raise UserError(f"unknown tta {tta!r}; {nearest(tta, get_args(TTA))}")
+        raise UserError(f"unknown tta {tta!r}; {did_you_mean(tta, get_args(TTA))}")
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}; give at least 1 picture, or leave it out")
     predictor = _with_tta(runtime, tta)
@@ -80,11 +80,11 @@ def evaluate(
     start = time.monotonic()
     for index in progress(range(count)):
         sample = dataset[index]
-        ids = segment(predictor, np.ascontiguousarray(sample.image.transpose(1, 2, 0)), working)
+        ids = segment(predictor, sample.image, input_size)
         metric.update(torch.from_numpy(ids)[None].long(), torch.from_numpy(sample.mask)[None].long())
         size = (sample.mask.shape[0], sample.mask.shape[1])
         label_sizes.add(size)
-        input_sizes.add(working_size(size, runtime, working))
+        input_sizes.add(network_size(size, runtime, input_size))
         if sink is not None:
             sink(sample, ids)
     confusion = metric.compute()
@@ -105,7 +105,7 @@ def evaluate(
         "model": runtime.card.model,
         "versions": versions(),
     }
-    return Report(scores(confusion, dataset.labels), count, protocol, time.monotonic() - start)
+    return Report(compute_metrics(confusion, dataset.labels), count, protocol, time.monotonic() - start)
 
 
 def check_classes(runtime: Runtime, dataset: Dataset) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from kerbseg.core.processes import ALONE, Process
+from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.types import VOID
 
 
@@ -19,7 +19,7 @@ def cross_entropy(
     weights: Float[Tensor, " k"] | None = None,
     average: Literal["weights", "pixels", "pictures"] = "pixels",
     smoothing: float = 0.0,
-    process: Process = ALONE,
+    process: Rank = SINGLE,
 ) -> Float[Tensor, ""]:
     """Class-weighted cross entropy over the pixels that are not VOID; 0 where all of them are.
 
@@ -50,7 +50,7 @@ def at_scores(mask: UInt8[Tensor, "b h w"], size: tuple[int, int]) -> UInt8[Tens
 
 @torch.no_grad()
 def hardest(
-    logits: Float[Tensor, "b k h w"], mask: UInt8[Tensor, "b h w"], threshold: float, fewest: float
+    logits: Float[Tensor, "b k h w"], mask: UInt8[Tensor, "b h w"], threshold: float, min_kept: float
 ) -> UInt8[Tensor, "b h w"]:
     """The mask with VOID where a pixel is easy: its class has a probability of `threshold` or more.
 
@@ -62,7 +62,7 @@ def hardest(
         return mask
     true = torch.where(labelled, mask, 0).long()[:, None]
     probability = logits.float().softmax(1).gather(1, true)[:, 0]
-    needed = max(1, round(fewest * count))
+    needed = max(1, round(min_kept * count))
     highest = probability[labelled].kthvalue(needed).values
     hard = (probability < threshold) | (probability <= highest)
     return torch.where(hard, mask, VOID)
@@ -98,7 +98,7 @@ def distillation(
     teacher: Float[Tensor, "b k h w"],
     mask: UInt8[Tensor, "b h w"],
     temperature: float,
-    process: Process = ALONE,
+    process: Rank = SINGLE,
 ) -> Float[Tensor, ""]:
     """Divergence of the scores from a teacher's, over the pixels that are not VOID (Hinton, Vinyals, Dean, 2015).
 

@@ -25,7 +25,7 @@ def confusion_metric(classes: int) -> MulticlassConfusionMatrix:
 
 
 @dataclass(frozen=True)
-class Scores:
+class Metrics:
     """Fractions in 0..1; None for a class or category absent from both labels and predictions."""
 
     miou: float
@@ -57,12 +57,12 @@ def by_category(confusion: Int[Tensor, "k k"], labels: LabelSet) -> Int[Tensor, 
     return torch.stack([rows[:, member].sum(1) for member in members], dim=1)
 
 
-def scores(confusion: Int[Tensor, "k k"], labels: LabelSet) -> Scores:
+def compute_metrics(confusion: Int[Tensor, "k k"], labels: LabelSet) -> Metrics:
     """All scores of a confusion matrix; means leave out what is absent."""
     confusion = confusion.cpu().long()
     each = iou(confusion)
     category = iou(by_category(confusion, labels)) if labels.categories else None
-    return Scores(
+    return Metrics(
         miou=float(each.nanmean()),
         class_iou=_named(labels.classes, each),
         pixel_accuracy=float(confusion.diagonal().sum() / confusion.sum().clamp(min=1)),

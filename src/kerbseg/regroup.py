@@ -11,8 +11,8 @@ from torch import nn
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, load_strictly, versions
+from kerbseg.compress.convolutions import Selection, choose, convolutions
 from kerbseg.compress.grouping import collapse, fade, make_dense, outside_share
-from kerbseg.core.convolutions import Selection, choose, convolutions
 from kerbseg.core.errors import UserError
 from kerbseg.core.labels import LabelSet
 
@@ -26,7 +26,7 @@ class Grouped:
     lost: float  # share of their squared weights that lay outside the groups
 
 
-def fresh(name: str, labels: LabelSet) -> Bundle:
+def random_bundle(name: str, labels: LabelSet) -> Bundle:
     """A registered network with random weights for these classes."""
     facts = models.card(name)
     card = BundleCard(name, labels, facts.preprocessing, facts.input, len(labels), source="random weights")

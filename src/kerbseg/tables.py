@@ -27,8 +27,8 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 import kerbseg.models as models
-from kerbseg.core.errors import UserError, nearest
-from kerbseg.profile.conventions import CONVENTIONS, Convention, Counted, tf_megabytes, true
+from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.profiling.conventions import CONVENTIONS, Convention, Counted, tf_megabytes, true
 
 Size = tuple[int, int]  # height, width
 Count = Literal["parameters", "operations", "megabytes"]
@@ -62,7 +62,7 @@ class Column:
         if sum((self.measure is not None, bool(self.reason), self.text)) != 1:
             raise ValueError(f"column {self.name!r} needs one of: measure, reason, text")
         if self.convention not in COUNTINGS:
-            raise ValueError(f"unknown convention {self.convention!r}; {nearest(self.convention, COUNTINGS)}")
+            raise ValueError(f"unknown convention {self.convention!r}; {did_you_mean(self.convention, COUNTINGS)}")
         return self
 
 
@@ -155,7 +155,7 @@ def list_papers() -> list[str]:
 def load_paper(name: str) -> Paper:
     """The tables of a paper. Raises UserError for an unknown one."""
     if name not in list_papers():
-        raise UserError(f"unknown paper {name!r}; {nearest(name, list_papers())}")
+        raise UserError(f"unknown paper {name!r}; {did_you_mean(name, list_papers())}")
     raw = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
     return TypeAdapter(Paper).validate_json(json.dumps(raw), strict=True)
 

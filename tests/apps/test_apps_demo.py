@@ -16,14 +16,14 @@ from kerbseg.data.scenes import Scenes
 from kerbseg.runtime import open_runtime
 from kerbseg.train.recipe import read
 
-LITTLE = Effort(parity=1, calibration=2, judged=2, runs=2)
+LITTLE = Effort(parity=1, calibration=2, eval_set=2, runs=2)
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """A demo of two tiny epochs: its page, what it printed, and what it measured."""
     out = tmp_path_factory.mktemp("demo")
-    tiny = ("epochs=2", "data.size=[64, 128]", "data.limit=8", "augment.zooms=[]", "validate_every=1")
+    tiny = ("epochs=2", "data.size=[64, 128]", "data.limit=8", "augment.progressive=[]", "validate_every=1")
     few = {"train": 8, "val": 2, "test": 6}
     measured: list[Deployment] = []
 

@@ -20,7 +20,7 @@ def throughput(monkeypatch):
 
 
 def test_every_arm_is_timed_and_compared_with_plain(throughput, tmp_path, monkeypatch, capsys):
-    recipe = ["smoke/scenes", "data.limit=4", "data.size=[32, 64]", "augment.zooms=[]", "batch_size=2"]
+    recipe = ["smoke/scenes", "data.limit=4", "data.size=[32, 64]", "augment.progressive=[]", "batch_size=2"]
     few = ["--device", "cpu", "--rounds", "2", "--steps", "1", "--warmup", "1"]
     monkeypatch.setattr(sys, "argv", ["train_throughput.py", *recipe, *few, "--json", str(tmp_path / "speed.json")])
     throughput.main()

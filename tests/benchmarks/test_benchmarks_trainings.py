@@ -10,7 +10,7 @@ import pytest
 from kerbseg.train.recipe import read
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-TINY = ("epochs=1", "batch_size=2", "data.size=[64, 128]", "data.limit=2", "augment.zooms=[]", "validate_every=1")
+TINY = ("epochs=1", "batch_size=2", "data.size=[64, 128]", "data.limit=2", "augment.progressive=[]", "validate_every=1")
 
 
 @pytest.fixture

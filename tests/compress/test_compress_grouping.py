@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from kerbseg.compress.convolutions import Selection, choose, convolutions
 from kerbseg.compress.grouping import alpha_at, apply_grouping, collapse, fade, make_dense, outside_share, set_alpha
-from kerbseg.core.convolutions import Selection, choose, convolutions
 from kerbseg.core.errors import UserError
 from kerbseg.models import create_model
 

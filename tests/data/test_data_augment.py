@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kerbseg.core.types import VOID
-from kerbseg.data.augment import Colour, Geometry
+from kerbseg.data.augment import Color, Geometry
 
 
 def ramp(n: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,7 +60,7 @@ def test_void_stays_void():
 
 def test_one_seed_one_augmentation():
     image, mask = ramp(4, 32, 48)
-    geometry, colour = Geometry(0.5, (0.5, 2), 10, (0.1, 0.1)), Colour(1, 0.4, 0.4, 0.4, 0.1, 0.5)
+    geometry, colour = Geometry(0.5, (0.5, 2), 10, (0.1, 0.1)), Color(1, 0.4, 0.4, 0.4, 0.1, 0.5)
     results = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -73,7 +73,7 @@ def test_one_seed_one_augmentation():
 def test_colour_changes_each_picture_its_own_way_and_stays_in_range():
     torch.manual_seed(0)
     image = torch.rand(4, 3, 32, 48)
-    changed = Colour(1, 0.5, 0.5, 0.5, 0.2, 1.0, (20, 60))(image)
+    changed = Color(1, 0.5, 0.5, 0.5, 0.2, 1.0, (20, 60))(image)
     assert changed.min() >= 0
     assert changed.max() <= 1
     difference = (changed - image).abs().mean(dim=(1, 2, 3))
@@ -83,7 +83,7 @@ def test_colour_changes_each_picture_its_own_way_and_stays_in_range():
 
 def test_a_closed_gate_changes_no_picture():
     image = torch.rand(4, 3, 16, 16)
-    assert torch.allclose(Colour(0.0, 0.5, 0.5, 0.5, 0.0, 1.0)(image), image, atol=1e-5)
+    assert torch.allclose(Color(0.0, 0.5, 0.5, 0.5, 0.0, 1.0)(image), image, atol=1e-5)
 
 
 def points(matrix: torch.Tensor, focus: torch.Tensor) -> torch.Tensor:
@@ -139,7 +139,7 @@ def test_a_picture_that_became_too_small_fills_the_canvas():
 def test_a_factor_of_the_hue_turns_colours_and_leaves_red():
     torch.manual_seed(0)
     red, blue = torch.tensor([1.0, 0.2, 0.2]), torch.tensor([0.2, 0.2, 1.0])
-    colour = Colour(hue_factor=0.6)
+    colour = Color(hue_factor=0.6)
     same = colour(red[None, :, None, None].expand(4, 3, 8, 8))
     assert torch.allclose(same, red[None, :, None, None].expand(4, 3, 8, 8), atol=1e-4)
     turned = colour(blue[None, :, None, None].expand(4, 3, 8, 8))

@@ -100,5 +100,5 @@ def test_folders_that_are_missing(cityscapes_root: Path, tmp_path: Path) -> None
     shutil.rmtree(cityscapes_root / "gtCoarse")
     with pytest.raises(DataError, match=r"gtCoarse.train_extra does not exist"):
         open_dataset("cityscapes", "train_extra", cityscapes_root)
-    with pytest.raises(DataError, match=r"holds no Cityscapes: found no leftImg8bit/; check --data-root"):
+    with pytest.raises(DataError, match=r"holds no Cityscapes: there is no leftImg8bit/; check --data-root"):
         splits("cityscapes", tmp_path)

@@ -12,12 +12,12 @@ from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID, samples
 from kerbseg.data import DATASETS, SPLITS, open_dataset
 from kerbseg.data.doctor import examine, examine_all, on_terminal, render
-from kerbseg.data.examination import Checkup
 from kerbseg.data.loading import Resized
+from kerbseg.data.report import DatasetReport
 from kerbseg.data.statistics import class_frequencies, enet_weights, median_frequency_weights
 
 
-def shown(checkup: Checkup) -> str:
+def shown(checkup: DatasetReport) -> str:
     console = Console(width=300)
     with console.capture() as capture:
         console.print(render(checkup))
@@ -82,7 +82,7 @@ def test_weights_of_nothing_are_finite() -> None:
 def test_healthy_data_set(camvid_root: Path) -> None:
     checkup = examine_all("camvid", camvid_root, track=on_terminal)
     assert checkup.healthy
-    assert [found.split for found in checkup.examinations] == ["train", "val", "test"]
+    assert [found.split for found in checkup.splits] == ["train", "val", "test"]
     figures = json.loads(json.dumps(checkup.to_dict(), allow_nan=False))
     assert figures["healthy"] is True
     assert figures["splits"]["val"]["sizes"] == [{"height": 32, "width": 48, "pictures": 2}]
@@ -165,14 +165,14 @@ def test_fine_and_coarse_labels_of_a_picture_are_no_leak(cityscapes_root: Path) 
     checkup = examine_all("cityscapes", cityscapes_root)
     assert checkup.healthy
     assert len(checkup.copies) == 4
-    test = next(found for found in checkup.examinations if found.split == "test")
+    test = next(found for found in checkup.splits if found.split == "test")
     assert (test.pictures, test.unlabelled, test.labelled_pixels) == (4, 4, 0)
     assert "4 (4 without labels)" in shown(checkup)
 
 
 def test_chosen_splits_only(cityscapes_root: Path) -> None:
     checkup = examine_all("cityscapes", cityscapes_root, ["val"])
-    assert [found.split for found in checkup.examinations] == ["val"]
+    assert [found.split for found in checkup.splits] == ["val"]
 
 
 def test_sizes_are_counted(folder_root: Path) -> None:
@@ -204,7 +204,7 @@ def test_names_in_brackets_are_shown_as_they_are(folder_root: Path) -> None:
 def test_split_whose_folder_is_wrong_is_a_problem(camvid_root: Path) -> None:
     (camvid_root / "valannot").rename(camvid_root / "vallabels")
     checkup = examine_all("camvid", camvid_root)
-    assert [found.split for found in checkup.examinations] == ["train", "test"]
+    assert [found.split for found in checkup.splits] == ["train", "test"]
     assert [problem.kind for problem in checkup.problems] == ["layout"]
     assert "valannot does not exist" in shown(checkup)
 
@@ -227,7 +227,7 @@ def test_what_cannot_be_examined_is_refused(tmp_path: Path) -> None:
 @pytest.mark.camvid
 def test_real_camvid_is_healthy(camvid_data: Path) -> None:
     checkup = examine_all("camvid", camvid_data, ["val"])
-    (val,) = checkup.examinations
+    (val,) = checkup.splits
     assert checkup.healthy
     assert (val.pictures, val.sizes) == (101, {(360, 480): 101})
     assert val.void_share == pytest.approx(0.0170, abs=1e-4)

@@ -94,7 +94,8 @@ WRONG = {
     "classes: [{name: a}]\nignore: 255": r"ignore must be a list of ids",
     "classes: [{name: a}]\nname: 3": r"name must be text, found 3",
     "- a": r"must hold keys \(name, classes, ignore\), found list",
-    "classes: [": r"is no YAML",
+    "classes: [": r"is no valid YAML",
+    "classes: [{name: a}]\nname: x\nname: y": r"is no valid YAML: .*key 'name' stands twice",
 }
 
 

@@ -4,20 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import label_set
-from kerbseg.core.processes import Process
 from kerbseg.core.types import Sample
-from kerbseg.data.loading import (
-    EpochShuffle,
-    InMemory,
-    OnDisk,
-    RareShuffle,
-    Resized,
-    rare_loader,
-    training_loader,
-    validation_loader,
-)
+from kerbseg.data.loading import InMemory, OnDisk, Resized, rare_loader, training_loader, validation_loader
+from kerbseg.data.samplers import EpochShuffle, RareShuffle
 
 
 class Numbered:
@@ -33,8 +25,8 @@ class Numbered:
 
     def __getitem__(self, index):
         height, width = self.sizes[index]
-        grey = np.full((3, height, width), index, np.uint8)
-        return Sample(grey, grey[0] % 11, str(index))
+        grey = np.full((height, width, 3), index, np.uint8)
+        return Sample(grey, grey[..., 0] % 11, str(index))
 
 
 def test_order_follows_from_seed_and_epoch():
@@ -67,7 +59,7 @@ def test_sizes_that_differ_name_the_picture_and_the_key():
 
 def test_resizing_brings_all_to_one_size_and_mixes_no_ids():
     sample = Resized(Numbered([(8, 16), (12, 16)]), (6, 10))[1]
-    assert sample.image.shape == (3, 6, 10)
+    assert sample.image.shape == (6, 10, 3)
     assert sample.mask.shape == (6, 10)
     assert set(np.unique(sample.mask)) == {1}
 
@@ -130,7 +122,7 @@ def test_the_rows_of_all_processes_make_up_the_batches_of_one(rare):
         assert len(loader) == len(list(loader))
         return list(loader)
 
-    alone, parts = batches(Process()), [batches(Process(rank, 3)) for rank in range(3)]
+    alone, parts = batches(Rank()), [batches(Rank(rank, 3)) for rank in range(3)]
     assert len(alone) == (3 if rare else 2)
     for batch, *others in zip(alone, *parts, strict=True):
         assert [len(other["name"]) for other in others] == [2, 2, 2]
@@ -144,11 +136,11 @@ def test_the_rows_of_all_processes_make_up_the_batches_of_one(rare):
 
 def test_each_picture_is_validated_by_one_process():
     data = InMemory(Numbered([(8, 16)] * 7))
-    parts = [validation_loader(data, 4, 0, Process(rank, 2)) for rank in range(2)]
+    parts = [validation_loader(data, 4, 0, Rank(rank, 2)) for rank in range(2)]
     names = [[int(name) for batch in part for name in batch["name"]] for part in parts]
     assert names == [[0, 2, 4, 6], [1, 3, 5]]
     with pytest.raises(DataError, match="1 validation pictures are fewer than the 2 processes"):
-        validation_loader(InMemory(Numbered([(8, 16)])), 4, 0, Process(0, 2))
+        validation_loader(InMemory(Numbered([(8, 16)])), 4, 0, Rank(0, 2))
 
 
 def test_pictures_in_memory_need_no_workers():

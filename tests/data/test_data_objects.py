@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerbseg.data.objects import centres
+from kerbseg.data.objects import centers
 
 
 def flooded(mask: np.ndarray, train_id: int, smallest: int) -> list[tuple[float, float]]:
@@ -30,14 +30,14 @@ def test_centres_are_those_of_a_flood_fill(share, smallest):
     for seed in range(8):
         random = np.random.default_rng(seed)
         mask = np.where(random.random((17, 23)) < share, 3, 1).astype(np.uint8)
-        found = sorted(centres(mask, 3, smallest))
+        found = sorted(centers(mask, 3, smallest))
         expected = flooded(mask, 3, smallest)
         assert len(found) == len(expected)
         assert np.allclose(found, expected)
 
 
 def test_a_class_that_is_not_there_has_no_objects():
-    assert centres(np.zeros((4, 5), np.uint8), 2) == []
+    assert centers(np.zeros((4, 5), np.uint8), 2) == []
 
 
 def test_a_ring_is_one_object_and_what_is_in_it_another():
@@ -45,4 +45,4 @@ def test_a_ring_is_one_object_and_what_is_in_it_another():
     mask[1:8, 1:8] = 1
     mask[2:7, 2:7] = 0
     mask[4, 4] = 1
-    assert sorted(centres(mask, 1)) == [(4.0, 4.0), (4.0, 4.0)]
+    assert sorted(centers(mask, 1)) == [(4.0, 4.0), (4.0, 4.0)]

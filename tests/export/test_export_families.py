@@ -18,7 +18,7 @@ from kerbseg.data import open_dataset
 from kerbseg.export import onnx as onnx_export
 from kerbseg.export import openvino as openvino_export
 from kerbseg.export.parity import FLOOR, parity, pictures_of
-from kerbseg.regroup import fresh
+from kerbseg.regroup import random_bundle
 
 SIZES = ((90, 150), (96, 128))  # no multiple of a stride, which is the harder, and one
 FAMILIES = (  # one of each file of networks
@@ -36,10 +36,10 @@ FAMILIES = (  # one of each file of networks
 UNPOOLING = ("enet", "segnet", "segnet_basic")
 
 
-def settled(name: str, shown: list[np.ndarray]) -> Bundle:
-    """A network whose batch-norms have seen pictures: without, scores of random weights can be in the thousands."""
+def calibrated(name: str, shown: list[np.ndarray]) -> Bundle:
+    """A network whose batch-norms have seen pictures: without, logits of random weights can be in the thousands."""
     torch.manual_seed(0)
-    bundle = fresh(name, label_set("camvid"))
+    bundle = random_bundle(name, label_set("camvid"))
     for module in bundle.model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 0.3
@@ -66,7 +66,7 @@ def streets() -> Streets:
 
 def agree(name: str, size: tuple[int, int], streets: Streets, folder: Path) -> None:
     """Both files agree with torch on pictures of the test split."""
-    bundle = settled(name, pictures_of(streets("train"), size, 4))
+    bundle = calibrated(name, pictures_of(streets("train"), size, 4))
     shown = pictures_of(streets("test"), size, 3)
     proto, exported = onnx_export.converted(bundle, size)
     onnx_export.save(proto, exported, folder / "m.onnx")

@@ -13,7 +13,7 @@ from kerbseg.cli import main
 from kerbseg.core.errors import UserError
 from kerbseg.data import open_dataset
 from kerbseg.export import export, pictures_of
-from kerbseg.export.graph import Deployed, Pixels
+from kerbseg.export.graph import DeployGraph, PreprocessStage
 from kerbseg.models import card, padded_size
 from kerbseg.runtime import open_runtime
 
@@ -76,14 +76,14 @@ def test_pixels_are_normalised_as_in_training(camvid_bundle):
 
         pictures = torch.from_numpy(np.stack(shown()))
         wanted = Normalize(card(name).preprocessing)(to_unit(pictures))
-        assert torch.allclose(Pixels(card(name).preprocessing)(pictures), wanted, atol=2e-6)
+        assert torch.allclose(PreprocessStage(card(name).preprocessing)(pictures), wanted, atol=2e-6)
 
 
 def test_a_file_works_at_the_next_multiple_of_the_stride(camvid_bundle):
-    deployed = Deployed(load(camvid_bundle), (33, 50))
+    deployed = DeployGraph(load(camvid_bundle), (33, 50))
     assert deployed.padded == padded_size((33, 50), deployed.stride)
     with pytest.raises(UserError, match="size 8x50 is too small to export; give at least 16x16"):
-        Deployed(load(camvid_bundle), (8, 50))
+        DeployGraph(load(camvid_bundle), (8, 50))
 
 
 @pytest.mark.parametrize("ending", [".onnx", ".xml"])

@@ -69,7 +69,7 @@ def test_weights_are_int8_and_the_last_stage_is_float(made):
     else:
         weights = out.with_suffix(".bin").stat().st_size
         assert weights < 0.35 * 4 * 265_000
-    scores = open_runtime(out).scores(np.zeros((1, 32, 48, 3), np.uint8))
+    scores = open_runtime(out).logits(np.zeros((1, 32, 48, 3), np.uint8))
     assert scores.dtype == np.float32
 
 
@@ -82,19 +82,19 @@ def test_where_the_limit_is_passed_operations_go_back_to_float(camvid_bundle, ca
         Image.fromarray(ids).save(camvid_root / "valannot" / picture.name)
     train, val = (open_dataset("camvid", split, camvid_root) for split in ("train", "val"))
     report = export_int8(
-        load(camvid_bundle), tmp_path / "m.xml", calibration=train, judged=val, max_drop=0.001, threads=1
+        load(camvid_bundle), tmp_path / "m.xml", calibration=train, eval_set=val, max_drop=0.001, threads=1
     )
     assert report.restored
     assert 0 < len(report.in_float) <= report.computing
     assert report.before.report.scores.miou == 1
-    assert report.lost <= 0.001
+    assert report.miou_drop <= 0.001
 
 
 def test_other_classes_and_empty_splits_are_refused(camvid_bundle, folder_root, camvid_root, tmp_path):
     bundle = load(camvid_bundle)
     park = open_dataset("folder", "val", folder_root)
     with pytest.raises(BundleError, match="classes"):
-        export_int8(bundle, tmp_path / "m.xml", calibration=park, judged=park)
+        export_int8(bundle, tmp_path / "m.xml", calibration=park, eval_set=park)
     assert not list(tmp_path.glob("m.*"))
 
 
@@ -102,4 +102,4 @@ def test_without_nncf_the_extra_is_named(camvid_bundle, camvid_root, tmp_path, m
     monkeypatch.setitem(__import__("sys").modules, "nncf", None)
     train = open_dataset("camvid", "train", camvid_root)
     with pytest.raises(MissingExtra, match=r"nncf is not installed; run: pip install 'kerbseg\[int8\]'"):
-        export_int8(load(camvid_bundle), tmp_path / "m.xml", calibration=train, judged=train)
+        export_int8(load(camvid_bundle), tmp_path / "m.xml", calibration=train, eval_set=train)

@@ -17,7 +17,7 @@ from kerbseg.bundle import load, save
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, UserError
 from kerbseg.core.labels import LabelSet, label_set
-from kerbseg.core.normalize import Normalize
+from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.data import open_dataset
 from kerbseg.importers import FORMATS, import_checkpoint
 from kerbseg.importers.mininet_tf import tensorflow_names
@@ -143,7 +143,7 @@ def test_imported_network_computes_what_the_authors_graph_computes(tmp_path, nam
     assert (bundle.card.model, bundle.card.outputs, len(bundle.card.labels)) == (name, classes, classes)
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(2)) - 0.5
     with torch.inference_mode():
-        expected, found = graph(image), bundle.model.scores(image)
+        expected, found = graph(image), bundle.model.logits(image)
     assert expected.std() > 0.1  # the picture has a say
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
@@ -331,10 +331,10 @@ def test_every_block_and_the_logits_equal_the_golden_numbers(published, imported
         coarse = through(["up1"], [net.upsampling], coarse)
         fine = through(["r1", "r2"], net.refinement, image)
         through(["m3", "m4", "logits"], [*net.fusion, net.output], coarse + fine)
-        found["synth_logits"] = net.scores(synthetic(360, 480))
+        found["synth_logits"] = net.logits(synthetic(360, 480))
         picture = torch.from_numpy(golden["real_input_bgr_u8"]).flip(-1).permute(2, 0, 1)[None]
         prepared = Normalize(imported.card.preprocessing)(picture / 255)
-        found["real_logits"] = net.scores(prepared)
+        found["real_logits"] = net.logits(prepared)
         ids = net(prepared).argmax(1)[0]
     assert found.keys() == {key for key in golden if key.startswith("small_") or key.endswith("logits")} - {"small_hw"}
     for name, tensor in found.items():
@@ -350,7 +350,7 @@ def test_camvid_score_is_the_published_one(imported, camvid_data):
     with torch.inference_mode():
         for index in range(len(data)):
             sample = data[index]
-            ids = imported.model(normalize(torch.from_numpy(sample.image)[None] / 255)).argmax(1)[0].numpy()
+            ids = imported.model(normalize(to_unit(torch.from_numpy(sample.image)[None]))).argmax(1)[0].numpy()
             known = sample.mask < k
             confusion += np.bincount(sample.mask[known] * k + ids[known], minlength=k * k).reshape(k, k)
     iou = confusion.diagonal() / (confusion.sum(0) + confusion.sum(1) - confusion.diagonal())

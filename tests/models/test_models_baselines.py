@@ -127,6 +127,6 @@ def test_esps_first_branch_has_what_five_does_not_divide(channels, first):
 def test_espnet_c_ends_at_an_eighth():
     net = create_model("espnet_c", 3).eval()
     image = torch.rand(1, 3, 32, 48)
-    assert net.scores(image).shape == (1, 3, 4, 6)
+    assert net.logits(image).shape == (1, 3, 4, 6)
     with pytest.raises(InputError, match="pad to 40x48"):
         net(torch.rand(1, 3, 33, 48))

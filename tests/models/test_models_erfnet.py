@@ -49,7 +49,7 @@ def test_dropout_dilation_and_batch_norm_are_the_authors():
 def test_the_encoders_head_scores_an_eighth_of_the_picture():
     net = create_model("erfnet_encoder", 5).eval()
     with torch.no_grad():
-        assert net.scores(torch.rand(1, 3, 40, 64)).shape == (1, 5, 5, 8)
+        assert net.logits(torch.rand(1, 3, 40, 64)).shape == (1, 5, 5, 8)
 
 
 @pytest.mark.parametrize(("name", "near", "far"), [("erfnet_dg2_all", 5, 8), ("erfnet_dg2", 2, 4)])

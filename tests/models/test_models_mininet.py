@@ -42,7 +42,7 @@ def test_counts_are_the_sheets(name, classes, row, halved):
     for size, count in counts["at"].items():
         width, height = map(int, size.split("x"))
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            scores = net.scores(torch.empty(1, 3, height, width, device="meta"))
+            scores = net.logits(torch.empty(1, 3, height, width, device="meta"))
         assert counter.get_total_flops() / 2e9 == pytest.approx(count["conv_deconv_GMAC"], abs=1e-6)
         assert list(scores.shape) == count["out"]
         assert scores.shape[-1] == width // (2 if halved else 1)
@@ -98,8 +98,8 @@ def test_scores_end_at_half_the_picture():
     net = create_model("mininet_v2_cpu", 4).eval()
     image = torch.rand(1, 3, 32, 64)
     with torch.no_grad():
-        assert net.scores(image).shape == (1, 4, 16, 32)
-        corner = net.scores(image)[..., -1, -1]
+        assert net.logits(image).shape == (1, 4, 16, 32)
+        corner = net.logits(image)[..., -1, -1]
         torch.testing.assert_close(net(image)[..., -1, -1], corner)  # aligned corners
 
 
@@ -142,5 +142,5 @@ def test_branches_join_where_the_paper_says(name, joins):
     for block in (net.up64, net.up16) if joins != "I" else (net.up64,):
         nn.init.zeros_(block.deconv.weight)
     with torch.no_grad():
-        one, other = net.scores(torch.rand(1, 3, 32, 32)), net.scores(torch.rand(1, 3, 32, 32))
+        one, other = net.logits(torch.rand(1, 3, 32, 32)), net.logits(torch.rand(1, 3, 32, 32))
     assert torch.equal(one, other) == (joins == "")

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kerbseg.cli import main
 from kerbseg.core.errors import InputError, UserError
 from kerbseg.models import card, create_model, list_models, pad_to_stride, register
-from kerbseg.models._blocks import check_input
+from kerbseg.models._input import check_input
 
 CLASSES = 2
 ASKED = {  # what the five papers' tables report
@@ -115,7 +115,7 @@ def test_learns_at_two_sizes_and_answers_alike_twice(trained):
             image = picture(size)
             logits = net(image)
             assert torch.equal(net(image), logits)
-            assert torch.equal(net.upsample(net.scores(image), size), logits)
+            assert torch.equal(net.upsample(net.logits(image), size), logits)
             assert logits.isfinite().all()
 
 
@@ -135,10 +135,10 @@ def test_the_weights_fit_a_fresh_network_strictly(trained):
     name, net = trained
     state = net.state_dict()
     assert len({value.data_ptr() for value in state.values()}) == len(state), "two entries share memory"
-    fresh = ghost(name, CLASSES)
-    fresh.load_state_dict(state, strict=True, assign=True)  # what is not in the state would stay without memory
+    random_bundle = ghost(name, CLASSES)
+    random_bundle.load_state_dict(state, strict=True, assign=True)  # what is not in the state would stay without memory
     with torch.no_grad():
-        assert torch.equal(fresh(picture((32, 64))), net.eval()(picture((32, 64))))
+        assert torch.equal(random_bundle(picture((32, 64))), net.eval()(picture((32, 64))))
     with pytest.raises(RuntimeError, match="size mismatch"):
         ghost(name, 3).load_state_dict(state)
 
@@ -147,7 +147,7 @@ def test_the_weights_fit_a_fresh_network_strictly(trained):
 def test_bad_input_is_refused_with_the_remedy(trained, training):
     name, net = trained
     net.train(training)
-    with pytest.raises(InputError, match=r"found \[2, 1, 32, 64\]; convert grey pictures to RGB"):
+    with pytest.raises(InputError, match=r"found \[2, 1, 32, 64\]; convert gray pictures to RGB"):
         net(torch.zeros(2, 1, 32, 64))
     with pytest.raises(InputError, match=r"found \[3, 32, 64\]"):
         net(torch.zeros(3, 32, 64))

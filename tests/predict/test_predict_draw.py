@@ -6,7 +6,7 @@ import torch
 
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import VOID, Prediction
-from kerbseg.metrics import scores
+from kerbseg.metrics import compute_metrics
 from kerbseg.predict.draw import INK, PAPER, colorize, confusion_picture, overlay
 
 LABELS = label_set("camvid")
@@ -52,7 +52,7 @@ def test_pictures_of_any_size_can_be_drawn(size):
 def test_a_confusion_picture_is_blue_where_right_and_red_where_wrong():
     confusion = torch.eye(11, dtype=torch.long) * 100
     confusion[0, 0], confusion[0, 4] = 0, 100
-    drawn = np.array(confusion_picture(scores(confusion, LABELS), LABELS)).astype(int)
+    drawn = np.array(confusion_picture(compute_metrics(confusion, LABELS), LABELS)).astype(int)
     assert (drawn == PAPER).all(2).any()
     assert (drawn == INK).all(2).any()
     blue, red = (drawn == (31, 99, 168)).all(2).sum(), (drawn == (186, 52, 44)).all(2).sum()

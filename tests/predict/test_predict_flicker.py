@@ -10,7 +10,7 @@ import pytest
 from kerbseg.cli import main
 from kerbseg.core.errors import MissingExtra
 from kerbseg.data.scenes import drive
-from kerbseg.predict.flicker import Flicker, FlickerMeter
+from kerbseg.predict.temporal.flicker import Flicker, FlickerMeter
 
 pytest.importorskip("cv2", reason="opencv is not installed")
 

@@ -6,18 +6,18 @@ import time
 
 import pytest
 
-from kerbseg.predict.pipeline import Overlapped
+from kerbseg.predict.pipeline import ThreadedPipeline
 
 
 def test_results_are_those_of_one_stage_after_another_in_order():
-    work = Overlapped(range(100), lambda i: i * i, lambda i: i + 1, str)
+    work = ThreadedPipeline(range(100), lambda i: i * i, lambda i: i + 1, str)
     assert list(work) == [str(i * i + 1) for i in range(100)]
     assert list(work) == []
 
 
 def test_without_stages_and_without_items_there_is_nothing_to_wait_for():
-    assert list(Overlapped(range(3))) == [0, 1, 2]
-    assert list(Overlapped((), str)) == []
+    assert list(ThreadedPipeline(range(3))) == [0, 1, 2]
+    assert list(ThreadedPipeline((), str)) == []
 
 
 def test_stages_work_at_the_same_time():
@@ -26,7 +26,7 @@ def test_stages_work_at_the_same_time():
         return item
 
     started = time.monotonic()
-    assert len(list(Overlapped(range(12), wait, wait, wait))) == 12
+    assert len(list(ThreadedPipeline(range(12), wait, wait, wait))) == 12
     assert time.monotonic() - started < 0.7 * 12 * 3 * 0.03
 
 
@@ -40,7 +40,7 @@ def test_no_more_items_are_taken_than_there_is_room_for(alive):
             taken += 1
             yield i
 
-    for given in Overlapped(source(), lambda i: i, lambda i: i, alive=alive):
+    for given in ThreadedPipeline(source(), lambda i: i, lambda i: i, alive=alive):
         time.sleep(0.001)
         ahead.append(taken - given)
     assert max(ahead) <= alive + 1  # room is made as a result is handed out
@@ -49,7 +49,7 @@ def test_no_more_items_are_taken_than_there_is_room_for(alive):
 
 def test_an_error_of_a_stage_comes_after_what_was_before_it_and_ends_the_source():
     taken = itertools.count()
-    work = Overlapped(taken, lambda i: 6 // (3 - i), lambda i: i)
+    work = ThreadedPipeline(taken, lambda i: 6 // (3 - i), lambda i: i)
     got = []
     with pytest.raises(ZeroDivisionError):
         got.extend(iter(work.__next__, None))
@@ -69,7 +69,7 @@ def test_an_error_of_the_source_comes_after_its_items():
 
     got = []
     with pytest.raises(KeyError):
-        got.extend(iter(Overlapped(source(), str).__next__, None))
+        got.extend(iter(ThreadedPipeline(source(), str).__next__, None))
     assert got == list("01234")
 
 
@@ -82,7 +82,7 @@ def test_once_stopped_what_is_under_way_is_finished_and_the_source_closed():
         finally:
             closed.set()
 
-    work = Overlapped(source(), lambda i: i, alive=4)
+    work = ThreadedPipeline(source(), lambda i: i, alive=4)
     first = [next(work), next(work)]
     work.stop()
     rest = list(work)
@@ -98,7 +98,7 @@ def test_a_source_that_never_answers_holds_up_nobody():
         yield 0
         silent.wait(60)
 
-    work = Overlapped(source(), str)
+    work = ThreadedPipeline(source(), str)
     assert next(work) == "0"
     work.stop()
     assert list(work) == []

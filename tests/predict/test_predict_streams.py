@@ -11,9 +11,9 @@ import pytest
 from kerbseg.cli import main
 from kerbseg.core.errors import DataError, UserError
 from kerbseg.predict import RawFrames
-from kerbseg.predict.containers import missing_bytes
-from kerbseg.predict.frames import frames
-from kerbseg.predict.streams import Stream, as_stream
+from kerbseg.predict.sources.containers import truncated_bytes
+from kerbseg.predict.sources.pyav import frames
+from kerbseg.predict.sources.streams import Stream, as_stream
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 
@@ -155,16 +155,16 @@ CONTAINERS = {"mp4": "libx264", "mkv": "libx264", "avi": "mpeg4", "ts": "libx264
 @pytest.mark.parametrize("suffix", CONTAINERS)
 def test_a_file_that_was_cut_off_says_what_lacks(film, tmp_path, suffix):
     source = film(tmp_path / f"drive.{suffix}", frames=20, codec=CONTAINERS[suffix])
-    assert missing_bytes(source) == 0
+    assert truncated_bytes(source) == 0
     content = source.read_bytes()
     source.write_bytes(content[:-333])
-    assert missing_bytes(source) == (-(len(content) - 333) % 188 if suffix == "ts" else 333)
+    assert truncated_bytes(source) == (-(len(content) - 333) % 188 if suffix == "ts" else 333)
 
 
 def test_what_says_nothing_of_its_length_lacks_nothing(tmp_path):
     for name, content in {"a": b"", "b": b"\x1aE\xdf\xa3", "c": b"RIFF\0\0\0\0AVI ", "d": b"x" * 2000}.items():
         (tmp_path / name).write_bytes(content)
-        assert missing_bytes(tmp_path / name) == 0
+        assert truncated_bytes(tmp_path / name) == 0
     unknown = b"\x1aE\xdf\xa3\x80\x18S\x80g\x01" + b"\xff" * 7 + b"x" * 100  # as a live recorder writes it
     (tmp_path / "live").write_bytes(unknown)
-    assert missing_bytes(tmp_path / "live") == 0
+    assert truncated_bytes(tmp_path / "live") == 0

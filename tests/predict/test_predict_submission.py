@@ -14,12 +14,12 @@ from kerbseg.cli import main
 from kerbseg.core.errors import UserError
 from kerbseg.core.labels import label_set
 from kerbseg.predict.submission import submission
-from kerbseg.regroup import fresh
+from kerbseg.regroup import random_bundle
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    save(fresh("mininet_v2_cpu", label_set("cityscapes")), tmp_path / "m.safetensors")
+    save(random_bundle("mininet_v2_cpu", label_set("cityscapes")), tmp_path / "m.safetensors")
     return tmp_path / "m.safetensors"
 
 

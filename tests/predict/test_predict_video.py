@@ -19,10 +19,10 @@ from kerbseg.cli import main
 from kerbseg.core.errors import DataError, MissingExtra, UserError
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import Prediction
-from kerbseg.predict import Film, Predictor, predict_files
+from kerbseg.predict import Predictor, VideoOptions, predict_files
 from kerbseg.predict.draw import overlay
-from kerbseg.predict.frames import Frame, frames
-from kerbseg.predict.pipeline import ALIVE
+from kerbseg.predict.pipeline import MAX_IN_FLIGHT
+from kerbseg.predict.sources.pyav import Frame, frames
 from kerbseg.predict.video import tinted
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
@@ -68,9 +68,9 @@ def test_frames_and_their_times_are_kept_exactly(bright, film, times, tmp_path, 
 def test_a_video_that_begins_before_zero_is_moved_to_begin_there(bright, film, times, tmp_path):
     source = film(tmp_path / "early.nut", pts=(-80, -40, 0, 40), time_base=Fraction(1, 1000), frames=4)
     target = tmp_path / "early_overlay.mp4"
-    from kerbseg.predict.streams import Stream
+    from kerbseg.predict.sources.streams import Stream
 
-    for _ in Film().steps(Predictor(bright), Stream("early", str(source)), target):
+    for _ in VideoOptions().steps(Predictor(bright), Stream("early", str(source)), target):
         pass
     went = times(target)[0]
     assert [t - went[0] for t in went] == [Fraction(i * 40, 1000) for i in range(4)]
@@ -213,9 +213,9 @@ def test_interrupted_where_the_progress_is_shown_the_file_is_finished(bright, fi
             yield step
 
     with pytest.raises(KeyboardInterrupt):
-        predict_files(Predictor(bright), [source], tmp_path, bar, Film(told=reports.append))
+        predict_files(Predictor(bright), [source], tmp_path, bar, VideoOptions(told=reports.append))
     went, _ = times(tmp_path / "long_overlay.mp4")
-    assert steps <= len(went) <= steps + ALIVE
+    assert steps <= len(went) <= steps + MAX_IN_FLIGHT
     assert went == times(source)[0][: len(went)]
     assert reports[0].frames == len(went)
     assert not reports[0].whole
@@ -243,7 +243,7 @@ def test_interrupted_while_damage_is_under_way_the_file_is_finished(bright, film
 
 
 def test_ctrl_c_ends_a_camera_with_130_and_keeps_its_file(camvid_bundle, times, tmp_path, capsys, monkeypatch):
-    from kerbseg.predict import streams
+    from kerbseg.predict.sources import streams
 
     camera = streams.Stream("video0", "testsrc=size=48x32:rate=30", "lavfi", live=True)
     monkeypatch.setattr(streams, "_camera", lambda device: camera)
@@ -295,7 +295,7 @@ def test_a_pipe_that_falls_silent_holds_up_nobody(bright, times, tmp_path):
 
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        predict_files(Predictor(bright), [str(pipe)], tmp_path, bar, Film(raw=RawFrames.parse("32x48@12.5")))
+        predict_files(Predictor(bright), [str(pipe)], tmp_path, bar, VideoOptions(raw=RawFrames.parse("32x48@12.5")))
     assert time.monotonic() - started < 30
     silence.set()
     went, rate = times(tmp_path / "pipe_overlay.mp4")
@@ -334,7 +334,7 @@ def test_few_frames_are_alive_at_a_time(bright, tmp_path, monkeypatch):
         predict_files(Predictor(bright), [_file(tmp_path / "any.mp4")], tmp_path, slow)
     finally:
         gc.enable()
-    assert ALIVE // 2 < most <= ALIVE + 1
+    assert MAX_IN_FLIGHT // 2 < most <= MAX_IN_FLIGHT + 1
 
 
 def _file(path: Path) -> Path:
@@ -354,7 +354,7 @@ def test_a_one_minute_video_needs_constant_memory(bright, film, times, tmp_path)
             yield step
 
     bright.card = bright.card.__class__(**{**vars(bright.card), "input_size": (180, 320)})
-    predict_files(Predictor(bright), [source], tmp_path, watch, Film(smooth=0.7, flicker=True))
+    predict_files(Predictor(bright), [source], tmp_path, watch, VideoOptions(smooth=0.7, flicker=True))
     assert max(used[750:]) - max(used[100:750]) < 20  # MiB; 1500 frames are 247
     assert times(tmp_path / "minute_overlay.mp4") == times(source)
 

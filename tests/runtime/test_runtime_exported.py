@@ -11,7 +11,7 @@ from kerbseg.core.errors import BundleError, InputError, MissingExtra, UserError
 from kerbseg.data import open_dataset
 from kerbseg.evaluate import evaluate
 from kerbseg.export import export, pictures_of
-from kerbseg.runtime import Runtime, Timeable, open_runtime, segment, working_size
+from kerbseg.runtime import Profilable, Runtime, network_size, open_runtime, segment
 
 KINDS = {".onnx": "onnx", ".xml": "openvino"}
 
@@ -43,7 +43,7 @@ def pictures(*shape):
 
 def test_a_batch_of_any_length_gives_the_ids_of_torch(file, bundle):
     runtime, torch = open_runtime(file, threads=1), open_runtime(bundle)
-    assert isinstance(runtime, Timeable)
+    assert isinstance(runtime, Profilable)
     assert (runtime.name, runtime.precision, runtime.size) == (
         KINDS[file.suffix],
         "float32",
@@ -58,16 +58,16 @@ def test_a_batch_of_any_length_gives_the_ids_of_torch(file, bundle):
 
 def test_scores_are_those_before_the_last_interpolation(file, bundle):
     runtime, batch = open_runtime(file), pictures(2, 32, 48)
-    found = runtime.scores(batch)
+    found = runtime.logits(batch)
     assert (found.dtype, found.shape[:2]) == (np.float32, (2, 11))
     runtime(pictures(2, 32, 48)[::-1])
-    assert (found == runtime.scores(batch)).all(), "scores that were given out changed with the next picture"
+    assert (found == runtime.logits(batch)).all(), "scores that were given out changed with the next picture"
 
 
 def test_pictures_of_any_size_are_brought_to_its_one_size(file):
     runtime = open_runtime(file)
-    for working in ("trained", "own", (16, 16)):
-        assert working_size((70, 90), runtime, working) == (32, 48)
+    for input_size in ("trained", "own", (16, 16)):
+        assert network_size((70, 90), runtime, input_size) == (32, 48)
     assert segment(runtime, pictures(70, 90)).shape == (70, 90)
 
 
@@ -99,7 +99,7 @@ def test_its_operations_are_timed(file):
     layers = runtime.layer_times(batch, 2)
     assert len(layers) > 10
     assert all(row.ms >= 0 for row in layers)
-    runtime.alone(batch)()
+    runtime.forward_only(batch)()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from kerbseg.bundle import Bundle, load
 from kerbseg.core.errors import BundleError, InputError, UserError
 from kerbseg.core.labels import label_set
-from kerbseg.runtime import WIDEST, open_runtime, segment, segment_with_confidence, working_size
+from kerbseg.runtime import WIDEST, network_size, open_runtime, segment, segment_with_confidence
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def test_ids_are_the_networks_argmax(camvid_bundle, runtime):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (31, 47), (33, 100), (100, 7), (64, 96)])
-@pytest.mark.parametrize("working", ["trained", "own", (40, 56)])
-def test_any_picture_gets_ids_of_its_own_size(runtime, size, working):
-    ids = segment(runtime, picture(*size), working)
+@pytest.mark.parametrize("input_size", ["trained", "own", (40, 56)])
+def test_any_picture_gets_ids_of_its_own_size(runtime, size, input_size):
+    ids = segment(runtime, picture(*size), input_size)
     assert ids.shape == size
     assert ids.dtype == np.uint8
     assert ids.max() < 11
@@ -50,11 +50,11 @@ def test_an_output_that_is_no_class_never_wins(camvid_bundle):
 
 
 def test_working_size_keeps_proportions_and_bounds_strips(runtime):
-    assert working_size((64, 96), runtime) == (32, 48)
-    assert working_size((720, 1280), runtime) == (32, 57)
-    assert working_size((10, 4000), runtime)[1] <= WIDEST * 48
-    assert working_size((720, 1280), runtime, "own") == (720, 1280)
-    assert working_size((720, 1280), runtime, (16, 24)) == (16, 24)
+    assert network_size((64, 96), runtime) == (32, 48)
+    assert network_size((720, 1280), runtime) == (32, 57)
+    assert network_size((10, 4000), runtime)[1] <= WIDEST * 48
+    assert network_size((720, 1280), runtime, "own") == (720, 1280)
+    assert network_size((720, 1280), runtime, (16, 24)) == (16, 24)
 
 
 def test_confidence_is_the_probability_of_the_class(runtime):
@@ -106,4 +106,4 @@ def test_its_modules_are_timed_and_the_network_alone(runtime):
     layers = runtime.layer_times(picture(32, 48)[None], 2)
     assert {"output", "downsample.0.conv"} <= {row.name for row in layers}
     assert all(row.ms > 0 for row in layers)
-    assert runtime.alone(picture(32, 48)[None])().shape == (1, 11, 32, 48)
+    assert runtime.forward_only(picture(32, 48)[None])().shape == (1, 11, 32, 48)

@@ -16,7 +16,7 @@ import kerbseg.models as models
 from kerbseg.cli import main
 from kerbseg.core.errors import DataError, RecipeError, UserError
 from kerbseg.train.classify import fit_classifier
-from kerbseg.train.initial import CLASSIFIER_KEY, start_from
+from kerbseg.train.initial import CLASSIFIER_KEY, load_initial_weights
 from kerbseg.train.recipe import read, read_any
 
 TINY = ("epochs=3", "batch_size=4", "data.size=32", "optim={name: adam, lr: 2e-3}", "schedule={name: constant}")
@@ -111,11 +111,11 @@ def test_gradual_grouping_of_a_classifier_starts_the_grouped_network(root, tmp_p
     recipe = tiny("grouping.until=0.5", "epochs=2", name="imagenet/erfnet_dg2_encoder")
     best = fit_classifier(recipe, tmp_path / "run", data_root=root, device="cpu")
     net = models.create_model("erfnet_dg2_light", 5)
-    start_from(net, best, "encoder.")
+    load_initial_weights(net, best, "encoder.")
     state = safetensors.torch.load_file(best)
     assert torch.equal(net.encoder[8].pointwise1.weight, state["encoder.8.pointwise1.weight"])
     with pytest.raises(UserError, match="the network needs"):
-        start_from(models.create_model("erfnet_dg4_light", 5), best, "encoder.")
+        load_initial_weights(models.create_model("erfnet_dg4_light", 5), best, "encoder.")
 
 
 def test_a_classifier_is_no_recipe_of_segmentation():

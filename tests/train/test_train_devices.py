@@ -16,13 +16,13 @@ from lightning.pytorch.callbacks import Callback
 
 import kerbseg.train.fit as module
 from kerbseg.bundle import load
+from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import UserError
-from kerbseg.core.normalize import Normalize
-from kerbseg.core.processes import Process
+from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.data import open_dataset
-from kerbseg.data.loading import Gathered, Resized
-from kerbseg.metrics import confusion_metric, scores
-from kerbseg.train.callbacks import EndTogether
+from kerbseg.data.loading import ConcatDataset, Resized
+from kerbseg.metrics import compute_metrics, confusion_metric
+from kerbseg.train.callbacks import KillPeersOnFailure
 from kerbseg.train.engine import this_process, training_device
 from kerbseg.train.fit import fit
 from kerbseg.train.recipe import read
@@ -70,15 +70,15 @@ class StopAfter(Callback):
 
 def train(run: Path, *, cut: bool) -> None:
     """A whole run, perhaps cut off and resumed; what was seen of it is written beside it."""
-    recipe, watch, confusions, found = read("smoke/scenes", TINY), Watch(), [], module.scores
-    module.scores = lambda confusion, labels: confusions.append(confusion.tolist()) or found(confusion, labels)
+    recipe, watch, confusions, found = read("smoke/scenes", TINY), Watch(), [], module.compute_metrics
+    module.compute_metrics = lambda confusion, labels: confusions.append(confusion.tolist()) or found(confusion, labels)
     try:
         if cut:
             with suppress(InterruptedError):
                 fit(recipe, run, device="cpu", callbacks=[watch, StopAfter(4)])
         fit(recipe, run, device="cpu", callbacks=[watch], resume=cut)
     finally:
-        module.scores = found
+        module.compute_metrics = found
     if int(os.environ.get("RANK", 0)) == 0:
         seen = {"losses": watch.losses, "processes": watch.processes, "confusion": confusions[-1]}
         run.with_suffix(".json").write_text(json.dumps(seen))
@@ -118,14 +118,14 @@ def test_the_weights_come_out_alike_under_the_same_names(runs):
 
 def test_validation_counts_every_picture_once(runs):
     bundle = load(runs / "two" / "last.safetensors")
-    data = Resized(Gathered([open_dataset("scenes", "val")], 9), (64, 128))
+    data = Resized(ConcatDataset([open_dataset("scenes", "val")], 9), (64, 128))
     normalize, metric = Normalize(bundle.card.preprocessing), confusion_metric(len(data.labels))
     for i in range(len(data)):
         with torch.no_grad():
-            logits = bundle.model(normalize(torch.from_numpy(data[i].image)[None].float() / 255))
+            logits = bundle.model(normalize(to_unit(torch.from_numpy(data[i].image)[None])))
         metric.update(logits.argmax(1), torch.from_numpy(data[i].mask)[None].long())
     assert seen(runs / "two")["confusion"] == metric.compute().tolist()
-    assert bundle.card.scores["miou"] == scores(metric.compute(), data.labels).miou
+    assert bundle.card.scores["miou"] == compute_metrics(metric.compute(), data.labels).miou
 
 
 def test_the_command_starts_its_processes_itself(tmp_path):
@@ -150,11 +150,11 @@ def test_the_processes_of_one_that_fails_are_ended_and_no_longer_watched():
     started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     watched = [started]
     trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=watched)))
-    EndTogether().on_exception(trainer, None, OSError())
+    KillPeersOnFailure().on_exception(trainer, None, OSError())
     assert watched == []
     assert started.returncode == -signal.SIGKILL
     trainer.strategy.launcher = None  # that of one process
-    EndTogether().on_exception(trainer, None, OSError())
+    KillPeersOnFailure().on_exception(trainer, None, OSError())
 
 
 @pytest.mark.slow
@@ -182,7 +182,7 @@ def test_torchrun_says_which_process_this_is(monkeypatch):
     for key, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(key, value)
     recipe = read("smoke/scenes", TINY)
-    assert this_process(1, recipe) == this_process(2, recipe) == Process(3, 4, nodes=2)
+    assert this_process(1, recipe) == this_process(2, recipe) == Rank(3, 4, nodes=2)
     assert this_process(1, recipe).local_rank == 1
     with pytest.raises(UserError, match="4 devices are asked for and torchrun has started 2"):
         this_process(4, recipe)
@@ -193,8 +193,8 @@ def test_more_gpus_than_there_are_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     recipe = read("smoke/scenes", TINY)
     with pytest.raises(UserError, match="2 GPUs are asked for and 1 are there"):
-        training_device("cuda", recipe, Process(0, 2))
-    assert training_device("auto", recipe, Process()) == torch.device("cuda", 0)
+        training_device("cuda", recipe, Rank(0, 2))
+    assert training_device("auto", recipe, Rank()) == torch.device("cuda", 0)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ TINY = (
     "data.limit=6",
     "augment.rotate=5",
     "augment.jpeg=0.5",
-    "augment.zooms=[]",
+    "augment.progressive=[]",
     "ema=0.9",
     "validate_every=1",
 )
@@ -163,18 +163,18 @@ def test_a_second_stage_takes_the_encoder_of_the_first(tmp_path):
     seen = {}
 
     def spy(net, source, prefixes):
-        start_from(net, source, prefixes)
+        load_initial_weights(net, source, prefixes)
         seen.update({key: value.clone() for key, value in net.state_dict().items()})
 
     import kerbseg.train.fit as module
 
-    start_from = module.start_from
-    module.start_from = spy
+    load_initial_weights = module.load_initial_weights
+    module.load_initial_weights = spy
     try:
         recipe = tiny("model.name=erfnet", "model.options={}", "model.init=encoder.", "epochs=1", "ema=null")
         fit(recipe, tmp_path / "2", device="cpu", initial=tmp_path / "1" / "best.safetensors")
     finally:
-        module.start_from = start_from
+        module.load_initial_weights = load_initial_weights
     encoder = {key: value for key, value in first.model.state_dict().items() if key.startswith("encoder.")}
     assert encoder
     for key, value in encoder.items():

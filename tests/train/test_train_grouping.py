@@ -9,15 +9,15 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from kerbseg.bundle import load
-from kerbseg.core.convolutions import convolutions
+from kerbseg.compress.convolutions import convolutions
 from kerbseg.core.errors import RecipeError, UserError
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import Resized
 from kerbseg.evaluate import evaluate
 from kerbseg.models import create_model
 from kerbseg.runtime.torch import TorchRuntime
+from kerbseg.train.builders import alpha_of
 from kerbseg.train.fit import fit
-from kerbseg.train.ingredients import alpha_of
 from kerbseg.train.recipe import read
 
 TINY = (
@@ -88,10 +88,10 @@ def test_what_comes_out_is_the_grouped_network(faded):
 def test_only_epochs_with_alpha_zero_can_be_the_best(faded):
     found = rows(faded)
     assert [float(row["alpha"]) for row in found] == [1.0, 0.5, 0.0, 0.0]
-    settled = {row["epoch"]: float(row["val_miou"]) for row in found[2:]}
+    fully_grouped = {row["epoch"]: float(row["val_miou"]) for row in found[2:]}
     card = load(faded / "best.safetensors").card
-    assert card.scores["epoch"] == int(max(settled, key=settled.get))
-    assert card.scores["miou"] == max(settled.values())
+    assert card.scores["epoch"] == int(max(fully_grouped, key=fully_grouped.get))
+    assert card.scores["miou"] == max(fully_grouped.values())
 
 
 def test_the_bundle_scores_what_the_faded_network_scored(faded):
@@ -188,7 +188,7 @@ def test_a_part_stands_still_at_first_and_moves_then(tmp_path, frozen):
 
     watch = Watch(look)
     part = f"{{prefix: features., lr: 5e-20, until: 2, freeze_norm: {str(frozen).lower()}}}"
-    recipe = tiny(*PARTS, "epochs=3", "optim.lr=5e-4", f"optim.parts=[{part}]")
+    recipe = tiny(*PARTS, "epochs=3", "optim.lr=5e-4", f"optim.groups=[{part}]")
     fit(recipe, tmp_path / "run", device="cpu", callbacks=[watch])
     assert len(watch.seen) == 9  # three steps an epoch; the schedule has moved on when a step has ended
     assert [lrs for lrs, *_ in watch.seen] == [[5e-4, pytest.approx(5e-20)]] * 5 + [[5e-4, 5e-4]] * 4
@@ -202,4 +202,4 @@ def test_a_part_stands_still_at_first_and_moves_then(tmp_path, frozen):
 
 def test_a_part_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(RecipeError, match=r"'encodr.'; this network has downsample\., features\."):
-        fit(tiny("optim.parts=[{prefix: encodr., lr: 1e-4}]"), tmp_path / "run", device="cpu")
+        fit(tiny("optim.groups=[{prefix: encodr., lr: 1e-4}]"), tmp_path / "run", device="cpu")

@@ -11,7 +11,7 @@ from torch import nn
 import kerbseg.models as models
 from kerbseg.core.errors import BundleError, UserError
 from kerbseg.models.classifiers import CLASSIFIERS, create_classifier
-from kerbseg.train.initial import ClassifierCard, save_classifier, start_from
+from kerbseg.train.initial import ClassifierCard, load_initial_weights, save_classifier
 
 STARTS = [
     ("erfnet_encoder", {}, "erfnet", {}, "encoder."),
@@ -51,7 +51,7 @@ def test_a_classifier_of_ours_starts_its_network(name, options, network, more, p
     source, net = classifier(name, **options), models.create_model(network, 5, **more)
     head = {key: value.clone() for key, value in net.state_dict().items() if not key.startswith(prefix)}
     save_classifier(source, ClassifierCard(name, ("a", "b", "c"), options), tmp_path / "c.safetensors")
-    start_from(net, tmp_path / "c.safetensors", prefix)
+    load_initial_weights(net, tmp_path / "c.safetensors", prefix)
     assert_started(net, source, prefix)
     assert all(torch.equal(net.state_dict()[key], value) for key, value in head.items())
 
@@ -65,7 +65,7 @@ def test_a_users_classifier_starts_it_whatever_its_names_are(name, tmp_path):
         if not key.endswith("num_batches_tracked")
     }
     torch.save({"state_dict": renamed}, tmp_path / "user.pth")
-    start_from(net, tmp_path / "user.pth", "backbone.")
+    load_initial_weights(net, tmp_path / "user.pth", "backbone.")
     assert_started(net, source, "backbone.")
 
 
@@ -73,18 +73,18 @@ def test_safetensors_without_a_card_are_taken_by_name(tmp_path):
     source, net = classifier("mobilenet_v2"), models.create_model("liteseg_mobilenet_v2", 5)
     state = source.state_dict()
     safetensors.torch.save_file(state, tmp_path / "ours.safetensors")
-    start_from(net, tmp_path / "ours.safetensors", "backbone.")
+    load_initial_weights(net, tmp_path / "ours.safetensors", "backbone.")
     assert_started(net, source, "backbone.")
     renamed = {key.replace("backbone", "body"): value for key, value in state.items()}
     safetensors.torch.save_file(renamed, tmp_path / "theirs.safetensors")
     with pytest.raises(BundleError, match=r"lacks 'backbone\..*torch\.save"):
-        start_from(net, tmp_path / "theirs.safetensors", "backbone.")
+        load_initial_weights(net, tmp_path / "theirs.safetensors", "backbone.")
 
 
 def test_a_users_classifier_of_another_network_is_refused(tmp_path):
     torch.save(classifier("shufflenet").state_dict(), tmp_path / "s.pth")
     with pytest.raises(BundleError, match="is it another network"):
-        start_from(models.create_model("liteseg_mobilenet_v2"), tmp_path / "s.pth", "backbone.")
+        load_initial_weights(models.create_model("liteseg_mobilenet_v2"), tmp_path / "s.pth", "backbone.")
 
 
 def test_layers_in_another_order_are_refused(tmp_path):
@@ -92,7 +92,7 @@ def test_layers_in_another_order_are_refused(tmp_path):
     state[6:18] = reversed(state[6:18])
     torch.save(dict(state), tmp_path / "m.pth")
     with pytest.raises(BundleError, match="another order"):
-        start_from(models.create_model("liteseg_mobilenet_v2"), tmp_path / "m.pth", "backbone.")
+        load_initial_weights(models.create_model("liteseg_mobilenet_v2"), tmp_path / "m.pth", "backbone.")
 
 
 def darknet_file(net: nn.Module, path: Path, version: tuple[int, int]) -> None:
@@ -111,7 +111,7 @@ def darknet_file(net: nn.Module, path: Path, version: tuple[int, int]) -> None:
 def test_darknets_own_file_starts_darknet(version, tmp_path):
     source, net = classifier("darknet19"), models.create_model("liteseg_darknet19", 5)
     darknet_file(source, tmp_path / "darknet19_448.weights", version)
-    start_from(net, tmp_path / "darknet19_448.weights", "backbone.")
+    load_initial_weights(net, tmp_path / "darknet19_448.weights", "backbone.")
     assert_started(net, source, "backbone.")
 
 
@@ -119,24 +119,24 @@ def test_darknets_own_file_starts_darknet(version, tmp_path):
 def test_a_damaged_darknet_file_is_named(content, tmp_path):
     (tmp_path / "d.weights").write_bytes(content)
     with pytest.raises(BundleError, match=r"d\.weights"):
-        start_from(models.create_model("liteseg_darknet19"), tmp_path / "d.weights", "backbone.")
+        load_initial_weights(models.create_model("liteseg_darknet19"), tmp_path / "d.weights", "backbone.")
 
 
 @pytest.mark.parametrize("name", ["none.safetensors", "none.pth", "none.weights"])
 def test_a_file_that_is_not_there_is_named(name, tmp_path):
     with pytest.raises(BundleError, match="does not exist"):
-        start_from(models.create_model("liteseg_darknet19"), tmp_path / name, "backbone.")
+        load_initial_weights(models.create_model("liteseg_darknet19"), tmp_path / name, "backbone.")
 
 
 def test_a_damaged_safetensors_is_named(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"\1" * 100)
     with pytest.raises(BundleError, match=r"no whole \.safetensors"):
-        start_from(models.create_model("erfnet"), tmp_path / "x.safetensors", "encoder.")
+        load_initial_weights(models.create_model("erfnet"), tmp_path / "x.safetensors", "encoder.")
 
 
 def test_a_part_that_the_network_lacks_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no weights under backbone\.; it has encoder\., decoder\."):
-        start_from(models.create_model("erfnet"), tmp_path / "x.safetensors", "backbone.")
+        load_initial_weights(models.create_model("erfnet"), tmp_path / "x.safetensors", "backbone.")
 
 
 def test_several_parts_can_be_taken(tmp_path):
@@ -144,8 +144,8 @@ def test_several_parts_can_be_taken(tmp_path):
     card = ClassifierCard("any", ())
     save_classifier(source, card, tmp_path / "m.safetensors")
     net = models.create_model("mininet_v2_cpu", 5)
-    start_from(net, tmp_path / "m.safetensors", ("downsample.", "features."))
+    load_initial_weights(net, tmp_path / "m.safetensors", ("downsample.", "features."))
     for prefix in ("downsample.", "features."):
         assert_started(net, source, prefix)
     with pytest.raises(BundleError, match="another class count"):
-        start_from(net, tmp_path / "m.safetensors", ("features.", "output."))
+        load_initial_weights(net, tmp_path / "m.safetensors", ("features.", "output."))

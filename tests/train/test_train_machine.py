@@ -16,14 +16,14 @@ import kerbseg.train.fit as fit_module
 import kerbseg.train.split as split_module
 from kerbseg.bundle import load, read_card
 from kerbseg.cli import main
+from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import DataError, UserError
-from kerbseg.core.processes import Process
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import InMemory, OnDisk
 from kerbseg.train.engine import check_compiling
 from kerbseg.train.fit import fit
 from kerbseg.train.recipe import read
-from kerbseg.train.split import Split
+from kerbseg.train.split import CachedSplit
 
 TINY = (
     "epochs=2",
@@ -91,7 +91,7 @@ def test_pictures_are_kept_where_they_need_little_of_what_is_free(cache, gpu_fre
     monkeypatch.setattr(split_module, "_free_bytes", lambda device: free[device.type])
     monkeypatch.setattr(split_module, "_most_bytes", lambda device: 1e9)
     data = Short(10)
-    batches = Split(data, cache, torch.device("meta")).batches
+    batches = CachedSplit(data, cache, torch.device("meta")).batches
     assert isinstance(batches, InMemory if place else OnDisk)
     assert batches.device.type == (place or "cpu")
 
@@ -106,7 +106,7 @@ def test_pictures_are_kept_where_they_need_little_of_what_is_free(cache, gpu_fre
 def test_pictures_that_do_not_fit_are_refused_with_the_way_out(cache, says, monkeypatch):
     monkeypatch.setattr(split_module, "_most_bytes", lambda device: 1e6)
     with pytest.raises(DataError, match=says):
-        Split(Short(10), cache, torch.device("meta"))
+        CachedSplit(Short(10), cache, torch.device("meta"))
 
 
 class Short:
@@ -132,9 +132,9 @@ def test_a_missing_compiler_is_one_line(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.raises(UserError, match=r"finds no compiler \(InvalidCxx.*found\); install a C\+\+ compiler"):
-        check_compiling(CPU, Process())
+        check_compiling(CPU, Rank())
     with pytest.raises(UserError, match="one device, found 2"):
-        check_compiling(CPU, Process(0, 2))
+        check_compiling(CPU, Rank(0, 2))
 
 
 @pytest.mark.slow

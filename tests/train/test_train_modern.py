@@ -13,15 +13,15 @@ from kerbseg.core.normalize import Normalize
 from kerbseg.core.types import Preprocessing
 from kerbseg.losses import at_scores, cross_entropy, distillation
 from kerbseg.models.mininet import PREPROCESSING
-from kerbseg.regroup import fresh
-from kerbseg.train.auxiliary import WithHeads
+from kerbseg.regroup import random_bundle
+from kerbseg.train.auxiliary import AuxiliaryLoss
+from kerbseg.train.builders import check_compilable, network_loss, pixel_loss, trained_with
 from kerbseg.train.distill import Distilled, teacher
 from kerbseg.train.fit import fit
-from kerbseg.train.ingredients import check_compilable, criterion, judge, trained_with
 from kerbseg.train.optim import parameter_groups
-from kerbseg.train.recipe import Boundary, Distill, Head, Loss, Ohem, Part, read
+from kerbseg.train.recipe import AuxHead, Boundary, Distill, Loss, Ohem, ParamGroup, read
 
-TINY = ("epochs=2", "batch_size=2", "data.size=[64, 128]", "data.limit=4", "augment.zooms=[]", "validate_every=1")
+TINY = ("epochs=2", "batch_size=2", "data.size=[64, 128]", "data.limit=4", "augment.progressive=[]", "validate_every=1")
 
 
 @pytest.fixture
@@ -40,16 +40,16 @@ def bundle_path(tmp_path):
     """A network of another family than the pupil's, with CamVid's classes."""
     torch.manual_seed(3)
     path = tmp_path / "teacher.safetensors"
-    save(fresh("liteseg_shufflenet", label_set("camvid")), path)
+    save(random_bundle("liteseg_shufflenet", label_set("camvid")), path)
     return path
 
 
-plain = criterion(judge(Loss(), None), "picture")
+plain = network_loss(pixel_loss(Loss(), None), "picture")
 
 
 def test_a_head_adds_its_loss_at_its_own_resolution(net):
     image, mask = batch()
-    both = WithHeads(plain, judge(Loss(), None), net, [Head("features", weight=0.5)], 11)
+    both = AuxiliaryLoss(plain, pixel_loss(Loss(), None), net, [AuxHead("features", weight=0.5)], 11)
     features = net.features(net.downsample(image))
     logits = both.heads[0](features)
     assert logits.shape == (2, 11, 4, 8)
@@ -59,7 +59,9 @@ def test_a_head_adds_its_loss_at_its_own_resolution(net):
 
 def test_a_head_reaches_the_network_before_it_and_no_other_part(net):
     image, mask = batch()
-    both = WithHeads(lambda net, image, mask: net(image).sum() * 0, judge(Loss(), None), net, [Head("features")], 11)
+    both = AuxiliaryLoss(
+        lambda net, image, mask: net(image).sum() * 0, pixel_loss(Loss(), None), net, [AuxHead("features")], 11
+    )
     both(net, image, mask).backward()
     assert net.features[0].conv.weight.grad.abs().max() > 0
     assert net.output.weight.grad.abs().max() == 0
@@ -69,8 +71,8 @@ def test_a_head_reaches_the_network_before_it_and_no_other_part(net):
 
 
 def test_heads_train_at_the_rate_of_the_rest(net):
-    both = WithHeads(plain, judge(Loss(), None), net, [Head("features")], 11)
-    rest, part = parameter_groups(net, [Part("downsample.", 1e-9)], trained_with(both))
+    both = AuxiliaryLoss(plain, pixel_loss(Loss(), None), net, [AuxHead("features")], 11)
+    rest, part = parameter_groups(net, [ParamGroup("downsample.", 1e-9)], trained_with(both))
     heads = {id(parameter) for parameter in both.parameters()}
     assert heads
     assert heads <= {id(parameter) for parameter in rest["params"]}
@@ -81,7 +83,7 @@ def test_heads_train_at_the_rate_of_the_rest(net):
 @pytest.mark.parametrize(("at", "names"), [("feature", "'features'"), ("", "''")])
 def test_a_head_where_nothing_is_is_refused(net, at, names):
     with pytest.raises(RecipeError, match=names):
-        WithHeads(plain, judge(Loss(), None), net, [Head(at)], 11)
+        AuxiliaryLoss(plain, pixel_loss(Loss(), None), net, [AuxHead(at)], 11)
 
 
 def test_a_teacher_sees_what_it_was_trained_on(bundle_path):
@@ -118,7 +120,7 @@ def test_distillation_adds_the_divergence_and_leaves_the_teacher_still(net, bund
 
 def test_a_teacher_of_other_classes_is_refused_in_one_line(tmp_path):
     path = tmp_path / "city.safetensors"
-    save(fresh("mininet_v2_cpu", label_set("cityscapes")), path)
+    save(random_bundle("mininet_v2_cpu", label_set("cityscapes")), path)
     with pytest.raises(RecipeError, match=r"19 classes of 'cityscapes'.*11 of 'camvid'") as caught:
         teacher(Distill(str(path)), label_set("camvid"), PREPROCESSING)
     assert "\n" not in str(caught.value)
@@ -131,13 +133,13 @@ def test_terms_of_the_loss_add_up():
     logits = torch.randn(2, 11, 16, 16, generator=draw)
     mask = torch.randint(0, 2, (2, 16, 16), generator=draw).to(torch.uint8)
     found = {
-        name: judge(loss, None)(logits, mask)
+        name: pixel_loss(loss, None)(logits, mask)
         for name, loss in {
             "plain": Loss(),
             "boundary": Loss(boundary=Boundary(weight=2.0, radius=1)),
             "lovasz": Loss(lovasz=0.5),
             "both": Loss(boundary=Boundary(weight=2.0, radius=1), lovasz=0.5),
-            "hard": Loss(ohem=Ohem(threshold=0.05, fewest=0.1)),
+            "hard": Loss(ohem=Ohem(threshold=0.05, min_kept=0.1)),
         }.items()
     }
     assert found["boundary"] > found["plain"]

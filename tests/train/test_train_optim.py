@@ -27,7 +27,7 @@ def test_step_falls_at_the_milestones_only():
 
 
 def test_one_cycle_climbs_then_falls_to_its_floor():
-    share = schedule(Schedule(name="one_cycle", rise=0.25, floor=0.01), epochs=4, steps_per_epoch=25)
+    share = schedule(Schedule(name="one_cycle", pct_start=0.25, min_lr_ratio=0.01), epochs=4, steps_per_epoch=25)
     values = [share(step) for step in range(101)]
     assert max(values) == pytest.approx(values[25]) == pytest.approx(1)
     assert values[0] == pytest.approx(0.04)

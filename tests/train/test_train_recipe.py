@@ -31,7 +31,7 @@ def test_a_shipped_recipe_is_a_document_and_survives_its_own_yaml(name, tmp_path
         ("epochs=2.5", ["'epochs'", "2.5", "integer"]),
         ("epochs=0", ["'epochs'", "0", "greater than or equal to 1"]),
         ("augment.flip=2", ["'augment.flip'", "2"]),
-        ("augment.zooms=[{until: 1, zom: 1, crop: [8, 8]}]", ["'augment.zooms.0.zom'", "'zoom'"]),
+        ("augment.progressive=[{until: 1, zom: 1, crop: [8, 8]}]", ["'augment.progressive.0.zom'", "'zoom'"]),
         ("augment.crop=[1, 2, 3]", ["'augment.crop'", "[1, 2, 3]"]),
         ("loss.ohem={thresh: 0.7}", ["'loss.ohem.thresh'", "'threshold'"]),
         ("auxiliary=[{att: features}]", ["'auxiliary.0.att'", "'at'"]),

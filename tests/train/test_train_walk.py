@@ -12,7 +12,7 @@ from PIL import Image
 
 import kerbseg.models as models
 from kerbseg.bundle import load
-from kerbseg.core.convolutions import convolutions
+from kerbseg.compress.convolutions import convolutions
 from kerbseg.core.labels import label_set
 from kerbseg.train.classify import fit_classifier
 from kerbseg.train.fit import fit
@@ -82,8 +82,8 @@ def shrunk(recipe: Recipe | Classification) -> list[str]:
     small = ["epochs=1", "batch_size=2"]
     if recipe.grouping is not None:
         small += ["grouping.until=0"]
-    if recipe.optim.parts:
-        small += [f"optim.parts=[{{prefix: {part.prefix}, lr: {part.lr}, until: 1}}]" for part in recipe.optim.parts]
+    if recipe.optim.groups:
+        small += [f"optim.groups=[{{prefix: {part.prefix}, lr: {part.lr}, until: 1}}]" for part in recipe.optim.groups]
     if isinstance(recipe, Classification):
         return [*small, "data.size=64"]
     small += ["data.size=[64, 128]", "data.limit=4"]
@@ -93,8 +93,8 @@ def shrunk(recipe: Recipe | Classification) -> list[str]:
         small += ["augment.crop=[32, 64]"]
     if recipe.augment.cycle:
         small += ["augment.cycle=[{crop: [32, 64], rotate: 5}, {crop: [64, 128]}]", "epochs=2"]
-    if recipe.augment.zooms:
-        small += ["augment.zooms=[{until: 1.0, zoom: 0.5, crop: [32, 64]}]"]
+    if recipe.augment.progressive:
+        small += ["augment.progressive=[{until: 1.0, zoom: 0.5, crop: [32, 64]}]"]
     if recipe.model.name == "efficientseg_6_0":  # 209 M parameters: the same network, narrower
         small += ["model.name=efficientseg", "model.options={width: 0.25}"]
     if recipe.model.name == "unet_minicity_bn":
@@ -128,8 +128,8 @@ def test_a_recipe_trains(name: str, roots: dict[str, Path], tmp_path: Path) -> N
     assert bundle.card.model == recipe.model.name
     assert len(bundle.card.labels) == {"camvid": 11}.get(recipe.data.name, 19)
     assert all(torch.isfinite(value).all() for value in bundle.model.state_dict().values())
-    fresh = models.create_model(recipe.model.name, bundle.card.outputs, **recipe.model.options)
-    fresh.load_state_dict(load(tmp_path / "run" / "last.safetensors").model.state_dict())
+    random_bundle = models.create_model(recipe.model.name, bundle.card.outputs, **recipe.model.options)
+    random_bundle.load_state_dict(load(tmp_path / "run" / "last.safetensors").model.state_dict())
     if recipe.grouping is not None:
         count = recipe.model.options["groups"]
         assert count in {conv.groups for _, conv in convolutions(bundle.model)}
@@ -143,5 +143,5 @@ def test_a_recipe_names_a_network_that_can_be_made(name: str) -> None:
     wanted = recipe.model.init
     for prefix in (wanted,) if isinstance(wanted, str) else wanted:
         assert any(key.startswith(prefix) for key in net.state_dict()), prefix
-    for part in recipe.optim.parts:
+    for part in recipe.optim.groups:
         assert any(key.startswith(part.prefix) for key in net.state_dict()), part.prefix

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -15,7 +14,7 @@ from kerbseg.apps.deployment import Say, deploy
 from kerbseg.apps.report import SHEET, Shipped, Trained, page, scenes, sheet
 from kerbseg.bundle import Bundle, BundleCard
 from kerbseg.core.errors import MissingExtra, UserError
-from kerbseg.core.files import replacing
+from kerbseg.core.files import atomic_write
 from kerbseg.core.types import Dataset
 from kerbseg.data import open_dataset
 from kerbseg.data.doctor import examine_all, render
@@ -44,10 +43,10 @@ def run(out: Path, minutes: float) -> Path:
     shipped = _shipped(out, say)
 
     say("[bold]8. The report[/]")
-    with replacing(out / "unseen.png") as temporary:
+    with atomic_write(out / "unseen.png") as temporary:
         sheet(scenes(trained.bundle, splits["test"], SHEET)).save(temporary, optimize=True)
     text = page(trained, splits, deployment, shipped, (time.monotonic() - start) / 60)
-    with replacing(out / "report.html") as temporary:
+    with atomic_write(out / "report.html") as temporary:
         temporary.write_text(text)
     say(f"the whole demo took {(time.monotonic() - start) / 60:.1f} minutes")
     return out / "report.html"
@@ -72,7 +71,7 @@ def _trained(out: Path, minutes: float, splits: Mapping[str, Dataset], say: Say)
     seconds = time.monotonic() - start
 
     say("[bold]3. Before and after[/], on scenes it has never seen")
-    before = evaluate(TorchRuntime(untrained(bundle.card, recipe.seed)), splits["test"])
+    before = evaluate(TorchRuntime(random_bundle(bundle.card, recipe.seed)), splits["test"])
     sink = saving(out / "predictions", bundle.card.labels)
     after = evaluate(TorchRuntime(bundle), splits["test"], sink=sink)
     say(render_table(after))
@@ -86,8 +85,8 @@ def _shipped(out: Path, say: Say) -> Shipped:
     height, width = predictor.runtime.card.input_size
     scene = Scenes("test", size=(height, width))[SHIPPED_SCENE]
     street, predictions = out / "street.png", out / "predictions" / "shipped"
-    with replacing(street) as temporary:
-        Image.fromarray(np.ascontiguousarray(scene.image.transpose(1, 2, 0))).save(temporary)
+    with atomic_write(street) as temporary:
+        Image.fromarray(scene.image).save(temporary)
     predict_files(predictor, [street], predictions)
     say(f"[bold]7. Weights that come with kerbseg[/]: {SHIPPED} on {street}, into {predictions}")
     return Shipped(SHIPPED, predictor, street, predictions)
@@ -96,7 +95,7 @@ def _shipped(out: Path, say: Say) -> Shipped:
 def fitted_to(minutes: float, recipe: Recipe, pictures: int) -> Recipe:
     """The recipe with as many epochs as this machine trains in that time, measured on a few steps."""
     per_epoch = pictures // recipe.batch_size
-    stretches = [(z.until, z.crop) for z in recipe.augment.zooms] or [(1.0, recipe.augment.crop or (256, 512))]
+    stretches = [(z.until, z.crop) for z in recipe.augment.progressive] or [(1.0, recipe.augment.crop or (256, 512))]
     share_before = [0.0, *(until for until, _ in stretches)]
     mean_step = sum(
         (until - since) * step_seconds(recipe, crop)
@@ -118,7 +117,7 @@ def step_seconds(recipe: Recipe, crop: tuple[int, int]) -> float:
     return 1.3 * min(times[1:])  # augmentation, optimiser and validation take the rest
 
 
-def untrained(card: BundleCard, seed: int) -> Bundle:
+def random_bundle(card: BundleCard, seed: int) -> Bundle:
     """The network as it was before its first step."""
     torch.manual_seed(seed)
     return Bundle(models.create_model(card.model, card.outputs, **card.options).eval(), card)

@@ -12,16 +12,16 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from kerbseg.apps.profile import picture
-from kerbseg.apps.timing import Setup, Timing, time_models
+from kerbseg.apps.timing import RuntimeOptions, Timing, time_models
 from kerbseg.bundle import Bundle, load
 from kerbseg.core.errors import UserError
 from kerbseg.core.types import Dataset
 from kerbseg.export import Int8Report, Parity, export, export_int8, pictures_of
-from kerbseg.export.decision import render
+from kerbseg.export.int8_report import render
 from kerbseg.runtime.exported import all_threads
 
 Found = TypeVar("Found")
-Unmeasured = str  # why something was not measured, and what to do about it
+Skipped = str  # why something was not measured, and what to do about it
 Say = Callable[[RenderableType], None]
 
 REFERENCE = "torch-eager"  # what the others are compared with
@@ -34,7 +34,7 @@ class Effort:
 
     parity: int = 4  # pictures that a file and torch are compared on
     calibration: int = 48  # pictures for int8
-    judged: int = 30  # pictures that int8 is judged on
+    eval_set: int = 30  # pictures that int8 is judged on
     runs: int = 30  # of each engine
 
 
@@ -53,13 +53,13 @@ class Timed:
     """An engine's time for one picture, from its pixels to its class ids."""
 
     engine: Engine
-    timing: Timing | Unmeasured
+    timing: Timing | Skipped
     ratio: float | None = None  # how many times as fast as the reference
 
     @property
     def rate(self) -> float | None:
         """Pictures a second."""
-        return None if isinstance(self.timing, str) else 1e3 / self.timing.call.median
+        return None if isinstance(self.timing, str) else 1e3 / self.timing.call.median_ms
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Deployment:
 
     size: tuple[int, int]  # of the pictures
     threads: int
-    files: Mapping[Path, Parity | Unmeasured]
+    files: Mapping[Path, Parity | Skipped]
     int8_path: Path
-    int8: Int8Report | Unmeasured
+    int8: Int8Report | Skipped
     times: list[Timed]
 
     @property
@@ -81,16 +81,16 @@ class Deployment:
 
 
 def deploy(
-    bundle: Path, folder: Path, calibration: Dataset, judged: Dataset, say: Say, effort: Effort | None = None
+    bundle: Path, folder: Path, calibration: Dataset, eval_set: Dataset, say: Say, effort: Effort | None = None
 ) -> Deployment:
     """Exports a bundle into a folder at its own size, quantises it, and times every engine in a process of its own."""
     effort, source, threads = effort or Effort(), load(bundle), all_threads()
     size = source.card.input_size
     graph, int8_graph, onnx = (folder / name for name in ("m.xml", "m_int8.xml", "m.onnx"))
     say(f"[bold]4. The export[/], at {size[0]}x{size[1]} (HxW), beside torch on {count(effort.parity, 'picture')}")
-    files = exported(source, [graph, onnx], judged, effort, say)
+    files = exported(source, [graph, onnx], eval_set, effort, say)
     say(f"[bold]5. In int8[/], calibrated on {count(min(effort.calibration, len(calibration)), 'picture')}")
-    int8 = unless_impossible(partial(quantised, source, int8_graph, calibration, judged, effort, threads))
+    int8 = unless_impossible(partial(quantized, source, int8_graph, calibration, eval_set, effort, threads))
     say(int8 if isinstance(int8, str) else render(int8))
     say(f"[bold]6. The time it takes[/]: each engine in its own process, {count(effort.runs, 'run')} by turns")
     engines = [
@@ -109,7 +109,7 @@ def deploy(
 
 def exported(
     bundle: Bundle, paths: Sequence[Path], shown: Dataset, effort: Effort, say: Say
-) -> dict[Path, Parity | Unmeasured]:
+) -> dict[Path, Parity | Skipped]:
     """Each file, and how far it agrees with torch."""
     pictures = pictures_of(shown, bundle.card.input_size, effort.parity)
     files = {}
@@ -119,8 +119,8 @@ def exported(
     return files
 
 
-def quantised(
-    bundle: Bundle, path: Path, calibration: Dataset, judged: Dataset, effort: Effort, threads: int
+def quantized(
+    bundle: Bundle, path: Path, calibration: Dataset, eval_set: Dataset, effort: Effort, threads: int
 ) -> Int8Report:
     """The file in int8, all of it: putting back into float what loses most takes minutes; the verdict tells."""
     report = export_int8(
@@ -128,15 +128,15 @@ def quantised(
         path,
         calibration=calibration,
         calibration_pictures=effort.calibration,
-        judged=judged,
-        limit=effort.judged,
+        eval_set=eval_set,
+        limit=effort.eval_set,
         max_drop=1.0,
         threads=threads,
     )
     return replace(report, max_drop=MAX_DROP)
 
 
-def unless_impossible(measure: Callable[[], Found]) -> Found | Unmeasured:
+def unless_impossible(measure: Callable[[], Found]) -> Found | Skipped:
     """What it gives, or why this machine cannot do it: a package that is not installed, most often."""
     try:
         return measure()
@@ -145,16 +145,16 @@ def unless_impossible(measure: Callable[[], Found]) -> Found | Unmeasured:
 
 
 def by_turns(
-    engines: list[Engine], failures: Mapping[Path, Unmeasured], size: tuple[int, int], threads: int, runs: int
+    engines: list[Engine], failures: Mapping[Path, Skipped], size: tuple[int, int], threads: int, runs: int
 ) -> list[Timed]:
     """Every engine whose file is there, on the same drawn street; the others with the reason."""
     ready = [engine for engine in engines if engine.model not in failures]
-    setups = [Setup(engine.runtime, threads=threads) for engine in ready]
+    setups = [RuntimeOptions(engine.runtime, threads=threads) for engine in ready]
     timings = time_models([str(engine.model) for engine in ready], setups, [picture(size)] * len(ready), runs)
     found = {engine.name: timing for engine, timing in zip(ready, timings, strict=True)}
-    reference = found[REFERENCE].call.median
+    reference = found[REFERENCE].call.median_ms
     return [
-        Timed(engine, found[engine.name], reference / found[engine.name].call.median)
+        Timed(engine, found[engine.name], reference / found[engine.name].call.median_ms)
         if engine.name in found
         else Timed(engine, failures[engine.model])
         for engine in engines
@@ -178,7 +178,9 @@ def as_table(deployment: Deployment) -> Table:
             table.add_row(row.engine.name, row.timing)
             continue
         call = row.timing.call
-        table.add_row(row.engine.name, f"{call.median:.1f}", f"{call.p95:.1f}", f"{row.rate:.1f}", f"{row.ratio:.2f}")
+        table.add_row(
+            row.engine.name, f"{call.median_ms:.1f}", f"{call.p95_ms:.1f}", f"{row.rate:.1f}", f"{row.ratio:.2f}"
+        )
     return table
 
 

@@ -14,12 +14,12 @@ from rich.table import Table
 from torch import nn
 
 import kerbseg.models as models
-from kerbseg.apps.timing import Setup, Timing, is_file, time_models
+from kerbseg.apps.timing import RuntimeOptions, Timing, is_file, time_models
 from kerbseg.bundle import load, locate, versions
-from kerbseg.core.errors import UserError, nearest
-from kerbseg.profile.conventions import CONVENTIONS, Counted
-from kerbseg.profile.cost import Cost, cost
-from kerbseg.profile.latency import LayerTime
+from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.profiling.conventions import CONVENTIONS, Counted
+from kerbseg.profiling.cost import Cost, cost
+from kerbseg.profiling.latency import LayerTime
 from kerbseg.runtime import open_runtime
 
 SLOWEST = 10
@@ -45,7 +45,7 @@ class Profile:
             "gflops": self.cost.flops / 1e9,
             "size_bytes": self.size_bytes,
             "latency_ms": None if self.timing is None else self.timing.call.to_dict(),
-            "network_latency_ms": None if self.timing is None else self.timing.alone.to_dict(),
+            "network_latency_ms": None if self.timing is None else self.timing.forward_only.to_dict(),
             "slowest_layers": [vars(row) for row in self.slowest()],
             "layers": [
                 {"name": row.name, "kind": row.kind, "parameters": row.parameters, "macs": row.macs}
@@ -85,7 +85,7 @@ def profile_models(
     names: Sequence[str],
     size: tuple[int, int] | None = None,
     convention: str = "true",
-    setup: Setup | None = None,
+    setup: RuntimeOptions | None = None,
     runs: int = 0,
     layers: bool = False,
 ) -> list[Profile]:
@@ -95,14 +95,14 @@ def profile_models(
     convention, InputError for a size that the network cannot take.
     """
     if convention not in CONVENTIONS:
-        raise UserError(f"unknown convention {convention!r}; {nearest(convention, CONVENTIONS)}")
+        raise UserError(f"unknown convention {convention!r}; {did_you_mean(convention, CONVENTIONS)}")
     if runs < 0:
         raise UserError(f"runs is {runs}; give at least 1, or 0 to count only")
     subjects = [subject(name, size) for name in names]
     timings: Sequence[Timing | None] = [None] * len(names)
     if runs:
         pictures = [picture(one.size) for one in subjects]
-        setups = [_fitting(setup or Setup(), name) for name in names]
+        setups = [_fitting(setup or RuntimeOptions(), name) for name in names]
         timings = time_models(names, setups, pictures, runs, layers)
     return [_profile(name, one, convention, timing) for name, one, timing in zip(names, subjects, timings, strict=True)]
 
@@ -131,15 +131,15 @@ def picture(size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """A drawn street at a size: what networks see decides how fast some of their engines are."""
     from kerbseg.data.scenes import Scenes
 
-    return np.ascontiguousarray(Scenes("test", size=size)[0].image.transpose(1, 2, 0))
+    return Scenes("test", size=size)[0].image
 
 
-def _fitting(setup: Setup, name: str) -> Setup:
+def _fitting(setup: RuntimeOptions, name: str) -> RuntimeOptions:
     """The setup for a model of several: a runtime and precision named for the other kind of file are left out."""
     exported = {".onnx": "onnx", ".xml": "openvino"}.get(Path(name).suffix, "torch")
     if setup.runtime is None or setup.runtime.startswith(exported):
         return setup
-    return Setup(device=setup.device, threads=setup.threads)
+    return RuntimeOptions(device=setup.device, threads=setup.threads)
 
 
 def _profile(name: str, one: Subject, convention: str, timing: Timing | None) -> Profile:
@@ -159,10 +159,10 @@ def render(profile: Profile, layers: bool = False) -> RenderableType:
     if (timing := profile.timing) is None:
         totals.add_row("latency", "not measured")
     else:
-        facts, call, alone = timing.facts, timing.call, timing.alone
-        totals.add_row("latency, picture to ids", f"{call.median:.2f} ms median, {call.p95:.2f} ms p95")
-        totals.add_row("latency, network alone", f"{alone.median:.2f} ms median, {alone.p95:.2f} ms p95")
-        totals.add_row("pictures per second", f"{1e3 / call.median:.1f}")
+        facts, call, alone = timing.facts, timing.call, timing.forward_only
+        totals.add_row("latency, picture to ids", f"{call.median_ms:.2f} ms median, {call.p95_ms:.2f} ms p95")
+        totals.add_row("latency, network alone", f"{alone.median_ms:.2f} ms median, {alone.p95_ms:.2f} ms p95")
+        totals.add_row("pictures per second", f"{1e3 / call.median_ms:.1f}")
         where = f"{facts.runtime} {facts.precision} on {facts.device}, {facts.threads} thread(s), {call.runs} runs"
         totals.add_row("measured with", f"{where}, batch 1, weights {facts.weights}")
     if profile.convention != "true":

@@ -78,7 +78,7 @@ def scenes(bundle: Bundle, dataset: Dataset, number: int) -> list[Scene]:
 
 def _scene(runtime: TorchRuntime, dataset: Dataset, index: int) -> Scene:
     sample = dataset[index]
-    picture = np.ascontiguousarray(sample.image.transpose(1, 2, 0))
+    picture = sample.image
     prediction = Prediction(runtime(picture[None])[0], dataset.labels)
     drawn = np.asarray(overlay(picture, prediction, alpha=0.65, legend=False))
     truth, predicted = (colorize(ids, dataset.labels) for ids in (sample.mask, prediction.ids))
@@ -118,7 +118,7 @@ def page(
         machine=f"{count(torch.get_num_threads(), 'thread')} of a processor ({platform.machine()})",
         train_count=len(train),
         val_count=len(splits["val"]),
-        examples=[_inline(train[i].image.transpose(1, 2, 0)) for i in range(3)],
+        examples=[_inline(train[i].image) for i in range(3)],
         rate=trained.epochs * len(train) / trained.seconds,
         curve=_curve(trained.folder / "metrics.csv"),
         rows=[

@@ -17,14 +17,14 @@ from jaxtyping import UInt8
 from kerbseg.bundle import shipped
 from kerbseg.core.errors import UserError
 from kerbseg.core.labels import label_set
-from kerbseg.profile.latency import RUNS, Batch, Latency, LayerTime, interleaved, timed
-from kerbseg.runtime import Precision, Runtime, Timeable, open_runtime
+from kerbseg.profiling.latency import RUNS, Batch, Latency, LayerTime, interleaved, timed
+from kerbseg.runtime import Precision, Profilable, Runtime, open_runtime
 
 LAYER_RUNS = 20
 
 
 @dataclass(frozen=True)
-class Setup:
+class RuntimeOptions:
     """How a model is run; None leaves the choice to the runtime."""
 
     runtime: str | None = None
@@ -51,13 +51,13 @@ class Timing:
 
     facts: Facts
     call: Latency  # uint8 picture to ids of its size
-    alone: Latency  # the network without what comes before and after it
+    forward_only: Latency  # the network without what comes before and after it
     layers: Sequence[LayerTime]  # empty where not asked for
 
 
 def time_models(
     models: Sequence[str],
-    setups: Sequence[Setup],
+    setups: Sequence[RuntimeOptions],
     pictures: Sequence[UInt8[np.ndarray, "h w 3"]],
     runs: int = RUNS,
     layers: bool = False,
@@ -67,11 +67,11 @@ def time_models(
         jobs = zip(models, setups, pictures, strict=True)
         workers = [stack.enter_context(worker(of_model, *job)) for job in jobs]
         calls = interleaved([one.batch("call") for one in workers], runs)
-        alone = interleaved([one.batch("alone") for one in workers], runs)
+        forward_only = interleaved([one.batch("alone") for one in workers], runs)
         times = [one.ask("layers", LAYER_RUNS) if layers else [] for one in workers]
         return [
             Timing(one.facts, call, network, found)
-            for one, call, network, found in zip(workers, calls, alone, times, strict=True)
+            for one, call, network, found in zip(workers, calls, forward_only, times, strict=True)
         ]
 
 
@@ -83,10 +83,10 @@ class Ready:
     answers: Mapping[str, Callable[[int], Any]]
 
 
-def of_model(model: str, setup: Setup, picture: UInt8[np.ndarray, "h w 3"]) -> Ready:
+def of_model(model: str, setup: RuntimeOptions, picture: UInt8[np.ndarray, "h w 3"]) -> Ready:
     """A model and one picture; it has seen it once."""
     runtime, weights = opened(model, setup)
-    assert isinstance(runtime, Timeable)
+    assert isinstance(runtime, Profilable)
     pictures = picture[None]
     runtime(pictures)
     size = (picture.shape[0], picture.shape[1])
@@ -95,7 +95,7 @@ def of_model(model: str, setup: Setup, picture: UInt8[np.ndarray, "h w 3"]) -> R
         Facts(runtime.name, runtime.precision, device, runtime.threads, size, weights),
         {
             "call": timed(lambda: runtime(pictures)),
-            "alone": timed(runtime.alone(pictures)),
+            "alone": timed(runtime.forward_only(pictures)),
             "layers": lambda count: runtime.layer_times(pictures, count),
         },
     )
@@ -160,11 +160,13 @@ def _serve(pipe: Connection, prepare: Callable[..., Ready], arguments: tuple[Any
         return
 
 
-def opened(model: str, setup: Setup) -> tuple[Runtime, str]:
+def opened(model: str, setup: RuntimeOptions) -> tuple[Runtime, str]:
     """A model's runtime, and where its weights are from; a registered name has random ones."""
-    from kerbseg.regroup import fresh
+    from kerbseg.regroup import random_bundle
 
-    source, weights = (model, "of the file") if is_file(model) else (fresh(model, label_set("cityscapes")), "random")
+    source, weights = (
+        (model, "of the file") if is_file(model) else (random_bundle(model, label_set("cityscapes")), "random")
+    )
     return open_runtime(source, setup.runtime, setup.device, setup.threads, setup.precision), weights
 
 

@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from kerbseg.core.convolutions import Conv, Predicate, choose, convolutions, replace, with_groups
-from kerbseg.core.errors import UserError, nearest
+from kerbseg.compress.convolutions import Conv, Predicate, choose, convolutions, replace, with_groups
+from kerbseg.core.errors import UserError, did_you_mean
 
 Shape = Literal["linear", "cosine"]
 
@@ -51,7 +51,7 @@ class Grouping(nn.Module):
 def apply_grouping(net: nn.Module, selection: Predicate | Iterable[str], groups: int) -> tuple[str, ...]:
     """Prepares dense convolutions, in place, to fade into `groups` groups; their names.
 
-    `selection` is name patterns or a predicate such as `Selection`; see `kerbseg.core.convolutions.choose` for what
+    `selection` is name patterns or a predicate such as `Selection`; see `kerbseg.compress.convolutions.choose` for what
     each refuses. alpha begins at 1, where the network computes what it did before, bit for bit.
     """
     names = choose(net, selection, groups)
@@ -72,13 +72,13 @@ def make_dense(net: nn.Module, names: Iterable[str] = ()) -> dict[str, int]:
     patterns = tuple(names)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in grouped):
-            raise UserError(f"no grouped convolution is called {pattern!r}; {nearest(pattern, grouped)}")
-    found = {}
+            raise UserError(f"no grouped convolution is called {pattern!r}; {did_you_mean(pattern, grouped)}")
+    groups = {}
     for name, conv in grouped.items():
         if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns):
             replace(net, name, with_groups(conv, 1))
-            found[name] = conv.groups
-    return found
+            groups[name] = conv.groups
+    return groups
 
 
 def fade(net: nn.Module, groups: Mapping[str, int]) -> None:

@@ -36,7 +36,7 @@ class MissingExtra(UserError, ImportError):
         super().__init__(f"{package} is not installed; run: pip install 'kerbseg[{extra}]'")
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A phrase that names the nearest valid choice, or all of them where none is near."""
     choices = list(choices)
     close = get_close_matches(word, choices, n=1, cutoff=0.5)

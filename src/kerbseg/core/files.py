@@ -11,7 +11,7 @@ from kerbseg.core.errors import UserError
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it when the block ends well; else the old file stays.
 
     The temporary name keeps the suffix, since many writers choose their format by it. Folders are made.
@@ -36,7 +36,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what `replacing` was writing into the folder when its process was killed."""
+    """Removes what `atomic_write` was writing into the folder when its process was killed."""
     for path in folder.glob(".*.tmp.*"):
         if path.name.split(".")[-3].isdigit():
             path.unlink(missing_ok=True)

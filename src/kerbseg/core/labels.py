@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import UserError, nearest
+from kerbseg.core.errors import UserError, did_you_mean
 
 Color = tuple[int, int, int]
 
@@ -144,5 +144,5 @@ LABEL_SETS: dict[str, LabelSet] = {labels.name: labels for labels in (_cityscape
 def label_set(name: str) -> LabelSet:
     """The label set of that name. Raises UserError with the nearest name."""
     if name not in LABEL_SETS:
-        raise UserError(f"unknown label set {name!r}; {nearest(name, LABEL_SETS)}")
+        raise UserError(f"unknown label set {name!r}; {did_you_mean(name, LABEL_SETS)}")
     return LABEL_SETS[name]

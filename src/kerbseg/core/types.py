@@ -19,7 +19,7 @@ VOID = 255
 class Sample:
     """One raw picture with its train ids; nothing is normalised or augmented here."""
 
-    image: UInt8[np.ndarray, "3 h w"]  # RGB
+    image: UInt8[np.ndarray, "h w 3"]  # RGB
     mask: UInt8[np.ndarray, "h w"]  # train ids, VOID elsewhere
     name: str
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from kerbseg.core.errors import DataError, nearest
+from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.types import Dataset
 from kerbseg.data import camvid, cityscapes, folder, minicity, scenes
 from kerbseg.data.pairs import PairedFiles
@@ -35,13 +35,13 @@ def open_dataset(name: str, split: str, root: str | Path | None = None) -> Datas
 
     Raises DataError for an unknown name or split, a missing or empty root, or a file without its partner.
     """
-    dataset = survey(name, split, root)
+    dataset = open_unchecked(name, split, root)
     if isinstance(dataset, PairedFiles):
         dataset.listing.check()
     return dataset
 
 
-def survey(name: str, split: str, root: str | Path | None = None) -> Dataset:
+def open_unchecked(name: str, split: str, root: str | Path | None = None) -> Dataset:
     """As `open_dataset`, but files without a partner are left for the doctor to list."""
     check_name(name)
     return DATASETS[name](data_root(name, root), split)
@@ -56,7 +56,7 @@ def splits(name: str, root: str | Path | None = None) -> tuple[str, ...]:
 def check_name(name: str) -> None:
     """Raises DataError for a data set that does not exist, with the nearest name."""
     if name not in DATASETS:
-        raise DataError(f"unknown data set {name!r}; {nearest(name, DATASETS)}")
+        raise DataError(f"unknown data set {name!r}; {did_you_mean(name, DATASETS)}")
 
 
 def data_root(name: str, root: str | Path | None = None) -> Path:

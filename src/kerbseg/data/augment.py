@@ -16,7 +16,7 @@ from kornia.color import hsv_to_rgb, rgb_to_hsv
 from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
-from kerbseg.core.processes import ALONE, Process
+from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.types import VOID
 
 Images = Float[Tensor, "b 3 h w"]
@@ -32,7 +32,7 @@ class Geometry:
     translate: tuple[float, float] = (0.0, 0.0)  # share of width and of height, either way
     stretch: float = 0.0  # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
     fill: bool = False  # a picture that has become smaller than the canvas is enlarged to it
-    process: Process = ALONE  # which rows of the whole batch the pictures are
+    rank: Rank = SINGLE  # which rows of the whole batch the pictures are
 
     def __call__(
         self,
@@ -70,8 +70,8 @@ class Geometry:
         A picture larger than the canvas is cropped anywhere, a smaller one lies anywhere on it.
         """
         scale = self._scales(n, size, canvas) * zoom  # of x and of y
-        angle = self.process.uniform(n, -self.rotate, self.rotate) * (math.pi / 180)
-        mirror = torch.where(self.process.uniform(n) < self.flip, -1.0, 1.0)
+        angle = self.rank.uniform(n, -self.rotate, self.rotate) * (math.pi / 180)
+        mirror = torch.where(self.rank.uniform(n) < self.flip, -1.0, 1.0)
         x, y = scale[:, 0] * mirror, scale[:, 1]
         linear = torch.stack(
             [torch.stack([angle.cos() * x, -angle.sin() * y], 1), torch.stack([angle.sin() * x, angle.cos() * y], 1)], 1
@@ -85,15 +85,15 @@ class Geometry:
             least, most = -point, torch.tensor([canvas[1] - 1, canvas[0] - 1]) - point
             lowest = torch.where(point.isnan(), lowest, torch.minimum(torch.maximum(lowest, least), most))
             highest = torch.where(point.isnan(), highest, torch.maximum(torch.minimum(highest, most), least))
-        shift = lowest + self.process.uniform(n, 0, 1, 2) * (highest - lowest)
+        shift = lowest + self.rank.uniform(n, 0, 1, 2) * (highest - lowest)
         reach = torch.tensor([self.translate[0] * canvas[1], self.translate[1] * canvas[0]])
-        shift = shift + (self.process.uniform(n, 0, 1, 2) * 2 - 1) * reach
+        shift = shift + (self.rank.uniform(n, 0, 1, 2) * 2 - 1) * reach
         offset = target + shift - (linear @ centre)
         return torch.cat([linear, offset[..., None]], dim=2)
 
     def _scales(self, n: int, size: tuple[int, int], canvas: tuple[int, int]) -> Float[Tensor, "b 2"]:
-        y = self.process.uniform(n, *self.scale)
-        x = (y + self.process.uniform(n, -self.stretch, self.stretch)).clamp(min=self.scale[0]) if self.stretch else y
+        y = self.rank.uniform(n, *self.scale)
+        x = (y + self.rank.uniform(n, -self.stretch, self.stretch)).clamp(min=self.scale[0]) if self.stretch else y
         scale = torch.stack([x, y], 1)
         if self.fill:
             scale = torch.maximum(scale, torch.tensor([canvas[1] / size[1], canvas[0] / size[0]]))
@@ -101,10 +101,10 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class Colour:
+class Color:
     """Brightness, contrast, saturation, hue and JPEG; each picture draws its own."""
 
-    gate: float = 1.0  # share of pictures that are changed at all
+    color_p: float = 1.0  # share of pictures that are changed at all
     brightness: float = 0.0  # factor 1 - b .. 1 + b; likewise the next two
     contrast: float = 0.0
     saturation: float = 0.0
@@ -112,15 +112,15 @@ class Colour:
     jpeg: float = 0.0  # share of pictures
     jpeg_quality: tuple[int, int] = (30, 95)
     hue_factor: float = 0.0  # the hue's angle times 1 - h .. 1 + h (EfficientSeg): red stays, violet moves far
-    process: Process = ALONE
+    rank: Rank = SINGLE
 
     def __call__(self, image: Images) -> Images:
         """Pictures in 0..1, changed."""
         n, device = len(image), image.device
-        chosen = self.process.uniform(n) < self.gate
+        chosen = self.rank.uniform(n) < self.color_p
 
         def factor(spread: float) -> Float[Tensor, " b"]:
-            return torch.where(chosen, self.process.uniform(n, 1 - spread, 1 + spread), 1.0).to(device)
+            return torch.where(chosen, self.rank.uniform(n, 1 - spread, 1 + spread), 1.0).to(device)
 
         if self.brightness:
             image = enhance.adjust_brightness_accumulative(image, factor(self.brightness))
@@ -129,18 +129,18 @@ class Colour:
         if self.saturation:
             image = enhance.adjust_saturation_with_gray_subtraction(image, factor(self.saturation))
         if self.hue:
-            turns = torch.where(chosen, self.process.uniform(n, -self.hue, self.hue), 0.0)
+            turns = torch.where(chosen, self.rank.uniform(n, -self.hue, self.hue), 0.0)
             image = enhance.adjust_hue(image, (turns * 2 * math.pi).to(device))
         if self.hue_factor:
             hsv = rgb_to_hsv(image)
             angle = hsv[:, 0] * factor(self.hue_factor)[:, None, None] % (2 * math.pi)
             image = hsv_to_rgb(torch.stack([angle, hsv[:, 1], hsv[:, 2]], dim=1))
         if self.jpeg:
-            image = self._compress(image, chosen & (self.process.uniform(n) < self.jpeg))
+            image = self._compress(image, chosen & (self.rank.uniform(n) < self.jpeg))
         return image
 
     def _compress(self, image: Images, chosen: Bool[Tensor, " b"]) -> Images:
-        quality = self.process.uniform(len(image), *self.jpeg_quality)
+        quality = self.rank.uniform(len(image), *self.jpeg_quality)
         if not chosen.any():
             return image
         at = chosen.to(image.device)

@@ -71,10 +71,10 @@ def open_split(root: Path, split: str) -> PairedFiles:
 
 def splits(root: Path) -> tuple[str, ...]:
     """The splits that lie under `root`; the release has all. Raises DataError where there is no CamVid."""
-    found = _segnet_splits(root)
-    if not found:
+    present = _segnet_splits(root)
+    if not present:
         _release_folders(root)
-    return found or SPLITS
+    return present or SPLITS
 
 
 @cache
@@ -99,7 +99,7 @@ def _release_folders(root: Path) -> tuple[Path, Path]:
         if (root / images).is_dir():
             return root / images, root / masks
     raise DataError(
-        f"{root} holds no CamVid: found neither train/ with trainannot/ nor 701_StillsRaw_full/ with"
+        f"{root} holds no CamVid: neither train/ with trainannot/ nor 701_StillsRaw_full/ with"
         " LabeledApproved_full/; check --data-root"
     )
 

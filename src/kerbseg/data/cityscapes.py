@@ -51,7 +51,7 @@ def open_split(root: Path, split: str) -> PairedFiles:
 def splits(root: Path) -> tuple[str, ...]:
     """The splits whose folders lie under `root`. Raises DataError where there is none."""
     if not (root / "leftImg8bit").is_dir():
-        raise DataError(f"{root} holds no Cityscapes: found no leftImg8bit/; check --data-root")
+        raise DataError(f"{root} holds no Cityscapes: there is no leftImg8bit/; check --data-root")
 
     def is_there(split: _Split) -> bool:
         labelled = (root / split.labels / split.pictures).is_dir()
@@ -64,7 +64,7 @@ def _by_name(folder: Path, ending: str) -> dict[str, Path]:
     """Files of all cities by the part of their names before `ending`, such as `ulm_000001_000019`."""
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist; check --data-root and the split")
-    found: dict[str, Path] = {}
+    pictures: dict[str, Path] = {}
     for city in sorted(path for path in folder.iterdir() if path.is_dir()):
-        found |= by_stem(city, ending)
-    return found
+        pictures |= by_stem(city, ending)
+    return pictures

@@ -17,11 +17,11 @@ import numpy as np
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID, Dataset
+from kerbseg.data import open_unchecked
 from kerbseg.data import splits as splits_of
-from kerbseg.data import survey
-from kerbseg.data.examination import Checkup, Copies, Examination, Problem, UnknownInFile
 from kerbseg.data.pairs import Listing, PairedFiles
 from kerbseg.data.pictures import check_sizes
+from kerbseg.data.report import Copies, DatasetReport, Problem, SplitReport, UnknownInFile
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -58,7 +58,7 @@ def on_terminal(items: Iterable[Any], description: str, total: int) -> Iterable[
     return track(items, description, total, console=console, transient=True, disable=not console.is_terminal)
 
 
-def examine(dataset: Dataset, track: Track = silent) -> Examination:
+def examine(dataset: Dataset, track: Track = silent) -> SplitReport:
     """Figures and problems of one split, from a look at every picture and mask."""
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:  # decoding leaves the interpreter free
         looks = list(track(pool.map(partial(_look, dataset), range(len(dataset))), dataset.split, len(dataset)))
@@ -66,8 +66,8 @@ def examine(dataset: Dataset, track: Track = silent) -> Examination:
     counts = np.stack([np.zeros(256, np.int64), *(look.counts for look in looks if look.counts is not None)])
     total, containing = counts.sum(0), (counts > 0).sum(0)
     sizes = Counter(look.size for look in looks if look.size is not None)
-    lone = _lone(dataset.listing) if isinstance(dataset, PairedFiles) else []
-    return Examination(
+    unpaired = _unpaired(dataset.listing) if isinstance(dataset, PairedFiles) else []
+    return SplitReport(
         data=dataset.name,
         split=dataset.split,
         labels=dataset.labels,
@@ -77,57 +77,57 @@ def examine(dataset: Dataset, track: Track = silent) -> Examination:
         pixels=tuple(total[:k].tolist()),
         containing=tuple(containing[:k].tolist()),
         void=int(total[VOID]),
-        unknown=tuple(found for look in looks for found in look.unknown),
-        damage=(*lone, *(problem for look in looks for problem in look.problems)),
+        unknown=tuple(value for look in looks for value in look.unknown),
+        damage=(*unpaired, *(problem for look in looks for problem in look.problems)),
         fingerprints={look.name: look.fingerprint for look in looks if look.fingerprint},
     )
 
 
 def examine_all(
     name: str, root: str | Path | None = None, splits: Sequence[str] | None = None, track: Track = silent
-) -> Checkup:
+) -> DatasetReport:
     """The named splits of a data set (all that are there), and the pictures that stand in more than one place.
 
     Raises DataError where there is no such data set or no root; what is wrong within a split is a problem.
     """
-    examinations: list[Examination] = []
+    reports: list[SplitReport] = []
     unopened: list[Problem] = []
     for split in splits or splits_of(name, root):
         try:
-            dataset = survey(name, split, root)
+            dataset = open_unchecked(name, split, root)
         except DataError as error:
             unopened.append(Problem("layout", str(error)))
             continue
-        examinations.append(examine(dataset, track))
-    return Checkup(name, tuple(examinations), tuple(unopened), find_copies(examinations))
+        reports.append(examine(dataset, track))
+    return DatasetReport(name, tuple(reports), tuple(unopened), find_copies(reports))
 
 
-def find_copies(examinations: Sequence[Examination]) -> tuple[Copies, ...]:
+def find_copies(reports: Sequence[SplitReport]) -> tuple[Copies, ...]:
     """Pictures that stand in more than one place, in order of their first."""
     places: dict[str, list[tuple[str, str]]] = {}
-    for examination in examinations:
-        for name, fingerprint in examination.fingerprints.items():
-            places.setdefault(fingerprint, []).append((examination.split, name))
-    return tuple(Copies(tuple(found)) for found in places.values() if len(found) > 1)
+    for report in reports:
+        for name, fingerprint in report.fingerprints.items():
+            places.setdefault(fingerprint, []).append((report.split, name))
+    return tuple(Copies(tuple(where)) for where in places.values() if len(where) > 1)
 
 
-def render(checkup: Checkup, longest: int = 20) -> RenderableType:
+def render(report: DatasetReport, longest: int = 20) -> RenderableType:
     """Tables for a terminal, and at most `longest` problems; `to_dict` has them all."""
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [_splits_table(checkup)]
-    labelled = [found for found in checkup.examinations if found.labelled_pixels]
+    parts: list[RenderableType] = [_splits_table(report)]
+    labelled = [split for split in report.splits if split.labelled_pixels]
     if labelled:
         parts += [_classes_table(labelled), _weights_table(labelled[0])]
-    problems = checkup.problems
+    problems = report.problems
     parts += [Text(f"{problem.kind}: {problem.text}", style="red") for problem in problems[:longest]]
     if len(problems) > longest:
         parts.append(Text(f"... and {len(problems) - longest} more problems; --json lists them all"))
-    repeats = sum(not copies.leak for copies in checkup.copies)
+    repeats = sum(not copies.leak for copies in report.copies)
     if repeats:
         parts.append(Text(f"note: {repeats} picture(s) stand more than once among splits of one kind"))
-    parts.append(Text("healthy: nothing to mend" if checkup.healthy else f"{len(problems)} problem(s)", style="bold"))
+    parts.append(Text("healthy: nothing to mend" if report.healthy else f"{len(problems)} problem(s)", style="bold"))
     return Group(*parts)
 
 
@@ -135,7 +135,7 @@ def _look(dataset: Dataset, index: int) -> _Look:
     if isinstance(dataset, PairedFiles):
         return _look_at_files(dataset, index)
     sample = dataset[index]
-    image = sample.image.transpose(1, 2, 0)
+    image = sample.image
     counts = np.bincount(sample.mask.ravel(), minlength=256)
     return _Look(sample.name, sample.mask.shape, _fingerprint(image), counts)
 
@@ -178,7 +178,7 @@ def _fingerprint(image: np.ndarray) -> str:
     return blake2b(np.ascontiguousarray(image).tobytes() + repr(image.shape).encode(), digest_size=16).hexdigest()
 
 
-def _lone(listing: Listing) -> Iterator[Problem]:
+def _unpaired(listing: Listing) -> Iterator[Problem]:
     for path in listing.lone_pictures:
         yield Problem("partner", f"picture {path} has no mask; add the mask or remove the picture")
     for path in listing.lone_masks:
@@ -187,43 +187,43 @@ def _lone(listing: Listing) -> Iterator[Problem]:
         yield Problem("layout", f"{listing.where} holds no pairs of picture and mask; check --data-root")
 
 
-def _splits_table(checkup: Checkup) -> Table:
+def _splits_table(report: DatasetReport) -> Table:
     from rich.table import Table
     from rich.text import Text  # a name in brackets would be read as markup
 
-    table = Table("split", "pictures", "sizes (HxW)", "void share", "unknown pixels", "problems", title=checkup.data)
-    for found in checkup.examinations:
-        sizes = [f"{h}x{w}" + (f" ({n})" if len(found.sizes) > 1 else "") for (h, w), n in found.sizes.items()]
+    table = Table("split", "pictures", "sizes (HxW)", "void share", "unknown pixels", "problems", title=report.data)
+    for split in report.splits:
+        sizes = [f"{h}x{w}" + (f" ({n})" if len(split.sizes) > 1 else "") for (h, w), n in split.sizes.items()]
         table.add_row(
-            Text(found.split),
-            f"{found.pictures}" + (f" ({found.unlabelled} without labels)" if found.unlabelled else ""),
+            Text(split.split),
+            f"{split.pictures}" + (f" ({split.unlabelled} without labels)" if split.unlabelled else ""),
             ", ".join(sizes[:4]) + (f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""),
-            f"{found.void_share:.2%}" if found.labelled_pixels else "-",
-            f"{sum(value.pixels for value in found.unknown)}",
-            f"{len(found.problems)}",
+            f"{split.void_share:.2%}" if split.labelled_pixels else "-",
+            f"{sum(value.pixels for value in split.unknown)}",
+            f"{len(split.problems)}",
         )
     return table
 
 
-def _classes_table(labelled: Sequence[Examination]) -> Table:
+def _classes_table(labelled: Sequence[SplitReport]) -> Table:
     """Share of pixels and number of pictures of each class in each split."""
     from rich.table import Table
     from rich.text import Text
 
-    heads = [f"{found.split}: {figure}" for found in labelled for figure in ("share", "pictures")]
+    heads = [f"{split.split}: {figure}" for split in labelled for figure in ("share", "pictures")]
     table = Table("id", "class", *heads)
     for i, name in enumerate(labelled[0].labels.classes):
-        figures = ((f"{found.shares[i]:.3%}", f"{found.containing[i]}") for found in labelled)
+        figures = ((f"{split.shares[i]:.3%}", f"{split.containing[i]}") for split in labelled)
         table.add_row(str(i), Text(name), *chain.from_iterable(figures))
     return table
 
 
-def _weights_table(found: Examination) -> Table:
+def _weights_table(split: SplitReport) -> Table:
     """Class weights of each formula, in the order of a recipe's list."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("id", "class", *found.class_weights, title=f"class weights from split {found.split!r}")
-    for i, name in enumerate(found.labels.classes):
-        table.add_row(str(i), Text(name), *(f"{weights[i]:.4f}" for weights in found.class_weights.values()))
+    table = Table("id", "class", *split.class_weights, title=f"class weights from split {split.split!r}")
+    for i, name in enumerate(split.labels.classes):
+        table.add_row(str(i), Text(name), *(f"{weights[i]:.4f}" for weights in split.class_weights.values()))
     return table

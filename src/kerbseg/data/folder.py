@@ -11,17 +11,17 @@ Pictures and masks are paired by their path within the split, without suffix; su
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from kerbseg.core.errors import DataError, nearest
+from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.labels import Color, LabelSet
+from kerbseg.core.strict_yaml import load_yaml
 from kerbseg.data.pairs import PairedFiles, by_relative_stem, check_split, pair_up
 from kerbseg.data.pictures import id_mask
 
@@ -40,45 +40,141 @@ def splits(root: Path) -> tuple[str, ...]:
     images = root / "images"
     if not images.is_dir():
         raise DataError(f"{root} has no folder images; put pictures into images/train, masks into masks/train")
-    found = [path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    if not found:
+    present = [path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    if not present:
         raise DataError(f"{images} has no folder for a split; move the pictures into images/train, masks likewise")
     usual = ("train", "val", "test")
-    return tuple(sorted(found, key=lambda name: (usual.index(name) if name in usual else len(usual), name)))
+    return tuple(sorted(present, key=lambda name: (usual.index(name) if name in usual else len(usual), name)))
+
+
+def _visible(text: str) -> str:
+    if not text.strip():
+        raise ValueError("empty")
+    return text
+
+
+def _from_hex(value: Any) -> Any:
+    """[r, g, b] of '#rrggbb'; anything else as it is."""
+    if isinstance(value, str) and value.startswith("#") and len(value) == 7:
+        return list(bytes.fromhex(value[1:]))
+    return value
+
+
+def _once(ids: list[int]) -> list[int]:
+    if len(set(ids)) != len(ids):
+        raise ValueError("twice")
+    return ids
+
+
+Text = Annotated[str, AfterValidator(_visible)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Rgb = Annotated[list[Byte], Field(min_length=3, max_length=3), BeforeValidator(_from_hex)]
+Ids = Annotated[list[Byte], AfterValidator(_once)]
+
+_WANTED = {  # by the key in `dataset.yaml`: what it holds, and what to do where it holds something else
+    "name": ("must be text", "add it, or put it in quotes"),
+    "classes": ("must be a list such as [{name: road}]", "list the classes"),
+    "class": ("must be a mapping such as {name: road}", "give it a name"),
+    "color": ("must be [r, g, b] of 0..255 or '#rrggbb'", "leave it out to have one chosen"),
+    "ids": ("must be a list of ids 0..255 such as [3, 7]", "list each id that masks hold for the class"),
+    "ignore": ("must be a list of ids 0..255 such as [3, 7]", "list each id that is no class"),
+}
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ClassEntry(_Document):
+    """A class of `dataset.yaml`."""
+
+    name: Text
+    color: Rgb | None = None
+    ids: Annotated[Ids, Field(min_length=1)] | None = None  # in masks; the position without them
+
+
+class DatasetFile(_Document):
+    """What `dataset.yaml` holds."""
+
+    name: Text | None = None
+    classes: Annotated[list[ClassEntry], Field(min_length=1)]
+    ignore: Ids | None = None
 
 
 def read_labels(path: Path) -> LabelSet:
     """The label set of a `dataset.yaml`. Raises DataError naming the key that is wrong."""
-    document = _load(path)
-    _check_keys(document, ("name", "classes", "ignore"), "", path)
-    entries = document.get("classes")
-    if not isinstance(entries, list) or not entries:
-        raise DataError(f"{path}: classes must be a list such as [{{name: road}}], found {entries!r}")
-    names: list[str] = []
-    colors: list[Color | None] = []
+    document = _read(path)
+    names = [entry.name for entry in document.classes]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{path}: classes name {twice[0]!r} stands twice; give every class its own name")
+    if len(names) > 255:
+        raise DataError(f"{path}: {len(names)} classes; ids are uint8, at most 255 classes")
     file_ids: dict[int, int] = {}
-    for position, entry in enumerate(entries):
-        where = f"classes[{position}]"
-        if not isinstance(entry, dict):
-            raise DataError(f"{path}: {where} must be a mapping such as {{name: road}}, found {entry!r}")
-        _check_keys(entry, ("name", "color", "ids"), f"{where}.", path)
-        names.append(_name(entry.get("name"), f"{where}.name", path))
-        colors.append(_color(entry["color"], f"{where}.color", path) if "color" in entry else None)
-        for file_id in _ids(entry.get("ids", [position]), f"{where}.ids", path):
+    for position, entry in enumerate(document.classes):
+        for file_id in [position] if entry.ids is None else entry.ids:
             if file_id in file_ids:
                 raise DataError(
-                    f"{path}: id {file_id} of {where} ({names[-1]}) belongs to class {names[file_ids[file_id]]!r}"
-                    " already; give each id to one class"
+                    f"{path}: id {file_id} of classes[{position}] ({entry.name}) belongs to class"
+                    f" {names[file_ids[file_id]]!r} already; give each id to one class"
                 )
             file_ids[file_id] = position
-    _check_names(names, path)
-    ignored = frozenset(_ids(document["ignore"], "ignore", path) if "ignore" in document else {255} - file_ids.keys())
-    for file_id in sorted(ignored & file_ids.keys()):
+    ignored = frozenset({255} - file_ids.keys() if document.ignore is None else document.ignore)
+    if both := sorted(ignored & file_ids.keys()):
         raise DataError(
-            f"{path}: id {file_id} in ignore belongs to class {names[file_ids[file_id]]!r} too; keep one of them"
+            f"{path}: id {both[0]} in ignore belongs to class {names[file_ids[both[0]]]!r} too; keep one of them"
         )
-    name = _name(document["name"], "name", path) if "name" in document else path.resolve().parent.name
-    return LabelSet(name, tuple(names), tuple(distinct_colors(colors)), file_ids, ignored)
+    colors = distinct_colors(None if entry.color is None else _color(entry.color) for entry in document.classes)
+    return LabelSet(document.name or path.resolve().parent.name, tuple(names), tuple(colors), file_ids, ignored)
+
+
+def _color(rgb: list[int]) -> Color:
+    r, g, b = rgb
+    return r, g, b
+
+
+def _read(path: Path) -> DatasetFile:
+    if not path.is_file():
+        raise DataError(
+            f"{path} does not exist; it names the classes, such as: classes: [{{name: road}}, {{name: sky}}]"
+        )
+    try:
+        document = load_yaml(path.read_text(encoding="utf-8"), str(path), DataError)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text ({error}); save it as UTF-8") from error
+    if not isinstance(document, dict):
+        keys = ", ".join(DatasetFile.model_fields)
+        raise DataError(f"{path} must hold keys ({keys}), found {type(document).__name__}; add classes:")
+    try:
+        return DatasetFile.model_validate(document)
+    except ValidationError as error:
+        raise DataError(f"{path}: {_explain(error, document)}") from None
+
+
+def _explain(error: ValidationError, document: Any) -> str:
+    """The first complaint as one line: key, what stands there, way out."""
+    # told first: a slip in a name also leaves one missing
+    first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
+    where, stands = "", document
+    for part in first["loc"][:3]:
+        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
+        stands = _at(stands, part)
+    key = next(str(part) for part in reversed(first["loc"][:3]) if isinstance(part, str))
+    if first["type"] == "extra_forbidden":
+        kind = DatasetFile if len(first["loc"]) == 1 else ClassEntry
+        return f"unknown key {where}; {did_you_mean(key, kind.model_fields)}"
+    if first["type"] == "value_error" and key in ("ids", "ignore"):
+        return f"{where} holds an id twice, found {stands!r}; keep one of each"
+    wanted, remedy = _WANTED["class" if len(first["loc"]) == 2 else key]
+    shown = "nothing" if stands is None and key == "name" else repr(stands)
+    return f"{where} {wanted}, found {shown}; {remedy}"
+
+
+def _at(value: Any, part: int | str) -> Any:
+    """What stands at a key or position; None where there is nothing."""
+    try:
+        return value[part]
+    except (KeyError, IndexError, TypeError):
+        return None
 
 
 def distinct_colors(colors: Iterable[Color | None]) -> list[Color]:
@@ -96,60 +192,3 @@ def distinct_colors(colors: Iterable[Color | None]) -> list[Color]:
             distance = np.minimum(distance, ((free - np.array(color)) ** 2).sum(-1))
         filled.append(color)
     return filled
-
-
-def _load(path: Path) -> dict[Any, Any]:
-    if not path.is_file():
-        raise DataError(
-            f"{path} does not exist; it names the classes, such as: classes: [{{name: road}}, {{name: sky}}]"
-        )
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no YAML ({error}); correct it") from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path} must hold keys (name, classes, ignore), found {type(document).__name__}; add classes:")
-    return document
-
-
-def _check_keys(found: dict[Any, Any], valid: tuple[str, ...], where: str, path: Path) -> None:
-    for key in found:
-        if key not in valid:
-            raise DataError(f"{path}: unknown key {where}{key}; {nearest(str(key), valid)}")
-
-
-def _check_names(names: list[str], path: Path) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}: classes name {twice[0]!r} stands twice; give every class its own name")
-    if len(names) > 255:
-        raise DataError(f"{path}: {len(names)} classes; ids are uint8, at most 255 classes")
-
-
-def _name(value: Any, where: str, path: Path) -> str:
-    if not isinstance(value, str) or not value.strip():
-        found = "nothing" if value is None else repr(value)
-        raise DataError(f"{path}: {where} must be text, found {found}; add it, or put it in quotes")
-    return value
-
-
-def _color(value: Any, where: str, path: Path) -> Color:
-    if isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value):
-        r, g, b = bytes.fromhex(value[1:])
-        return r, g, b
-    if isinstance(value, list) and len(value) == 3 and all(map(_is_byte, value)):
-        r, g, b = value
-        return r, g, b
-    raise DataError(f"{path}: {where} must be [r, g, b] of 0..255 or '#rrggbb', found {value!r}")
-
-
-def _ids(value: Any, where: str, path: Path) -> list[int]:
-    if not isinstance(value, list) or not all(map(_is_byte, value)) or (not value and where != "ignore"):
-        raise DataError(f"{path}: {where} must be a list of ids 0..255 such as [3, 7], found {value!r}")
-    if len(set(value)) != len(value):
-        raise DataError(f"{path}: {where} holds an id twice, found {value!r}; keep one of each")
-    return value
-
-
-def _is_byte(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255

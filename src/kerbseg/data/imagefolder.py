@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
+from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import DataError
-from kerbseg.core.processes import ALONE, Process
-from kerbseg.data.loading import shared, turns
+from kerbseg.data.loading import channels_first
 from kerbseg.data.pictures import SUFFIXES, read_rgb
+from kerbseg.data.samplers import shared, strided_shard
 
 CENTRE = 0.875  # side of the square that is looked at, as a share of the shorter side: 224 of 256
 
@@ -41,10 +42,10 @@ class ImageFolder:
         self.classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
         self.files: list[tuple[Path, int]] = []
         for label, name in enumerate(self.classes):
-            found = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
-            if not found:
+            pictures = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+            if not pictures:
                 raise DataError(f"{folder / name} holds no pictures; add some, or remove the folder")
-            self.files += [(path, label) for path in found[:limit]]
+            self.files += [(path, label) for path in pictures[:limit]]
         if len(self.classes) < 2:
             raise DataError(f"{folder} has {len(self.classes)} class folder(s); a classifier needs two or more")
 
@@ -152,7 +153,7 @@ def class_loader(
     batch_size: int,
     workers: int,
     seed: int | None = None,
-    process: Process = ALONE,
+    rank: Rank = SINGLE,
 ) -> DataLoader[ClassBatch]:
     """Whole batches in random order where there is a seed; every picture once, in order, without.
 
@@ -161,12 +162,12 @@ def class_loader(
     """
     sampler: Iterable[int]
     if seed is None:
-        sampler = turns(len(squares), process)
+        sampler = strided_shard(len(squares), rank)
     else:
-        sampler = shared(EpochDraws(len(squares), seed), batch_size, process)
+        sampler = shared(EpochDraws(len(squares), seed), batch_size, rank)
     return DataLoader(
         squares,
-        batch_size=batch_size // process.count,
+        batch_size=batch_size // rank.count,
         sampler=sampler,
         num_workers=workers,
         collate_fn=_as_is,  # type: ignore[arg-type] # the data sets give whole batches
@@ -182,8 +183,8 @@ def _resized(
 
 
 def _batch(squares: list[tuple[UInt8[np.ndarray, "s s 3"], int]]) -> ClassBatch:
-    pictures = np.ascontiguousarray(np.stack([square for square, _ in squares]).transpose(0, 3, 1, 2))
-    return ClassBatch(image=torch.from_numpy(pictures), label=torch.tensor([label for _, label in squares]))
+    pictures = channels_first(torch.from_numpy(np.stack([square for square, _ in squares])))
+    return ClassBatch(image=pictures, label=torch.tensor([label for _, label in squares]))
 
 
 def _as_is(batch: ClassBatch) -> ClassBatch:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
+from collections.abc import Iterable, Sequence
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import DataError
-from kerbseg.core.processes import ALONE, Process
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.core.types import Dataset, Sample, samples
+from kerbseg.data.samplers import Draw, EpochShuffle, Order, RareShuffle, shared, strided_shard
 
 
 class Batch(TypedDict):
@@ -40,12 +40,10 @@ class Resized:
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]
-        picture = resize_picture(np.ascontiguousarray(sample.image.transpose(1, 2, 0)), self._size)
-        mask = resize_ids(sample.mask, self._size)
-        return Sample(np.ascontiguousarray(picture.transpose(2, 0, 1)), mask, sample.name)
+        return Sample(resize_picture(sample.image, self._size), resize_ids(sample.mask, self._size), sample.name)
 
 
-class Gathered:
+class ConcatDataset:
     """Several splits as one data set, in order; of each only the first `limit` samples, where one is given."""
 
     def __init__(self, parts: Sequence[Dataset], limit: int | None = None) -> None:
@@ -83,7 +81,7 @@ class InMemory(TorchDataset[Batch]):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         at = torch.tensor(indices, device=self.device)
-        return Batch(image=self._image[at], mask=self._mask[at], name=[self._names[i] for i in indices])
+        return Batch(image=channels_first(self._image[at]), mask=self._mask[at], name=[self._names[i] for i in indices])
 
 
 class OnDisk(TorchDataset[Batch]):
@@ -107,10 +105,15 @@ def stack(parts: Sequence[Sample]) -> Batch:
     for part in parts[1:]:
         check_equal_sizes(parts[0], part)
     return Batch(
-        image=torch.from_numpy(np.stack([part.image for part in parts])),
+        image=channels_first(torch.from_numpy(np.stack([part.image for part in parts]))),
         mask=torch.from_numpy(np.stack([part.mask for part in parts])),
         name=[part.name for part in parts],
     )
+
+
+def channels_first(images: UInt8[Tensor, "b h w 3"]) -> UInt8[Tensor, "b 3 h w"]:
+    """Pictures as networks take them: the one place where a training's pictures are turned, without a copy."""
+    return images.permute(0, 3, 1, 2)
 
 
 def check_equal_sizes(first: Sample, other: Sample) -> None:
@@ -121,95 +124,6 @@ def check_equal_sizes(first: Sample, other: Sample) -> None:
             f"picture {other.name!r} is {w}x{h} but {first.name!r} is {first_w}x{first_h};"
             " set data.size=[height,width] in the recipe"
         )
-
-
-class EpochShuffle(Sampler[int]):
-    """A permutation that follows from seed and epoch alone, so that a resumed run sees the same order."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self._length, self._seed, self._epoch = length, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before each epoch."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._length)
-        return iter(order.tolist())
-
-
-class Draw(NamedTuple):
-    """A picture, and the point (x, y) in it that a crop must show."""
-
-    picture: int
-    x: float = math.nan
-    y: float = math.nan
-
-
-Places = Mapping[int, Sequence[tuple[float, float]]]  # picture -> centres (x, y) of the objects of a class in it
-
-
-class RareShuffle(Sampler[Draw]):
-    """Every picture once and `extra` more a rare class, each around one of its objects, in random order.
-
-    A class draws among its pictures first and among the picture's objects then (EfficientSeg, sec. 4), so a crowd in
-    one picture does not outweigh the others. As in `EpochShuffle` all follows from seed and epoch.
-    """
-
-    def __init__(self, length: int, places: Sequence[Places], extra: int, seed: int) -> None:
-        self._length, self._places, self._extra, self._seed, self._epoch = length, places, extra, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before each epoch."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._length + self._extra * len(self._places)
-
-    def __iter__(self) -> Iterator[Draw]:
-        random = np.random.default_rng([self._seed, self._epoch])
-        draws = [Draw(index) for index in range(self._length)]
-        for places in self._places:
-            pictures = sorted(places)
-            chosen = random.choice(pictures, self._extra).tolist()
-            draws += [Draw(i, *places[i][int(random.integers(len(places[i])))]) for i in chosen]
-        return iter([draws[i] for i in random.permutation(len(draws))])
-
-
-class Order(Protocol):
-    """What comes in which order in an epoch."""
-
-    def set_epoch(self, epoch: int) -> None: ...
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-class Shared(Sampler[Any]):
-    """One process's rows of each whole batch of an order: those of all processes make up a single process's batch.
-
-    The last few of an epoch, too few for a batch, wait for the next order.
-    """
-
-    def __init__(self, order: Order, batch_size: int, process: Process) -> None:
-        self._order, self._batch_size, self._process = order, batch_size, process
-        self._rows = process.rows(batch_size // process.count)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before each epoch."""
-        self._order.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self._order) // self._batch_size * (self._batch_size // self._process.count)
-
-    def __iter__(self) -> Iterator[Any]:
-        order = list(self._order)
-        for start in range(0, len(order) - self._batch_size + 1, self._batch_size):
-            yield from order[start : start + self._batch_size][self._rows]
 
 
 class Batches(Protocol):
@@ -223,7 +137,7 @@ class Batches(Protocol):
     def __getitems__(self, indices: list[int]) -> Batch: ...
 
 
-class Focused(TorchDataset[Batch]):
+class WithCropCenters(TorchDataset[Batch]):
     """Batches that know which point of each picture a crop must show."""
 
     def __init__(self, batches: Batches) -> None:
@@ -240,48 +154,36 @@ class Focused(TorchDataset[Batch]):
 
 
 def training_loader(
-    dataset: Batches, batch_size: int, seed: int, workers: int, process: Process = ALONE
+    dataset: Batches, batch_size: int, seed: int, workers: int, rank: Rank = SINGLE
 ) -> DataLoader[Batch]:
     """Shuffled whole batches of `batch_size` for all processes together; of each, this process's rows.
 
     Raises DataError where there are fewer pictures than one batch needs.
     """
-    return _shuffled(dataset, EpochShuffle(len(dataset), seed), batch_size, workers, process)
+    return _shuffled(dataset, EpochShuffle(len(dataset), seed), batch_size, workers, rank)
 
 
 def rare_loader(
-    batches: Batches, order: RareShuffle, batch_size: int, workers: int, process: Process = ALONE
+    batches: Batches, order: RareShuffle, batch_size: int, workers: int, rank: Rank = SINGLE
 ) -> DataLoader[Batch]:
     """As `training_loader`, with the extra pictures of rare classes. Raises DataError likewise."""
-    return _shuffled(Focused(batches), order, batch_size, workers, process)
+    return _shuffled(WithCropCenters(batches), order, batch_size, workers, rank)
 
 
-def validation_loader(dataset: Batches, batch_size: int, workers: int, process: Process = ALONE) -> DataLoader[Batch]:
+def validation_loader(dataset: Batches, batch_size: int, workers: int, rank: Rank = SINGLE) -> DataLoader[Batch]:
     """Every picture once, in order; each process has its own. Raises DataError where one would have none."""
-    return _loader(dataset, batch_size // process.count, workers, turns(len(dataset), process))
-
-
-def turns(length: int, process: Process) -> range:
-    """The pictures that are this process's if all take one by turns. Raises DataError where one would have none."""
-    if length < process.count:
-        raise DataError(f"{length} validation pictures are fewer than the {process.count} processes; use fewer devices")
-    return range(process.rank, length, process.count)
-
-
-def shared(order: Order, batch_size: int, process: Process) -> Shared:
-    """This process's rows of an order's batches. Raises DataError where there are too few pictures for one."""
-    if len(order) < batch_size:
-        raise DataError(f"{len(order)} training pictures are fewer than batch_size={batch_size}; lower batch_size")
-    return Shared(order, batch_size, process)
+    return _loader(dataset, batch_size // rank.count, workers, strided_shard(len(dataset), rank))
 
 
 def _shuffled(
-    dataset: Batches | Focused, order: Order, batch_size: int, workers: int, process: Process
+    dataset: Batches | WithCropCenters, order: Order, batch_size: int, workers: int, rank: Rank
 ) -> DataLoader[Batch]:
-    return _loader(dataset, batch_size // process.count, workers, shared(order, batch_size, process))
+    return _loader(dataset, batch_size // rank.count, workers, shared(order, batch_size, rank))
 
 
-def _loader(dataset: Batches | Focused, batch_size: int, workers: int, sampler: Iterable[Any]) -> DataLoader[Batch]:
+def _loader(
+    dataset: Batches | WithCropCenters, batch_size: int, workers: int, sampler: Iterable[Any]
+) -> DataLoader[Batch]:
     workers = 0 if dataset.in_memory else workers  # an index needs no process of its own
     return DataLoader(
         dataset,  # type: ignore[arg-type] # it gives whole batches

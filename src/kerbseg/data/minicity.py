@@ -41,10 +41,10 @@ def open_split(root: Path, split: str) -> PairedFiles:
 def splits(root: Path) -> tuple[str, ...]:
     """The splits whose folders lie under `root`. Raises DataError where there is none."""
     root = _arranged(root)
-    found = tuple(split for split in SPLITS if (root / "leftImg8bit" / split).is_dir())
-    if not found:
-        raise DataError(f"{root} holds no Minicity: found no leftImg8bit/train; check --data-root")
-    return found
+    present = tuple(split for split in SPLITS if (root / "leftImg8bit" / split).is_dir())
+    if not present:
+        raise DataError(f"{root} holds no Minicity: there is no leftImg8bit/train; check --data-root")
+    return present
 
 
 def _arranged(root: Path) -> Path:
@@ -55,5 +55,5 @@ def _arranged(root: Path) -> Path:
 
 def _by_name(folder: Path, ending: str) -> dict[str, Path]:
     """Files of a split by the part of their names before `ending`; with city folders or without."""
-    found = by_relative_stem(folder)
-    return {Path(stem).name.removesuffix(ending): path for stem, path in found.items() if stem.endswith(ending)}
+    by_path = by_relative_stem(folder)
+    return {Path(stem).name.removesuffix(ending): path for stem, path in by_path.items() if stem.endswith(ending)}

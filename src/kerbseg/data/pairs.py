@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import DataError, nearest
+from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import VOID, Sample
 from kerbseg.data.pictures import SUFFIXES, Mask, check_sizes, read_rgb, refuse_unknown
@@ -35,14 +35,14 @@ class Listing:
 
     def check(self) -> None:
         """Raises DataError for a picture without mask or the reverse, or where there is no pair."""
-        for lone, found, missing in (
+        for unpaired, present, missing in (
             (self.lone_pictures, "picture", "mask"),
             (self.lone_masks, "mask", "picture"),
         ):
-            if lone:
+            if unpaired:
                 raise DataError(
-                    f"{self.where}: {len(lone)} {found}(s) without {missing}, the first is {lone[0]};"
-                    f" add the {missing} or remove the {found}"
+                    f"{self.where}: {len(unpaired)} {present}(s) without {missing}, the first is {unpaired[0]};"
+                    f" add the {missing} or remove the {present}"
                 )
         if not self.pairs:
             raise DataError(f"{self.where} holds no pictures; check --data-root and the split")
@@ -70,7 +70,7 @@ class PairedFiles:
             check_sizes(image, mask.ids, pair.image, pair.mask)
             refuse_unknown(mask, pair.mask, self.labels)
             ids = mask.ids
-        return Sample(np.ascontiguousarray(image.transpose(2, 0, 1)), ids, pair.name)
+        return Sample(image, ids, pair.name)
 
     def picture(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """The picture alone, RGB."""
@@ -118,7 +118,7 @@ def check_split(data: str, split: str, splits: Iterable[str]) -> None:
     """Raises DataError for a split that the data set does not have."""
     splits = tuple(splits)
     if split not in splits:
-        raise DataError(f"data set {data!r} has no split {split!r}; {nearest(split, splits)}")
+        raise DataError(f"data set {data!r} has no split {split!r}; {did_you_mean(split, splits)}")
 
 
 def _is_picture(path: Path, ending: str = "") -> bool:
@@ -131,9 +131,9 @@ def _need(folder: Path) -> None:
 
 
 def _unique(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for stem, path in files:
-        if stem in found:
-            raise DataError(f"{path} and {found[stem]} share a stem; keep one of them")
-        found[stem] = path
-    return found
+        if stem in by_name:
+            raise DataError(f"{path} and {by_name[stem]} share a stem; keep one of them")
+        by_name[stem] = path
+    return by_name

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import UserError
-from kerbseg.core.files import replacing
+from kerbseg.core.files import atomic_write
 from kerbseg.export.onnx import write_onnx
 from kerbseg.export.openvino import write_openvino
 from kerbseg.export.parity import FLOOR, Parity, parity
@@ -66,5 +66,5 @@ def _beside(path: Path) -> list[Path]:
 def install(made: Path, path: Path) -> None:
     """Moves finished files to their place, the graph last."""
     for source in (*_beside(made), made):
-        with replacing(path.with_suffix(source.suffix)) as temporary:
+        with atomic_write(path.with_suffix(source.suffix)) as temporary:
             shutil.copyfile(source, temporary)

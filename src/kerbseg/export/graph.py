@@ -17,7 +17,7 @@ from kerbseg.models._unpooling import use_slices
 SMALLEST = 16  # height and width
 
 
-class Pixels(nn.Module):
+class PreprocessStage(nn.Module):
     """Network input of uint8 pictures: `Normalize` as engines fold it best.
 
     A sum in units of pixels and a product; where channels change their order, one pointwise convolution does all three.
@@ -39,7 +39,7 @@ class Pixels(nn.Module):
         return (image + self.get_buffer("shift") if self.shifted else image) * self.get_buffer("scale")
 
 
-class Deployed(nn.Module):
+class DeployGraph(nn.Module):
     """Class ids of pictures of one size, and the scores that they follow from.
 
     The scores are those before the last interpolation; where the picture is no multiple of the network's stride, they
@@ -52,7 +52,7 @@ class Deployed(nn.Module):
             raise UserError(f"size {size[0]}x{size[1]} is too small to export; give at least {SMALLEST}x{SMALLEST}")
         self.net = copy.deepcopy(bundle.model).float().eval()
         use_slices(self.net)
-        self.pixels = Pixels(bundle.card.preprocessing)
+        self.pixels = PreprocessStage(bundle.card.preprocessing)
         self.size, self.classes = size, len(bundle.card.labels)
         self.stride = models.card(bundle.card.model).stride
 
@@ -63,6 +63,6 @@ class Deployed(nn.Module):
 
     def forward(self, pictures: UInt8[Tensor, "b h w 3"]) -> tuple[UInt8[Tensor, "b h w"], Float[Tensor, "b k H W"]]:
         image = models.pad_to_stride(self.pixels(pictures), self.stride)
-        scores = self.net.scores(image)[:, : self.classes]  # type: ignore[operator] # every network has them
+        scores = self.net.logits(image)[:, : self.classes]  # type: ignore[operator] # every network has them
         logits = self.net.upsample(scores, tuple(image.shape[-2:]))  # type: ignore[operator]
         return logits[..., : self.size[0], : self.size[1]].argmax(1).to(torch.uint8), scores

@@ -17,7 +17,7 @@ from kerbseg.core.errors import DataError, MissingExtra
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.core.types import Dataset
 from kerbseg.export import onnx, openvino
-from kerbseg.metrics import confusion_metric, scores
+from kerbseg.metrics import compute_metrics, confusion_metric
 from kerbseg.runtime.exported import IDS, PICTURES, SCORES, Exported
 from kerbseg.runtime.openvino import keeping_signal_stack
 
@@ -78,9 +78,9 @@ class OpenvinoGraph:
 
     def in_float(self, model: Any) -> list[str]:
         operations = [operation for operation in model.get_ops() if operation.get_type_name() in COMPUTING]
-        return [one.get_friendly_name() for one in operations if not self._quantised(one)]
+        return [one.get_friendly_name() for one in operations if not self._quantized(one)]
 
-    def _quantised(self, operation: Any) -> bool:
+    def _quantized(self, operation: Any) -> bool:
         node = operation.input_value(0).get_node()
         while node.get_type_name() in ("Reshape", "Transpose", "Pad", "Concat", "Slice", "StridedSlice", "MaxPool"):
             node = node.input_value(0).get_node()
@@ -123,7 +123,7 @@ GRAPHS: Mapping[str, Graph] = {".xml": OpenvinoGraph(), ".onnx": OnnxGraph()}
 
 
 @dataclass(frozen=True)
-class Quantised:
+class Quantized:
     """A network in int8, and what stayed in float."""
 
     model: Any
@@ -132,7 +132,7 @@ class Quantised:
     computing: int  # all of them
 
 
-class Quantiser:
+class Quantizer:
     """Brings one network to int8, calibrated on pictures of the place where it will work."""
 
     def __init__(
@@ -159,45 +159,45 @@ class Quantiser:
             "ignored_scope": self._nncf.IgnoredScope(names=self._graph.after_scores(self._model)),
         }
 
-    def everywhere(self) -> Quantised:
+    def quantize_all(self) -> Quantized:
         """All but the last stage in int8."""
         with keeping_signal_stack():
-            return self._quantised(self._nncf.quantize(self._model, self._pictures, **self._options))
+            return self._quantized(self._nncf.quantize(self._model, self._pictures, **self._options))
 
-    def within(self, max_drop: float, judged: Dataset, limit: int | None) -> Quantised:
+    def quantize_within(self, max_drop: float, eval_set: Dataset, limit: int | None) -> Quantized:
         """What loses most is put back into float, until the mIoU on `judged` is at most `max_drop` lower."""
-        few = list(range(min(limit or len(judged), len(judged))))
+        few = list(range(min(limit or len(eval_set), len(eval_set))))
 
-        def judge(model: Any, indices: Iterable[int]) -> tuple[float, None]:
-            return _miou(self._graph.opened(model), judged, self._size, indices), None
+        def validate(model: Any, indices: Iterable[int]) -> tuple[float, None]:
+            return _miou(self._graph.opened(model), eval_set, self._size, indices), None
 
         with keeping_signal_stack():
             restored = self._nncf.quantize_with_accuracy_control(
-                self._model, self._pictures, self._nncf.Dataset(few), judge, max_drop=max_drop, **self._options
+                self._model, self._pictures, self._nncf.Dataset(few), validate, max_drop=max_drop, **self._options
             )
-        return self._quantised(restored)
+        return self._quantized(restored)
 
-    def save(self, quantised: Quantised, path: Path) -> None:
+    def save(self, quantized: Quantized, path: Path) -> None:
         """Writes the network with its cards."""
-        self._graph.save(quantised.model, quantised.exported, path)
+        self._graph.save(quantized.model, quantized.exported, path)
 
-    def _quantised(self, model: Any) -> Quantised:
+    def _quantized(self, model: Any) -> Quantized:
         exported = replace(self._float, last_stage=replace(self._float.last_stage, precision="int8"))
-        return Quantised(model, exported, self._graph.in_float(model), len(self._graph.in_float(self._model)))
+        return Quantized(model, exported, self._graph.in_float(model), len(self._graph.in_float(self._model)))
 
 
-def _miou(infer: Infer, judged: Dataset, size: tuple[int, int], indices: Iterable[int]) -> float:
+def _miou(infer: Infer, eval_set: Dataset, size: tuple[int, int], indices: Iterable[int]) -> float:
     """The mIoU on some pictures, at the labels' own size."""
-    metric = confusion_metric(len(judged.labels))
+    metric = confusion_metric(len(eval_set.labels))
     for index in indices:
-        mask = judged[index].mask
-        ids = resize_ids(infer(_seen(judged, index, size))[0], (mask.shape[0], mask.shape[1]))
+        mask = eval_set[index].mask
+        ids = resize_ids(infer(_seen(eval_set, index, size))[0], (mask.shape[0], mask.shape[1]))
         metric.update(torch.from_numpy(ids)[None].long(), torch.from_numpy(mask)[None].long())
-    return scores(metric.compute(), judged.labels).miou
+    return compute_metrics(metric.compute(), eval_set.labels).miou
 
 
 def _seen(dataset: Dataset, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "1 h w 3"]:
-    return resize_picture(np.ascontiguousarray(dataset[index].image.transpose(1, 2, 0)), size)[None]
+    return resize_picture(dataset[index].image, size)[None]
 
 
 def _nncf() -> Any:

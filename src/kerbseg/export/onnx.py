@@ -15,8 +15,8 @@ import torch
 
 from kerbseg.bundle import Bundle, versions
 from kerbseg.core.errors import MissingExtra
-from kerbseg.core.files import replacing
-from kerbseg.export.graph import Deployed
+from kerbseg.core.files import atomic_write
+from kerbseg.export.graph import DeployGraph
 from kerbseg.runtime.exported import IDS, PICTURES, SCORES, Exported, LastStageCard
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def converted(bundle: Bundle, size: tuple[int, int], scores: bool = False) -> tu
         import onnxscript  # noqa: F401 # torch's exporter needs it
     except ImportError as error:
         raise MissingExtra(str(error.name), "export") from error
-    deployed = Deployed(bundle, size).eval()
+    deployed = DeployGraph(bundle, size).eval()
     exported = Exported(
         replace(bundle.card, input_size=size, versions=versions()),
         LastStageCard(deployed.padded, bool(deployed.net.align_corners), "float32"),
@@ -66,11 +66,11 @@ def save(model: onnx.ModelProto, exported: Exported, path: Path) -> None:
 
     del model.graph.value_info[:]
     onnx.helper.set_model_props(model, exported.to_metadata())
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         onnx.save(model, temporary)
 
 
-def _traced(deployed: Deployed, size: tuple[int, int]) -> ir.Model:
+def _traced(deployed: DeployGraph, size: tuple[int, int]) -> ir.Model:
     """The graph of a network, without the notes that a tracer leaves (they hold paths of this machine)."""
     example = torch.zeros(2, *size, 3, dtype=torch.uint8)  # a batch of one would be taken for a constant
     with _quiet(), torch.no_grad():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import MissingExtra
-from kerbseg.core.files import replacing
+from kerbseg.core.files import atomic_write
 from kerbseg.export.onnx import converted as as_onnx
 from kerbseg.runtime.exported import Exported
 from kerbseg.runtime.openvino import RT_INFO, WEIGHTS_KEY, digest
@@ -45,7 +45,7 @@ def save(model: Any, exported: Exported, path: Path) -> None:
 
     for key, value in exported.to_metadata().items():
         model.set_rt_info(value, [RT_INFO, key])
-    with replacing(path.with_suffix(".bin")) as weights, replacing(path) as graph:
+    with atomic_write(path.with_suffix(".bin")) as weights, atomic_write(path) as graph:
         openvino.save_model(model, graph, compress_to_fp16=False)
         model.set_rt_info(digest(weights), [RT_INFO, WEIGHTS_KEY])
         openvino.save_model(model, graph, compress_to_fp16=False)

@@ -14,7 +14,7 @@ from kerbseg.bundle import Bundle
 from kerbseg.core.errors import UserError
 from kerbseg.core.resize import resize_picture
 from kerbseg.core.types import Dataset
-from kerbseg.export.graph import Deployed
+from kerbseg.export.graph import DeployGraph
 from kerbseg.runtime import open_runtime
 
 FLOOR = 0.999  # share of equal pixels
@@ -50,13 +50,13 @@ def parity(bundle: Bundle, path: Path, pictures: Sequence[UInt8[np.ndarray, "h w
     """Runs pictures of the file's size through the file and through torch: ids of the bundle as it is evaluated."""
     exported, reference = open_runtime(path), open_runtime(bundle)
     assert exported.size is not None
-    graph = Deployed(bundle, exported.size).eval()
+    graph = DeployGraph(bundle, exported.size).eval()
     equal, differences, largest = [], [], []
     for picture in pictures:
         with torch.inference_mode():
             _, scores = graph(torch.from_numpy(np.ascontiguousarray(picture[None])))
         equal.append(float((exported(picture[None]) == reference(picture[None])).mean()))
-        found = exported.scores(picture[None])  # type: ignore[attr-defined] # exported files have them
+        found = exported.logits(picture[None])  # type: ignore[attr-defined] # exported files have them
         differences.append(float(np.abs(found - scores.numpy()).max()))
         largest.append(float(scores.abs().max()))
     return Parity(float(np.mean(equal)), max(differences), max(largest), len(pictures))
@@ -65,5 +65,4 @@ def parity(bundle: Bundle, path: Path, pictures: Sequence[UInt8[np.ndarray, "h w
 def pictures_of(dataset: Dataset, size: tuple[int, int], count: int) -> list[UInt8[np.ndarray, "h w 3"]]:
     """Pictures spread over a split, at a size."""
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
-    images = (np.ascontiguousarray(dataset[int(i)].image.transpose(1, 2, 0)) for i in chosen)
-    return [resize_picture(image, size) for image in images]
+    return [resize_picture(dataset[int(i)].image, size) for i in chosen]

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from kerbseg.bundle import Bundle
-from kerbseg.core.errors import UserError, nearest
+from kerbseg.core.errors import UserError, did_you_mean
 from kerbseg.core.labels import LabelSet
 
 Importer = Callable[[Path, LabelSet | None, str | None], Bundle]
@@ -40,7 +40,7 @@ def import_checkpoint(
     Raises UserError for an unknown format, BundleError for a file that is damaged, foreign or does not fit.
     """
     if format not in FORMATS:
-        raise UserError(f"unknown checkpoint format {format!r}; {nearest(format, FORMATS)}")
+        raise UserError(f"unknown checkpoint format {format!r}; {did_you_mean(format, FORMATS)}")
     return FORMATS[format](Path(source), labels, model)
 
 

@@ -12,8 +12,9 @@ from kerbseg.models import (
     segnet,
     unet,
 )
-from kerbseg.models._blocks import channels_last, pad_to_stride, padded_size
-from kerbseg.models._registry import Card, SegmentationNet, card, create_model, list_models, register
+from kerbseg.models._input import channels_last, pad_to_stride, padded_size
+from kerbseg.models._net import SegmentationNet
+from kerbseg.models._registry import Card, card, create_model, list_models, register
 
 __all__ = [
     "Card",

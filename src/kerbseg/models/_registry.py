@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor, nn
-
-from kerbseg.core.convolutions import group_fresh
-from kerbseg.core.errors import UserError, nearest
+from kerbseg.compress.convolutions import group_fresh
+from kerbseg.core.errors import UserError, did_you_mean
 from kerbseg.core.types import Preprocessing
+from kerbseg.models._net import SegmentationNet
 
 
 @dataclass(frozen=True)
@@ -28,22 +27,7 @@ class Card:
     preprocessing: Preprocessing
 
 
-class SegmentationNet(Protocol):
-    """What a registered builder returns: a module from float [b 3 h w] to logits [b k h w]."""
-
-    align_corners: bool  # of the last interpolation
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """Logits at the picture's size."""
-
-    def scores(self, image: Tensor) -> Tensor:
-        """Logits at the network's own resolution, before the last interpolation (if it has one)."""
-
-    def upsample(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
-        """Scores brought to `size`, as this paper does it."""
-
-
-Builder = Callable[..., nn.Module]
+Builder = Callable[..., SegmentationNet]
 _builders: dict[str, tuple[Builder, Card]] = {}
 
 
@@ -57,7 +41,7 @@ def register(
     classes: int = 19,
     preprocessing: Preprocessing | None = None,
 ) -> Callable[[Builder], Builder]:
-    """Puts a builder `f(classes, **options) -> nn.Module` under its own name; a duplicate is an error."""
+    """Puts a builder `f(classes, **options) -> SegmentationNet` under its own name; a duplicate is an error."""
 
     def add(builder: Builder) -> Builder:
         name = builder.__name__
@@ -89,17 +73,17 @@ def list_models() -> list[str]:
 
 def card(name: str) -> Card:
     """The card of a registered network. Raises UserError with the nearest name."""
-    return _find(name)[1]
+    return _entry(name)[1]
 
 
-def create_model(name: str, classes: int | None = None, **options: Any) -> nn.Module:
+def create_model(name: str, classes: int | None = None, **options: Any) -> SegmentationNet:
     """A registered network with fresh weights: float [b 3 h w] -> logits [b classes h w].
 
     `options` go to the builder (width, output stride ...). Only `grouped` works for every network: its mapping
-    `{groups, names, kinds, channels}` replaces dense convolutions by grouped ones (see `core.convolutions`).
+    `{groups, names, kinds, channels}` replaces dense convolutions by grouped ones (see `compress.convolutions`).
     Raises UserError for an unknown name or option.
     """
-    builder, facts = _find(name)
+    builder, facts = _entry(name)
     grouped = options.pop("grouped", None)
     try:
         net = builder(facts.classes if classes is None else classes, **options)
@@ -112,7 +96,7 @@ def create_model(name: str, classes: int | None = None, **options: Any) -> nn.Mo
     return net
 
 
-def _find(name: str) -> tuple[Builder, Card]:
+def _entry(name: str) -> tuple[Builder, Card]:
     if name not in _builders:
-        raise UserError(f"unknown model {name!r}; {nearest(name, _builders)}")
+        raise UserError(f"unknown model {name!r}; {did_you_mean(name, _builders)}")
     return _builders[name]

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kerbseg.core.errors import UserError, nearest
+from kerbseg.core.errors import UserError, did_you_mean
 from kerbseg.core.types import Preprocessing
 from kerbseg.models import erfnet, erfnet_grouped, liteseg
 from kerbseg.models.backbones import darknet19_classifier, mobilenet_v2_classifier, shufflenet_classifier
@@ -69,7 +69,7 @@ CLASSIFIERS: dict[str, Kind] = {
 def kind(name: str) -> Kind:
     """The classifier of that name. Raises UserError with the nearest name."""
     if name not in CLASSIFIERS:
-        raise UserError(f"unknown classifier {name!r}; {nearest(name, CLASSIFIERS)}")
+        raise UserError(f"unknown classifier {name!r}; {did_you_mean(name, CLASSIFIERS)}")
     return CLASSIFIERS[name]
 
 

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from kerbseg.core.errors import InputError
 from kerbseg.core.types import Preprocessing
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input
+from kerbseg.models._net import SegmentationNet
 from kerbseg.models._registry import register
 
 PREPROCESSING = Preprocessing(mean=(0.2870, 0.3257, 0.2854), std=(0.1879, 0.1908, 0.1880))  # Minicity's training set
@@ -116,10 +117,8 @@ published_head: Head = partial(ConvUnit, kernel=3)
 double = partial(F.interpolate, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-class EfficientSeg(nn.Module):
+class EfficientSeg(SegmentationNet):
     """Class scores at the picture's size, a multiple of 32: MobileNetV3-Large and its mirror image (fig. 2)."""
-
-    align_corners = False
 
     def __init__(self, classes: int, width: float, head: Head = published_head) -> None:
         super().__init__()
@@ -138,7 +137,7 @@ class EfficientSeg(nn.Module):
         self.head = head(first, classes)
         self.apply(_start)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         check_input(image, stride=32)
         if self.training and image.numel() == 3 * 32 * 32:
@@ -158,13 +157,6 @@ class EfficientSeg(nn.Module):
             if row.stride == 2:
                 x = torch.cat([x, kept.pop()], dim=1)
         return self.head(double(x))
-
-    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
-        """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, self.align_corners)
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
 
 
 def _start(module: nn.Module) -> None:

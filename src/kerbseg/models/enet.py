@@ -20,7 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input
+from kerbseg.models._net import SegmentationNet
 from kerbseg.models._registry import register
 from kerbseg.models._unpooling import ByIndex, Unpooling
 
@@ -131,10 +132,8 @@ def context() -> list[nn.Module]:
     return [Bottleneck(128, main) for main in middles]
 
 
-class ENet(nn.Module):
+class ENet(SegmentationNet):
     """Class scores at the picture's size (table 1); height and width are multiples of 8."""
-
-    align_corners = False
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -149,7 +148,7 @@ class ENet(nn.Module):
         self.stage5 = Bottleneck(16)
         self.head = nn.ConvTranspose2d(16, classes, 2, stride=2)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         check_input(image, stride=8)
         x = self.initial(image)  # b 16 h/2 w/2
@@ -157,13 +156,6 @@ class ENet(nn.Module):
         x, second = self.down2(self.stage1(x))  # b 128 h/8 w/8
         x = self.stage4(self.up4(self.stage2_3(x), second))  # b 64 h/4 w/4
         return self.head(self.stage5(self.up5(x, first)))
-
-    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
-        """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, self.align_corners)
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
 
 
 @register(paper="enet", parameters=365_159, macs=3_922_067_456, input=(512, 1024), stride=8)

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input
+from kerbseg.models._net import SegmentationNet
 from kerbseg.models._registry import register
 
 BatchNorm = partial(nn.BatchNorm2d, eps=1e-3)
@@ -92,48 +93,30 @@ def decoder(classes: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-class ERFNetEncoder(nn.Module):
+class ERFNetEncoder(SegmentationNet):
     """An encoder under the 1x1 head that trains it alone: class scores at 1/8 of the picture (sec. IV-A)."""
-
-    align_corners = False
 
     def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Conv2d(128, classes, 1)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
         """Logits at 1/8 of the picture's size."""
         return self.head(self.encoder(image))
 
-    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
-        """Scores at `size`; the authors compare at 1/8 instead, so this is our choice (half-pixel centres)."""
-        return resize(scores, size, self.align_corners)
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))
-
-
-class ERFNet(nn.Module):
+class ERFNet(SegmentationNet):
     """Class scores at the picture's size (table I); height and width are multiples of 8."""
-
-    align_corners = False
 
     def __init__(self, encoder: Encoder, decoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         return self.decoder(self.encoder(image))
-
-    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
-        """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, self.align_corners)
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
 
 
 @register(paper="erfnet", parameters=2_064_191, macs=26_604_339_200, input=(512, 1024), stride=8)

@@ -7,7 +7,7 @@ collapse of a faded network loads strictly into its grouped one.
 
 The paper's figure of the module is not in its text. Kept as in ERFNet's own block: biases, batch-norm after each pair,
 dilation in the second depthwise convolution. The paper's counts are arithmetic over weights, not of this network: see
-`kerbseg.profile.conventions.grouping_paper`.
+`kerbseg.profiling.conventions.grouping_paper`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kerbseg.models._blocks import resize
+from kerbseg.models._net import resize
 from kerbseg.models._registry import register
 from kerbseg.models.erfnet import BatchNorm, Encoder, ERFNet, ERFNetEncoder, NonBottleneck1d, decoder
 

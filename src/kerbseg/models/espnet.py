@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input
+from kerbseg.models._net import SegmentationNet
 from kerbseg.models._registry import register
 
 BRANCHES = 5  # K
@@ -96,32 +97,21 @@ class Encoder(nn.Module):
         return first, second, self.level3(second)  # b 256 h/8 w/8
 
 
-class ESPNetC(nn.Module):
+class ESPNetC(SegmentationNet):
     """Class scores at 1/8 of the picture's size (fig. 4c), upsampled to the whole; sizes are multiples of 8."""
-
-    align_corners = False
 
     def __init__(self, classes: int, alpha2: int, alpha3: int) -> None:
         super().__init__()
         self.encoder = Encoder(alpha2, alpha3)
         self.head = conv(256, classes, 1)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
         """Logits at 1/8 of the picture's size, where the network ends."""
         return self.head(self.encoder(image)[-1])
 
-    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
-        """Scores at `size` (half-pixel centres)."""
-        return resize(scores, size, self.align_corners)
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))
-
-
-class ESPNet(nn.Module):
+class ESPNet(SegmentationNet):
     """Class scores at the picture's size (fig. 4d): every step up reduces to the classes, doubles and merges."""
-
-    align_corners = False
 
     def __init__(self, classes: int, alpha2: int, alpha3: int) -> None:
         super().__init__()
@@ -134,19 +124,12 @@ class ESPNet(nn.Module):
         self.merge1 = nn.Sequential(conv(classes + 19, classes, 3), norm(classes))
         self.up1 = double(classes, classes)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         first, second, third = self.encoder(image)
         x = self.up3(self.reduce3(third))  # b k h/4 w/4
         x = self.up2(self.merge2(torch.cat([self.reduce2(second), x], dim=1)))  # b k h/2 w/2
         return self.up1(self.merge1(torch.cat([x, first], dim=1)))
-
-    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
-        """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, self.align_corners)
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
 
 
 @register(paper="espnet", parameters=363_462, macs=4_670_283_776, input=(512, 1024), stride=8)

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from kerbseg.core.errors import InputError
 from kerbseg.core.types import Preprocessing
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input
+from kerbseg.models._net import SegmentationNet, resize
 from kerbseg.models._registry import register
 from kerbseg.models.backbones import Backbone, Darknet19, MobileNetV2, ShuffleNet
 from kerbseg.models.backbones.darknet19 import as_published, same_size
@@ -111,7 +112,7 @@ class DASPP(nn.Module):
         return self.fusion(torch.cat([x, *branches], dim=1))
 
 
-class LiteSeg(nn.Module):
+class LiteSeg(SegmentationNet):
     """Class scores on the grid of the backbone's early features, upsampled to the picture's (fig. 1)."""
 
     align_corners = True
@@ -136,19 +137,12 @@ class LiteSeg(nn.Module):
             nn.Conv2d(width, classes, 1),
         )
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k H W"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k H W"]:
         """Logits at 1/4 of the picture's size (ShuffleNet: 1/8), rounded up."""
         check_input(image, self.backbone.stride, self.backbone.smallest)
         low, high = self.backbone(image)
         context = resize(self.pyramid(high), low.shape[-2:], align_corners=True)
         return self.decoder(torch.cat([context, self.reduction(low)], dim=1))
-
-    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
-        """Scores at `size`, corners aligned."""
-        return resize(scores, size, self.align_corners)
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))
 
 
 def _darknet19(output_stride: int, same_padding: bool = False) -> Darknet19:

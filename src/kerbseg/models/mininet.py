@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kerbseg.core.types import Preprocessing
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input
+from kerbseg.models._net import SegmentationNet
 from kerbseg.models._registry import register
 
 PREPROCESSING = Preprocessing(channels="bgr", mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
@@ -102,7 +103,7 @@ class Upsample(nn.Module):
         return F.relu(self.bn(self.deconv(x)))
 
 
-class MiniNetV2(nn.Module):
+class MiniNetV2(SegmentationNet):
     """Class scores at half the picture's size (table I), upsampled to the whole; sizes are multiples of 8."""
 
     align_corners = True
@@ -118,18 +119,11 @@ class MiniNetV2(nn.Module):
         self.fusion = nn.Sequential(*(Separable(64) for _ in range(up)))
         self.output = Transposed(64, classes)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/2 w/2"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/2 w/2"]:
         """Logits at half the picture's size, where the network ends."""
         check_input(image, stride=8)
         coarse = self.upsampling(self.features(self.downsample(image)))  # b 64 h/4 w/4
         return self.output(self.fusion(coarse + self.refinement(image)))
-
-    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
-        """Scores at `size`, corners aligned."""
-        return resize(scores, size, self.align_corners)
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.upsample(self.scores(image), (image.shape[-2], image.shape[-1]))
 
 
 @register(

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input
+from kerbseg.models._net import SegmentationNet
 from kerbseg.models._registry import register
 from kerbseg.models.mininet import PREPROCESSING, BatchNorm, Downsample, MultiDilation, Transposed, Upsample, depthwise
 
@@ -107,7 +108,7 @@ def multi_dilation(channels: int, dilation: int) -> nn.Module:
     return MultiDilation(channels, dilation, dropout=0.25 if channels == 128 else 0.0)
 
 
-class Ladder(nn.Module):
+class Ladder(SegmentationNet):
     """ERFNet's frame with units handed in: class scores at the picture's size; sizes are multiples of 8."""
 
     align_corners = True
@@ -123,7 +124,7 @@ class Ladder(nn.Module):
         self.units16 = nn.Sequential(unit(16, 1), unit(16, 1))
         self.output = Transposed(16, classes)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         check_input(image, stride=8)
         early = self.first(image)
@@ -138,13 +139,6 @@ class Ladder(nn.Module):
     def at_half(self, x: Float[Tensor, "b 16 h w"], early: Tensor) -> Float[Tensor, "b 16 h w"]:
         """Where the skip connection comes in (S)."""
         return x
-
-    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
-        """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, self.align_corners)
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
 
 
 class SkipLadder(Ladder):

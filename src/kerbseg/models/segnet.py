@@ -19,7 +19,8 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input
+from kerbseg.models._net import SegmentationNet
 from kerbseg.models._registry import register
 from kerbseg.models._unpooling import ByIndex, Unpooling
 
@@ -42,10 +43,8 @@ def vgg(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-class SegNet(nn.Module):
+class SegNet(SegmentationNet):
     """Class scores at the picture's size; any size will do that leaves the deepest map a pixel."""
-
-    align_corners = False
 
     def __init__(self, encoders: Sequence[nn.Module], decoders: Sequence[nn.Module], classifier: nn.Module) -> None:
         super().__init__()
@@ -54,7 +53,7 @@ class SegNet(nn.Module):
         self.classifier = classifier
         self.unpooling: Unpooling = ByIndex()
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         check_input(image, stride=1, smallest=2 ** len(self.encoders))
         x, kept = image, []
@@ -67,13 +66,6 @@ class SegNet(nn.Module):
             where, size = kept.pop()
             x = decoder(self.unpooling.unpool(x, where, size))
         return self.classifier(x)
-
-    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
-        """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, self.align_corners)
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
 
 
 def chain(unit: Unit, *channels: int) -> nn.Sequential:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kerbseg.core.types import Preprocessing
-from kerbseg.models._blocks import check_input, resize
+from kerbseg.models._input import check_input
+from kerbseg.models._net import SegmentationNet
 from kerbseg.models._registry import register
 
 PREPROCESSING = Preprocessing(mean=(0.2870, 0.3257, 0.2854), std=(0.1879, 0.1908, 0.1880))  # Minicity's training set
@@ -48,7 +49,7 @@ class Up(nn.Module):
         return self.conv(torch.cat([kept, x], dim=1))
 
 
-class UNet(nn.Module):
+class UNet(SegmentationNet):
     """Class scores at the picture's size; any size from 16x16 will do."""
 
     align_corners = True
@@ -64,7 +65,7 @@ class UNet(nn.Module):
         )
         self.head = nn.Conv2d(64, classes, 1)
 
-    def scores(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
         check_input(image, stride=1, smallest=16)
         kept = [self.first(image)]
@@ -74,13 +75,6 @@ class UNet(nn.Module):
         for block in self.up:
             x = block(x, kept.pop())
         return self.head(x)
-
-    def upsample(self, scores: Float[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k H W"]:
-        """Scores at `size`; the picture's own needs none."""
-        return resize(scores, size, self.align_corners)
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
-        return self.scores(image)
 
 
 _register = partial(register, paper="efficientseg", input=(384, 768), stride=1, preprocessing=PREPROCESSING)

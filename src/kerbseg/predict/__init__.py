@@ -1,7 +1,7 @@
 """Prediction for pictures, folders, videos and streams of any size."""
 
 from kerbseg.predict.predictor import Predictor, predict_files
-from kerbseg.predict.streams import RawFrames
-from kerbseg.predict.video import Film, FilmReport
+from kerbseg.predict.sources.streams import RawFrames
+from kerbseg.predict.video import VideoOptions, VideoReport
 
-__all__ = ["Film", "FilmReport", "Predictor", "RawFrames", "predict_files"]
+__all__ = ["Predictor", "RawFrames", "VideoOptions", "VideoReport", "predict_files"]

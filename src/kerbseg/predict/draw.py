@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Prediction
-from kerbseg.metrics import Scores
+from kerbseg.metrics import Metrics
 
 INK, PAPER = (30, 36, 44), (255, 255, 255)
 
@@ -65,7 +65,7 @@ def _percent(share: float) -> str:
     return "<0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
 
 
-def confusion_picture(scores: Scores, labels: LabelSet) -> Image.Image:
+def confusion_picture(scores: Metrics, labels: LabelSet) -> Image.Image:
     """Where each class's pixels went: rows are the truth, columns the prediction, in percent of the row."""
     confusion = scores.confusion.double().numpy()
     shares = 100 * confusion / np.maximum(confusion.sum(1, keepdims=True), 1)

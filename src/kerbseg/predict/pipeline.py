@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
-ALIVE = 8
+MAX_IN_FLIGHT = 8
 """Items between source and consumer: enough that each of four stages has one in hand and one to come."""
 
 PATIENCE_S = 0.2  # Ctrl-C may have taken the sign that all is over out of the queue
@@ -17,20 +17,20 @@ Stage = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
-class _Last:
+class _EndOfStream:
     """What follows the last item: nothing, or the error that ended it."""
 
     error: BaseException | None = None
 
 
-class Overlapped:
+class ThreadedPipeline:
     """Iterates over what the last stage makes of each item of a source, in order.
 
     At most `alive` items are taken from the source and not yet handed out. An error of the source or of a stage is
     raised after all items before it. The threads end with the process, so a source that never answers holds up nobody.
     """
 
-    def __init__(self, source: Iterable[Any], *stages: Stage, alive: int = ALIVE) -> None:
+    def __init__(self, source: Iterable[Any], *stages: Stage, alive: int = MAX_IN_FLIGHT) -> None:
         self._room = threading.Semaphore(alive)
         self._stopped = threading.Event()
         self._queues: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(len(stages) + 1)]
@@ -43,7 +43,7 @@ class Overlapped:
 
     def __next__(self) -> Any:
         item = self._take()
-        if isinstance(item, _Last):
+        if isinstance(item, _EndOfStream):
             self.stop()
             if item.error is not None:
                 raise item.error
@@ -59,12 +59,12 @@ class Overlapped:
                 return self._queues[-1].get(timeout=PATIENCE_S)
             except Empty:
                 if over:
-                    return _Last()
+                    return _EndOfStream()
 
     def stop(self) -> None:
         """Takes nothing more from the source; what is under way can still be iterated over."""
         self._stopped.set()
-        self._queues[0].put(_Last())
+        self._queues[0].put(_EndOfStream())
         self._room.release()  # a source that waits for room is to see that it is over
 
     @staticmethod
@@ -77,8 +77,8 @@ class Overlapped:
         """Puts the items of the source into the first queue, then what ended it."""
         items = iter(source)
         given = self._queues[0]
-        ending = _Last()
-        while not isinstance(item := _next(items, self._room), _Last):
+        ending = _EndOfStream()
+        while not isinstance(item := _next(items, self._room), _EndOfStream):
             if self._stopped.is_set():
                 break
             given.put(item)
@@ -96,20 +96,20 @@ def _next(items: Iterator[Any], room: threading.Semaphore) -> Any:
     try:
         return next(items)
     except StopIteration:
-        return _Last()
+        return _EndOfStream()
     except BaseException as error:  # noqa: BLE001 # not swallowed: raised where the results are taken
-        return _Last(error)
+        return _EndOfStream(error)
 
 
 def _work(stage: Stage, taken: SimpleQueue[Any], given: SimpleQueue[Any]) -> None:
     while True:
         item = taken.get()
-        if not isinstance(item, _Last):
+        if not isinstance(item, _EndOfStream):
             try:
                 item = stage(item)
             except BaseException as error:  # noqa: BLE001 # not swallowed: raised where the results are taken
-                item = _Last(error)
+                item = _EndOfStream(error)
         given.put(item)
-        if isinstance(item, _Last):
+        if isinstance(item, _EndOfStream):
             return
         del item

@@ -14,15 +14,15 @@ from PIL import Image, ImageOps
 
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import DataError, InputError, UserError
-from kerbseg.core.files import replacing
+from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Prediction, Sample
 from kerbseg.data.pictures import SUFFIXES, read_rgb
 from kerbseg.predict.draw import overlay
-from kerbseg.predict.frames import frame_count
-from kerbseg.predict.streams import RAW_FORMAT, Stream, as_stream
-from kerbseg.predict.video import Film
-from kerbseg.runtime import Runtime, Working, open_runtime, segment, segment_with_confidence
+from kerbseg.predict.sources.pyav import frame_count
+from kerbseg.predict.sources.streams import RAW_FORMAT, Stream, as_stream
+from kerbseg.predict.video import VideoOptions
+from kerbseg.runtime import InputSizePolicy, Runtime, open_runtime, segment, segment_with_confidence
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv"}
@@ -47,14 +47,14 @@ class Predictor:
         runtime: str | None = None,
         device: str = "cpu",
         threads: int | None = None,
-        working: Working = "trained",
+        input_size: InputSizePolicy = "trained",
     ) -> None:
         self.runtime = open_runtime(model, runtime, device, threads)
-        self.working = working
+        self.input_size = input_size
 
     def with_runtime(self, runtime: Runtime) -> Predictor:
         """One that looks at pictures as this one does, with another runtime."""
-        return Predictor(runtime, working=self.working)
+        return Predictor(runtime, input_size=self.input_size)
 
     def __call__(self, picture: Picture, *, confidence: bool = False) -> Prediction:
         """The ids of a path, a PIL picture or uint8 RGB [h w 3]. Raises InputError for anything else.
@@ -63,8 +63,8 @@ class Predictor:
         """
         rgb, labels = as_rgb(picture), self.runtime.card.labels
         if not confidence:
-            return Prediction(segment(self.runtime, rgb, self.working), labels)
-        ids, probability = segment_with_confidence(self.runtime, rgb, self.working)
+            return Prediction(segment(self.runtime, rgb, self.input_size), labels)
+        ids, probability = segment_with_confidence(self.runtime, rgb, self.input_size)
         return Prediction(ids, labels, {"confidence": probability})
 
 
@@ -87,7 +87,7 @@ def predict_files(
     inputs: Sequence[str | Path],
     out: str | Path,
     progress: Callable[[Any], Iterable[Any]] = iter,
-    film: Film | None = None,
+    film: VideoOptions | None = None,
 ) -> list[Path | Stream]:
     """Writes `<stem>_ids.png` and `<stem>_overlay.png` of pictures, `<stem>_overlay.mp4` of videos; returns the inputs.
 
@@ -96,7 +96,7 @@ def predict_files(
     Raises UserError before any work where two results would have one name, DataError at the first file that cannot be
     read; what was finished stays.
     """
-    out, film = Path(out), film or Film()
+    out, film = Path(out), film or VideoOptions()
     paths: list[Path | Stream] = []
     for given in inputs:
         stream = as_stream(given, film.raw)
@@ -116,7 +116,7 @@ def predict_files(
 class _Work:
     """Segments files as it is iterated: one step a picture, one a frame; a progress bar asks how many there are."""
 
-    def __init__(self, predictor: Predictor, paths: Sequence[Path | Stream], out: Path, film: Film) -> None:
+    def __init__(self, predictor: Predictor, paths: Sequence[Path | Stream], out: Path, film: VideoOptions) -> None:
         self._predictor, self._paths, self._out, self._film = predictor, paths, out, film
         self._video: Generator[None] | None = None
 
@@ -162,7 +162,7 @@ def write(picture: UInt8[np.ndarray, "h w 3"], prediction: Prediction, stem: Pat
     """`<stem>_ids.png` (train ids) and `<stem>_overlay.png`."""
     drawings = (Image.fromarray(prediction.ids), overlay(picture, prediction))
     for ending, drawing in zip(ENDINGS, drawings, strict=True):
-        with replacing(stem.with_name(stem.name + ending)) as temporary:
+        with atomic_write(stem.with_name(stem.name + ending)) as temporary:
             drawing.save(temporary)
 
 
@@ -170,8 +170,7 @@ def saving(folder: Path, labels: LabelSet) -> Callable[[Sample, UInt8[np.ndarray
     """What writes each sample's prediction into a folder, for `evaluate`'s `sink`."""
 
     def save(sample: Sample, ids: UInt8[np.ndarray, "h w"]) -> None:
-        picture = np.ascontiguousarray(sample.image.transpose(1, 2, 0))
-        write(picture, Prediction(ids, labels), folder / sample.name)
+        write(sample.image, Prediction(ids, labels), folder / sample.name)
 
     return save
 

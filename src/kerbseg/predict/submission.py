@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from kerbseg.core.errors import UserError
-from kerbseg.core.files import replacing
+from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
 from kerbseg.predict.predictor import Predictor, expand
 
@@ -43,12 +43,12 @@ def submission(path: Path, labels: LabelSet) -> Iterator[Submit]:
     if path.suffix.lower() != ".zip":
 
         def write(name: str, ids: UInt8[np.ndarray, "h w"]) -> None:
-            with replacing(path / _file(name)) as temporary:
+            with atomic_write(path / _file(name)) as temporary:
                 picture(ids).save(temporary)
 
         yield write
         return
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
 
         def add(name: str, ids: UInt8[np.ndarray, "h w"]) -> None:
             content = io.BytesIO()

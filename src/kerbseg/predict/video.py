@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kerbseg.core.errors import DataError, UserError
-from kerbseg.core.files import replacing
+from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
-from kerbseg.predict.flicker import Flicker, FlickerMeter
-from kerbseg.predict.frames import Frame, av_module, frames
-from kerbseg.predict.pipeline import Overlapped, Stage
-from kerbseg.predict.smoothing import Steady, checked_memory, delay
-from kerbseg.predict.streams import RawFrames, Stream
+from kerbseg.predict.pipeline import Stage, ThreadedPipeline
+from kerbseg.predict.sources.pyav import Frame, av_module, frames
+from kerbseg.predict.sources.streams import RawFrames, Stream
+from kerbseg.predict.temporal.flicker import Flicker, FlickerMeter
+from kerbseg.predict.temporal.vote import TemporalVote, checked_memory, delay
 
 if TYPE_CHECKING:
     from kerbseg.predict.predictor import Predictor
@@ -29,7 +29,7 @@ Ids = UInt8[np.ndarray, "h w"]
 
 
 @dataclass(frozen=True)
-class FilmReport:
+class VideoReport:
     """What came of one video, whole or not."""
 
     source: str
@@ -58,23 +58,23 @@ class FilmReport:
         return f"{self.target}: {self.frames} frames, {speed}{measured}"
 
 
-def _untold(report: FilmReport) -> None:
+def _unreported(report: VideoReport) -> None:
     pass
 
 
 @dataclass(frozen=True)
-class Film:
+class VideoOptions:
     """How videos are segmented.
 
-    `smooth` is the memory of a vote over time (see `Steady`), `flicker` measures how much the classes change between
-    aligned frames, `raw` says what the standard input's frames are where they come without a container, and `told`
-    hears what came of each video, of one that ended early too.
+    `smooth` is the memory of a vote over time (see `TemporalVote`), `flicker` measures how much the classes change
+    between aligned frames, `raw` says what the standard input's frames are where they come without a container, and
+    `told` hears what came of each video, of one that ended early too.
     """
 
     smooth: float | None = None
     flicker: bool = False
     raw: RawFrames | None = None
-    told: Callable[[FilmReport], object] = _untold
+    told: Callable[[VideoReport], object] = _unreported
 
     def __post_init__(self) -> None:
         if self.smooth is not None:
@@ -89,8 +89,8 @@ class Film:
         meter = FlickerMeter() if self.flicker else None
         source = frames(stream)
         started, ending = time.monotonic(), None
-        with replacing(target) as temporary, closing(Sink(temporary, target)) as sink:
-            work = Overlapped(source, *stages(self._steadied(predictor), meter), sink.add)
+        with atomic_write(target) as temporary, closing(Sink(temporary, target)) as sink:
+            work = ThreadedPipeline(source, *stages(self._steadied(predictor), meter), sink.add)
             try:
                 for _ in work:
                     yield
@@ -107,7 +107,7 @@ class Film:
             sink.finish()
         measured = meter.result if meter else None
         elapsed_s = time.monotonic() - started
-        self.told(FilmReport(str(stream), target, sink.frames, elapsed_s, ending is None, self.smooth, measured))
+        self.told(VideoReport(str(stream), target, sink.frames, elapsed_s, ending is None, self.smooth, measured))
         if isinstance(ending, DataError):
             raise DataError(f"{ending}; what was finished is kept: {sink.frames} frames in {target}") from ending
         if ending is not None:
@@ -115,7 +115,9 @@ class Film:
 
     def _steadied(self, predictor: Predictor) -> Predictor:
         """A predictor of its own for each video, since it remembers."""
-        return predictor if self.smooth is None else predictor.with_runtime(Steady(predictor.runtime, self.smooth))
+        return (
+            predictor if self.smooth is None else predictor.with_runtime(TemporalVote(predictor.runtime, self.smooth))
+        )
 
 
 def stages(predictor: Predictor, meter: FlickerMeter | None = None) -> list[Stage]:

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from kerbseg.bundle import Bundle, BundleCard, load, locate
-from kerbseg.core.errors import BundleError, UserError, nearest
+from kerbseg.core.errors import BundleError, UserError, did_you_mean
 from kerbseg.core.resize import resize_ids, resize_picture
-from kerbseg.profile.latency import LayerTime
+from kerbseg.profiling.latency import LayerTime
 
-Working = Literal["trained", "own"] | tuple[int, int]
+InputSizePolicy = Literal["trained", "own"] | tuple[int, int]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 WIDEST = 4  # a strip is never made wider than this many times the width that the network was trained on
@@ -35,7 +35,7 @@ class Runtime(Protocol):
 
 
 @runtime_checkable
-class Confident(Protocol):
+class SupportsConfidence(Protocol):
     """A runtime that also tells how sure it is."""
 
     def with_confidence(
@@ -45,12 +45,12 @@ class Confident(Protocol):
 
 
 @runtime_checkable
-class Timeable(Protocol):
+class Profilable(Protocol):
     """A runtime that shows where its time goes."""
 
     threads: int
 
-    def alone(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
+    def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
         """The network on these pictures, without what comes before and after it."""
 
     def layer_times(self, pictures: UInt8[np.ndarray, "b h w 3"], runs: int) -> list[LayerTime]:
@@ -58,7 +58,7 @@ class Timeable(Protocol):
 
 
 @dataclass(frozen=True)
-class Setup:
+class RuntimeOptions:
     """Where and how a runtime runs; None leaves the choice to it."""
 
     device: str = "cpu"
@@ -66,22 +66,22 @@ class Setup:
     precision: Precision | None = None
 
 
-Opener = Callable[[Any, Setup], Runtime]
+Opener = Callable[[Any, RuntimeOptions], Runtime]
 
 
-def _torch(model: Path | Bundle, setup: Setup, how: str = "channels_last") -> Runtime:
+def _torch(model: Path | Bundle, setup: RuntimeOptions, how: str = "channels_last") -> Runtime:
     from kerbseg.runtime.torch import TorchRuntime
 
     return TorchRuntime(model if isinstance(model, Bundle) else load(model), how=how, **vars(setup))
 
 
-def _onnx(path: Path, setup: Setup) -> Runtime:
+def _onnx(path: Path, setup: RuntimeOptions) -> Runtime:
     from kerbseg.runtime.onnx import OnnxRuntime
 
     return OnnxRuntime(path, **vars(setup))
 
 
-def _openvino(path: Path, setup: Setup) -> Runtime:
+def _openvino(path: Path, setup: RuntimeOptions) -> Runtime:
     from kerbseg.runtime.openvino import OpenvinoRuntime
 
     return OpenvinoRuntime(path, **vars(setup))
@@ -112,7 +112,7 @@ def open_runtime(
     if not isinstance(model, str | Path | Bundle):
         return model
     if runtime is not None and runtime not in OPENERS:
-        raise UserError(f"unknown runtime {runtime!r}; {nearest(runtime, OPENERS)}")
+        raise UserError(f"unknown runtime {runtime!r}; {did_you_mean(runtime, OPENERS)}")
     source = model if isinstance(model, Bundle) else locate(model)
     suffix = ".safetensors" if isinstance(source, Bundle) else source.suffix
     fitting = {name: opener for name, (runs, opener) in OPENERS.items() if runs == suffix}
@@ -124,10 +124,10 @@ def open_runtime(
             f"{model} runs on {' or '.join(fitting)}, not on {runtime}; export it first, or leave --runtime out"
         )
     opener = fitting[runtime or next(iter(fitting))]
-    return opener(source, Setup(device, threads, precision))
+    return opener(source, RuntimeOptions(device, threads, precision))
 
 
-def working_size(size: tuple[int, int], runtime: Runtime, working: Working = "trained") -> tuple[int, int]:
+def network_size(size: tuple[int, int], runtime: Runtime, input_size: InputSizePolicy = "trained") -> tuple[int, int]:
     """Height and width at which a picture of `size` is looked at: the runtime's one size if it has one.
 
     'trained': the height that the network was trained on, the picture's proportions kept, since a network knows things
@@ -136,35 +136,37 @@ def working_size(size: tuple[int, int], runtime: Runtime, working: Working = "tr
     """
     if runtime.size is not None:
         return runtime.size
-    if working == "own":
+    if input_size == "own":
         return size
     card = runtime.card
-    if working == "trained":
+    if input_size == "trained":
         scale = min(card.input_size[0] / size[0], WIDEST * card.input_size[1] / size[1])
         return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    return working
+    return input_size
 
 
 def segment(
-    runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], working: Working = "trained"
+    runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], input_size: InputSizePolicy = "trained"
 ) -> UInt8[np.ndarray, "h w"]:
     """Class ids of one RGB picture of any size, at its own size."""
     size = (picture.shape[0], picture.shape[1])
-    ids = runtime(_seen(runtime, picture, working))[0]
+    ids = runtime(_seen(runtime, picture, input_size))[0]
     return resize_ids(ids, size)
 
 
 def segment_with_confidence(
-    runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], working: Working = "trained"
+    runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], input_size: InputSizePolicy = "trained"
 ) -> tuple[UInt8[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """As `segment`, with the probability of each pixel's class. Raises UserError where a runtime gives ids alone."""
-    if not isinstance(runtime, Confident):
+    if not isinstance(runtime, SupportsConfidence):
         raise UserError(f"{runtime.name} gives class ids without confidence; use the bundle (.safetensors)")
     size = (picture.shape[0], picture.shape[1])
-    ids, confidence = runtime.with_confidence(_seen(runtime, picture, working))
+    ids, confidence = runtime.with_confidence(_seen(runtime, picture, input_size))
     return resize_ids(ids[0], size), resize_ids(confidence[0], size)
 
 
-def _seen(runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], working: Working) -> UInt8[np.ndarray, "1 h w 3"]:
-    size = working_size((picture.shape[0], picture.shape[1]), runtime, working)
+def _seen(
+    runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], input_size: InputSizePolicy
+) -> UInt8[np.ndarray, "1 h w 3"]:
+    size = network_size((picture.shape[0], picture.shape[1]), runtime, input_size)
     return resize_picture(picture, size)[None]

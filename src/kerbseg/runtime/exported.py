@@ -62,7 +62,7 @@ def all_threads() -> int:
 Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Float32[np.ndarray, "b H W k"]]
 
 
-class CheapEnding:
+class CpuArgmaxHead:
     """The end of a runtime on a CPU: an engine's scores, turned into ids without full-size scores.
 
     A runtime calls `scores` for what the network says at its own resolution, and itself for class ids. The engine gives
@@ -73,22 +73,22 @@ class CheapEnding:
         self._infer, self._exported, self._threads = infer, exported, threads
         self._last: Callable[[Float32[np.ndarray, "b h w k"]], UInt8[np.ndarray, "b H W"]] | None = None
 
-    def scores(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
+    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
         """Scores of the classes before the last interpolation."""
-        return np.ascontiguousarray(self._fleeting(pictures).transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(self._borrowed_logits(pictures).transpose(0, 3, 1, 2))
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
-        scores = self._fleeting(pictures)
+        scores = self._borrowed_logits(pictures)
         if self._last is None:
-            from kerbseg.runtime.last_stage import LastStage
+            from kerbseg.runtime.upsample_argmax import UpsampleArgmax
 
             how, size = self._exported.last_stage, self._exported.card.input_size
             inner = (scores.shape[1], scores.shape[2])
-            self._last = LastStage(inner, how.padded, how.align_corners, size, self._threads)
+            self._last = UpsampleArgmax(inner, how.padded, how.align_corners, size, self._threads)
         return self._last(scores)
 
-    def _fleeting(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b h w k"]:
+    def _borrowed_logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b h w k"]:
         """Scores in the engine's own memory, good until its next run."""
         return self._infer(checked(pictures, self._exported.card.input_size))
 

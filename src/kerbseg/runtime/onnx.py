@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from kerbseg.core.errors import BundleError, MissingExtra, UserError
-from kerbseg.profile.latency import LayerTime
-from kerbseg.runtime.exported import IDS, PICTURES, SCORES, CheapEnding, Exported, checked, checked_threads
+from kerbseg.profiling.latency import LayerTime
+from kerbseg.runtime.exported import IDS, PICTURES, SCORES, CpuArgmaxHead, Exported, checked, checked_threads
 
 if TYPE_CHECKING:
     import onnx
@@ -52,13 +52,13 @@ class OnnxRuntime:
         self._output = SIDE_BY_SIDE if device == "cpu" else IDS
         self._open = partial(self._opened, ort, _cut(model) if device == "cpu" else model, wanted)
         self._session = self._open()
-        self._cheap = CheapEnding(self._run, exported, self.threads)
+        self._cheap = CpuArgmaxHead(self._run, exported, self.threads)
 
-    def scores(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
+    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
         """Scores of the classes before the last interpolation. Raises UserError on another device than a CPU."""
         if self.device != "cpu":
             raise UserError(f"on {self.device} only class ids are computed; use the CPU for scores")
-        return self._cheap.scores(pictures)
+        return self._cheap.logits(pictures)
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
@@ -70,7 +70,7 @@ class OnnxRuntime:
         found: np.ndarray = self._session.run([self._output], {PICTURES: pictures})[0]
         return found
 
-    def alone(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
+    def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
         """The network on these pictures, with the conversion to float inside, up to its own scores."""
         return lambda: self._run(pictures)
 

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from kerbseg.core.errors import BundleError, MissingExtra, UserError
-from kerbseg.profile.latency import LayerTime
-from kerbseg.runtime.exported import SCORES, CheapEnding, Exported, checked_threads
+from kerbseg.profiling.latency import LayerTime
+from kerbseg.runtime.exported import SCORES, CpuArgmaxHead, Exported, checked_threads
 
 RT_INFO = "kerbseg"  # section of an IR's runtime information with our metadata
 WEIGHTS_KEY = "kerbseg_weights"  # in it: the digest of the .bin that belongs to the .xml
@@ -48,11 +48,11 @@ class OpenvinoRuntime:
         self.size: tuple[int, int] | None = exported.card.input_size
         self._model = _cut(ov, model)
         self._requests: dict[int, Any] = {}
-        self._cheap = CheapEnding(self._run, exported, self.threads)
+        self._cheap = CpuArgmaxHead(self._run, exported, self.threads)
 
-    def scores(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
+    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
         """Scores of the classes before the last interpolation."""
-        return self._cheap.scores(pictures)
+        return self._cheap.logits(pictures)
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
@@ -67,7 +67,7 @@ class OpenvinoRuntime:
         found: np.ndarray = request.get_output_tensor(0).data
         return found
 
-    def alone(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
+    def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
         """The network on these pictures, with the conversion to float inside, up to its own scores."""
         return lambda: self._run(pictures)
 

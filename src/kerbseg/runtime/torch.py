@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard
 from kerbseg.core.compiler import check_compiler
-from kerbseg.core.errors import InputError, UserError, nearest
+from kerbseg.core.errors import InputError, UserError, did_you_mean
 from kerbseg.core.normalize import Normalize, to_unit
-from kerbseg.profile.latency import LayerTime
+from kerbseg.profiling.latency import LayerTime
 from kerbseg.runtime.exported import checked_threads
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -42,7 +42,7 @@ class TorchRuntime:
         self.device = _device(device)
         self.threads, self.precision = checked_threads(threads), precision or "float32"
         if self.precision not in DTYPES:
-            raise UserError(f"unknown precision {precision!r}; {nearest(self.precision, DTYPES)}")
+            raise UserError(f"unknown precision {precision!r}; {did_you_mean(self.precision, DTYPES)}")
         self.name = "torch" if how == "channels_last" else f"torch-{how}"
         if threads is not None:
             torch.set_num_threads(threads)
@@ -76,7 +76,7 @@ class TorchRuntime:
             return self._net(image)
 
     @torch.inference_mode()
-    def alone(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
+    def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
         """The network on these pictures, normalised before, up to scores at their size."""
         image = self._input(pictures)
         return torch.inference_mode()(lambda: self._run(image))

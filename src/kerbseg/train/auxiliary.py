@@ -11,23 +11,25 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from kerbseg.core.errors import RecipeError, nearest
+from kerbseg.core.errors import RecipeError, did_you_mean
 from kerbseg.losses import at_scores
-from kerbseg.train.recipe import Head
-from kerbseg.train.task import Criterion
+from kerbseg.train.recipe import AuxHead
+from kerbseg.train.task import NetworkLoss
 
-Judge = Callable[[Float[Tensor, "b k h w"], UInt8[Tensor, "b h w"]], Float[Tensor, ""]]
+PixelLoss = Callable[[Float[Tensor, "b k h w"], UInt8[Tensor, "b h w"]], Float[Tensor, ""]]
 
 
-class WithHeads(nn.Module):
+class AuxiliaryLoss(nn.Module):
     """A criterion plus the losses of heads inside the network, on labels at the features' own resolution.
 
     The heads are parts of the criterion, so they train, move and resume with the task, and the network knows nothing.
     """
 
-    def __init__(self, inner: Criterion, judge: Judge, net: nn.Module, heads: Sequence[Head], classes: int) -> None:
+    def __init__(
+        self, inner: NetworkLoss, pixel_loss: PixelLoss, net: nn.Module, heads: Sequence[AuxHead], classes: int
+    ) -> None:
         super().__init__()
-        self.inner, self._judge, self._heads = inner, judge, tuple(heads)
+        self.inner, self._pixel_loss, self._heads = inner, pixel_loss, tuple(heads)
         widths = _channels(net, [head.at for head in heads])
         self.heads = nn.ModuleList(
             nn.Sequential(
@@ -40,16 +42,18 @@ class WithHeads(nn.Module):
         )
 
     def forward(self, net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
-        with outputs(net, [head.at for head in self._heads]) as seen:
+        with capture_outputs(net, [head.at for head in self._heads]) as seen:
             loss: Tensor = self.inner(net, image, mask)
         for settings, head in zip(self._heads, self.heads, strict=True):
             logits = head(seen[settings.at]).float()
-            loss = loss + settings.weight * self._judge(logits, at_scores(mask, (logits.shape[-2], logits.shape[-1])))
+            loss = loss + settings.weight * self._pixel_loss(
+                logits, at_scores(mask, (logits.shape[-2], logits.shape[-1]))
+            )
         return loss
 
 
 @contextmanager
-def outputs(net: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def capture_outputs(net: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """What the modules of these names give while the network runs; '' is the network itself."""
     seen: dict[str, Tensor] = {}
 
@@ -69,10 +73,10 @@ def _channels(net: nn.Module, names: Sequence[str]) -> list[int]:
     modules = dict(net.named_modules())
     for name in names:
         if not name or name not in modules:
-            raise RecipeError(f"auxiliary.at: this network has no module {name!r}; {nearest(name, modules)}")
+            raise RecipeError(f"auxiliary.at: this network has no module {name!r}; {did_you_mean(name, modules)}")
     weight = next(net.parameters())
     was_training = net.training
-    with torch.no_grad(), outputs(net.eval(), names) as seen:
+    with torch.no_grad(), capture_outputs(net.eval(), names) as seen:
         net(torch.zeros(1, 3, 64, 64, device=weight.device, dtype=weight.dtype))
     net.train(was_training)
     for name in names:

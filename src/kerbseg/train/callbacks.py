@@ -17,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from kerbseg.core.files import replacing
+from kerbseg.core.files import atomic_write
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ValidationResult:
     """What a validation found."""
 
     name: str  # of the figure that decides, such as val_miou
@@ -58,7 +58,7 @@ class AveragedWeights(WeightAveraging):
         super().__init__(use_buffers=True, avg_fn=average_any)
 
 
-class Results(Callback):
+class RunRecorder(Callback):
     """After each validation: scores, the best bundle so far, `metrics.csv`; after each epoch: `last.ckpt`.
 
     Stands before `AveragedWeights` in the list, so that it sees the averaged weights that were validated.
@@ -67,16 +67,16 @@ class Results(Callback):
     def __init__(
         self,
         run: Path,
-        measure: Callable[[], Outcome],  # also forgets what it has measured
-        save: Callable[[Path, int, Outcome], None],
-        counts: Callable[[], bool] = lambda: True,  # whether the network is by now what shall come out
+        measure: Callable[[], ValidationResult],  # also forgets what it has measured
+        save: Callable[[Path, int, ValidationResult], None],
+        eligible: Callable[[], bool] = lambda: True,  # whether the network is by now what shall come out
     ) -> None:
-        self._run, self._measure, self._save, self._counts = run, measure, save, counts
+        self._run, self._measure, self._save, self._eligible = run, measure, save, eligible
         self._rows: list[dict[str, Any]] = []
         self._row: dict[str, Any] = {}
         self._seconds, self._started = 0.0, 0.0
         self.best = -math.inf
-        self.latest: Outcome | None = None
+        self.latest: ValidationResult | None = None
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Starts the clock, which a resumed run goes on with."""
@@ -90,7 +90,7 @@ class Results(Callback):
         self.latest = found
         task.log(found.name, found.value, rank_zero_only=True)
         self._row = dict(found.row)
-        if not self._counts():
+        if not self._eligible():
             return
         if trainer.is_global_zero and found.value > self.best:
             self._save(self._run / "best.safetensors", trainer.current_epoch + 1, found)
@@ -120,17 +120,17 @@ class Results(Callback):
             trainer.save_checkpoint(checkpoint, weights_only=False)  # writes nothing here, waits for the one that does
             return
         self._write_csv()
-        with replacing(checkpoint) as temporary:
+        with atomic_write(checkpoint) as temporary:
             trainer.save_checkpoint(temporary, weights_only=False)
 
     def on_fit_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """The weights at the end (averaged ones, where they are: they are put in place when training ends)."""
-        if trainer.is_global_zero and self.latest is not None and self._counts():
+        if trainer.is_global_zero and self.latest is not None and self._eligible():
             self._save(self._run / "last.safetensors", trainer.current_epoch, self.latest)
 
     def _write_csv(self) -> None:
         columns = list(dict.fromkeys(key for row in self._rows for key in row))
-        with replacing(self._run / "metrics.csv") as temporary, temporary.open("w", newline="") as file:
+        with atomic_write(self._run / "metrics.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self._rows)
@@ -153,7 +153,7 @@ class LastValidation(Callback):
             trainer.check_val_every_n_epoch = 1
 
 
-class EndTogether(Callback):
+class KillPeersOnFailure(Callback):
     """Ends the processes that lightning has started where this one fails.
 
     They would wait for it for ever; and lightning's own watch, which finds them ended, would kill this one before it
@@ -170,7 +170,7 @@ class EndTogether(Callback):
             process.wait()
 
 
-class DecayEnds(Callback):
+class WeightDecayCutoff(Callback):
     """Takes weight decay away after some epochs."""
 
     def __init__(self, until: float) -> None:
@@ -189,7 +189,7 @@ class Plateau(Callback):
     It watches the validation's figure, or the loss in training, which a paper may mean (ERFNet, sec. IV-A).
     """
 
-    def __init__(self, results: Results, factor: float, patience: int, watch: Literal["score", "loss"]) -> None:
+    def __init__(self, results: RunRecorder, factor: float, patience: int, watch: Literal["score", "loss"]) -> None:
         self._results, self._factor, self._patience, self._watch = results, factor, patience, watch
         self._rule: ReduceLROnPlateau | None = None
         self._state: dict[str, Any] = {}
@@ -233,10 +233,10 @@ class Plateau(Callback):
         self._state = state_dict
 
 
-class Bar(Callback):
+class RunProgress(Callback):
     """A bar over the whole run with the time left; where there is no terminal, a line an epoch."""
 
-    def __init__(self, results: Results) -> None:
+    def __init__(self, results: RunRecorder) -> None:
         self._results = results
         self._started, self._first = 0.0, 0
         self._bar = Progress(

@@ -23,7 +23,8 @@ from kerbseg.core.normalize import Normalize
 from kerbseg.core.types import Preprocessing
 from kerbseg.data.imagefolder import CentreSquares, ClassBatch, RandomSquares, class_loader, open_folders
 from kerbseg.models.classifiers import create_classifier, kind
-from kerbseg.train.callbacks import Outcome, Results
+from kerbseg.train.builders import alpha_of
+from kerbseg.train.callbacks import RunRecorder, ValidationResult
 from kerbseg.train.engine import (
     Device,
     callbacks_for,
@@ -34,11 +35,10 @@ from kerbseg.train.engine import (
     training_device,
 )
 from kerbseg.train.grouping import GradualGrouping
-from kerbseg.train.ingredients import alpha_of
-from kerbseg.train.initial import ClassifierCard, save_classifier, start_from
+from kerbseg.train.initial import ClassifierCard, load_initial_weights, save_classifier
 from kerbseg.train.optim import optimizer, parameter_groups, schedule, schedules
 from kerbseg.train.recipe import Classification
-from kerbseg.train.shared import share
+from kerbseg.train.shared import globalize_layers
 
 
 class ClassificationTask(L.LightningModule):
@@ -121,26 +121,28 @@ def fit_classifier(
     net = create_classifier(recipe.model.name, len(train.classes), **recipe.model.options)
     groups = {} if recipe.grouping is None else make_dense(net, recipe.grouping.select)
     if initial is not None:
-        start_from(net, initial)
+        load_initial_weights(net, initial)
     fade(net, groups)
     net = models.channels_last(net)
-    share(net, process)
+    globalize_layers(net, process)
     if compile:
         net.compile()  # in place: weights keep their names
     task = ClassificationTask(
         net,
         preprocessing=kind(recipe.model.name).preprocessing,
         smoothing=recipe.smoothing,
-        optimizer=lambda module: optimizer(parameter_groups(module, recipe.optim.parts), recipe.optim),
+        optimizer=lambda module: optimizer(parameter_groups(module, recipe.optim.groups), recipe.optim),
         schedules=schedules(schedule(recipe.schedule, recipe.epochs, len(loader)), recipe.optim, len(loader)),
     )
     grouping = GradualGrouping(net, alpha_of(recipe, len(loader)))
-    results = Results(run, lambda: outcome(task), ClassifierWriter(net, recipe, train.classes), grouping.settled)
+    results = RunRecorder(
+        run, lambda: outcome(task), ClassifierWriter(net, recipe, train.classes), grouping.fully_grouped
+    )
     run_to_end(
         task,
         recipe,
         run,
-        (loader, class_loader(CentreSquares(val, data.size), recipe.batch_size, workers, process=process)),
+        (loader, class_loader(CentreSquares(val, data.size), recipe.batch_size, workers, rank=process)),
         [*callbacks_for(recipe, net, grouping, results), *callbacks],
         device=place,
         process=process,
@@ -149,11 +151,11 @@ def fit_classifier(
     return run / "best.safetensors"
 
 
-def outcome(task: ClassificationTask) -> Outcome:
+def outcome(task: ClassificationTask) -> ValidationResult:
     """The share of right answers, after which the task counts anew."""
     accuracy = float(task.accuracy.compute())
     task.accuracy.reset()
-    return Outcome("val_accuracy", accuracy, {"val_accuracy": accuracy}, {"accuracy": accuracy})
+    return ValidationResult("val_accuracy", accuracy, {"val_accuracy": accuracy}, {"accuracy": accuracy})
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class ClassifierWriter:
     recipe: Classification
     classes: tuple[str, ...]
 
-    def __call__(self, path: Path, epoch: int, found: Outcome) -> None:
+    def __call__(self, path: Path, epoch: int, found: ValidationResult) -> None:
         protocol = {"data": self.recipe.data.name, "split": self.recipe.data.val, "size": self.recipe.data.size}
         card = ClassifierCard(
             model=self.recipe.model.name,

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load
+from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import RecipeError
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.normalize import Normalize
-from kerbseg.core.processes import ALONE, Process
 from kerbseg.core.types import Preprocessing
 from kerbseg.losses import distillation
-from kerbseg.train.auxiliary import outputs
+from kerbseg.train.auxiliary import capture_outputs
 from kerbseg.train.recipe import Distill
-from kerbseg.train.task import Criterion
+from kerbseg.train.task import NetworkLoss
 
 
 class Teacher:
@@ -40,13 +40,13 @@ class Teacher:
 class Distilled(nn.Module):
     """A criterion plus the divergence from a teacher's scores."""
 
-    def __init__(self, inner: Criterion, teacher: Teacher, settings: Distill, process: Process = ALONE) -> None:
+    def __init__(self, inner: NetworkLoss, teacher: Teacher, settings: Distill, process: Rank = SINGLE) -> None:
         super().__init__()
         self.inner, self._teacher, self._process = inner, teacher, process
         self._weight, self._temperature = settings.weight, settings.temperature
 
     def forward(self, net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
-        with outputs(net, [""]) as seen:
+        with capture_outputs(net, [""]) as seen:
             loss: Tensor = self.inner(net, image, mask)
         divergence = distillation(seen[""].float(), self._teacher(image), mask, self._temperature, self._process)
         return loss + self._weight * divergence

@@ -22,18 +22,18 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from kerbseg.core.compiler import check_compiler
+from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import RecipeError, UserError
-from kerbseg.core.files import remove_leftovers, replacing
-from kerbseg.core.processes import Process
+from kerbseg.core.files import atomic_write, remove_leftovers
 from kerbseg.train.callbacks import (
     AveragedWeights,
-    Bar,
-    DecayEnds,
-    EndTogether,
+    KillPeersOnFailure,
     LastValidation,
     Plateau,
-    Results,
+    RunProgress,
+    RunRecorder,
     StepSeed,
+    WeightDecayCutoff,
 )
 from kerbseg.train.grouping import GradualGrouping
 from kerbseg.train.norm import FrozenNorm
@@ -46,7 +46,7 @@ _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mix
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def this_process(devices: int, recipe: AnyRecipe) -> Process:
+def this_process(devices: int, recipe: AnyRecipe) -> Rank:
     """Which of a training's processes this is: of those that torchrun has started, or that lightning starts.
 
     Raises UserError where the batch cannot be shared out.
@@ -55,12 +55,12 @@ def this_process(devices: int, recipe: AnyRecipe) -> Process:
         count, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
         if devices not in (1, here):
             raise UserError(f"{devices} devices are asked for and torchrun has started {here}; leave --devices away")
-        process = Process(int(os.environ["RANK"]), count, count // here)
+        process = Rank(int(os.environ["RANK"]), count, count // here)
     elif devices < 1:
         raise UserError(f"{devices} devices cannot train; give 1 or more")
     else:
         # lightning starts the same command again, and tells it so
-        process = Process(int(os.environ.get("LOCAL_RANK", 0)) if devices > 1 else 0, devices)
+        process = Rank(int(os.environ.get("LOCAL_RANK", 0)) if devices > 1 else 0, devices)
     if recipe.batch_size % process.count:
         raise UserError(
             f"batch_size={recipe.batch_size} is for all devices together and cannot be shared by {process.count};"
@@ -69,9 +69,9 @@ def this_process(devices: int, recipe: AnyRecipe) -> Process:
     return process
 
 
-def prepare(run: Path, recipe: AnyRecipe, resume: bool, process: Process) -> None:
+def prepare(run: Path, recipe: AnyRecipe, resume: bool, process: Rank) -> None:
     """Makes the run's folder, or checks that the one to resume is of this recipe; the first process does."""
-    if process.rank > 0:
+    if process.index > 0:
         return
     text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
     written, checkpoint = run / "recipe.yaml", run / "last.ckpt"
@@ -81,25 +81,25 @@ def prepare(run: Path, recipe: AnyRecipe, resume: bool, process: Process) -> Non
         raise RecipeError(f"{written} is not the recipe asked for; resume with the same, or choose another --out")
     if checkpoint.is_file() and not resume:
         raise UserError(f"{run} holds a run already; go on with --resume, or choose another --out")
-    with replacing(written) as temporary:
+    with atomic_write(written) as temporary:
         temporary.write_text(text)
     remove_leftovers(run)
 
 
-def training_device(device: Device, recipe: AnyRecipe, process: Process) -> torch.device:
+def training_device(device: Device, recipe: AnyRecipe, process: Rank) -> torch.device:
     """Where this process trains. Raises UserError where that is not there or lacks the recipe's precision."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device 'cuda' is not there; use --device cpu, or install a torch build for your GPU")
     if device != "cpu" and torch.cuda.is_available():
         if (wanted := process.count // process.nodes) > torch.cuda.device_count():
             raise UserError(f"{wanted} GPUs are asked for and {torch.cuda.device_count()} are there; lower --devices")
-        return torch.device("cuda", process.local_rank)
+        return torch.device("cuda", process.local_index)
     if recipe.precision == "float16":
         raise UserError("a CPU does not train in float16; add precision=bfloat16 or precision=float32")
     return torch.device("cpu")
 
 
-def check_compiling(device: torch.device, process: Process) -> None:
+def check_compiling(device: torch.device, process: Rank) -> None:
     """Raises UserError where torch cannot compile a network."""
     if process.count > 1:
         raise UserError(f"--compile works on one device, found {process.count}; leave --compile or --devices away")
@@ -114,7 +114,7 @@ def run_to_end(
     callbacks: Sequence[Callback],
     *,
     device: torch.device,
-    process: Process,
+    process: Rank,
     resume: bool,
 ) -> None:
     """Trains for the recipe's epochs. Raises KeyboardInterrupt after Ctrl-C, UserError where a disk is full."""
@@ -145,7 +145,7 @@ def run_to_end(
             if trainer.interrupted:
                 raise KeyboardInterrupt from None
             raise
-        except OSError as error:  # of TensorBoard's log; files of ours are told by `replacing`
+        except OSError as error:  # of TensorBoard's log; files of ours are told by `atomic_write`
             if error.errno in _NO_ROOM:
                 raise UserError(
                     f"cannot write into {run}: {error.strerror}; free space, then go on with --resume"
@@ -153,22 +153,22 @@ def run_to_end(
             raise
 
 
-def callbacks_for(recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, results: Results) -> list[Callback]:
+def callbacks_for(recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, results: RunRecorder) -> list[Callback]:
     """Callbacks that a recipe asks for, and the results after all that decides what they are or what a run knows."""
-    wanted: list[Callback] = [EndTogether(), StepSeed(recipe.seed), LastValidation()]
+    wanted: list[Callback] = [KillPeersOnFailure(), StepSeed(recipe.seed), LastValidation()]
     if recipe.grouping is not None:
         wanted.append(grouping)
-    if any(part.freeze_norm for part in recipe.optim.parts):
-        wanted.append(FrozenNorm(net, recipe.optim.parts))
+    if any(part.freeze_norm for part in recipe.optim.groups):
+        wanted.append(FrozenNorm(net, recipe.optim.groups))
     if recipe.optim.weight_decay_until is not None:
-        wanted.append(DecayEnds(recipe.optim.weight_decay_until))
+        wanted.append(WeightDecayCutoff(recipe.optim.weight_decay_until))
     if recipe.schedule.name == "plateau":
         settings = recipe.schedule
         wanted.append(Plateau(results, settings.factor, settings.patience, settings.watch))
     wanted.append(results)
     if recipe.ema is not None:
         wanted.append(AveragedWeights(recipe.ema))
-    return [*wanted, Bar(results)]
+    return [*wanted, RunProgress(results)]
 
 
 @contextmanager

@@ -15,10 +15,12 @@ from torch.utils.data import DataLoader
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, load, save, versions
 from kerbseg.compress.grouping import collapse, fade, make_dense
-from kerbseg.core.processes import Process
-from kerbseg.data.loading import Batch, RareShuffle, rare_loader, training_loader, validation_loader
-from kerbseg.metrics import scores
-from kerbseg.train.callbacks import Outcome, Results
+from kerbseg.core.distributed import Rank
+from kerbseg.data.loading import Batch, rare_loader, training_loader, validation_loader
+from kerbseg.data.samplers import RareShuffle
+from kerbseg.metrics import compute_metrics
+from kerbseg.train.builders import alpha_of, augmentation, build_loss, check_compilable, places_of, trained_with
+from kerbseg.train.callbacks import RunRecorder, ValidationResult
 from kerbseg.train.engine import (
     Device,
     callbacks_for,
@@ -29,13 +31,12 @@ from kerbseg.train.engine import (
     training_device,
 )
 from kerbseg.train.grouping import GradualGrouping
-from kerbseg.train.ingredients import alpha_of, augmentation, check_compilable, objective, places_of, trained_with
-from kerbseg.train.initial import start_from
-from kerbseg.train.norm import follow
+from kerbseg.train.initial import load_initial_weights
+from kerbseg.train.norm import set_bn_momentum
 from kerbseg.train.optim import optimizer, parameter_groups, schedule, schedules
 from kerbseg.train.recipe import Recipe
-from kerbseg.train.shared import share
-from kerbseg.train.split import Cache, Split, open_split
+from kerbseg.train.shared import globalize_layers
+from kerbseg.train.split import Cache, CachedSplit, open_split
 from kerbseg.train.task import SegmentationTask
 
 
@@ -76,13 +77,13 @@ def fit(
     net = models.create_model(recipe.model.name, len(train.labels), **recipe.model.options)
     groups = {} if recipe.grouping is None else make_dense(net, recipe.grouping.select)
     if initial is not None:
-        start_from(net, initial, recipe.model.init)
+        load_initial_weights(net, initial, recipe.model.init)
     fade(net, groups)
     if recipe.norm_momentum is not None:
-        follow(net, recipe.norm_momentum)
+        set_bn_momentum(net, recipe.norm_momentum)
     net = models.channels_last(net)
-    judged = objective(recipe, net, train, process)
-    share(net, process)
+    network_loss = build_loss(recipe, net, train, process)
+    globalize_layers(net, process)
     if compile:
         net.compile()  # in place: weights keep their names
     loader = _loader(recipe, train, workers, process)
@@ -92,15 +93,15 @@ def fit(
         stride=facts.stride,
         preprocessing=facts.preprocessing,
         augment=augmentation(recipe.augment, recipe.epochs, process),
-        criterion=judged,
+        network_loss=network_loss,
         optimizer=lambda module: optimizer(
-            parameter_groups(module, recipe.optim.parts, trained_with(judged)), recipe.optim
+            parameter_groups(module, recipe.optim.groups, trained_with(network_loss)), recipe.optim
         ),
         schedules=schedules(schedule(recipe.schedule, recipe.epochs, len(loader)), recipe.optim, len(loader)),
     )
     grouping = GradualGrouping(net, alpha_of(recipe, len(loader)))
     writer = BundleWriter(net, recipe, train, val)
-    results = Results(run, lambda: outcome(task, train), writer, counts=grouping.settled)
+    results = RunRecorder(run, lambda: outcome(task, train), writer, eligible=grouping.fully_grouped)
     run_to_end(
         task,
         recipe,
@@ -114,9 +115,9 @@ def fit(
     return load(run / "best.safetensors")
 
 
-def outcome(task: SegmentationTask, data: Split) -> Outcome:
+def outcome(task: SegmentationTask, data: CachedSplit) -> ValidationResult:
     """The scores of a validation, after which the task counts anew."""
-    found = scores(task.confusion.compute(), data.labels)
+    found = compute_metrics(task.confusion.compute(), data.labels)
     task.confusion.reset()
     figures: dict[str, Any] = {
         "miou": found.miou,
@@ -128,10 +129,10 @@ def outcome(task: SegmentationTask, data: Split) -> Outcome:
         "val_pixel_accuracy": found.pixel_accuracy,
         **{f"val_iou/{name}": value for name, value in found.class_iou.items()},
     }
-    return Outcome("val_miou", found.miou, row, figures)
+    return ValidationResult("val_miou", found.miou, row, figures)
 
 
-def _loader(recipe: Recipe, train: Split, workers: int, process: Process) -> DataLoader[Batch]:
+def _loader(recipe: Recipe, train: CachedSplit, workers: int, process: Rank) -> DataLoader[Batch]:
     """Batches in random order, with extra pictures of rare classes where the recipe wants them."""
     if (rare := recipe.data.rare) is None:
         return training_loader(train.batches, recipe.batch_size, recipe.seed, workers, process)
@@ -145,10 +146,10 @@ class BundleWriter:
 
     net: nn.Module
     recipe: Recipe
-    train: Split
-    val: Split
+    train: CachedSplit
+    val: CachedSplit
 
-    def __call__(self, path: Path, epoch: int, found: Outcome) -> None:
+    def __call__(self, path: Path, epoch: int, found: ValidationResult) -> None:
         data = self.recipe.data
         protocol = {"data": data.name, "split": data.val, "label_size": list(self.val.size), "tta": "none"}
         card = BundleCard(

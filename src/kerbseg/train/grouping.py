@@ -25,6 +25,6 @@ class GradualGrouping(Callback):
         set_alpha(self._net, self.alpha)
         task.log("alpha", self.alpha, on_step=False, on_epoch=True, reduce_fx="min", batch_size=1)
 
-    def settled(self) -> bool:
+    def fully_grouped(self) -> bool:
         """Whether the convolutions are grouped by now: the paper takes IoU only then (sec. 4.3)."""
         return self.alpha == 0

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kerbseg.bundle import METADATA_KEY, load, load_strictly
 from kerbseg.core.errors import BundleError, UserError
-from kerbseg.core.files import replacing
+from kerbseg.core.files import atomic_write
 from kerbseg.importers._torch_file import read_state_dict
 
 CLASSIFIER_KEY = "kerbseg_classifier"  # of the safetensors header
@@ -39,14 +39,14 @@ class ClassifierCard:
 def save_classifier(net: nn.Module, card: ClassifierCard, path: Path) -> None:
     """Writes weights and card; a file already there is replaced only when the new one is whole."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             safetensors.torch.save_file(tensors, temporary, metadata={CLASSIFIER_KEY: json.dumps(asdict(card))})
         except SafetensorError as error:  # safetensors reports a full disk as its own error
             raise OSError(str(error)) from error
 
 
-def start_from(net: nn.Module, source: str | Path, prefixes: str | Sequence[str] = "") -> None:
+def load_initial_weights(net: nn.Module, source: str | Path, prefixes: str | Sequence[str] = "") -> None:
     """Takes the weights under `prefixes` from a file; all of them, on both sides, must fit.
 
     The file is a bundle, a classifier that `kerbseg train imagenet/...` made, or a user's classifier: a PyTorch state

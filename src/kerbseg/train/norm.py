@@ -9,10 +9,10 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kerbseg.train.recipe import Part
+from kerbseg.train.recipe import ParamGroup
 
 
-def follow(net: nn.Module, momentum: float) -> None:
+def set_bn_momentum(net: nn.Module, momentum: float) -> None:
     """Lets each new batch have this weight in the running statistics: a short run cannot wait for slow ones."""
     for module in net.modules():
         if isinstance(module, _BatchNorm):
@@ -25,7 +25,7 @@ class FrozenNorm(Callback):
     A learning rate of 5e-20 holds the weights; the running statistics would still follow the new pictures.
     """
 
-    def __init__(self, net: nn.Module, parts: Sequence[Part]) -> None:
+    def __init__(self, net: nn.Module, parts: Sequence[ParamGroup]) -> None:
         self._net, self._parts = net, parts
 
     def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:

@@ -12,7 +12,7 @@ from torch.optim import SGD, Adam, AdamW
 from torch.optim import Optimizer as TorchOptimizer
 
 from kerbseg.core.errors import RecipeError
-from kerbseg.train.recipe import Optimizer, Part, Schedule
+from kerbseg.train.recipe import Optimizer, ParamGroup, Schedule
 
 
 def optimizer(parameters: Iterable[Parameter] | Iterable[dict[str, Any]], settings: Optimizer) -> TorchOptimizer:
@@ -40,13 +40,15 @@ def schedule(settings: Schedule, epochs: int, steps_per_epoch: int) -> Callable[
             step -= step % (settings.hold * steps_per_epoch)
         done = min(1.0, (step - warmup) / max(1.0, total - warmup))
         if settings.name == "poly":
-            return settings.floor + (1 - settings.floor) * (1 - done) ** settings.power
+            return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * (1 - done) ** settings.power
         if settings.name == "cosine":
-            return settings.floor + (1 - settings.floor) * _fall(done)
+            return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * _fall(done)
         if settings.name == "one_cycle":
-            if done < settings.rise:
-                return 0.04 + 0.96 * (1 - _fall(done / settings.rise))  # from 1/25 of the peak, as in the paper
-            return settings.floor + (1 - settings.floor) * _fall((done - settings.rise) / (1 - settings.rise))
+            if done < settings.pct_start:
+                return 0.04 + 0.96 * (1 - _fall(done / settings.pct_start))  # from 1/25 of the peak, as in the paper
+            return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * _fall(
+                (done - settings.pct_start) / (1 - settings.pct_start)
+            )
         if settings.name == "exponential":
             return settings.factor ** max(0.0, step // steps_per_epoch - settings.after)
         if settings.name == "step":
@@ -56,7 +58,9 @@ def schedule(settings: Schedule, epochs: int, steps_per_epoch: int) -> Callable[
     return share
 
 
-def parameter_groups(net: Module, parts: Sequence[Part], besides: Iterable[Parameter] = ()) -> list[dict[str, Any]]:
+def parameter_groups(
+    net: Module, parts: Sequence[ParamGroup], besides: Iterable[Parameter] = ()
+) -> list[dict[str, Any]]:
     """The weights that belong to no part, and those of each part, for an optimiser.
 
     `besides` are weights that train with the network and are not of it; they move as the rest.
@@ -69,21 +73,21 @@ def parameter_groups(net: Module, parts: Sequence[Part], besides: Iterable[Param
     for part, group in zip(parts, groups[1:], strict=True):
         if not group:
             known = ", ".join(f"{name}." for name, _ in net.named_children())
-            raise RecipeError(f"optim.parts: no weights are left under {part.prefix!r}; this network has {known}")
+            raise RecipeError(f"optim.groups: no weights are left under {part.prefix!r}; this network has {known}")
     return [{"params": group} for group in groups]
 
 
 def schedules(share: Callable[[int], float], settings: Optimizer, steps_per_epoch: int) -> list[Callable[[int], float]]:
     """Share of `settings.lr` at each step for each of `parameter_groups`."""
 
-    def of(part: Part) -> Callable[[int], float]:
+    def of(part: ParamGroup) -> Callable[[int], float]:
         def part_share(step: int) -> float:
             lasts = part.until is None or step < part.until * steps_per_epoch
             return share(step) * (part.lr / settings.lr if lasts else 1.0)
 
         return part_share
 
-    return [share, *(of(part) for part in settings.parts)]
+    return [share, *(of(part) for part in settings.groups)]
 
 
 def _fall(done: float) -> float:

@@ -18,7 +18,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from kerbseg.core.errors import RecipeError, nearest
+from kerbseg.core.errors import RecipeError, did_you_mean
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -60,7 +60,7 @@ class Data:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Turn:
+class CycleStep:
     """What one epoch of a cycle does otherwise."""
 
     crop: Size
@@ -68,7 +68,7 @@ class Turn:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Zoom:
+class ResizeStage:
     """A stretch of training at one resolution: pictures are drawn `zoom` times as large, on a canvas of `crop`."""
 
     until: Share  # share of the epochs at which it ends
@@ -87,9 +87,9 @@ class Augment:
     rotate: NotNegative = 0.0  # degrees, either way
     translate: tuple[Share, Share] = (0.0, 0.0)  # share of width and of height, either way
     crop: Size | None = None  # the canvas; the picture's size without it
-    cycle: tuple[Turn, ...] = ()  # epochs take these by turns; replaces `crop` and `rotate`
-    zooms: tuple[Zoom, ...] = ()  # a schedule of resolutions; replaces `crop` while it lasts
-    gate: Share = 1.0  # share of pictures whose colour is changed
+    cycle: tuple[CycleStep, ...] = ()  # epochs take these by turns; replaces `crop` and `rotate`
+    progressive: tuple[ResizeStage, ...] = ()  # a schedule of resolutions; replaces `crop` while it lasts
+    color_p: Share = 1.0  # share of pictures whose colour is changed
     brightness: Share = 0.0  # factor 1 - b .. 1 + b; likewise the next two
     contrast: Share = 0.0
     saturation: Share = 0.0
@@ -104,7 +104,7 @@ class Ohem:
     """Online hard example mining: the cross entropy counts hard pixels only."""
 
     threshold: Share = 0.7  # a pixel is hard whose class has less probability
-    fewest: Share = 0.0625  # share of the pixels that counts, however easy they are
+    min_kept: Share = 0.0625  # share of the pixels that counts, however easy they are
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -134,7 +134,7 @@ class Loss:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Head:
+class AuxHead:
     """A small head on features inside the network, judged as its scores are; it exists while training only."""
 
     at: str  # module of the network whose output it reads, such as `features`
@@ -152,7 +152,7 @@ class Distill:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Part:
+class ParamGroup:
     """A part of the network that moves at a rate of its own."""
 
     prefix: str  # of the names of its weights, such as `encoder.`
@@ -173,7 +173,7 @@ class Optimizer:
     nesterov: bool = False  # of sgd
     betas: tuple[Share, Share] = (0.9, 0.999)  # of adam and adamw
     clip: Positive | None = None  # largest norm of the gradient
-    parts: tuple[Part, ...] = ()  # the first whose prefix fits a weight has it; the rest moves at `lr`
+    groups: tuple[ParamGroup, ...] = ()  # the first whose prefix fits a weight has it; the rest moves at `lr`
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -184,13 +184,13 @@ class Schedule:
     warmup: NotNegative = 0.0  # epochs of linear growth
     hold: Count | None = None  # epochs between two changes of the rate; it changes at every step without it
     power: Positive = 0.9  # of poly
-    floor: Share = 0.0  # lowest share of the learning rate; of poly, cosine and one_cycle
+    min_lr_ratio: Share = 0.0  # lowest share of the learning rate; of poly, cosine and one_cycle
     milestones: tuple[Count, ...] = ()  # epochs, of step
     factor: Share = 0.1  # of step and plateau; of exponential, an epoch
     after: NotNegative = 0.0  # epochs before exponential begins to fall
     patience: Count = 10  # validations without progress, of plateau
     watch: Literal["score", "loss"] = "score"  # of plateau: the validation's figure, or the loss in training
-    rise: Share = 0.3  # share of training that one_cycle climbs
+    pct_start: Share = 0.3  # share of training that one_cycle climbs
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -216,7 +216,7 @@ class Recipe:
     optim: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     grouping: Grouping | None = None
-    auxiliary: tuple[Head, ...] = ()
+    auxiliary: tuple[AuxHead, ...] = ()
     distill: Distill | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None  # decay of the averaged weights; none without it
@@ -318,7 +318,7 @@ def find(source: str) -> Path:
     for path in (Path(source), _shipped_root() / f"{source}.yaml"):
         if path.is_file():
             return path
-    raise RecipeError(f"no recipe {source!r}; {nearest(source, shipped())}")
+    raise RecipeError(f"no recipe {source!r}; {did_you_mean(source, shipped())}")
 
 
 def _shipped_root() -> Path:
@@ -373,12 +373,12 @@ def _explain(error: ValidationError, kind: type) -> str:
     key = ".".join(str(part) for part in path)
     if first["type"] in unknown:
         known = _keys_of(path[:-1], kind)
-        return f"unknown key {key!r}; {nearest(str(path[-1]), known)}"
+        return f"unknown key {key!r}; {did_you_mean(str(path[-1]), known)}"
     if first["type"] in ("missing", "missing_argument"):
         return f"key {key!r} is missing; add it"
     if first["type"] == "literal_error":
         choices = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        return f"{key!r} is {first['input']!r}; {nearest(str(first['input']), choices)}"
+        return f"{key!r} is {first['input']!r}; {did_you_mean(str(first['input']), choices)}"
     return f"{key!r} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 

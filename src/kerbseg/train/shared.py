@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kerbseg.core.processes import Process
+from kerbseg.core.distributed import Rank
 
 
-def share(net: nn.Module, process: Process) -> None:
+def globalize_layers(net: nn.Module, process: Rank) -> None:
     """Replaces batch-norm and dropout, in place, so that a network does on its rows of a batch what one process would.
 
     Names of weights stay. Nothing is replaced where there is one process.
@@ -23,21 +23,21 @@ def share(net: nn.Module, process: Process) -> None:
     for module in list(net.modules()):
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:
-                setattr(module, name, SharedBatchNorm.of(child, process))
+                setattr(module, name, ExactSyncBatchNorm.of(child, process))
             elif isinstance(child, nn.Dropout | nn.Dropout2d) and child.p > 0:
                 setattr(module, name, SharedDropout(child, process))
 
 
-class SharedBatchNorm(nn.BatchNorm2d):
+class ExactSyncBatchNorm(nn.BatchNorm2d):
     """Batch-norm over the pictures of all processes, each of which has equally many.
 
     torch's own does not run on a CPU; this one gives the same result on every device.
     """
 
-    process: Process
+    process: Rank
 
     @classmethod
-    def of(cls, norm: nn.BatchNorm2d, process: Process) -> SharedBatchNorm:
+    def of(cls, norm: nn.BatchNorm2d, process: Rank) -> ExactSyncBatchNorm:
         """The same layer, weights and statistics included."""
         made = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         made.weight, made.bias = norm.weight, norm.bias
@@ -71,15 +71,15 @@ class SharedBatchNorm(nn.BatchNorm2d):
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
-        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance * (pixels / max(1, pixels - 1)), share)
+        globalize_layers = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, globalize_layers)
+        self.running_var.lerp_(variance * (pixels / max(1, pixels - 1)), globalize_layers)
 
 
 class SharedDropout(nn.Module):
     """Dropout that draws for the pictures of all processes, and takes what falls on its own."""
 
-    def __init__(self, dropout: nn.Dropout | nn.Dropout2d, process: Process) -> None:
+    def __init__(self, dropout: nn.Dropout | nn.Dropout2d, process: Rank) -> None:
         super().__init__()
         self._dropout, self._process = dropout, process
 

@@ -14,14 +14,14 @@ from kerbseg.core.errors import DataError
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset
 from kerbseg.data import open_dataset
-from kerbseg.data.loading import Gathered, InMemory, OnDisk, Resized
+from kerbseg.data.loading import ConcatDataset, InMemory, OnDisk, Resized
 from kerbseg.train.recipe import Data
 
 Cache = Literal["auto", "device", "ram", "none"]
 CPU = torch.device("cpu")
 
 
-class Split:
+class CachedSplit:
     """A data set made ready for batches, and the size of its pictures.
 
     `auto` keeps it decoded on the device, or else in memory, where it takes less than a quarter of what is free.
@@ -52,12 +52,12 @@ class Split:
 
 def open_split(
     data: Data, splits: Sequence[str], root: str | Path | None, cache: Cache, device: torch.device = CPU
-) -> Split:
+) -> CachedSplit:
     """The splits of a recipe's data section. Raises DataError for data that cannot be used."""
     parts: list[Dataset] = [open_dataset(data.name, split, root) for split in splits]
     if data.size is not None:
         parts = [Resized(part, data.size) for part in parts]
-    return Split(Gathered(parts, data.limit), cache, device)
+    return CachedSplit(ConcatDataset(parts, data.limit), cache, device)
 
 
 def _place(cache: Cache, needed: int, device: torch.device) -> torch.device | None:

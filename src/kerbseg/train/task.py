@@ -20,7 +20,7 @@ from kerbseg.metrics import confusion_metric
 from kerbseg.models import pad_to_stride
 
 Augmentation = Callable[[Batch, int], tuple[Tensor, Tensor]]  # batch of uint8, epoch -> pictures in 0..1, masks
-Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]  # network, its input, masks -> loss
+NetworkLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]  # network, its input, masks -> loss
 
 
 class SegmentationTask(L.LightningModule):
@@ -34,7 +34,7 @@ class SegmentationTask(L.LightningModule):
         stride: int,
         preprocessing: Preprocessing,
         augment: Augmentation,
-        criterion: Criterion,
+        network_loss: NetworkLoss,
         optimizer: Callable[[nn.Module], Optimizer],
         schedules: Sequence[Callable[[int], float]],
     ) -> None:
@@ -44,14 +44,14 @@ class SegmentationTask(L.LightningModule):
         self.confusion = confusion_metric(classes)
         self.val_loss = MeanMetric(nan_strategy="disable")  # a loss that is no number shall be seen
         self.classes, self.stride = classes, stride
-        self._augment, self._criterion = augment, criterion
+        self._augment, self._network_loss = augment, network_loss
         self._optimizer, self._schedules = optimizer, list(schedules)
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         """The loss of one augmented batch."""
         image, mask = self._augment(batch, self.current_epoch)
         image = self.normalize(image).contiguous(memory_format=torch.channels_last)
-        loss = self._criterion(self.net, image, mask)
+        loss = self._network_loss(self.net, image, mask)
         self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(image), sync_dist=True)
         return loss
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import DataError, nearest
+from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import Sample
 from kerbseg.data.scenes.street import Street
@@ -27,7 +27,7 @@ class Scenes:
 
     def __init__(self, split: str, count: int | None = None, size: tuple[int, int] = (256, 512), seed: int = 0) -> None:
         if split not in COUNTS:
-            raise DataError(f"scenes has no split {split!r}; {nearest(split, COUNTS)}")
+            raise DataError(f"scenes has no split {split!r}; {did_you_mean(split, COUNTS)}")
         if min(size) < 16:
             raise DataError(f"scenes are at least 16x16, found {size[0]}x{size[1]} (HxW)")
         self.split, self.labels = split, label_set("cityscapes")
@@ -42,7 +42,7 @@ class Scenes:
             raise IndexError(index)
         key = (self._seed, list(COUNTS).index(self.split), index)
         picture, mask = frame(key, self._size, time=0.0)
-        return Sample(np.ascontiguousarray(picture.transpose(2, 0, 1)), mask, f"{self.split}_{index:05}")
+        return Sample(picture, mask, f"{self.split}_{index:05}")
 
 
 def frame(

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kerbseg.core.errors import UserError
-from kerbseg.models._blocks import check_input
+from kerbseg.models._input import check_input
 
 
 class Backbone(nn.Module):

@@ -14,8 +14,8 @@ from kerbseg.bundle import Bundle
 from kerbseg.core.types import Dataset
 from kerbseg.evaluate import Report, check_classes, evaluate
 from kerbseg.export.files import WRITERS, checked_path, install, size_bytes
-from kerbseg.export.int8 import CALIBRATION_PICTURES, Quantised, Quantiser
-from kerbseg.profile.latency import Latency, interleaved, timed
+from kerbseg.export.int8 import CALIBRATION_PICTURES, Quantized, Quantizer
+from kerbseg.profiling.latency import Latency, interleaved, timed
 from kerbseg.runtime import Runtime, open_runtime
 from kerbseg.runtime.exported import checked_threads
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Side:
+class Measurement:
     """A network before or after quantisation."""
 
     report: Report  # of the split it was judged on
@@ -36,8 +36,8 @@ class Side:
 class Int8Report:
     """Whether int8 is worth it: what it costs in mIoU, what it gains, and what stayed in float."""
 
-    before: Side
-    after: Side
+    before: Measurement
+    after: Measurement
     in_float: Sequence[str]  # convolutions that are not computed in int8
     computing: int  # all of them
     max_drop: float
@@ -46,7 +46,7 @@ class Int8Report:
     threads: int
 
     @property
-    def lost(self) -> float:
+    def miou_drop(self) -> float:
         """mIoU before, less mIoU after."""
         return self.before.report.scores.miou - self.after.report.scores.miou
 
@@ -54,10 +54,10 @@ class Int8Report:
     def obstacles(self) -> list[str]:
         """Why not to use it; empty means go."""
         found = []
-        if self.lost > self.max_drop:
-            found.append(f"it loses {self.lost:.4f} mIoU, more than {self.max_drop}")
-        if self.after.latency.median >= self.before.latency.median:
-            found.append(f"it is no faster ({self.after.latency.median:.1f} ms)")
+        if self.miou_drop > self.max_drop:
+            found.append(f"it loses {self.miou_drop:.4f} mIoU, more than {self.max_drop}")
+        if self.after.latency.median_ms >= self.before.latency.median_ms:
+            found.append(f"it is no faster ({self.after.latency.median_ms:.1f} ms)")
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def export_int8(
     *,
     calibration: Dataset,
     calibration_pictures: int = CALIBRATION_PICTURES,
-    judged: Dataset,
+    eval_set: Dataset,
     max_drop: float = 0.01,
     limit: int | None = None,
     threads: int | None = None,
@@ -107,41 +107,41 @@ def export_int8(
     Raises as `export`, and BundleError where the data has other classes.
     """
     path, size = checked_path(path), size or bundle.card.input_size
-    check_classes(open_runtime(bundle), judged)
-    quantiser = Quantiser(bundle, path.suffix, size, calibration, calibration_pictures)
+    check_classes(open_runtime(bundle), eval_set)
+    quantizer = Quantizer(bundle, path.suffix, size, calibration, calibration_pictures)
     with TemporaryDirectory() as folder:
         plain, made = Path(folder) / f"float{path.suffix}", Path(folder) / path.name
         WRITERS[path.suffix](bundle, plain, size)
-        before = evaluate(open_runtime(plain, threads=threads), judged, limit=limit)
-        quantised, restored = quantiser.everywhere(), False
-        after = _judged(quantiser, quantised, made, judged, limit, threads)
+        before = evaluate(open_runtime(plain, threads=threads), eval_set, limit=limit)
+        quantized, restored = quantizer.quantize_all(), False
+        after = _evaluated(quantizer, quantized, made, eval_set, limit, threads)
         if before.scores.miou - after.scores.miou > max_drop:
-            quantised, restored = quantiser.within(max_drop, judged, limit), True
-            after = _judged(quantiser, quantised, made, judged, limit, threads)
+            quantized, restored = quantizer.quantize_within(max_drop, eval_set, limit), True
+            after = _evaluated(quantizer, quantized, made, eval_set, limit, threads)
         runtimes = [open_runtime(file, threads=threads) for file in (plain, made)]
         latencies = interleaved([timed(_one(runtime, size)) for runtime in runtimes])
         float32, int8 = (
-            Side(report, latency, size_bytes(file))
+            Measurement(report, latency, size_bytes(file))
             for report, latency, file in zip((before, after), latencies, (plain, made), strict=True)
         )
         install(made, path)
     return Int8Report(
         before=float32,
         after=int8,
-        in_float=quantised.in_float,
-        computing=quantised.computing,
+        in_float=quantized.in_float,
+        computing=quantized.computing,
         max_drop=max_drop,
         restored=restored,
-        calibration=quantiser.pictures,
+        calibration=quantizer.pictures,
         threads=checked_threads(threads),
     )
 
 
-def _judged(
-    quantiser: Quantiser, quantised: Quantised, made: Path, judged: Dataset, limit: int | None, threads: int | None
+def _evaluated(
+    quantizer: Quantizer, quantized: Quantized, made: Path, eval_set: Dataset, limit: int | None, threads: int | None
 ) -> Report:
-    quantiser.save(quantised, made)
-    return evaluate(open_runtime(made, threads=threads), judged, limit=limit)
+    quantizer.save(quantized, made)
+    return evaluate(open_runtime(made, threads=threads), eval_set, limit=limit)
 
 
 def _one(runtime: Runtime, size: tuple[int, int]) -> Callable[[], object]:
@@ -172,8 +172,8 @@ def render(report: Int8Report) -> Table:
         table.add_row(name, *("absent" if value is None else f"{value:.4f}" for value in (one, other)), change)
     table.add_section()
     for name, one, other, form in [
-        ("latency, median (ms)", before.latency.median, after.latency.median, ".2f"),
-        ("latency, p95 (ms)", before.latency.p95, after.latency.p95, ".2f"),
+        ("latency, median (ms)", before.latency.median_ms, after.latency.median_ms, ".2f"),
+        ("latency, p95 (ms)", before.latency.p95_ms, after.latency.p95_ms, ".2f"),
         ("size (kB)", before.size_bytes / 1e3, after.size_bytes / 1e3, ".0f"),
     ]:
         table.add_row(name, f"{one:{form}}", f"{other:{form}}", f"x {other / one:.2f}")

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from kerbseg.core.resize import resize_ids, resize_picture
-from kerbseg.predict.alignment import SMALLEST, Alignment, Flow, nearest
+from kerbseg.predict.temporal.optical_flow import SMALLEST, Flow, OpticalFlow, nearest_pixel
 
 HEIGHT = 360
 """Rows at which frames are compared; larger ones are made smaller, ids by their nearest pixel."""
@@ -47,7 +47,7 @@ class FlickerMeter:
     """Compares each frame with the one before it."""
 
     def __init__(self) -> None:
-        self._align = Alignment()
+        self._align = OpticalFlow()
         self._before: tuple[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w"]] | None = None
         self._changed, self._counted, self._pixels, self._pairs = 0, 0, 0, 0
 
@@ -59,8 +59,8 @@ class FlickerMeter:
         before, self._before = self._before, now
         if before is None or before[1].shape != size or min(size) < SMALLEST:
             return
-        there, counted = self._align(now[0], before[0])
-        self._changed += int((counted & ~same_class(now[1], before[1], there)).sum())
+        forward, counted = self._align(now[0], before[0])
+        self._changed += int((counted & ~same_class(now[1], before[1], forward)).sum())
         self._counted += int(counted.sum())
         self._pixels += counted.size
         self._pairs += 1
@@ -72,10 +72,12 @@ class FlickerMeter:
         return Flicker(share, self._counted / self._pixels if self._pixels else None, self._pairs)
 
 
-def same_class(now: UInt8[np.ndarray, "h w"], before: UInt8[np.ndarray, "h w"], there: Flow) -> Bool[np.ndarray, "h w"]:
+def same_class(
+    now: UInt8[np.ndarray, "h w"], before: UInt8[np.ndarray, "h w"], forward: Flow
+) -> Bool[np.ndarray, "h w"]:
     """Where the class was there before, at the place or one pixel beside it: flow is not exact to the pixel."""
     height, width = before.shape
-    rows, columns, _ = nearest(there)
+    rows, columns, _ = nearest_pixel(forward)
     padded = np.pad(before, 1, mode="edge")
     found = np.zeros(now.shape, bool)
     for down in range(3):

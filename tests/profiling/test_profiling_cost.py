@@ -6,8 +6,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import kerbseg.models as models
-from kerbseg.profile.conventions import CONVENTIONS, grouping_paper, liteseg_paper, tf_megabytes, tf_profiler
-from kerbseg.profile.cost import cost
+from kerbseg.profiling.conventions import CONVENTIONS, grouping_paper, liteseg_paper, tf_megabytes, tf_profiler
+from kerbseg.profiling.cost import cost
 
 SIZE = (64, 96)
 PUBLISHED = (512, 1024)

@@ -25,7 +25,7 @@ except ImportError as error:
 Ids = UInt8[np.ndarray, "b H W"]
 
 
-class LastStage:
+class UpsampleArgmax:
     """Turns scores of one size into ids of another: `float32 [b h w k] -> uint8 [b H W]`.
 
     Classes lie side by side, as engines for processors hold them.

@@ -15,7 +15,7 @@ Gray = UInt8[np.ndarray, "h w"]
 Flow = Float32[np.ndarray, "h w 2"]  # columns, rows
 
 
-class Alignment:
+class OpticalFlow:
     """Aligns frames by DIS optical flow (Kroeger et al., ECCV 2016), there and back; `effort` is OpenCV's preset."""
 
     def __init__(self, effort: Literal["ultrafast", "fast", "medium"] = "medium") -> None:
@@ -35,31 +35,31 @@ class Alignment:
         """The way from each pixel to where it was, and whether it is trusted: it leads inside and back again."""
         if now.shape != before.shape or min(now.shape) < SMALLEST:
             return np.zeros((*now.shape, 2), np.float32), np.zeros(now.shape, bool)
-        there = self._flow.calc(now, before, None)
-        rows, columns, inside = nearest(there)
-        back = self._flow.calc(before, now, None)[rows, columns]
-        off = np.square(there + back).sum(2)
+        forward = self._flow.calc(now, before, None)
+        rows, columns, inside = nearest_pixel(forward)
+        backward = self._flow.calc(before, now, None)[rows, columns]
+        off = np.square(forward + backward).sum(2)
         # the usual tolerance of such a check (Sundaram, Brox, Keutzer, ECCV 2010): half a pixel, more for long ways
-        return there, inside & (off < 0.5 + 0.01 * (np.square(there).sum(2) + np.square(back).sum(2)))
+        return forward, inside & (off < 0.5 + 0.01 * (np.square(forward).sum(2) + np.square(backward).sum(2)))
 
-    def carry(self, values: Float32[np.ndarray, "h w"], there: Flow) -> Float32[np.ndarray, "h w"]:
+    def warp(self, values: Float32[np.ndarray, "h w"], forward: Flow) -> Float32[np.ndarray, "h w"]:
         """Values of the frame before, at the pixels of this one; bilinear."""
         rows, columns = np.indices(values.shape, np.float32)
-        carried: np.ndarray = self._cv2.remap(
+        warped: np.ndarray = self._cv2.remap(
             values,
-            columns + there[..., 0],
-            rows + there[..., 1],
+            columns + forward[..., 0],
+            rows + forward[..., 1],
             self._cv2.INTER_LINEAR,
             borderMode=self._cv2.BORDER_REPLICATE,
         )
-        return carried
+        return warped
 
 
-def nearest(there: Flow) -> tuple[np.ndarray, np.ndarray, Bool[np.ndarray, "h w"]]:
+def nearest_pixel(forward: Flow) -> tuple[np.ndarray, np.ndarray, Bool[np.ndarray, "h w"]]:
     """Row and column of the pixel that the way from each leads to, kept inside, and whether it was."""
-    height, width = there.shape[:2]
+    height, width = forward.shape[:2]
     rows, columns = np.indices((height, width))
-    to_row = np.rint(rows + there[..., 1]).astype(np.intp)
-    to_column = np.rint(columns + there[..., 0]).astype(np.intp)
+    to_row = np.rint(rows + forward[..., 1]).astype(np.intp)
+    to_column = np.rint(columns + forward[..., 0]).astype(np.intp)
     inside = (to_row >= 0) & (to_row < height) & (to_column >= 0) & (to_column < width)
     return to_row.clip(0, height - 1), to_column.clip(0, width - 1), inside

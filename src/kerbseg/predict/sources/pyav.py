@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kerbseg.core.errors import DataError, MissingExtra
-from kerbseg.predict.containers import missing_bytes
-from kerbseg.predict.streams import Stream
+from kerbseg.predict.sources.containers import truncated_bytes
+from kerbseg.predict.sources.streams import Stream
 
 LOST_S = 1.0
 """A video that ends earlier than it says by more than this is damaged: less may be the last frame's own time."""
@@ -61,7 +61,7 @@ def frames(stream: Stream) -> Iterator[Frame]:
                 number += 1
     except av.FFmpegError as error:
         raise DataError(f"{stream} is damaged after frame {number} ({error.strerror})") from error
-    lacking = missing_bytes(stream.path) if stream.path else 0
+    lacking = truncated_bytes(stream.path) if stream.path else 0
     if lacking:
         raise DataError(f"{stream} is cut off after frame {number} ({lacking} bytes lack at its end)")
     if number and announced_s - end_s > LOST_S and not stream.live:

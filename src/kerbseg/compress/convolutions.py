@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 from torch import nn
 
-from kerbseg.core.errors import UserError, nearest
+from kerbseg.core.errors import UserError, did_you_mean
 
 Conv = nn.Conv2d | nn.ConvTranspose2d
 Kind = Literal["pointwise", "spatial", "transposed"]
@@ -64,7 +64,7 @@ def choose(net: nn.Module, selection: Predicate | Iterable[str], groups: int) ->
     dense = {name: conv for name, conv in convolutions(net) if conv.groups == 1}
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in dense):
-            raise UserError(f"no dense convolution is called {pattern!r}; {nearest(pattern, dense)}")
+            raise UserError(f"no dense convolution is called {pattern!r}; {did_you_mean(pattern, dense)}")
     chosen = [name for name, conv in dense.items() if selection(name, conv)]
     odd = [name for name in chosen if not divides(dense[name], groups)]
     if patterns and odd:

@@ -1,12 +1,16 @@
-"""What is proven identical in several families; a family owns everything else."""
+"""What a network takes: its input checked, and padded to its stride."""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from kerbseg.core.errors import InputError
+
+Net = TypeVar("Net", bound=nn.Module)
 
 SMALLEST = 32  # height and width that every registered network takes
 
@@ -17,7 +21,7 @@ def check_input(image: Tensor, stride: int, smallest: int = 1) -> None:
     The values are looked at on the CPU only, where a sum costs next to nothing: elsewhere that would stall the device.
     """
     if image.ndim != 4 or image.shape[1] != 3:
-        raise InputError(f"a network takes float [b 3 h w], found {list(image.shape)}; convert grey pictures to RGB")
+        raise InputError(f"a network takes float [b 3 h w], found {list(image.shape)}; convert gray pictures to RGB")
     if not image.is_floating_point():
         raise InputError(
             f"a network takes float [b 3 h w], normalised as its card says, found {image.dtype};"
@@ -39,13 +43,6 @@ def check_input(image: Tensor, stride: int, smallest: int = 1) -> None:
         raise InputError("the input holds NaN or infinite values; check the picture and its normalisation")
 
 
-def resize(scores: Float[Tensor, "b k h w"], size: tuple[int, int], align_corners: bool) -> Float[Tensor, "b k H W"]:
-    """Bilinear interpolation; `align_corners` differs between papers and changes the result."""
-    if scores.shape[-2:] == size:
-        return scores
-    return torch.nn.functional.interpolate(scores, size, mode="bilinear", align_corners=align_corners)
-
-
 def pad_to_stride(image: Float[Tensor, "b c h w"], stride: int) -> Float[Tensor, "b c H W"]:
     """The picture with its right and bottom edge repeated up to multiples of `stride`, from `SMALLEST` on."""
     height, width = padded_size((image.shape[-2], image.shape[-1]), stride)
@@ -59,6 +56,6 @@ def padded_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
     return height, width
 
 
-def channels_last(net: nn.Module) -> nn.Module:
+def channels_last(net: Net) -> Net:
     """The same network with its weights laid out so that convolutions run faster, on CPU and GPU alike."""
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it

@@ -11,20 +11,21 @@ from torch import Tensor, nn
 
 import kerbseg.models as models
 from kerbseg.compress.grouping import alpha_at
-from kerbseg.core.errors import RecipeError, nearest
-from kerbseg.core.processes import ALONE, Process
-from kerbseg.data.augment import Colour, Geometry
-from kerbseg.data.loading import Batch, Places
-from kerbseg.data.objects import centres
+from kerbseg.core.distributed import SINGLE, Rank
+from kerbseg.core.errors import RecipeError, did_you_mean
+from kerbseg.data.augment import Color, Geometry
+from kerbseg.data.loading import Batch
+from kerbseg.data.objects import centers
+from kerbseg.data.samplers import Places
 from kerbseg.data.statistics import enet_weights, median_frequency_weights
 from kerbseg.losses import at_scores, cross_entropy, hardest, lovasz_softmax, near_boundaries
 from kerbseg.models import SegmentationNet
-from kerbseg.train.auxiliary import Judge, WithHeads
+from kerbseg.train.auxiliary import AuxiliaryLoss, PixelLoss
 from kerbseg.train.distill import Distilled, teacher
 from kerbseg.train.recipe import Augment, Classification, Loss, Rare, Recipe
-from kerbseg.train.shared import share
-from kerbseg.train.split import Split
-from kerbseg.train.task import Augmentation, Criterion
+from kerbseg.train.shared import globalize_layers
+from kerbseg.train.split import CachedSplit
+from kerbseg.train.task import Augmentation, NetworkLoss
 
 
 def alpha_of(recipe: Recipe | Classification, steps_per_epoch: int) -> Callable[[int, int], float]:
@@ -48,7 +49,7 @@ def alpha_of(recipe: Recipe | Classification, steps_per_epoch: int) -> Callable[
     return alpha
 
 
-def class_weights(loss: Loss, train: Split) -> Tensor | None:
+def class_weights(loss: Loss, train: CachedSplit) -> Tensor | None:
     """The recipe's class weights. Raises RecipeError if a list is not one value a class."""
     k = len(train.labels)
     if loss.weights == "none":
@@ -63,48 +64,48 @@ def class_weights(loss: Loss, train: Split) -> Tensor | None:
     return torch.as_tensor(median_frequency_weights(counts, loss.power), dtype=torch.float32)
 
 
-def judge(loss: Loss, weights: Tensor | None, process: Process = ALONE) -> Judge:
+def pixel_loss(loss: Loss, weights: Tensor | None, process: Rank = SINGLE) -> PixelLoss:
     """The recipe's loss of scores, of a batch or of a process's rows of it.
 
     Which pixels are hard, and the Lovász-softmax loss, are found among the process's own.
     """
 
-    def judged(logits: Tensor, mask: Tensor) -> Tensor:
+    def loss_of_pixels(logits: Tensor, mask: Tensor) -> Tensor:
         on_device = None if weights is None else weights.to(logits.device)
         pixels = partial(
             cross_entropy, weights=on_device, average=loss.average, smoothing=loss.smoothing, process=process
         )
-        hard = hardest(logits, mask, loss.ohem.threshold, loss.ohem.fewest) if loss.ohem else mask
+        hard = hardest(logits, mask, loss.ohem.threshold, loss.ohem.min_kept) if loss.ohem else mask
         total = pixels(logits, hard)
         if loss.boundary is not None:
             total = total + loss.boundary.weight * pixels(logits, near_boundaries(mask, loss.boundary.radius))
         return total + loss.lovasz * lovasz_softmax(logits, mask) if loss.lovasz else total
 
-    return judged
+    return loss_of_pixels
 
 
-def criterion(judged: Judge, at: Literal["picture", "scores"]) -> Criterion:
+def network_loss(loss_of_pixels: PixelLoss, at: Literal["picture", "scores"]) -> NetworkLoss:
     """The loss of a network's scores, at the picture's size or where the network ends."""
 
     def compare(net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
         if at == "picture":
-            return judged(net(image).float(), mask)
-        logits = cast(SegmentationNet, net).scores(image)
-        return judged(logits.float(), at_scores(mask, (logits.shape[-2], logits.shape[-1])))
+            return loss_of_pixels(net(image).float(), mask)
+        logits = cast(SegmentationNet, net).logits(image)
+        return loss_of_pixels(logits.float(), at_scores(mask, (logits.shape[-2], logits.shape[-1])))
 
     return compare
 
 
-def objective(recipe: Recipe, net: nn.Module, train: Split, process: Process = ALONE) -> Criterion:
+def build_loss(recipe: Recipe, net: nn.Module, train: CachedSplit, process: Rank = SINGLE) -> NetworkLoss:
     """The loss of a network on a batch, with all that a recipe adds to it.
 
     Raises UserError for a teacher or a place of a head that cannot be used.
     """
-    judged = judge(recipe.loss, class_weights(recipe.loss, train), process)
-    found = criterion(judged, recipe.loss.at)
+    loss_of_pixels = pixel_loss(recipe.loss, class_weights(recipe.loss, train), process)
+    found = network_loss(loss_of_pixels, recipe.loss.at)
     if recipe.auxiliary:
-        found = WithHeads(found, judged, net, recipe.auxiliary, len(train.labels))
-        share(found, process)
+        found = AuxiliaryLoss(found, loss_of_pixels, net, recipe.auxiliary, len(train.labels))
+        globalize_layers(found, process)
     if recipe.distill is not None:
         if recipe.loss.at != "picture":
             raise RecipeError(
@@ -127,15 +128,15 @@ def check_compilable(recipe: Recipe) -> None:
             raise RecipeError(f"--compile does not go with {name}; leave one of them away")
 
 
-def trained_with(criterion: Criterion) -> list[nn.Parameter]:
+def trained_with(network_loss: NetworkLoss) -> list[nn.Parameter]:
     """Weights of a criterion, such as those of heads, which train with the network."""
-    return list(criterion.parameters()) if isinstance(criterion, nn.Module) else []
+    return list(network_loss.parameters()) if isinstance(network_loss, nn.Module) else []
 
 
-def augmentation(settings: Augment, epochs: int, process: Process = ALONE) -> Augmentation:
+def augmentation(settings: Augment, epochs: int, process: Rank = SINGLE) -> Augmentation:
     """The recipe's random changes, as its cycle and its schedule of resolutions have them for an epoch."""
-    colour = Colour(
-        gate=settings.gate,
+    colour = Color(
+        color_p=settings.color_p,
         brightness=settings.brightness,
         contrast=settings.contrast,
         saturation=settings.saturation,
@@ -143,7 +144,7 @@ def augmentation(settings: Augment, epochs: int, process: Process = ALONE) -> Au
         hue_factor=settings.hue_factor,
         jpeg=settings.jpeg,
         jpeg_quality=settings.jpeg_quality,
-        process=process,
+        rank=process,
     )
 
     def augment(batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
@@ -152,7 +153,7 @@ def augmentation(settings: Augment, epochs: int, process: Process = ALONE) -> Au
         if settings.cycle:
             turn = settings.cycle[epoch % len(settings.cycle)]
             canvas, rotate = turn.crop, turn.rotate
-        for stretch in settings.zooms:
+        for stretch in settings.progressive:
             if epoch / epochs < stretch.until:
                 canvas, zoom = stretch.crop, stretch.zoom
                 break
@@ -168,8 +169,8 @@ def augmentation(settings: Augment, epochs: int, process: Process = ALONE) -> Au
 SPECK = 1e-4  # share of a picture's pixels; what is smaller is no object to look at
 
 
-def places_of(rare: Rare, train: Split) -> list[Places]:
-    """For each rare class, the pictures that have it and the centres of its objects there.
+def places_of(rare: Rare, train: CachedSplit) -> list[Places]:
+    """For each rare class, the pictures that have it and the centers of its objects there.
 
     Raises RecipeError for a class that does not exist, or of which no picture has an object.
     """
@@ -177,14 +178,14 @@ def places_of(rare: Rare, train: Split) -> list[Places]:
     for name in rare.classes:
         if name not in names:
             raise RecipeError(
-                f"data.rare.classes: label set {train.labels.name!r} has no {name!r}; {nearest(name, names)}"
+                f"data.rare.classes: label set {train.labels.name!r} has no {name!r}; {did_you_mean(name, names)}"
             )
     found: list[dict[int, list[tuple[float, float]]]] = [{} for _ in rare.classes]
     smallest = round(SPECK * train.size[0] * train.size[1])
     for index in range(len(train.batches)):
         mask = train.batches.__getitems__([index])["mask"][0].cpu().numpy()
         for places, name in zip(found, rare.classes, strict=True):
-            if points := centres(mask, names.index(name), smallest):
+            if points := centers(mask, names.index(name), smallest):
                 places[index] = points
     for places, name in zip(found, rare.classes, strict=True):
         if not places:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from kerbseg.runtime.last_stage import LastStage
+from kerbseg.runtime.upsample_argmax import UpsampleArgmax
 
 sides = st.integers(1, 23)
 
@@ -20,7 +20,7 @@ def smooth(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
 
 def agree(scores: torch.Tensor, padded: tuple[int, int], size: tuple[int, int], corners: bool, threads: int) -> None:
     """Ids are those of the highest interpolated score; where two are as good as equal, either will do."""
-    stage = LastStage((scores.shape[2], scores.shape[3]), padded, corners, size, threads)
+    stage = UpsampleArgmax((scores.shape[2], scores.shape[3]), padded, corners, size, threads)
     ids = torch.from_numpy(stage(scores.permute(0, 2, 3, 1).numpy())).long()
     full = interpolate(scores, padded, mode="bilinear", align_corners=corners)[..., : size[0], : size[1]]
     assert ids.shape == (len(scores), *size)
@@ -48,7 +48,7 @@ def test_at_the_sizes_of_real_networks(factor, corners):
 def test_of_equal_scores_the_first_class_wins_as_in_torch():
     scores = np.zeros((1, 5, 6, 4), np.float32)
     scores[..., 2:] = 1
-    assert (LastStage((5, 6), (10, 12), False, (10, 12))(scores) == 2).all()
+    assert (UpsampleArgmax((5, 6), (10, 12), False, (10, 12))(scores) == 2).all()
 
 
 def test_shrinking_is_torchs_too():

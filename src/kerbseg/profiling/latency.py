@@ -15,19 +15,19 @@ WARM_UP, RUNS, ROUND = 10, 100, 10
 class Latency:
     """Milliseconds of one call."""
 
-    median: float
-    p95: float
+    median_ms: float
+    p95_ms: float
     runs: int
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Latency:
         """The figures of single timings."""
-        median, p95 = np.percentile(seconds, (50, 95)) * 1e3
-        return cls(float(median), float(p95), len(seconds))
+        median_ms, p95_ms = np.percentile(seconds, (50, 95)) * 1e3
+        return cls(float(median_ms), float(p95_ms), len(seconds))
 
     def to_dict(self) -> dict[str, float]:
         """As JSON holds it."""
-        return {"median": round(self.median, 4), "p95": round(self.p95, 4), "runs": self.runs}
+        return {"median": round(self.median_ms, 4), "p95": round(self.p95_ms, 4), "runs": self.runs}
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ import pytest
 
 from kerbseg.cli import main
 from kerbseg.core.errors import UserError
-from kerbseg.predict import Film, Predictor, predict_files
-from kerbseg.predict.flicker import FlickerMeter
-from kerbseg.predict.smoothing import Steady, delay
+from kerbseg.predict import Predictor, VideoOptions, predict_files
+from kerbseg.predict.temporal.flicker import FlickerMeter
+from kerbseg.predict.temporal.vote import TemporalVote, delay
 
 pytest.importorskip("cv2", reason="opencv is not installed")
 av = pytest.importorskip("av", reason="PyAV is not installed")
@@ -29,7 +29,7 @@ def still(size=(32, 48), seed=0):
 def test_where_nothing_moves_it_is_the_argmax_of_the_exponential_average(made, memory):
     generator = np.random.default_rng(0)
     sequence = [generator.choice(4, (32, 48), p=(0.4, 0.3, 0.2, 0.1)).astype(np.uint8) for _ in range(100)]
-    steady = Steady(replay(made, sequence), memory)
+    steady = TemporalVote(replay(made, sequence), memory)
     average = np.zeros((32, 48, 11))
     compared = 0
     for ids in sequence:
@@ -45,7 +45,7 @@ def test_where_nothing_moves_it_is_the_argmax_of_the_exponential_average(made, m
 @pytest.mark.parametrize(("memory", "late"), [(0.51, 2), (0.7, 2), (0.8, 4), (0.9, 7)])
 def test_a_new_class_is_believed_after_the_delay_and_a_flash_is_not(made, memory, late):
     before, after = np.zeros((32, 48), np.uint8), np.full((32, 48), 3, np.uint8)
-    steady = Steady(replay(made, [before] * 60 + [after] * 10), memory)
+    steady = TemporalVote(replay(made, [before] * 60 + [after] * 10), memory)
     found = [int(steady(still()[None]).max()) for _ in range(70)]
     assert delay(memory) == late
     assert found == [0] * (60 + late - 1) + [3] * (10 - late + 1)
@@ -59,7 +59,7 @@ def test_votes_move_with_what_they_are_for(made):
     wrong = truth.copy()
     wrong[40:80, 100:140] = 7  # the network is wrong about a thing in the last view
     sequence = [truth[view] for view in views[:-1]] + [wrong[views[-1]]]
-    steady = Steady(replay(made, sequence), 0.8)
+    steady = TemporalVote(replay(made, sequence), 0.8)
     for view in views:
         found = steady(wide[view][None])[0]
     right = truth[views[-1]]
@@ -69,7 +69,7 @@ def test_votes_move_with_what_they_are_for(made):
 
 def test_what_just_came_into_sight_is_taken_as_it_is(made):
     cut = [np.zeros((64, 96), np.uint8)] * 10 + [np.full((64, 96), 3, np.uint8)]
-    steady = Steady(replay(made, cut), 0.95)
+    steady = TemporalVote(replay(made, cut), 0.95)
     for _ in range(10):
         steady(still((64, 96), seed=0)[None])
     assert (steady(still((64, 96), seed=1)[None]) == 3).mean() > 0.8
@@ -77,13 +77,13 @@ def test_what_just_came_into_sight_is_taken_as_it_is(made):
 
 def test_a_batch_is_successive_frames_and_another_size_begins_anew(made):
     left = iter([0, 0, 5, 7])
-    steady = Steady(made(lambda picture: np.full(picture.shape[:2], next(left), np.uint8)), 0.8)
+    steady = TemporalVote(made(lambda picture: np.full(picture.shape[:2], next(left), np.uint8)), 0.8)
     assert (steady(np.stack([still()] * 3)) == 0).all()
     assert (steady(still((16, 64))[None]) == 7).all()
 
 
 def test_a_picture_too_small_for_flow_is_taken_as_it_is(made):
-    steady = Steady(replay(made, [np.full((4, 6), i, np.uint8) for i in range(3)]), 0.9)
+    steady = TemporalVote(replay(made, [np.full((4, 6), i, np.uint8) for i in range(3)]), 0.9)
     assert [int(steady(np.zeros((1, 4, 6, 3), np.uint8)).max()) for _ in range(3)] == [0, 1, 2]
 
 
@@ -103,7 +103,7 @@ def test_smoothing_lowers_the_flicker_of_a_noisy_network(made):
     generator = np.random.default_rng(1)
     picture = generator.integers(0, 256, (16, 24, 3), np.uint8).repeat(4, 0).repeat(4, 1)
     shares = []
-    for runtime in (noisy(made), Steady(noisy(made), 0.8)):
+    for runtime in (noisy(made), TemporalVote(noisy(made), 0.8)):
         meter = FlickerMeter()
         for _ in range(20):
             meter.add(picture, runtime(picture[None])[0])
@@ -115,7 +115,7 @@ def test_smoothing_lowers_the_flicker_of_a_noisy_network(made):
 def test_each_video_begins_anew(made, film, tmp_path):
     sources = [film(tmp_path / f"{name}.mkv", frames=3, codec="ffv1", still=True) for name in "ab"]
     ids = iter([np.full((32, 48), i, np.uint8) for i in (0, 0, 0, 3, 3, 3)])
-    predict_files(Predictor(made(lambda picture: next(ids))), sources, tmp_path, film=Film(smooth=0.9))
+    predict_files(Predictor(made(lambda picture: next(ids))), sources, tmp_path, film=VideoOptions(smooth=0.9))
     colours = []
     for name in "ab":
         with av.open(str(tmp_path / f"{name}_overlay.mp4")) as file:
@@ -127,7 +127,7 @@ def test_each_video_begins_anew(made, film, tmp_path):
 @pytest.mark.parametrize("memory", [0, 0.5, 1, -1, float("nan")])
 def test_a_memory_that_does_nothing_is_refused(memory):
     with pytest.raises(UserError, match="smooth is"):
-        Film(smooth=memory)
+        VideoOptions(smooth=memory)
 
 
 def test_the_command_takes_it(camvid_bundle, film, tmp_path, capsys):

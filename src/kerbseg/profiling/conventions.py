@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kerbseg.profile.cost import cost
+from kerbseg.profiling.cost import cost
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def tf_profiler(net: nn.Module, size: tuple[int, int]) -> Counted:
     counter = _Operations()
     ghost: Any = copy.deepcopy(net).to("meta").eval()
     with torch.no_grad(), counter:
-        ghost.scores(torch.empty(1, 3, *size, device="meta"))
+        ghost.logits(torch.empty(1, 3, *size, device="meta"))
     convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     once = sum((3 if m.groups > 1 else 5) * m.weight.numel() for m in convolutions)
     return Counted(sum(parameter.numel() for parameter in net.parameters()), counter.total + once)

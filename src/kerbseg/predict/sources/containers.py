@@ -13,7 +13,7 @@ EBML, SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
 SYNC, PACKET = 0x47, 188  # of an MPEG transport stream
 
 
-def missing_bytes(path: Path) -> int:
+def truncated_bytes(path: Path) -> int:
     """How many bytes lack at the end of an MP4, Matroska, AVI or MPEG-TS file; 0 where it is whole or does not say."""
     size = path.stat().st_size
     with path.open("rb") as file:

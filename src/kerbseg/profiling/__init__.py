@@ -1,5 +1,5 @@
 """What a network costs: parameters, operations, bytes."""
 
-from kerbseg.profile.cost import Cost, LayerCost, cost
+from kerbseg.profiling.cost import Cost, LayerCost, cost
 
 __all__ = ["Cost", "LayerCost", "cost"]

@@ -1,4 +1,4 @@
-"""What the doctor found in a data set: figures, class weights, problems."""
+"""What the doctor says of a data set: figures, class weights, problems."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class UnknownInFile:
 
 
 @dataclass(frozen=True)
-class Examination:
+class SplitReport:
     """Figures and problems of one split."""
 
     data: str
@@ -54,7 +54,7 @@ class Examination:
     @property
     def labelled_pixels(self) -> int:
         """Pixels of all masks, VOID and unknown ones included."""
-        return sum(self.pixels) + self.void + sum(found.pixels for found in self.unknown)
+        return sum(self.pixels) + self.void + sum(value.pixels for value in self.unknown)
 
     @property
     def void_share(self) -> float:
@@ -70,24 +70,24 @@ class Examination:
     def class_weights(self) -> dict[str, tuple[float, ...]]:
         """Weights of each formula that recipes know; meant for training splits."""
         counts = np.array(self.pixels)
-        found = {f"enet c={c:.2f}": enet_weights(counts, self.void, c) for c in (1.02, 1.10)}
-        found |= {f"median_frequency power={p:g}": median_frequency_weights(counts, p) for p in (0.12, 1.0)}
-        return {formula: tuple(weights.tolist()) for formula, weights in found.items()}
+        weights = {f"enet c={c:.2f}": enet_weights(counts, self.void, c) for c in (1.02, 1.10)}
+        weights |= {f"median_frequency power={p:g}": median_frequency_weights(counts, p) for p in (0.12, 1.0)}
+        return {formula: tuple(each.tolist()) for formula, each in weights.items()}
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Everything to mend; an unknown value is one problem, however many masks hold it."""
         by_value: dict[str, list[UnknownInFile]] = {}
-        for found in self.unknown:
-            by_value.setdefault(found.value, []).append(found)
-        return (*self.damage, *(self._unknown_problem(value, found) for value, found in by_value.items()))
+        for each in self.unknown:
+            by_value.setdefault(each.value, []).append(each)
+        return (*self.damage, *(self._unknown_problem(value, places) for value, places in by_value.items()))
 
-    def _unknown_problem(self, value: str, found: list[UnknownInFile]) -> Problem:
-        first = found[0]
+    def _unknown_problem(self, value: str, places: list[UnknownInFile]) -> Problem:
+        first, pixels = places[0], sum(place.pixels for place in places)
         return Problem(
             "unknown",
-            f"{self.split}: value {value} is outside label set {self.labels.name!r}: {sum(f.pixels for f in found)}"
-            f" pixels in {len(found)} mask(s), the first in {first.file} at row {first.row}, column {first.column};"
+            f"{self.split}: value {value} is outside label set {self.labels.name!r}: {pixels}"
+            f" pixels in {len(places)} mask(s), the first in {first.file} at row {first.row}, column {first.column};"
             " map or ignore it in the label set, or correct the masks",
         )
 
@@ -108,7 +108,7 @@ class Examination:
             "class_weights": {
                 formula: dict(zip(classes, weights, strict=True)) for formula, weights in self.class_weights.items()
             },
-            "unknown": [asdict(found) for found in self.unknown],
+            "unknown": [asdict(value) for value in self.unknown],
             "problems": [asdict(problem) for problem in self.problems],
         }
 
@@ -126,18 +126,18 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Checkup:
+class DatasetReport:
     """All splits of a data set, and what only shows between them."""
 
     data: str
-    examinations: tuple[Examination, ...]
+    splits: tuple[SplitReport, ...]
     unopened: tuple[Problem, ...] = ()  # splits whose folders are wrong
     copies: tuple[Copies, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Everything to mend, in order of weight: layout, leaks, then each split's own."""
-        own = (problem for examination in self.examinations for problem in examination.problems)
+        own = (problem for split in self.splits for problem in split.problems)
         return (*self.unopened, *_leaks(self.copies), *own)
 
     @property
@@ -152,22 +152,22 @@ class Checkup:
             "healthy": self.healthy,
             "problems": [asdict(problem) for problem in self.problems],
             "copies": [[list(place) for place in copies.places] for copies in self.copies],
-            "splits": {examination.split: examination.to_dict() for examination in self.examinations},
+            "splits": {split.split: split.to_dict() for split in self.splits},
         }
 
 
 def _leaks(copies: tuple[Copies, ...]) -> list[Problem]:
     """One problem for each set of splits that share pictures."""
     shared: dict[tuple[str, ...], list[Copies]] = {}
-    for found in copies:
-        if found.leak:
-            shared.setdefault(tuple(dict.fromkeys(split for split, _ in found.places)), []).append(found)
+    for each in copies:
+        if each.leak:
+            shared.setdefault(tuple(dict.fromkeys(split for split, _ in each.places)), []).append(each)
     return [
         Problem(
             "leak",
-            f"splits {' and '.join(names)} share {len(found)} picture(s), such as"
-            f" {' = '.join('/'.join(place) for place in found[0].places[:4])}; keep each picture in one split,"
+            f"splits {' and '.join(names)} share {len(pictures)} picture(s), such as"
+            f" {' = '.join('/'.join(place) for place in pictures[0].places[:4])}; keep each picture in one split,"
             " or scores will be too high",
         )
-        for names, found in shared.items()
+        for names, pictures in shared.items()
     ]

@@ -1,0 +1,1 @@
+"""What follows from several frames of a video together."""
