@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import kerbseg.models as models
-from kerbseg.bundle import Bundle, random_bundle
+from kerbseg.bundle import Bundle
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.core.types import Dataset
@@ -18,6 +18,7 @@ from kerbseg.data import open_dataset
 from kerbseg.export import onnx as onnx_export
 from kerbseg.export import openvino as openvino_export
 from kerbseg.export.parity import FLOOR, parity, pictures_of
+from kerbseg.regroup import random_bundle
 
 SIZES = ((90, 150), (96, 128))  # no multiple of a stride, which is the harder, and one
 FAMILIES = (  # one of each file of networks
@@ -35,7 +36,7 @@ FAMILIES = (  # one of each file of networks
 UNPOOLING = ("enet", "segnet", "segnet_basic")
 
 
-def fully_grouped(name: str, shown: list[np.ndarray]) -> Bundle:
+def calibrated(name: str, shown: list[np.ndarray]) -> Bundle:
     """A network whose batch-norms have seen pictures: without, logits of random weights can be in the thousands."""
     torch.manual_seed(0)
     bundle = random_bundle(name, label_set("camvid"))
@@ -65,7 +66,7 @@ def streets() -> Streets:
 
 def agree(name: str, size: tuple[int, int], streets: Streets, folder: Path) -> None:
     """Both files agree with torch on pictures of the test split."""
-    bundle = fully_grouped(name, pictures_of(streets("train"), size, 4))
+    bundle = calibrated(name, pictures_of(streets("train"), size, 4))
     shown = pictures_of(streets("test"), size, 3)
     proto, exported = onnx_export.converted(bundle, size)
     onnx_export.save(proto, exported, folder / "m.onnx")
@@ -75,7 +76,7 @@ def agree(name: str, size: tuple[int, int], streets: Streets, folder: Path) -> N
         assert agreement.equal >= FLOOR, f"{name} {file}: {agreement}"
         # where two pixels of a pooling window are as good as equal, unpooling may put a value beside its place
         bound = 0.1 if name in UNPOOLING else 1e-3
-        limit = bound * max(1.0, agreement.largest_logit)
+        limit = bound * max(1.0, agreement.largest_score)
         assert agreement.largest_difference <= limit, f"{name} {file}: {agreement}"
 
 
@@ -94,5 +95,5 @@ def test_every_network_agrees_with_torch(name, size, streets, tmp_path):
 def test_all_files_of_networks_have_their_test():
     folder = Path(models.__file__).parent
     files = {path.stem for path in folder.glob("[a-z]*.py")} - {"classifiers"}
-    covered = {inspect.getmodule(models._registry._entry(name)[0]).__name__.rpartition(".")[2] for name in FAMILIES}
+    covered = {inspect.getmodule(models._registry._find(name)[0]).__name__.rpartition(".")[2] for name in FAMILIES}
     assert covered == files, os.linesep.join(sorted(files ^ covered))
