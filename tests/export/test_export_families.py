@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import kerbseg.models as models
-from kerbseg.bundle import Bundle
+from kerbseg.bundle import Bundle, random_bundle
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.core.types import Dataset
@@ -18,7 +18,6 @@ from kerbseg.data import open_dataset
 from kerbseg.export import onnx as onnx_export
 from kerbseg.export import openvino as openvino_export
 from kerbseg.export.parity import FLOOR, parity, pictures_of
-from kerbseg.regroup import random_bundle
 
 SIZES = ((90, 150), (96, 128))  # no multiple of a stride, which is the harder, and one
 FAMILIES = (  # one of each file of networks
@@ -76,7 +75,7 @@ def agree(name: str, size: tuple[int, int], streets: Streets, folder: Path) -> N
         assert agreement.equal >= FLOOR, f"{name} {file}: {agreement}"
         # where two pixels of a pooling window are as good as equal, unpooling may put a value beside its place
         bound = 0.1 if name in UNPOOLING else 1e-3
-        limit = bound * max(1.0, agreement.largest_score)
+        limit = bound * max(1.0, agreement.largest_logit)
         assert agreement.largest_difference <= limit, f"{name} {file}: {agreement}"
 
 
@@ -95,5 +94,5 @@ def test_every_network_agrees_with_torch(name, size, streets, tmp_path):
 def test_all_files_of_networks_have_their_test():
     folder = Path(models.__file__).parent
     files = {path.stem for path in folder.glob("[a-z]*.py")} - {"classifiers"}
-    covered = {inspect.getmodule(models._registry._find(name)[0]).__name__.rpartition(".")[2] for name in FAMILIES}
+    covered = {inspect.getmodule(models._registry._entry(name)[0]).__name__.rpartition(".")[2] for name in FAMILIES}
     assert covered == files, os.linesep.join(sorted(files ^ covered))
