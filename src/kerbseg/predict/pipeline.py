@@ -26,8 +26,9 @@ class _EndOfStream:
 class ThreadedPipeline:
     """Iterates over what the last stage makes of each item of a source, in order.
 
-    At most `max_in_flight` items are taken from the source and not yet handed out. An error of the source or of a stage is
-    raised after all items before it. The threads end with the process, so a source that never answers holds up nobody.
+    At most `max_in_flight` items are taken from the source and not yet handed out. An error of the source or of a stage
+    is raised after all items before it. The threads end with the process, so a source that never answers holds up
+    nobody.
     """
 
     def __init__(self, source: Iterable[Any], *stages: Stage, max_in_flight: int = MAX_IN_FLIGHT) -> None:
