@@ -21,6 +21,7 @@ from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, RecipeError, UserError
 from kerbseg.train.fit import fit
 from kerbseg.train.recipe_file import read
+from kerbseg.train.run import train
 
 TINY = (
     "epochs=3",
@@ -156,6 +157,17 @@ def test_the_folder_alone_is_enough_to_resume(unbroken, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["train", "--resume"])
     assert "train needs a recipe" in capsys.readouterr().err
+
+
+def test_a_recipe_is_given_by_name_with_overrides_or_as_it_is(unbroken, tmp_path):
+    with pytest.raises(RecipeError, match="did you mean 'epochs'"):
+        train("smoke/scenes", tmp_path / "run", overrides=["epocs=1"])
+    with pytest.raises(UserError, match="replace its fields instead"):
+        train(tiny(), tmp_path / "run", overrides=["epochs=1"])
+    with pytest.raises(UserError, match="nothing to resume"):
+        train(None, tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match="holds a run already"):
+        train("smoke/scenes", unbroken, overrides=TINY, device="cpu")
 
 
 def test_a_run_starts_from_the_folder_of_another(unbroken, tmp_path):
