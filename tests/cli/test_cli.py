@@ -96,6 +96,7 @@ def test_the_commands_are_those_of_the_contract():
         ("evaluate", kerbseg.data.DATASETS, kerbseg.data.DATASETS),
         ("evaluate", kerbseg.runtime.ENGINES, kerbseg.runtime.ENGINES),
         ("predict", kerbseg.runtime.ENGINES, kerbseg.runtime.ENGINES),
+        ("predict", kerbseg.predict.SINKS, kerbseg.predict.SINKS),
         ("profile", kerbseg.runtime.ENGINES, kerbseg.runtime.ENGINES),
         ("import", kerbseg.importers.FORMATS, kerbseg.importers.FORMATS),
         ("import", LABEL_SETS, LABEL_SETS),
