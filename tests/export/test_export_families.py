@@ -95,5 +95,5 @@ def test_every_network_agrees_with_torch(name, size, streets, tmp_path):
 def test_all_files_of_networks_have_their_test():
     folder = Path(models.__file__).parent
     files = {path.stem for path in folder.glob("[a-z]*.py")} - {"classifiers"}
-    covered = {inspect.getmodule(models._registry._find(name)[0]).__name__.rpartition(".")[2] for name in FAMILIES}
+    covered = {inspect.getmodule(models._registry._entry(name)[0]).__name__.rpartition(".")[2] for name in FAMILIES}
     assert covered == files, os.linesep.join(sorted(files ^ covered))
