@@ -48,7 +48,7 @@ def test_the_report_tells_what_was_measured(made, camvid_root):
     runtime = open_runtime(out)
     assert runtime.precision == "int8"
     again = evaluate(runtime, open_dataset("camvid", "val", camvid_root))
-    assert report["int8"]["miou"] == pytest.approx(again.scores.miou, abs=1e-6)
+    assert report["int8"]["miou"] == pytest.approx(again.metrics.miou, abs=1e-6)
     assert report["protocol"]["precision"] == "int8"
     assert report["protocol"]["split"] == "val"
     size = sum(path.stat().st_size for path in out.parent.glob("m.*") if path.suffix in (".onnx", ".xml", ".bin"))
@@ -130,7 +130,7 @@ def test_where_the_limit_is_passed_operations_go_back_to_float(camvid_bundle, ca
     )
     assert report.restored
     assert 0 < len(report.in_float) <= report.computing
-    assert report.before.report.scores.miou == 1
+    assert report.before.report.metrics.miou == 1
     assert report.miou_drop <= 0.001
 
 

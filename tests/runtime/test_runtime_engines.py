@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from typing_extensions import get_protocol_members
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load, save
 from kerbseg.core.errors import BundleError, UserError
 from kerbseg.data import open_dataset
 from kerbseg.export import export, export_int8, pictures_of
+from kerbseg.predict.temporal.vote import TemporalVote
 from kerbseg.runtime import ENGINES, Engine, Profilable, Runtime, RuntimeOptions, open_runtime
 from kerbseg.runtime.engines import files_of, size_bytes
 from kerbseg.runtime.torch import FlipAveraged, TorchRuntime
@@ -86,6 +88,7 @@ def files(camvid_bundle, tmp_path_factory):
 
 def is_runtime(runtime: Runtime) -> bool:
     """Whether all that callers use is there, and is what the protocol says."""
+    assert {member for member in get_protocol_members(Runtime) if not hasattr(runtime, member)} == set()
     batch = pictures(2, 32, 48)
     ids, logits = runtime(batch), runtime.logits(batch)
     assert (ids.shape, ids.dtype) == ((2, 32, 48), np.uint8)
@@ -121,6 +124,10 @@ def test_averaging_over_flips_holds_the_protocol_too(camvid_bundle):
     batch = pictures(1, 30, 50)
     probabilities = torch.from_numpy(runtime.logits(batch)).softmax(1)
     assert torch.allclose(probabilities, runtime.probabilities(batch), atol=1e-6)
+
+
+def test_the_vote_over_time_holds_the_protocol_too(camvid_bundle):
+    assert is_runtime(TemporalVote(open_runtime(camvid_bundle), 0.7))
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])

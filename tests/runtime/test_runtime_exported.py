@@ -4,18 +4,14 @@ import shutil
 
 import numpy as np
 import pytest
-from typing_extensions import get_protocol_members
 
 from kerbseg.bundle import load
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, InputError, MissingExtra, UserError
-from kerbseg.core.labels import label_set
 from kerbseg.data import open_dataset
 from kerbseg.evaluate import evaluate
 from kerbseg.export import export, pictures_of
-from kerbseg.predict.temporal.vote import TemporalVote
-from kerbseg.runtime import OPENERS, Profilable, Runtime, network_size, open_runtime, segment
-from kerbseg.runtime.torch import FlipAveraged
+from kerbseg.runtime import Profilable, network_size, open_runtime, segment
 
 KINDS = {".onnx": "onnx", ".xml": "openvino"}
 
@@ -185,38 +181,3 @@ def test_a_missing_engine_says_what_to_install(folder, package, module, extra, m
     monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(MissingExtra, match=rf"{package} is not installed; run: pip install 'kerbseg\[{extra}\]'"):
         open_runtime(path)
-
-
-FILES = {".safetensors": "m.safetensors", ".onnx": "m.onnx", ".xml": "m.xml"}
-COMPILED = pytest.param("torch-compiled", marks=pytest.mark.slow)  # a minute of compiling
-WRAPPERS = {"flip-averaged": FlipAveraged, "steady": lambda runtime: TemporalVote(runtime, 0.7)}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory, camvid_bundle):
-    """A folder with one network as a file of each kind."""
-    folder = tmp_path_factory.mktemp("kinds")
-    shutil.copy(camvid_bundle, folder / FILES[".safetensors"])
-    shown = pictures_of(open_dataset("scenes", "val", None), (32, 48), 2)
-    for suffix in KINDS:
-        export(load(camvid_bundle), folder / FILES[suffix], pictures=shown)
-    return folder
-
-
-@pytest.mark.parametrize("name", [COMPILED if name == "torch-compiled" else name for name in [*OPENERS, *WRAPPERS]])
-def test_every_runtime_is_one(models, name):
-    suffix, _ = OPENERS.get(name, (".safetensors", None))
-    runtime = open_runtime(models / FILES[suffix], name if name in OPENERS else "torch", threads=1)
-    runtime = WRAPPERS.get(name, lambda same: same)(runtime)
-    for member in get_protocol_members(Runtime):
-        assert hasattr(runtime, member), f"{name} lacks {member!r}, which every runtime has"
-    assert (runtime.card.model, runtime.card.labels) == ("mininet_v2_cpu", label_set("camvid"))
-    assert runtime.precision == "float32"
-    assert runtime.size in (None, (32, 48))
-    if name in OPENERS:
-        assert runtime.name == name
-    batch = pictures(2, 32, 48)
-    ids = runtime(batch)
-    assert (ids.dtype, ids.shape) == (np.uint8, (2, 32, 48))
-    if name not in WRAPPERS:  # those may say something else
-        assert (ids == open_runtime(models / "m.safetensors")(batch)).mean() > 0.999
