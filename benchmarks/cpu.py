@@ -4,7 +4,7 @@ Every engine has a process of its own, and all engines of one network and size a
 uint8 picture to uint8 class ids of its size, batch 1. `torch-eager` is plain torch: contiguous NCHW, no compiler. The
 bundles given with --bundle have their own weights; other networks have random weights whose batch-norms have seen
 pictures, since raw random ones can fill a network with denormals. int8 is calibrated on drawn streets; with --data the
-bundles that know its classes are calibrated on its train split, and scored on its val split in float and in int8.
+bundles that know its classes are calibrated on its train split, and evaluated on its val split in float and in int8.
 The same run measures the machine's ceilings: float and int8 arithmetic of a large convolution, and memory.
 Example: python benchmarks/cpu.py --bundle mininet_v2_cpu-camvid --data camvid --json cpu.json --plot cpu.png
 """
@@ -12,9 +12,9 @@ Example: python benchmarks/cpu.py --bundle mininet_v2_cpu-camvid --data camvid -
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from kerbseg.apps.timing import Ready, RuntimeOptions, of_model, worker
 from rich.console import Console
 from rich.table import Table
 
 import kerbseg.models as models
-from kerbseg.bundle import Bundle, load, random_bundle, save, versions
+from kerbseg.bundle import Bundle, load, random_bundle, save
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
@@ -39,8 +38,10 @@ from kerbseg.evaluate import evaluate
 from kerbseg.export.int8 import Quantizer
 from kerbseg.export.parity import pictures_of
 from kerbseg.profiling.cost import cost
-from kerbseg.profiling.latency import Latency, interleaved, timed
-from kerbseg.runtime import open_runtime
+from kerbseg.profiling.latency import Budget, Latency, interleaved, timed
+from kerbseg.profiling.machine import this_machine
+from kerbseg.profiling.workers import Ready, drawn_street, of_model, worker
+from kerbseg.runtime import ENGINES, RuntimeOptions, open_runtime
 from kerbseg.runtime.engines import exporting
 
 SIZES = ((256, 512), (360, 640), (512, 1024))
@@ -56,15 +57,12 @@ MODELS = (  # one of each family, the quick ones first
     "segnet_basic",
     "unet_minicity",
 )
-ENGINES = {  # name: file it runs, runtime
-    "torch-eager": ("m.safetensors", "torch-eager"),
-    "torch": ("m.safetensors", "torch"),
-    "torch-compiled": ("m.safetensors", "torch-compiled"),
-    "onnx": ("m.onnx", None),
-    "openvino": ("m.xml", None),
-    "openvino-int8": ("int8.xml", None),
-}
 REFERENCE = "torch-eager"
+INT8 = "openvino-int8"
+RUNS = {  # name: file it runs, engine
+    name: (f"m{ENGINES[name].suffix}", name) for name in sorted(ENGINES, key=lambda name: name != REFERENCE)
+} | {INT8: ("int8.xml", "openvino")}
+WARM_UP = 3  # calls
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,9 @@ class Ceilings:
         Of memory only each layer's result is counted, written once and read once; what an engine keeps in its cache is
         counted too, so that the floor is rough for small pictures.
         """
-        found = cost(bundle.model, models.padded_size(size, models.card(bundle.card.model).stride))
-        arithmetic = found.macs / (self.int8_gmacs if int8 else self.float32_gmacs)
-        values = sum(int(np.prod(layer.output)) for layer in found.layers if layer.macs)
+        of_net = cost(bundle.model, models.padded_size(size, models.card(bundle.card.model).stride))
+        arithmetic = of_net.macs / (self.int8_gmacs if int8 else self.float32_gmacs)
+        values = sum(int(np.prod(layer.output)) for layer in of_net.layers if layer.macs)
         memory = 2 * values * (1 if int8 else 4) / self.memory_gbs
         return max(arithmetic, memory) / 1e6
 
@@ -96,12 +94,13 @@ class Row:
     size: tuple[int, int]
     engine: str
     latency: Latency
+    versions: Mapping[str, str]  # of what ran in its process
     floor_ms: float
     weights: str
     miou: float | None  # on the val split of --data, at this size
 
 
-def settled(name: str) -> Bundle:
+def with_statistics(name: str) -> Bundle:
     """A registered network of random weights whose batch-norms have seen drawn streets."""
     torch.manual_seed(0)
     bundle = random_bundle(name, label_set("cityscapes"))
@@ -123,14 +122,14 @@ def prepare(
     """Writes the files that the engines run."""
     save(bundle, folder / "m.safetensors")
     for suffix, writing in exporting().items():
-        if any(ENGINES[engine][0] == f"m{suffix}" for engine in engines):
+        if any(RUNS[engine][0] == f"m{suffix}" for engine in engines):
             writing.writer()(bundle, folder / f"m{suffix}", size)
-    if "openvino-int8" in engines:
+    if INT8 in engines:
         quantizer = Quantizer(bundle, exporting()[".xml"], size, calibration or Scenes("train", 32, size))
         quantizer.save(quantizer.quantize_all(), folder / "int8.xml")
 
 
-def scored(folder: Path, engine: str, data: Dataset | None) -> float | None:
+def miou_of(folder: Path, engine: str, data: Dataset | None) -> float | None:
     """mIoU of what an engine runs; engines in float run the same network, so that one stands for all."""
     if data is None:
         return None
@@ -147,30 +146,31 @@ def measured(
     ceilings: Ceilings,
     data: tuple[Dataset, Dataset] | None,
 ) -> list[Row]:
-    """All engines of one network and size, by turns; calibrated and scored on the splits of `data`, if it has any."""
+    """All engines of one network and size, by turns; calibrated and evaluated on `data`, if there is any."""
     train, val = data or (None, None)
-    picture = Scenes("test", size=size)[0].image
+    picture = drawn_street(size)
     weights = bundle.card.source or "of the bundle"
     with TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         prepare(bundle, size, folder, engines, train)
         workers = [
-            stack.enter_context(worker(of_model, str(folder / file), RuntimeOptions(runtime, threads=threads), picture))
-            for file, runtime in (ENGINES[engine] for engine in engines)
+            stack.enter_context(worker(of_model, str(folder / file), RuntimeOptions(engine, threads=threads), picture))
+            for file, engine in (RUNS[name] for name in engines)
         ]
-        latencies = interleaved([one.batch("call") for one in workers], runs, warm_up=3)
-        kinds = {int8: scored(folder, "int8" if int8 else "float", val) for int8 in {"int8" in one for one in engines}}
+        latencies = interleaved([one.batch("call") for one in workers], Budget(runs=runs), WARM_UP)
+        kinds = {int8: miou_of(folder, "int8" if int8 else "float", val) for int8 in {"int8" in one for one in engines}}
     return [
         Row(
             bundle.card.model,
             size,
             engine,
             latency,
+            one.facts.machine.versions,
             ceilings.floor_ms(bundle, size, "int8" in engine),
             weights,
             kinds["int8" in engine],
         )
-        for engine, latency in zip(engines, latencies, strict=True)
+        for engine, latency, one in zip(engines, latencies, workers, strict=True)
     ]
 
 
@@ -189,7 +189,7 @@ def arithmetic(threads: int, int8: bool, kernel: int) -> Ready:
     weights = op.constant(random.standard_normal((256, 256, kernel, kernel)).astype(np.float32))
     pads = [kernel // 2] * 2
     out = op.convolution(quantized(image, 0, 1, 256), quantized(weights, -4, 4, 255), [1, 1], pads, pads, [1, 1])
-    out = op.relu(quantized(out, -50, 50, 256))  # quantised too, as between the layers of a network
+    out = op.relu(quantized(out, -50, 50, 256))  # quantized too, as between the layers of a network
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     request = ov.Core().compile_model(ov.Model([out], [image]), "CPU", settings).create_infer_request()
     picture = random.random(shape, np.float32)
@@ -212,58 +212,58 @@ def ceilings_of(threads: int) -> Ceilings:
         jobs = [(int8, kernel) for int8 in (False, True) for kernel in (1, 3)]
         workers = [stack.enter_context(worker(arithmetic, threads, *job)) for job in jobs]
         workers.append(stack.enter_context(worker(memory, threads)))
-        latencies = interleaved([one.batch("call") for one in workers], 30, warm_up=3)
+        latencies = interleaved([one.batch("call") for one in workers], Budget(runs=30), WARM_UP)
     rates = [one.facts / latency.median_ms / 1e6 for one, latency in zip(workers, latencies, strict=True)]
     return Ceilings(max(rates[:2]), max(rates[2:4]), rates[4])
 
 
-SCORES, FULL = (1, 19, 128, 256), (512, 1024)
+LOGITS, FULL = (1, 19, 128, 256), (512, 1024)
 
 
-def street_scores() -> np.ndarray:
-    """Scores as a trained network has them: regions of a street, soft along their borders, with a little noise."""
+def street_logits() -> np.ndarray:
+    """Logits as a trained network has them: regions of a street, soft along their borders, with a little noise."""
     mask = torch.from_numpy(Scenes("test", size=(128, 256))[0].mask).long()
     known = torch.where(mask < 19, mask, 0)
     regions = torch.nn.functional.one_hot(known, 19).permute(2, 0, 1)[None].float()
     soft = torch.nn.functional.avg_pool2d(regions, 3, 1, 1)
-    noise = torch.randn(SCORES, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(LOGITS, generator=torch.Generator().manual_seed(0))
     return (10 * soft + 0.3 * noise).numpy()
 
 
 def our_last_stage(threads: int) -> Ready:
-    """Ids from scores as the exported runtimes make them."""
+    """Ids from logits as the exported runtimes make them."""
     from kerbseg.runtime.upsample_argmax import UpsampleArgmax
 
-    scores = np.ascontiguousarray(street_scores().transpose(0, 2, 3, 1))
-    stage = UpsampleArgmax((SCORES[2], SCORES[3]), FULL, False, FULL, threads)
-    return Ready(stage(scores), {"call": timed(lambda: stage(scores))})
+    logits = np.ascontiguousarray(street_logits().transpose(0, 2, 3, 1))
+    stage = UpsampleArgmax((LOGITS[2], LOGITS[3]), FULL, False, FULL, threads)
+    return Ready(stage(logits), {"call": timed(lambda: stage(logits))})
 
 
 def openvino_last_stage(threads: int) -> Ready:
     """The same by OpenVINO's interpolation and TopK, converted from torch's."""
     import openvino as ov
 
-    class Ending(torch.nn.Module):
-        def forward(self, scores: torch.Tensor) -> torch.Tensor:
-            full = torch.nn.functional.interpolate(scores, FULL, mode="bilinear")
+    class UpsampleArgmax(torch.nn.Module):
+        def forward(self, logits: torch.Tensor) -> torch.Tensor:
+            full = torch.nn.functional.interpolate(logits, FULL, mode="bilinear")
             return full.argmax(1).to(torch.uint8)
 
-    scores = street_scores()
-    model = ov.convert_model(Ending(), example_input=torch.from_numpy(scores), input=SCORES)
+    logits = street_logits()
+    model = ov.convert_model(UpsampleArgmax(), example_input=torch.from_numpy(logits), input=LOGITS)
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
-    request.infer([scores])
-    return Ready(request.get_output_tensor(0).data.copy(), {"call": timed(lambda: request.infer([scores]))})
+    request.infer([logits])
+    return Ready(request.get_output_tensor(0).data.copy(), {"call": timed(lambda: request.infer([logits]))})
 
 
 def torch_last_stage(threads: int) -> Ready:
     """The same in torch."""
     torch.set_num_threads(threads)
-    scores = torch.from_numpy(street_scores())
+    logits = torch.from_numpy(street_logits())
 
     @torch.inference_mode()
     def call() -> torch.Tensor:
-        return torch.nn.functional.interpolate(scores, FULL, mode="bilinear").argmax(1).to(torch.uint8)
+        return torch.nn.functional.interpolate(logits, FULL, mode="bilinear").argmax(1).to(torch.uint8)
 
     return Ready(call().numpy(), {"call": timed(call)})
 
@@ -273,7 +273,7 @@ def last_stage(threads: int, runs: int) -> dict[str, Any]:
     ways = {"kerbseg": our_last_stage, "openvino": openvino_last_stage, "torch": torch_last_stage}
     with ExitStack() as stack:
         workers = {name: stack.enter_context(worker(way, threads)) for name, way in ways.items()}
-        latencies = interleaved([one.batch("call") for one in workers.values()], runs)
+        latencies = interleaved([one.batch("call") for one in workers.values()], Budget(runs=runs))
         reference = workers["torch"].facts
         return {
             name: latency.to_dict() | {"equal_to_torch": float((one.facts == reference).mean())}
@@ -312,14 +312,14 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Accuracy against latency: one point an engine and size, of the networks that were scored."""
+    """Accuracy against latency: one point an engine and size, of the networks that were evaluated."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 4.5))
-    markers = dict(zip(ENGINES, "osv^DP", strict=True))
+    markers = dict(zip(RUNS, itertools.cycle("osv^DP"), strict=False))
     known = [row for row in rows if row.miou is not None]
     kinds = list(dict.fromkeys((row.model, row.size) for row in known))
     colors = {kind: f"C{number}" for number, kind in enumerate(kinds)}
@@ -342,25 +342,25 @@ def main() -> None:
     parser.add_argument("--bundle", action="append", default=[], help="a bundle to time with its own weights")
     parser.add_argument("--models", nargs="*", default=list(MODELS), help="registered names without a bundle")
     parser.add_argument("--sizes", nargs="*", default=["x".join(map(str, size)) for size in SIZES], help="HxW")
-    parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--engines", nargs="*", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--data", help="data set to calibrate and score the bundles on")
+    parser.add_argument("--data", help="data set to calibrate and evaluate the bundles on")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="accuracy against latency; needs --data")
     arguments = parser.parse_args()
     console = Console(width=140)
-    ceilings = ceilings_of(arguments.threads)
+    machine, ceilings = this_machine(), ceilings_of(arguments.threads)
     console.print(
-        f"{platform.machine()}, {arguments.threads} threads: {ceilings.float32_gmacs:.0f} GMAC/s in float32,"
-        f" {ceilings.int8_gmacs:.0f} in int8, {ceilings.memory_gbs:.1f} GB/s of memory"
+        f"{machine.processor}, {arguments.threads} of {machine.cores} cores: {ceilings.float32_gmacs:.0f} GMAC/s in"
+        f" float32, {ceilings.int8_gmacs:.0f} in int8, {ceilings.memory_gbs:.1f} GB/s of memory"
     )
     stage = last_stage(arguments.threads, arguments.runs)
-    for name, found in stage.items():
+    for name, figures in stage.items():
         console.print(
-            f"last stage, 19 classes to 512x1024 (HxW), {name}: {found['median']:.2f} ms,"
-            f" {found['equal_to_torch']:.4%} as torch"
+            f"last stage, 19 classes to 512x1024 (HxW), {name}: {figures['median']:.2f} ms,"
+            f" {figures['equal_to_torch']:.4%} as torch"
         )
     bundles = {load(path).card.model: load(path) for path in arguments.bundle}
     splits = (
@@ -373,13 +373,12 @@ def main() -> None:
         "call": "uint8 picture to uint8 ids of its size, batch 1, each engine in its own process, by turns",
         "threads": arguments.threads,
         "runs": arguments.runs,
-        "processor": platform.machine(),
-        "versions": versions(),
+        **machine.to_dict(),
     }
-    found: dict[str, Any] = {"protocol": protocol, "ceilings": vars(ceilings), "last_stage_ms": stage, "rows": []}
+    results: dict[str, Any] = {"protocol": protocol, "ceilings": vars(ceilings), "last_stage_ms": stage, "rows": []}
     rows: list[Row] = []
     for name in named:
-        bundle = bundles.get(name) or settled(name)
+        bundle = bundles.get(name) or with_statistics(name)
         fits = bool(splits) and splits[0].labels.classes == bundle.card.labels.classes
         data = (splits[0], splits[1]) if fits else None
         for size in arguments.sizes:
@@ -388,10 +387,12 @@ def main() -> None:
             new = measured(bundle, at, arguments.engines, arguments.threads, arguments.runs, ceilings, data)
             console.print(table(new))
             rows += new
-            found["rows"] += [vars(row) | {"latency": row.latency.to_dict()} for row in new]
+            results["rows"] += [
+                vars(row) | {"latency": row.latency.to_dict(), "versions": dict(row.versions)} for row in new
+            ]
             if arguments.json:  # a run takes an hour; what is done shall not be lost
                 with atomic_write(arguments.json) as temporary:
-                    temporary.write_text(json.dumps(found, indent=1) + "\n")
+                    temporary.write_text(json.dumps(results, indent=1) + "\n")
     if arguments.plot:
         plot(rows, arguments.plot)
 

@@ -91,13 +91,13 @@ def trainings(names: Iterable[str], seeds: Iterable[int], epochs: int, out: Path
 
 def table(lines: Iterable[Mapping[str, Any]]) -> str:
     """Markdown: mIoU on val over seeds, in percent, and what each arm gains over `modern` seed by seed."""
-    found = {arm: several for (network, arm), several in arms(lines) if network == "mininet_v2_cpu"}
-    base = {line["seed"]: line["val_last"] for line in found.get("modern", [])}
+    by_arm = {arm: several for (network, arm), several in arms(lines) if network == "mininet_v2_cpu"}
+    base = {line["seed"]: line["val_last"] for line in by_arm.get("modern", [])}
     rows = [
         "| arm | seeds | val, last epoch | val, best epoch | gain over `modern`, same seed |",
         "|---|---|---|---|---|",
     ]
-    for arm, several in found.items():
+    for arm, several in by_arm.items():
         last, best = (spread([line[key] for line in several]) for key in ("val_last", "val_best"))
         gains = [line["val_last"] - base[line["seed"]] for line in several if line["seed"] in base]
         gain = spread(gains) if arm != "modern" and gains else ""

@@ -5,7 +5,7 @@
 Plain is what most training code does: pictures are decoded from disk and augmented one by one as float in the loader,
 the network computes in float32 with channels first. Each arm changes one more thing. The arms take turns, so that what
 else the computer does meets all of them; the ratio is the median over the rounds of an arm's speed by plain's. On a
-shared CPU the clock tells little: `--clock cpu` counts the seconds that the processor worked for this process.
+shared CPU the clock says little: `--clock cpu` counts the seconds that the processor worked for this process.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import kerbseg.models as models
-from kerbseg.bundle import versions
 from kerbseg.core.normalize import Normalize
 from kerbseg.data.loading import Batches
+from kerbseg.profiling.machine import this_machine
 from kerbseg.train.builders import augmentation
 from kerbseg.train.network_loss import build_loss
 from kerbseg.train.optim import optimizer, parameter_groups
@@ -227,7 +227,7 @@ def main() -> None:
         "steps": options.steps,
         "warmup": options.warmup,
         "load_average": os.getloadavg()[0],
-        "versions": versions(),
+        **this_machine(options.device).to_dict(),
     }
     print("\n".join(f"{key}: {value}" for key, value in protocol.items()), end="\n\n", flush=True)
     rows = report(trainers, measure(trainers, options.rounds, options.warmup, options.steps, CLOCKS[options.clock]))

@@ -34,11 +34,11 @@ def run_all(
 ) -> list[dict[str, Any]]:
     """Trains what `out` lacks, adds it there, and gives all of its lines for these trainings.
 
-    `tested` bundles are also scored on the test split, at the recipe's size.
+    `tested` bundles are also evaluated on the test split, at the recipe's size.
     """
     lines = []
     for training in trainings:
-        done = [line for line in read(out) if _key(line) == _key(_told(training))]
+        done = [line for line in read(out) if _key(line) == _key(_described(training))]
         lines.append(done[-1] if done else _run(training, out, data_root, tested))
     return lines
 
@@ -48,7 +48,7 @@ def read(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
 
 
-def _told(training: Training) -> dict[str, Any]:
+def _described(training: Training) -> dict[str, Any]:
     recipe = training.recipe
     return {"network": training.network, "arm": training.arm, "seed": recipe.seed, "recipe": recipe.to_dict()}
 
@@ -67,7 +67,7 @@ def _run(training: Training, out: Path, data_root: Path | None, tested: bool) ->
     trained_s = time.monotonic() - start
     last = load(run / "last.safetensors")
     line = {
-        **_told(training),
+        **_described(training),
         "parameters": sum(each.numel() for each in bundle.model.parameters()),
         "val_best": bundle.card.scores["miou"],
         "best_epoch": bundle.card.scores["epoch"],
@@ -91,10 +91,10 @@ def _test(bundle: Bundle, recipe: Recipe, data_root: Path | None) -> float | Non
 
 def arms(lines: Iterable[Mapping[str, Any]]) -> Iterator[tuple[tuple[str, str], list[Mapping[str, Any]]]]:
     """The lines of each network and arm, by seed."""
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    by_arm: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for line in lines:
-        found.setdefault((line["network"], line["arm"]), []).append(line)
-    for key, several in found.items():
+        by_arm.setdefault((line["network"], line["arm"]), []).append(line)
+    for key, several in by_arm.items():
         yield key, sorted(several, key=lambda line: line["seed"])
 
 

@@ -21,13 +21,14 @@ from typing import Any
 
 import av
 
-from kerbseg.bundle import versions
 from kerbseg.data.scenes import drive
 from kerbseg.predict import SINKS, Predictor
 from kerbseg.predict.pipeline import Stage, ThreadedPipeline
 from kerbseg.predict.sources import Source, open_source
 from kerbseg.predict.temporal.flicker import FlickerMeter
 from kerbseg.predict.videos import stages
+from kerbseg.profiling.latency import Latency, timed
+from kerbseg.profiling.machine import this_machine
 
 Way = Callable[[Iterator[Any], Sequence[Stage]], int]
 
@@ -58,10 +59,13 @@ def opened(predictor: Predictor, video: Path, folder: Path, flicker: bool) -> It
 
 def timed_s(way: Way, predictor: Predictor, video: Path, folder: Path, flicker: bool) -> float:
     """Seconds a frame, the writing of the file included."""
-    started = time.perf_counter()
-    with opened(predictor, video, folder, flicker) as (source, work):
-        count = way(iter(source), work)
-    return (time.perf_counter() - started) / count
+    frames: list[int] = []
+
+    def once() -> None:
+        with opened(predictor, video, folder, flicker) as (source, work):
+            frames.append(way(iter(source), work))
+
+    return timed(once)(1)[0] / frames[0]
 
 
 def stage_costs_ms(predictor: Predictor, video: Path, folder: Path, flicker: bool) -> dict[str, float]:
@@ -72,7 +76,7 @@ def stage_costs_ms(predictor: Predictor, video: Path, folder: Path, flicker: boo
         def run(*item: Any) -> Any:
             started = time.perf_counter()
             result = stage(*item)
-            spent.setdefault(name, []).append(1000 * (time.perf_counter() - started))
+            spent.setdefault(name, []).append(time.perf_counter() - started)
             return result
 
         return run
@@ -82,7 +86,7 @@ def stage_costs_ms(predictor: Predictor, video: Path, folder: Path, flicker: boo
         names = ["segment", "flicker", "draw", "encode"] if flicker else ["segment", "draw", "encode"]
         decoded = iter(clocked("decode", lambda: next(frames, None)), None)
         in_turn(decoded, [clocked(name, stage) for name, stage in zip(names, work, strict=True)])
-    return {name: statistics.median(costs) for name, costs in spent.items()}
+    return {name: Latency.of(seconds).median_ms for name, seconds in spent.items()}
 
 
 def write_drive(path: Path, size: tuple[int, int], count: int) -> None:
@@ -116,7 +120,7 @@ def main() -> None:
             height, width = map(int, given.size.split("x"))
             write_drive(video, (height, width), given.frames)
         result = compare(predictor, video, folder, given.turns, given.flicker)
-    result["protocol"] |= {"video": str(given.video or f"drawn drive, {given.size}"), "threads": given.threads}
+    result["protocol"]["video"] = str(given.video or f"drawn drive, {given.size}")
     show(result)
     if given.json is not None:
         given.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -131,18 +135,22 @@ def compare(predictor: Predictor, video: Path, folder: Path, turns: int, flicker
         for name in list(ways)[:: 1 if turn % 2 else -1]:
             spent[name].append(timed_s(ways[name], predictor, video, folder, flicker))
     ratios = [one / other for one, other in zip(spent["in_turn"], spent["overlapped"], strict=True)]
-    engine = predictor.runtime
+    runtime = predictor.runtime
+    machine = this_machine(runtime.device).to_dict()
     return {
         "frames_per_second": {name: 1 / statistics.median(each) for name, each in spent.items()},
         "ratio": statistics.median(ratios),
         "ratios": ratios,
         "stage_ms": costs_ms,
         "protocol": {
-            "model": engine.card.model,
-            "runtime": engine.name,
-            "precision": engine.precision,
+            "model": runtime.card.model,
+            "runtime": runtime.name,
+            "device": runtime.device,
+            "precision": runtime.precision,
+            "threads": runtime.threads,
             "turns": turns,
-            "versions": {**versions(), "av": av.__version__},
+            **machine,
+            "versions": {**machine["versions"], "av": av.__version__},
         },
     }
 

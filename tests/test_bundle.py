@@ -15,7 +15,18 @@ import safetensors.torch
 import torch
 
 from kerbseg import bundle as bundles
-from kerbseg.bundle import FORMAT, METADATA_KEY, Bundle, BundleCard, load, read_card, save
+from kerbseg.bundle import (
+    FORMAT,
+    METADATA_KEY,
+    Bundle,
+    BundleCard,
+    find_model,
+    load,
+    locate,
+    random_bundle,
+    read_card,
+    save,
+)
 from kerbseg.core.errors import BundleError, UserError
 from kerbseg.core.labels import LabelSet, label_set
 from kerbseg.core.types import Preprocessing
@@ -261,6 +272,76 @@ def test_header_that_claims_more_than_the_file_holds_is_refused(saved):
     saved.unlink()
     saved.write_bytes(struct.pack("<Q", 2**62) + data[8:])
     assert "no whole .safetensors" in refusal(saved)
+
+
+# ---- the rule for a model's name
+
+
+def test_a_model_is_a_file_a_runs_folder_or_a_shipped_name(saved, tmp_path):
+    assert locate(saved) == locate(str(saved)) == saved
+    run = tmp_path / "run"
+    run.mkdir()
+    best = run / "best.safetensors"
+    best.write_bytes(saved.read_bytes())
+    assert locate(run) == locate(str(run)) == best
+    assert load(run).card == load(saved).card
+    for name in bundles.shipped():
+        assert locate(name).stem == name
+        assert read_card(name) == read_card(locate(name))
+
+
+def test_a_file_or_folder_goes_before_a_name(saved, tmp_path, monkeypatch):
+    name = bundles.shipped()[0]
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / name / "best.safetensors"
+    own.parent.mkdir()
+    own.write_bytes(saved.read_bytes())
+    assert locate(name).resolve() == own
+    own.unlink()
+    assert locate(name).is_file(), "a folder of that name that is no run hides the shipped weights"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("none.safetensors", "does not exist"),
+        ("mininet_v2_cpu", "is a network without weights; name a bundle of it, or a run's folder"),
+        ("mininet_v2_cpu-camvit", "did you mean 'mininet_v2_cpu-camvid'"),
+        (".", "is a folder without best.safetensors"),
+        ("saved", "does not exist"),  # the ending is part of a file's name
+    ],
+)
+def test_what_is_no_model_says_why(model, message, saved, monkeypatch):
+    monkeypatch.chdir(saved.parent)
+    for wanted in (model, str(saved.parent / model)) if message == "does not exist" else (model,):
+        with pytest.raises(BundleError, match=message) as caught:
+            locate(wanted)
+        assert "\n" not in str(caught.value)
+        with pytest.raises(BundleError, match=message):
+            find_model(wanted)
+
+
+def test_a_registered_name_is_a_random_bundle_where_that_will_do(saved):
+    assert find_model(saved, LABELS) == saved
+    bundle = find_model("mininet_v2_cpu", LABELS)
+    assert isinstance(bundle, Bundle)
+    assert (bundle.card.model, bundle.card.labels, bundle.card.outputs) == ("mininet_v2_cpu", LABELS, 11)
+    assert not bundle.model.training
+    with pytest.raises(BundleError, match="did you mean 'mininet_v2_cpu'"):
+        find_model("mininet_v2_cpus", LABELS)
+    with pytest.raises(BundleError, match=r"does not exist$"):
+        find_model(saved.with_name("none.safetensors"), LABELS)
+
+
+def test_a_seed_gives_the_weights_of_a_trainings_first_step_and_leaves_the_callers_numbers_alone():
+    torch.manual_seed(3)
+    expected = create_model("mininet_v2_cpu", 11, dropout=0.125).state_dict()
+    torch.manual_seed(4)
+    before = torch.random.get_rng_state()
+    bundle = random_bundle("mininet_v2_cpu", LABELS, options={"dropout": 0.125}, seed=3)
+    assert all(torch.equal(value, expected[key]) for key, value in bundle.model.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert bundle.card.options == {"dropout": 0.125}
 
 
 # ---- saving

@@ -75,7 +75,7 @@ def test_the_trained_network_is_exported_quantised_and_timed(told):
     assert open_runtime(measured.int8_path).precision == "int8"
     assert measured.int8.calibration == LITTLE.calibration
     assert measured.int8.max_drop == deployment.MAX_DROP
-    assert f"{measured.int8.after.report.scores.miou:.4f}" in text
+    assert f"{measured.int8.after.report.metrics.miou:.4f}" in text
     assert [row.timing.facts.runtime for row in measured.times] == [
         "torch-eager",
         "torch",

@@ -13,6 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from kerbseg.profiling.latency import Budget
+from kerbseg.profiling.machine import processor_name
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 LIBRARIES = {"trainings"}  # imported by scripts, and tested by itself
 ELSEWHERE = {"train_throughput"}  # in a file of its own
@@ -105,7 +108,7 @@ def test_cpu_runs_with_all_in_one_process(script, camvid_bundle, small_camvid, t
 
     once = cpu.interleaved
     monkeypatch.setattr(cpu, "worker", here)
-    monkeypatch.setattr(cpu, "interleaved", lambda batches, *_, **__: once(batches, runs=1, warm_up=0))
+    monkeypatch.setattr(cpu, "interleaved", lambda batches, *_, **__: once(batches, Budget(runs=1), warm_up=0))
     figures, plot = tmp_path / "cpu.json", tmp_path / "cpu.png"
     engines = ["torch-eager", "openvino"]
     script(
@@ -116,6 +119,8 @@ def test_cpu_runs_with_all_in_one_process(script, camvid_bundle, small_camvid, t
     assert [row["engine"] for row in told["rows"]] == engines
     assert all(row["size"] == [32, 64] and 0 < row["miou"] < 1 and row["floor_ms"] > 0 for row in told["rows"])
     assert min(told["ceilings"].values()) > 0
+    assert told["protocol"]["processor"] == processor_name()
+    assert "openvino" in told["rows"][1]["versions"]
     assert {name: stage["equal_to_torch"] > 0.9999 for name, stage in told["last_stage_ms"].items()} == dict.fromkeys(
         ("kerbseg", "openvino", "torch"), True
     )

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from kerbseg.profiling.machine import processor_name
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -24,12 +26,13 @@ def test_every_arm_is_timed_and_compared_with_plain(throughput, tmp_path, monkey
     few = ["--device", "cpu", "--rounds", "2", "--steps", "1", "--warmup", "1"]
     monkeypatch.setattr(sys, "argv", ["train_throughput.py", *recipe, *few, "--json", str(tmp_path / "speed.json")])
     throughput.main()
-    found = json.loads((tmp_path / "speed.json").read_text())
-    assert len(found["arms"]) == 5
-    assert found["arms"][0]["ratio_to_plain"] == {"median": 1, "lowest": 1, "highest": 1}
-    assert all(arm["pictures_per_second"]["lowest"] > 0 for arm in found["arms"])
-    assert found["protocol"]["device"] == "cpu"
-    assert found["protocol"]["versions"]["torch"] == torch.__version__
+    speeds = json.loads((tmp_path / "speed.json").read_text())
+    assert len(speeds["arms"]) == 5
+    assert speeds["arms"][0]["ratio_to_plain"] == {"median": 1, "lowest": 1, "highest": 1}
+    assert all(arm["pictures_per_second"]["lowest"] > 0 for arm in speeds["arms"])
+    assert speeds["protocol"]["device"] == "cpu"
+    assert speeds["protocol"]["processor"] == processor_name()
+    assert speeds["protocol"]["versions"]["torch"] == torch.__version__
     assert "+ channels last" in capsys.readouterr().out
 
 

@@ -36,7 +36,7 @@ UNPOOLING = ("enet", "segnet", "segnet_basic")
 
 
 def fully_grouped(name: str, shown: list[np.ndarray]) -> Bundle:
-    """A network whose batch-norms have seen pictures: without, scores of random weights can be in the thousands."""
+    """A network whose batch-norms have seen pictures: without, logits of random weights can be in the thousands."""
     torch.manual_seed(0)
     bundle = random_bundle(name, label_set("camvid"))
     for module in bundle.model.modules():
@@ -94,5 +94,5 @@ def test_every_network_agrees_with_torch(name, size, streets, tmp_path):
 def test_all_files_of_networks_have_their_test():
     folder = Path(models.__file__).parent
     files = {path.stem for path in folder.glob("[a-z]*.py")} - {"classifiers"}
-    covered = {inspect.getmodule(models._registry._find(name)[0]).__name__.rpartition(".")[2] for name in FAMILIES}
+    covered = {inspect.getmodule(models._registry._entry(name)[0]).__name__.rpartition(".")[2] for name in FAMILIES}
     assert covered == files, os.linesep.join(sorted(files ^ covered))

@@ -112,6 +112,9 @@ def test_a_file_that_would_not_agree_is_not_put_in_the_place_of_a_good_one(
         (["-o", "m.onnx", "--size", "8x8"], "too small to export"),
         (["-o", "m.onnx", "--size", "wide"], "is no HEIGHTxWIDTH"),
         (["-o", "m.xml", "--int8"], "--int8 needs --calibration DATA"),
+        (["-o", "m.xml", "--int8", "--calibration", "scenes", "--logits"], "--logits is of float files"),
+        (["-o", "m.xml", "--threads", "1"], "--limit and --threads are of the measurements of --int8"),
+        (["-o", "m.xml", "--limit", "1"], "--limit and --threads are of the measurements of --int8"),
     ],
 )
 def test_bad_requests_are_one_line(arguments, message, camvid_bundle, tmp_path, capsys, monkeypatch):

@@ -54,6 +54,7 @@ def test_the_report_tells_what_was_measured(made, camvid_root):
     size = sum(path.stat().st_size for path in out.parent.glob("m.*") if path.suffix in (".onnx", ".xml", ".bin"))
     assert report["int8"]["size_bytes"] == size < report["float32"]["size_bytes"]
     assert report["protocol"]["calibration_pictures"] == 4
+    assert {"processor", "cores", "threads", "versions", "date"} <= set(report["protocol"])
     faster = report["int8"]["latency_ms"]["median"] < report["float32"]["latency_ms"]["median"]
     assert report["verdict"] == ("go" if faster else "no-go")  # nothing can lose more mIoU than --max-drop 1
     assert set(report["int8"]["class_iou"]) == set(report["float32"]["class_iou"])

@@ -26,12 +26,12 @@ def test_macs_are_half_of_torchs_operations(name):
 def test_counting_leaves_the_network_alone():
     net = models.create_model("mininet_v2_cpu").train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    found = cost(net, SIZE)
+    of_net = cost(net, SIZE)
     assert net.training
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in before.items())
-    assert found.parameters == sum(row.parameters for row in found.layers)
-    assert found.size_bytes == sum(value.numel() * value.element_size() for value in before.values())
-    assert found.flops == 2 * found.macs
+    assert of_net.parameters == sum(row.parameters for row in of_net.layers)
+    assert of_net.size_bytes == sum(value.numel() * value.element_size() for value in before.values())
+    assert of_net.flops == 2 * of_net.macs
 
 
 def test_a_transposed_convolution_is_charged_by_its_input():

@@ -58,6 +58,12 @@ def test_working_size_keeps_proportions_and_bounds_strips(runtime):
     assert network_size((720, 1280), runtime, (16, 24)) == (16, 24)
 
 
+@pytest.mark.parametrize(("input_size", "message"), [("owned", "did you mean 'own'"), ((0, 24), "0x24 has no pixels")])
+def test_a_size_that_is_none_is_refused(input_size, message, runtime):
+    with pytest.raises(UserError, match=message):
+        segment(runtime, picture(32, 48), input_size)
+
+
 def test_confidence_is_the_probability_of_the_class(runtime):
     shown = picture(32, 48)
     ids, confidence = segment_with_confidence(runtime, shown)

@@ -13,17 +13,17 @@ sides = st.integers(1, 23)
 
 
 def smooth(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Scores with regions, and borders between them, as networks have them."""
+    """Logits with regions, and borders between them, as networks have them."""
     rough = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.avg_pool2d(rough, 5, 1, 2)
 
 
-def agree(scores: torch.Tensor, padded: tuple[int, int], size: tuple[int, int], corners: bool, threads: int) -> None:
-    """Ids are those of the highest interpolated score; where two are as good as equal, either will do."""
-    stage = UpsampleArgmax((scores.shape[2], scores.shape[3]), padded, corners, size, threads)
-    ids = torch.from_numpy(stage(scores.permute(0, 2, 3, 1).numpy())).long()
-    full = interpolate(scores, padded, mode="bilinear", align_corners=corners)[..., : size[0], : size[1]]
-    assert ids.shape == (len(scores), *size)
+def agree(logits: torch.Tensor, padded: tuple[int, int], size: tuple[int, int], corners: bool, threads: int) -> None:
+    """Ids are those of the highest interpolated logit; where two are as good as equal, either will do."""
+    stage = UpsampleArgmax((logits.shape[2], logits.shape[3]), padded, corners, size, threads)
+    ids = torch.from_numpy(stage(logits.permute(0, 2, 3, 1).numpy())).long()
+    full = interpolate(logits, padded, mode="bilinear", align_corners=corners)[..., : size[0], : size[1]]
+    assert ids.shape == (len(logits), *size)
     chosen = full.gather(1, ids[:, None])[:, 0]
     assert (full.amax(1) - chosen).max() <= 1e-5
     assert (ids == full.argmax(1)).float().mean() > 0.99
@@ -32,23 +32,23 @@ def agree(scores: torch.Tensor, padded: tuple[int, int], size: tuple[int, int], 
 @settings(max_examples=60, deadline=None)
 @given(sides, sides, st.integers(1, 3), st.integers(1, 3), st.booleans(), st.integers(2, 9), st.integers(0, 9))
 def test_ids_are_those_of_interpolation_and_argmax(height, width, tall, wide, corners, classes, seed):
-    scores = smooth(seed, (2, classes, height, width))
+    logits = smooth(seed, (2, classes, height, width))
     padded = (height * tall + seed % 3, width * wide + seed % 2)
     size = (max(1, padded[0] - seed), max(1, padded[1] - seed // 2))
-    agree(scores, padded, size, corners, 1 + seed % 3)
+    agree(logits, padded, size, corners, 1 + seed % 3)
 
 
 @pytest.mark.parametrize("corners", [True, False])
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
 def test_at_the_sizes_of_real_networks(factor, corners):
-    scores = smooth(factor, (1, 19, 128 // factor, 256 // factor))
-    agree(scores, (128, 256), (120, 250), corners, 2)
+    logits = smooth(factor, (1, 19, 128 // factor, 256 // factor))
+    agree(logits, (128, 256), (120, 250), corners, 2)
 
 
 def test_of_equal_scores_the_first_class_wins_as_in_torch():
-    scores = np.zeros((1, 5, 6, 4), np.float32)
-    scores[..., 2:] = 1
-    assert (UpsampleArgmax((5, 6), (10, 12), False, (10, 12))(scores) == 2).all()
+    logits = np.zeros((1, 5, 6, 4), np.float32)
+    logits[..., 2:] = 1
+    assert (UpsampleArgmax((5, 6), (10, 12), False, (10, 12))(logits) == 2).all()
 
 
 def test_shrinking_is_torchs_too():

@@ -1,25 +1,28 @@
 """Heads and teachers help a network to learn, and are no part of what is saved."""
 
-import dataclasses
-
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
 import kerbseg.models as models
-from kerbseg.bundle import load, random_bundle, read_card, save
+from kerbseg.bundle import Bundle, load, random_bundle, read_card, save
 from kerbseg.core.errors import BundleError, RecipeError
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize
 from kerbseg.core.types import Preprocessing
-from kerbseg.losses import at_scores, cross_entropy, distillation
+from kerbseg.losses import cross_entropy, distillation, lovasz_softmax, mask_at
 from kerbseg.models.mininet import PREPROCESSING
 from kerbseg.train.auxiliary import AuxiliaryLoss
-from kerbseg.train.builders import check_compilable, network_loss, pixel_loss, trained_with
-from kerbseg.train.distill import Distilled, teacher
+from kerbseg.train.distill import DistillationLoss, Teacher, agreed, teachers
 from kerbseg.train.fit import fit
+from kerbseg.train.network_loss import NetworkLoss, loss_terms
 from kerbseg.train.optim import parameter_groups
-from kerbseg.train.recipe import AuxHead, Boundary, Distill, Loss, Ohem, ParamGroup, read
+from kerbseg.train.outputs import NetworkOutputs
+from kerbseg.train.pixel_loss import pixel_loss
+from kerbseg.train.recipe import AuxHead, Boundary, Distill, Lovasz, Ohem, PlainLoss
+from kerbseg.train.recipe_file import read
+from kerbseg.train.recipe_optim import ParamGroup
+from kerbseg.train.run import train
 
 TINY = ("epochs=2", "batch_size=2", "data.size=[64, 128]", "data.limit=4", "augment.progressive=[]", "validate_every=1")
 
@@ -44,56 +47,83 @@ def bundle_path(tmp_path):
     return path
 
 
-plain = network_loss(pixel_loss(Loss(), None), "picture")
+PIXELS = pixel_loss(PlainLoss(), None)
+
+
+def loss_of(net, image, mask, auxiliary=None, taught=None, loss=None):
+    """What a recipe with these parts compares, on one batch."""
+    names = [] if auxiliary is None else [head.at for head in auxiliary._settings]
+    whole = NetworkLoss(loss_terms(loss or PlainLoss(), None), auxiliary, taught)
+    return whole(NetworkOutputs(net, names).of(image), image, mask)
 
 
 def test_a_head_adds_its_loss_at_its_own_resolution(net):
     image, mask = batch()
-    both = AuxiliaryLoss(plain, pixel_loss(Loss(), None), net, [AuxHead("features", weight=0.5)], 11)
+    heads = AuxiliaryLoss(PIXELS, net, [AuxHead("features", weight=0.5)], 11)
     features = net.features(net.downsample(image))
-    logits = both.heads[0](features)
+    logits = heads.heads[0](features)
     assert logits.shape == (2, 11, 4, 8)
-    expected = plain(net, image, mask) + 0.5 * cross_entropy(logits, at_scores(mask, (4, 8)))
-    assert torch.isclose(both(net, image, mask), expected, rtol=1e-4)
+    expected = cross_entropy(net(image), mask) + 0.5 * cross_entropy(logits, mask_at(mask, (4, 8)))
+    assert torch.isclose(loss_of(net, image, mask, heads), expected, rtol=1e-4)
 
 
 def test_a_head_reaches_the_network_before_it_and_no_other_part(net):
     image, mask = batch()
-    both = AuxiliaryLoss(
-        lambda net, image, mask: net(image).sum() * 0, pixel_loss(Loss(), None), net, [AuxHead("features")], 11
-    )
-    both(net, image, mask).backward()
+    heads = AuxiliaryLoss(PIXELS, net, [AuxHead("features")], 11)
+    features = NetworkOutputs(net, ["features"]).of(image).features
+    sum(heads(features, mask)).backward()
     assert net.features[0].conv.weight.grad.abs().max() > 0
-    assert net.output.weight.grad.abs().max() == 0
-    assert all(parameter.grad.abs().max() > 0 for parameter in both.heads.parameters())
-    assert not net._forward_hooks
-    assert not net.features._forward_hooks
+    assert net.output.weight.grad is None
+    assert all(parameter.grad.abs().max() > 0 for parameter in heads.parameters())
+
+
+def test_logits_are_compared_where_the_recipe_says(net):
+    image, mask = batch()
+    logits = net.logits(image)
+    assert logits.shape[-2:] != image.shape[-2:]
+    coarse = cross_entropy(logits, mask_at(mask, (logits.shape[-2], logits.shape[-1])))
+    assert torch.isclose(loss_of(net, image, mask, loss=PlainLoss(at="logits")), coarse)
+    assert torch.isclose(loss_of(net, image, mask), cross_entropy(net(image), mask))
+
+
+def test_the_lovasz_loss_begins_where_its_stretch_does_and_compares_where_it_says(net):
+    image, mask = batch()
+    loss = PlainLoss(lovasz=Lovasz(0.5, start=0.8, at="logits"))
+    whole = NetworkLoss(loss_terms(loss, None), epochs=10)
+    outputs = NetworkOutputs(net).of(image)
+    plain = cross_entropy(outputs.upsampled, mask)
+    size = (outputs.logits.shape[-2], outputs.logits.shape[-1])
+    added = 0.5 * lovasz_softmax(outputs.logits, mask_at(mask, size))
+    assert added > 0
+    for epoch, expected in {0: plain, 7: plain, 8: plain + added, 9: plain + added}.items():
+        assert torch.isclose(whole(outputs, image, mask, epoch), expected), epoch
 
 
 def test_heads_train_at_the_rate_of_the_rest(net):
-    both = AuxiliaryLoss(plain, pixel_loss(Loss(), None), net, [AuxHead("features")], 11)
-    rest, part = parameter_groups(net, [ParamGroup("downsample.", 1e-9)], trained_with(both))
-    heads = {id(parameter) for parameter in both.parameters()}
-    assert heads
-    assert heads <= {id(parameter) for parameter in rest["params"]}
-    assert not heads & {id(parameter) for parameter in part["params"]}
-    assert trained_with(plain) == []
+    heads = AuxiliaryLoss(PIXELS, net, [AuxHead("features")], 11)
+    whole = NetworkLoss([(PIXELS, "picture")], heads)
+    rest, part = parameter_groups(net, [ParamGroup("downsample.", 1e-9)], whole.parameters())
+    own = {id(parameter) for parameter in heads.parameters()}
+    assert own
+    assert own <= {id(parameter) for parameter in rest["params"]}
+    assert not own & {id(parameter) for parameter in part["params"]}
+    assert list(NetworkLoss([(PIXELS, "picture")]).parameters()) == []
 
 
 @pytest.mark.parametrize(("at", "names"), [("feature", "'features'"), ("", "''")])
 def test_a_head_where_nothing_is_is_refused(net, at, names):
     with pytest.raises(RecipeError, match=names):
-        AuxiliaryLoss(plain, pixel_loss(Loss(), None), net, [AuxHead(at)], 11)
+        AuxiliaryLoss(PIXELS, net, [AuxHead(at)], 11)
 
 
 def test_a_teacher_sees_what_it_was_trained_on(bundle_path):
     image, _ = batch()
     bundle = load(bundle_path)
-    known = teacher(Distill(str(bundle_path)), label_set("camvid"), PREPROCESSING)
+    (known,) = teachers(Distill(str(bundle_path)), label_set("camvid"), PREPROCESSING)
     expected = bundle.model(Normalize(bundle.card.preprocessing)(image))
-    found = known(Normalize(PREPROCESSING)(image))
-    assert torch.allclose(found, expected, atol=1e-4)
-    assert not found.requires_grad
+    logits = known(Normalize(PREPROCESSING)(image))
+    assert torch.allclose(logits, expected, atol=1e-4)
+    assert not logits.requires_grad
 
 
 def test_preprocessing_can_be_undone():
@@ -106,46 +136,71 @@ def test_preprocessing_can_be_undone():
 def test_distillation_adds_the_divergence_and_leaves_the_teacher_still(net, bundle_path):
     image, mask = batch()
     settings = Distill(str(bundle_path), weight=0.25, temperature=3.0)
-    known = teacher(settings, label_set("camvid"), PREPROCESSING)
-    taught = Distilled(plain, known, settings)
-    expected = plain(net, image, mask) + 0.25 * distillation(net(image), known(image), mask, 3.0)
-    loss = taught(net, image, mask)
+    (known,) = teachers(settings, label_set("camvid"), PREPROCESSING)
+    taught = DistillationLoss([known], settings)
+    expected = cross_entropy(net(image), mask) + 0.25 * distillation(net(image), known(image), mask, 3.0)
+    loss = loss_of(net, image, mask, taught=taught)
     assert torch.isclose(loss, expected, rtol=1e-4)
     loss.backward()
-    assert trained_with(taught) == []
     assert taught.state_dict() == {}
     before = load(bundle_path).model.state_dict()
     assert all(torch.equal(value, before[key]) for key, value in known._net.state_dict().items())
+
+
+def test_several_teachers_agree_on_the_mean_of_their_softened_probabilities():
+    draw = torch.Generator().manual_seed(0)
+    several = [3 * torch.randn(2, 11, 4, 4, generator=draw) for _ in range(3)]
+    mean = torch.stack([(logits / 2).softmax(1) for logits in several]).mean(0)
+    assert torch.allclose((agreed(several, 2.0) / 2).softmax(1), mean, atol=1e-6)
+    assert agreed(several[:1], 2.0) is several[0]
+
+
+@pytest.mark.parametrize("at", ["picture", "logits"])
+def test_teachers_are_followed_at_either_size(net, bundle_path, at):
+    """A teacher that is the network itself teaches it nothing; others are brought to the size of its logits."""
+    image, mask = batch()
+    net.eval()
+    outputs = NetworkOutputs(net).of(image)
+    settings = Distill((str(bundle_path), str(bundle_path)), at=at)
+    labels = label_set("camvid")
+    own = Teacher(Bundle(net, random_bundle("mininet_v2_cpu", labels).card), PREPROCESSING)
+    assert DistillationLoss([own, own], settings)(outputs, image, mask).abs() < 1e-5
+    others = teachers(settings, labels, PREPROCESSING)
+    assert DistillationLoss(others, settings)(outputs, image, mask) > 1e-3
+    odd = torch.rand(1, 3, 40, 72)  # the teacher's stride is 32: its picture is padded
+    size = (20, 36)
+    expected = torch.nn.functional.interpolate(others[0](odd), size, mode="bilinear", align_corners=True)
+    assert torch.equal(others[0](odd, size, align_corners=True), expected)
 
 
 def test_a_teacher_of_other_classes_is_refused_in_one_line(tmp_path):
     path = tmp_path / "city.safetensors"
     save(random_bundle("mininet_v2_cpu", label_set("cityscapes")), path)
     with pytest.raises(RecipeError, match=r"19 classes of 'cityscapes'.*11 of 'camvid'") as caught:
-        teacher(Distill(str(path)), label_set("camvid"), PREPROCESSING)
+        teachers(Distill(str(path)), label_set("camvid"), PREPROCESSING)
     assert "\n" not in str(caught.value)
     with pytest.raises(BundleError, match="does not exist"):
-        teacher(Distill(str(tmp_path / "none.safetensors")), label_set("camvid"), PREPROCESSING)
+        teachers(Distill(str(tmp_path / "none.safetensors")), label_set("camvid"), PREPROCESSING)
 
 
 def test_terms_of_the_loss_add_up():
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 11, 16, 16, generator=draw)
     mask = torch.randint(0, 2, (2, 16, 16), generator=draw).to(torch.uint8)
-    found = {
+    losses = {
         name: pixel_loss(loss, None)(logits, mask)
         for name, loss in {
-            "plain": Loss(),
-            "boundary": Loss(boundary=Boundary(weight=2.0, radius=1)),
-            "lovasz": Loss(lovasz=0.5),
-            "both": Loss(boundary=Boundary(weight=2.0, radius=1), lovasz=0.5),
-            "hard": Loss(ohem=Ohem(threshold=0.05, min_kept=0.1)),
+            "plain": PlainLoss(),
+            "boundary": PlainLoss(boundary=Boundary(weight=2.0, radius=1)),
+            "lovasz": PlainLoss(lovasz=0.5),
+            "both": PlainLoss(boundary=Boundary(weight=2.0, radius=1), lovasz=0.5),
+            "hard": PlainLoss(ohem=Ohem(threshold=0.05, min_kept=0.1)),
         }.items()
     }
-    assert found["boundary"] > found["plain"]
-    assert found["lovasz"] > found["plain"]
-    assert found["hard"] > found["plain"]  # the mean of the hard pixels' losses
-    assert torch.isclose(found["both"] - found["plain"], found["boundary"] + found["lovasz"] - 2 * found["plain"])
+    assert losses["boundary"] > losses["plain"]
+    assert losses["lovasz"] > losses["plain"]
+    assert losses["hard"] > losses["plain"]  # the mean of the hard pixels' losses
+    assert torch.isclose(losses["both"] - losses["plain"], losses["boundary"] + losses["lovasz"] - 2 * losses["plain"])
 
 
 @pytest.fixture(scope="module")
@@ -217,17 +272,69 @@ def test_a_finished_run_is_resumed_to_what_it_was(helped):
     assert all(torch.equal(value, expected[key]) for key, value in again.model.state_dict().items())
 
 
-def test_distillation_needs_scores_at_the_pictures_size(tmp_path, bundle_path):
-    recipe = read("smoke/scenes", [*TINY, f"distill={{teacher: {bundle_path}}}", "loss.at=scores"])
-    with pytest.raises(RecipeError, match=r"loss\.at=scores"):
-        fit(recipe, tmp_path / "run", device="cpu")
-    assert dataclasses.replace(recipe, distill=None).loss.at == "scores"
-
-
-@pytest.mark.parametrize(
-    "more", ["auxiliary=[{at: features}]", "distill={teacher: teacher.safetensors}", "loss.at=scores"]
+EVERYTHING = (
+    *TINY,
+    "ema=0.9",
+    "epochs=3",
+    "loss={at: logits, ohem: {}, boundary: {}, lovasz: {weight: 0.5, start: 0.5, at: picture}}",
+    "auxiliary=[{at: features}, {at: downsample, weight: 0.2}]",
 )
-def test_what_looks_inside_a_network_does_not_go_with_compiling_it(more):
-    with pytest.raises(RecipeError, match=more.partition("=")[0]):
-        check_compilable(read("smoke/scenes", [more]))
-    check_compilable(read("smoke/scenes"))
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory) -> str:
+    """The override that adds a teacher."""
+    run = tmp_path_factory.mktemp("teacher") / "run"
+    fit(read("smoke/scenes", [*TINY, "epochs=1"]), run, device="cpu")
+    return f"distill={{teacher: {run}, at: logits}}"
+
+
+class StopAfter(Callback):
+    """Ends a run after an epoch as a power cut would: nothing more is written."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, task):
+        if trainer.current_epoch == self.epoch:
+            raise InterruptedError
+
+
+def test_a_run_with_all_of_it_cut_in_its_middle_ends_with_the_same_weights(taught, tmp_path):
+    recipe = read("smoke/scenes", [*EVERYTHING, taught])
+    fit(recipe, tmp_path / "whole", device="cpu")
+    with pytest.raises(InterruptedError):
+        fit(recipe, tmp_path / "cut", device="cpu", callbacks=[StopAfter(1)])
+    train(None, tmp_path / "cut", device="cpu", resume=True)  # the folder knows its recipe
+    for name in ("best", "last"):
+        whole, cut = (load(tmp_path / run / f"{name}.safetensors").model.state_dict() for run in ("whole", "cut"))
+        assert all(torch.equal(cut[key], value) for key, value in whole.items())
+    heads = [torch.load(tmp_path / run / "last.ckpt", weights_only=False)["state_dict"] for run in ("whole", "cut")]
+    names = [key for key in heads[0] if "heads" in key]
+    assert names
+    assert all(torch.equal(heads[0][key], heads[1][key]) for key in names)
+
+
+def test_all_of_it_compiles_and_computes_the_same(taught, tmp_path, monkeypatch):
+    """The whole network is one graph, heads' features included; the backend that runs it uses torch's own kernels."""
+    graphs, compile = [], torch.nn.Module.compile
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compile(module, backend=count, fullgraph=True))
+    monkeypatch.setattr("kerbseg.train.engine.check_compiler", lambda device, otherwise: None)
+    recipe = read("smoke/scenes", [*EVERYTHING, taught, "epochs=1"])
+    fit(recipe, tmp_path / "eager", device="cpu")
+    fit(recipe, tmp_path / "compiled", device="cpu", compile=True)
+    assert graphs
+    eager, compiled = (load(tmp_path / run / "last.safetensors").model.state_dict() for run in ("eager", "compiled"))
+    for key, value in eager.items():
+        torch.testing.assert_close(compiled[key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+@pytest.mark.slow
+def test_all_of_it_trains_as_torch_compiles_it(taught, tmp_path):
+    bundle = fit(read("smoke/scenes", [*EVERYTHING, taught, "epochs=1"]), tmp_path / "run", device="cpu", compile=True)
+    assert all(torch.isfinite(value).all() for value in bundle.model.state_dict().values())

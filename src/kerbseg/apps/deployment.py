@@ -37,7 +37,7 @@ class Effort:
 
     parity: int = 4  # pictures that a file and torch are compared on
     calibration: int = 48  # pictures for int8
-    eval_set: int = 30  # pictures that int8 is judged on
+    eval_set: int = 30  # pictures that int8 is evaluated on
     timing: Budget = field(default_factory=Budget)  # of all engines together
 
 

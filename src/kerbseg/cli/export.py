@@ -59,6 +59,10 @@ def export(
     from kerbseg.export.int8_report import render
 
     source, chosen_size = load(bundle), parse_size(size)
+    if int8 and logits:
+        raise UserError("--logits is of float files, and --int8 writes none; leave one of them out")
+    if not int8 and (limit, threads) != (None, None):
+        raise UserError("--limit and --threads are of the measurements of --int8; leave them out, or add --int8")
     if not int8:
         shown = open_dataset(calibration, "val", data_root) if calibration else open_dataset("scenes", "val", None)
         pictures = pictures_of(shown, chosen_size or source.card.input_size, 8)

@@ -25,6 +25,12 @@ def _data_sets() -> Iterable[str]:
     return DATASETS
 
 
+def _devices() -> Iterable[str]:
+    from kerbseg.runtime.engines import devices
+
+    return devices()
+
+
 def _engines() -> Iterable[str]:
     from kerbseg.runtime import ENGINES
 
@@ -70,6 +76,7 @@ def _weights() -> Iterable[str]:
 LISTS: dict[str, Callable[[], Iterable[str]]] = {  # by the word that stands in braces in a help text
     "conventions": _conventions,
     "data_sets": _data_sets,
+    "devices": _devices,
     "engines": _engines,
     "exported": _exported,
     "formats": _formats,

@@ -11,7 +11,7 @@ from kerbseg.core import precision as core
 from kerbseg.core.errors import UserError
 
 DataRoot = Annotated[Path | None, Parameter(help="Folder of the data set (default: $KERBSEG_DATA/NAME)")]
-Device = Annotated[str, Parameter(help="cpu or cuda; tensorrt for .onnx")]
+Device = Annotated[str, Parameter(help="Device that computes: {devices}")]
 Json = Annotated[Path | None, Parameter(help="Write the figures to this file as JSON")]
 LabelSetName = Annotated[str | None, Parameter(help="Label set: {label_sets}")]
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]

@@ -40,7 +40,7 @@ class Graph(Protocol):
         """A picture as nncf feeds it."""
 
     def opened(self, model: Any) -> Infer:
-        """What runs a graph as nncf hands it out for judging."""
+        """What runs a graph as nncf hands it out to be measured."""
 
     def after_logits(self, model: Any) -> list[str]:
         """Names of the operations of the last stage, which stays in float."""
@@ -93,7 +93,7 @@ class Quantizer:
             return self._quantized(self._nncf.quantize(self._model, self._pictures, **self._options))
 
     def quantize_within(self, max_drop: float, eval_set: Dataset, limit: int | None) -> Quantized:
-        """What loses most is put back into float, until the mIoU on `judged` is at most `max_drop` lower."""
+        """What loses most is put back into float, until the mIoU on `eval_set` is at most `max_drop` lower."""
         few = list(range(min(limit or len(eval_set), len(eval_set))))
 
         def validate(model: Any, indices: Iterable[int]) -> tuple[float, None]:

@@ -15,7 +15,7 @@ from kerbseg.core.errors import MissingExtra
 from kerbseg.core.files import atomic_write
 from kerbseg.export.onnx import converted as as_onnx
 from kerbseg.exported_card import IDS, LOGITS, ExportedCard
-from kerbseg.runtime.openvino import RT_INFO, WEIGHTS_KEY, digest
+from kerbseg.runtime.openvino import RT_INFO, WEIGHTS_KEY, digest, weights_of
 
 if TYPE_CHECKING:
     import onnx
@@ -51,7 +51,7 @@ def save(model: Any, exported: ExportedCard, path: Path) -> None:
 
     for key, value in exported.to_metadata().items():
         model.set_rt_info(value, [RT_INFO, key])
-    with atomic_write(path.with_suffix(".bin")) as weights, atomic_write(path) as graph:
+    with atomic_write(weights_of(path)) as weights, atomic_write(path) as graph:
         openvino.save_model(model, graph, compress_to_fp16=False)
         model.set_rt_info(digest(weights), [RT_INFO, WEIGHTS_KEY])
         openvino.save_model(model, graph, compress_to_fp16=False)

@@ -113,7 +113,7 @@ def tf_profiler(net: nn.Module, size: tuple[int, int]) -> Counted:
 
     2 for a MAC, 1 an element for adding tensors and biases, 4 an output element for max-pooling; and, once, 3 for each
     initialised convolution weight and 2 for each that an L2 term squares (depthwise ones have none). The upsampling of
-    the class scores is not part of it.
+    the logits is not part of it.
     """
     counter = _Operations()
     ghost: Any = copy.deepcopy(net).to("meta").eval()

@@ -1,7 +1,7 @@
 """Parameters and multiply-accumulates (MACs) of a network, layer by layer.
 
 Counted without computing anything: a copy of the network runs on torch's meta device. Convolutions, transposed
-convolutions (kernel weights times INPUT pixels) and linear layers count; biases, normalisation and activations do not.
+convolutions (kernel weights times INPUT pixels) and linear layers count; biases, normalization and activations do not.
 """
 
 from __future__ import annotations

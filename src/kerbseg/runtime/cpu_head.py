@@ -12,7 +12,7 @@ from kerbseg.exported_card import ExportedCard
 from kerbseg.runtime.checks import checked_pictures
 from kerbseg.runtime.upsample_argmax import UpsampleArgmax
 
-Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Float32[np.ndarray, "b _ _ _"]]
+Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Float32[np.ndarray, "b _ _ _"]]  # in the layout of the engine
 
 
 class CpuArgmaxHead:
@@ -28,7 +28,7 @@ class CpuArgmaxHead:
         self._infer, self._exported, self._threads, self._layout = infer, exported, threads, layout
         self._last_stage: UpsampleArgmax | None = None
 
-    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
+    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
         """Logits of the classes before the last interpolation."""
         return self._borrowed_logits(pictures).transpose(0, 3, 1, 2).copy(order="C")
 
@@ -41,7 +41,7 @@ class CpuArgmaxHead:
             self._last_stage = UpsampleArgmax(inner, last_stage.padded, last_stage.align_corners, size, self._threads)
         return self._last_stage(logits)
 
-    def _borrowed_logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b h w k"]:
+    def _borrowed_logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b H W k"]:
         """Logits in the engine's own memory, good until its next run."""
         logits = self._infer(checked_pictures(pictures, self._exported.card.input_size))
         return logits if self._layout == "nhwc" else logits.transpose(0, 2, 3, 1)

@@ -127,6 +127,16 @@ def exporting() -> dict[str, Engine]:
     return {engine.suffix: engine for engine in ENGINES.values() if engine.write is not None}
 
 
+def devices() -> list[str]:
+    """All devices that an engine names; where not all files run on one, with the suffixes of those that do."""
+    known = suffixes()
+    texts = []
+    for device in dict.fromkeys(device for engine in ENGINES.values() for device in engine.devices):
+        on = {engine.suffix for engine in ENGINES.values() if device in engine.devices}
+        texts.append(device if on == set(known) else f"{device} ({', '.join(each for each in known if each in on)})")
+    return texts
+
+
 def files_of(path: Path) -> tuple[Path, ...]:
     """All files of a model, the one that is opened last."""
     return next((engine.files(path) for engine in fitting(path.suffix).values()), (path,))

@@ -60,7 +60,7 @@ class OnnxRuntime:
         self._check(exported, path)
         self._head = CpuArgmaxHead(self._run, exported, self.threads, self._layout)
 
-    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
+    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
         """Logits of the classes before the last interpolation. Raises UserError on another device than a CPU."""
         if self.device != "cpu":
             raise UserError(f"on {self.device} only class ids are computed; use the CPU for logits")

@@ -53,7 +53,7 @@ class OpenvinoRuntime:
         self._requests: dict[int, Any] = {}
         self._head = CpuArgmaxHead(self._run, exported, self.threads, layout)
 
-    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
+    def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
         """Logits of the classes before the last interpolation."""
         return self._head.logits(pictures)
 

@@ -66,6 +66,6 @@ def segment_with_confidence(
 
 def _resized(
     runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], input_size: InputSizePolicy
-) -> UInt8[np.ndarray, "1 h w 3"]:
+) -> UInt8[np.ndarray, "1 H W 3"]:
     size = network_size((picture.shape[0], picture.shape[1]), runtime, input_size)
     return resize_picture(picture, size)[None]

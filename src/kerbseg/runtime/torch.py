@@ -36,7 +36,7 @@ class TorchRuntime:
         options = options or RuntimeOptions()
         self.card: BundleCard = bundle.card
         self._device = _device(options.device)
-        self.device = str(self._device)
+        self.device = options.device
         self.precision: Precision = options.precision or "float32"
         if self.precision not in DTYPES:
             raise UserError(f"torch does not compute in {self.precision}; {did_you_mean(self.precision, DTYPES)}")
@@ -84,7 +84,7 @@ class TorchRuntime:
     def synchronize(self) -> None:
         """Returns when the device has finished; a processor always has."""
         if self._device.type != "cpu":
-            torch.get_device_module(self._device).synchronize(self._device)
+            torch.accelerator.synchronize(self._device)
 
     @torch.inference_mode()
     def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:

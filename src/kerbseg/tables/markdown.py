@@ -92,13 +92,13 @@ def _protocol_of_times(table: Table, cells: Iterable[Cell]) -> Iterator[str]:
     timed = {cell.column.where for cell in cells if cell.column.measure in TIMES and cell.ours is not None}
     if not timed:
         return
-    here = "; ".join(_here(where) for where in sorted(timed))
-    there = ", ".join(dict.fromkeys(column.device for column in table.columns if column.device))
+    machines = "; ".join(_here(where) for where in sorted(timed))
+    devices = ", ".join(dict.fromkeys(column.device for column in table.columns if column.device))
     yield (
-        f"Our times: {here}. Torch eager, float32, {torch.get_num_threads()} thread(s), batch 1, fresh weights, from a"
-        f" picture on the device to logits at its size; after a warm-up, median of 3 to 50 runs. The paper's: {there}."
-        " As the devices are not the same, the difference of times is ours divided by the printed one and says nothing"
-        " about a network."
+        f"Our times: {machines}. Torch eager, float32, {torch.get_num_threads()} thread(s), batch 1, fresh weights,"
+        " from a picture on the device to logits at its size; after a warm-up, median of 3 to 50 runs. The paper's:"
+        f" {devices}. As the devices are not the same, the difference of times is ours divided by the printed one and"
+        " says nothing about a network."
     )
 
 

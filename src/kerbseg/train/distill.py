@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.core.normalize import Normalize
 from kerbseg.core.types import Preprocessing
 from kerbseg.losses import distillation
+from kerbseg.models import SegmentationNet
 from kerbseg.train.outputs import Outputs
 from kerbseg.train.recipe import Distill
 
@@ -30,13 +32,20 @@ class Teacher:
         self._undo, self._normalize = Normalize(pupil), Normalize(bundle.card.preprocessing)
 
     @torch.no_grad()
-    def __call__(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+    def __call__(
+        self, image: Float[Tensor, "b 3 h w"], size: tuple[int, int] | None = None, align_corners: bool = False
+    ) -> Float[Tensor, "b k H W"]:
+        """At the picture's size, or at the `size` of the other network's own logits and at the points of their grid."""
         for part in (self._net, self._undo, self._normalize):
             part.to(image.device)
-        height, width = image.shape[-2:]
+        net, (height, width) = cast(SegmentationNet, self._net), image.shape[-2:]
         pixels = models.pad_to_stride(self._undo.undo(image), self._stride)
-        logits: Tensor = self._net(self._normalize(pixels))
-        return logits[:, : self.classes, :height, :width].float()
+        logits = net.logits(self._normalize(pixels))
+        if size is None or pixels.shape != image.shape or logits.shape[-2:] != size:
+            logits = net.upsample(logits, (pixels.shape[-2], pixels.shape[-1]))[:, :, :height, :width]
+        if size is not None and logits.shape[-2:] != size:
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
+        return logits[:, : self.classes].float()
 
 
 class DistillationLoss(nn.Module):
@@ -49,11 +58,8 @@ class DistillationLoss(nn.Module):
     def forward(self, outputs: Outputs, image: Tensor, mask: Tensor) -> Tensor:
         settings = self._settings
         logits, labels = outputs.at(settings.at, mask)
-        known = [teacher(image) for teacher in self._teachers]
-        if settings.at == "logits":
-            # at the points of the grid from which the network's own logits are brought to the picture's size
-            corners, size = outputs.align_corners, (logits.shape[-2], logits.shape[-1])
-            known = [F.interpolate(each, size, mode="bilinear", align_corners=corners) for each in known]
+        size = None if settings.at == "picture" else (logits.shape[-2], logits.shape[-1])
+        known = [teacher(image, size, outputs.align_corners) for teacher in self._teachers]
         divergence = distillation(logits, agreed(known, settings.temperature), labels, settings.temperature, self._rank)
         return settings.weight * divergence
 
