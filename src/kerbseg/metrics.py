@@ -9,18 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import VOID
 
+if TYPE_CHECKING:
+    from torchmetrics.classification import MulticlassConfusionMatrix
+
 
 def confusion_metric(classes: int) -> MulticlassConfusionMatrix:
     """Counts pixels: `update(ids, mask)`; `compute()` gives int64 [k k], rows the truth, columns the prediction."""
+    from torchmetrics.classification import MulticlassConfusionMatrix  # seconds, which prediction does not need
+
     return MulticlassConfusionMatrix(classes, ignore_index=VOID, validate_args=False)
 
 

@@ -148,10 +148,6 @@ def test_what_surrounds_a_runtime_holds_the_protocol_too(camvid_bundle):
     assert torch.allclose(probabilities, runtime.probabilities(batch), atol=1e-6)
 
 
-def test_the_vote_over_time_holds_the_protocol_too(camvid_bundle):
-    assert is_runtime(TemporalVote(open_runtime(camvid_bundle), 0.7))
-
-
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_the_layout_of_the_logits_is_that_of_the_table(name, files, monkeypatch):
     batch, path = pictures(1, 32, 48), files[ENGINES[name].suffix]

@@ -86,9 +86,9 @@ def test_what_comes_out_is_the_grouped_network(faded):
 
 
 def test_only_epochs_with_alpha_zero_can_be_the_best(faded):
-    found = rows(faded)
-    assert [float(row["alpha"]) for row in found] == [1.0, 0.5, 0.0, 0.0]
-    fully_grouped = {row["epoch"]: float(row["val_miou"]) for row in found[2:]}
+    epochs = rows(faded)
+    assert [float(row["alpha"]) for row in epochs] == [1.0, 0.5, 0.0, 0.0]
+    fully_grouped = {row["epoch"]: float(row["val_miou"]) for row in epochs[2:]}
     card = load(faded / "best.safetensors").card
     assert card.scores["epoch"] == int(max(fully_grouped, key=fully_grouped.get))
     assert card.scores["miou"] == max(fully_grouped.values())

@@ -35,11 +35,11 @@ def classifier(name: str, **options: object) -> nn.Module:
 
 
 def assert_started(net: nn.Module, source: nn.Module, prefix: str) -> None:
-    found, given = net.state_dict(), source.state_dict()
-    taken = [key for key in found if key.startswith(prefix)]
+    own, given = net.state_dict(), source.state_dict()
+    taken = [key for key in own if key.startswith(prefix)]
     assert taken
     for key in taken:
-        assert torch.equal(found[key], given[key]), key
+        assert torch.equal(own[key], given[key]), key
 
 
 def test_every_classifier_starts_a_network():

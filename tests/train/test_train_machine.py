@@ -69,9 +69,9 @@ def test_where_pictures_are_kept_changes_nothing_also_after_a_cut(cache, in_ram,
     with pytest.raises(InterruptedError):
         fit(tiny(), tmp_path / "run", device="cpu", cache=cache, callbacks=[StopAfter(1)])
     fit(tiny(), tmp_path / "run", device="cpu", cache=cache, resume=True)
-    found, expected = weights(tmp_path / "run" / "last.safetensors"), weights(in_ram / "last.safetensors")
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    kept, expected = weights(tmp_path / "run" / "last.safetensors"), weights(in_ram / "last.safetensors")
+    assert kept.keys() == expected.keys()
+    assert all(torch.equal(kept[key], expected[key]) for key in expected)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_missing_compiler_is_one_line(monkeypatch):
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.raises(UserError, match=r"finds no compiler \(InvalidCxx.*found\); install a C\+\+ compiler"):
         check_compiling(CPU, Rank())
-    with pytest.raises(UserError, match="one device, found 2"):
+    with pytest.raises(UserError, match="one device, not on 2"):
         check_compiling(CPU, Rank(0, 2))
 
 

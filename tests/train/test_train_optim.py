@@ -102,8 +102,17 @@ def test_an_old_average_has_the_decay_asked_for():
 
 @pytest.mark.parametrize(
     "settings",
-    [Constant(), Plateau(), Step(milestones=(2, 4)), Exponential(factor=0.9, hold=5, after=2), Poly(hold=5)]
-    + [Cosine(hold=5), OneCycle(hold=5), OneCycle(hold=3, pct_start=0.9), Poly(hold=7, power=3.0)],
+    [
+        Constant(),
+        Plateau(),
+        Step(milestones=(2, 4)),
+        Exponential(factor=0.9, hold=5, after=2),
+        Poly(hold=5),
+        Poly(hold=7, power=3.0),
+        Cosine(hold=5),
+        OneCycle(hold=5),
+        OneCycle(hold=3, pct_start=0.9),
+    ],
     ids=lambda settings: f"{settings.name} {getattr(settings, 'hold', None)}",
 )
 @pytest.mark.parametrize("warmup", [0.0, 2.0, 2.5, 8.0, 30.0])

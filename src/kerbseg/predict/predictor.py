@@ -31,9 +31,9 @@ class Predictor:
     A picture is looked at with the height that the network was trained on, its proportions kept; `input_size="own"`
     looks at it as it is, and a (height, width) at that size. The ids come back at the picture's own size.
 
-    `channels` is the order of the channels in arrays and tensors. **OpenCV's frames are BGR: say `channels="bgr"`.
-    Unmarked, one looks like a picture and only about a third of its ids are right, without any error.** Other options
-    are those of `kerbseg.open_runtime`: engine, device, threads, precision.
+    `channels` is the order of the channels in arrays and tensors. **OpenCV's frames are BGR: say `channels="bgr"`. One
+    that was not marked kept 37 % of the right ids, without any error.** Other options are those of `open_runtime`:
+    engine, device, threads, precision.
     """
 
     def __init__(

@@ -28,9 +28,7 @@ from kerbseg.train.task import TrainingTask
 class ClassificationTask(TrainingTask):
     """Trains a classifier on squares of uint8; validation counts how many of them it names rightly."""
 
-    def __init__(
-        self, net: nn.Module, *, preprocessing: Preprocessing, smoothing: float, movement: Movement
-    ) -> None:
+    def __init__(self, net: nn.Module, *, preprocessing: Preprocessing, smoothing: float, movement: Movement) -> None:
         super().__init__(preprocessing, movement)
         self.net = net
         self.accuracy = MeanMetric()

@@ -103,7 +103,7 @@ def training_device(device: Device, recipe: AnyRecipe, rank: Rank) -> torch.devi
 def check_compiling(device: torch.device, rank: Rank) -> None:
     """Raises UserError where torch cannot compile a network."""
     if rank.count > 1:
-        raise UserError(f"--compile works on one device, found {rank.count}; leave --compile or --devices away")
+        raise UserError(f"--compile works on one device, not on {rank.count}; leave --compile or --devices away")
     check_compiler(device, "leave --compile away")
 
 

@@ -111,8 +111,8 @@ def _by_order(path: Path, given: Mapping[str, Tensor], mine: Mapping[str, Tensor
         same_kind = name.rpartition(".")[2] == key.rpartition(".")[2]
         if not same_kind or value.shape != expected.shape:
             raise BundleError(
-                f"{path}: {name!r} {list(value.shape)} stands where the network has {key!r} {list(expected.shape)}; is it another network, or"
-                " are its layers saved in another order?"
+                f"{path}: {name!r} {list(value.shape)} stands where the network has {key!r} {list(expected.shape)};"
+                " is it another network, or are its layers saved in another order?"
             )
         state[key] = value.to(expected.dtype)
     return state

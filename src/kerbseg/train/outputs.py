@@ -35,9 +35,7 @@ class Outputs:
         """Logits at the picture's size, as the network's paper brings them there."""
         return self._upsample(self.logits)
 
-    def at(
-        self, place: Place, mask: UInt8[Tensor, "b H W"]
-    ) -> tuple[Float[Tensor, "b k h w"], UInt8[Tensor, "b h w"]]:
+    def at(self, place: Place, mask: UInt8[Tensor, "b H W"]) -> tuple[Float[Tensor, "b k h w"], UInt8[Tensor, "b h w"]]:
         """Logits to compare, in float32, and labels of their size."""
         if place == "picture":
             return self.upsampled.float(), mask

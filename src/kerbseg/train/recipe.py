@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Tag
@@ -80,7 +81,7 @@ class ResizeStage:
 
 
 def _in_turn(stages: tuple[ResizeStage, ...]) -> tuple[ResizeStage, ...]:
-    for earlier, later in zip(stages, stages[1:], strict=False):
+    for earlier, later in pairwise(stages):
         if later.until <= earlier.until:
             raise ValueError(f"a stage until {later.until} comes after one until {earlier.until}; sort them by `until`")
     return stages

@@ -175,12 +175,12 @@ def _walk(location: Sequence[str | int], kind: type) -> tuple[list[str | int], A
 
 def _choices(hint: Any) -> dict[str, type]:
     """The sections by name that an annotation chooses from; none where it is one section or a value."""
-    found = {}
+    sections = {}
     for option in get_args(get_args(hint)[0]) if get_origin(hint) is Annotated else ():
         for note in getattr(option, "__metadata__", ()):
             if isinstance(note, Tag):
-                found[note.tag] = get_args(option)[0]
-    return found
+                sections[note.tag] = get_args(option)[0]
+    return sections
 
 
 def _section(hint: Any) -> Any:

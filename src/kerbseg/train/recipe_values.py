@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field
@@ -14,7 +15,7 @@ def ordered(pair: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 def rising(values: tuple[int, ...]) -> tuple[int, ...]:
-    if any(later <= earlier for earlier, later in zip(values, values[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(values)):
         raise ValueError("each must be later than the one before it; sort them")
     return values
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import LabelSet
@@ -44,18 +45,18 @@ class CachedSplit:
     def counts(self) -> tuple[np.ndarray, int]:
         """Pixels of each class, and of VOID."""
         counts = np.zeros(256, np.int64)
-        for start in range(0, len(self.batches), 16):
-            indices = list(range(start, min(start + 16, len(self.batches))))
-            counts += np.bincount(self.batches.__getitems__(indices)["mask"].cpu().numpy().ravel(), minlength=256)
+        for mask in self._masks():
+            counts += np.bincount(mask.cpu().numpy().ravel(), minlength=256)
         return counts[: len(self.labels)], int(counts[VOID])
 
     def labelled(self) -> bool:
         """Whether any pixel has a class; pictures are looked at until one has."""
-        starts = range(0, len(self.batches), 16)
-        return any(
-            bool((self.batches.__getitems__(list(range(start, min(start + 16, len(self.batches)))))["mask"] != VOID).any())
-            for start in starts
-        )
+        return any(bool((mask != VOID).any()) for mask in self._masks())
+
+    def _masks(self) -> Iterator[Tensor]:
+        """Those of a few pictures at a time."""
+        for start in range(0, len(self.batches), 16):
+            yield self.batches.__getitems__(list(range(start, min(start + 16, len(self.batches)))))["mask"]
 
 
 def open_split(
@@ -68,8 +69,8 @@ def open_split(
     split = CachedSplit(ConcatDataset(parts, data.limit), cache, device)
     if not split.labelled():
         raise DataError(
-            f"{data.name} {'+'.join(splits)}: no pixel of {len(split.batches)} pictures belongs to a class, so nothing can"
-            " be learned or measured there; take a split with labels"
+            f"{data.name} {'+'.join(splits)}: no pixel of {len(split.batches)} pictures belongs to a class, so there is"
+            " nothing to learn or to measure; take a split with labels"
         )
     return split
 

@@ -102,7 +102,7 @@ class VideoWriter:
         span, ticks = time - self._times[0], _unit(frame).denominator  # ticks a second
         if span * ticks >= 2**31:
             raise InputError(
-                f"{which} comes {float(span):.0f} s after others just before it, which an MP4 file with times as fine as"
+                f"{which} comes {float(span):.0f} s after others before it, which an MP4 file with times as fine as"
                 f" 1/{ticks} s cannot hold; write the parts as videos of their own"
             )
 
