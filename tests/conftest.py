@@ -10,10 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from kerbseg.bundle import Bundle, BundleCard, save
-from kerbseg.core.labels import label_set
-from kerbseg.core.types import Preprocessing
-from kerbseg.models import create_model
+import shapes
+
+shapes.install()  # before anything of kerbseg is imported
+
+from kerbseg.bundle import Bundle, BundleCard, save  # noqa: E402
+from kerbseg.core.labels import label_set  # noqa: E402
+from kerbseg.core.types import Preprocessing  # noqa: E402
+from kerbseg.models import create_model  # noqa: E402
 
 torch.set_num_threads(1)  # tests run side by side
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start

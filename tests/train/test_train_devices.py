@@ -20,7 +20,7 @@ import kerbseg.train.segmentation as module
 from kerbseg.bundle import load
 from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import UserError
-from kerbseg.core.normalize import Normalize
+from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.core.types import VOID
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import ConcatDataset, Resized

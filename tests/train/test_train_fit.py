@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +12,16 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+import yaml
 from lightning.pytorch.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kerbseg.bundle import load
+from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, RecipeError, UserError
 from kerbseg.train.fit import fit
 from kerbseg.train.recipe_file import read
+from kerbseg.train.run import train
 
 TINY = (
     "epochs=3",
@@ -131,8 +135,50 @@ def test_a_run_is_never_overwritten(unbroken):
 
 
 def test_another_recipe_does_not_resume_a_run(unbroken):
-    with pytest.raises(RecipeError, match="is not the recipe asked for"):
+    with pytest.raises(RecipeError, match=r"is not the recipe asked for: seed is 0 there and 1 here; resume with the"):
         fit(tiny("seed=1"), unbroken, device="cpu", resume=True)
+
+
+def test_a_run_that_began_before_a_key_existed_is_resumed(unbroken, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(unbroken, run)
+    written = yaml.safe_load((run / "recipe.yaml").read_text())
+    del written["loss"]["smoothing"], written["distill"]
+    (run / "recipe.yaml").write_text(yaml.safe_dump(written))
+    fit(tiny(), run, device="cpu", resume=True)
+    assert read(run / "recipe.yaml") == tiny()
+
+
+def test_the_folder_alone_is_enough_to_resume(unbroken, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(unbroken, run)
+    main(["train", "--resume", "--out", str(run), "--device", "cpu"])
+    assert "best validation mIoU" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["train", "--resume"])
+    assert "train needs a recipe" in capsys.readouterr().err
+
+
+def test_a_recipe_is_given_by_name_with_overrides_or_as_it_is(unbroken, tmp_path):
+    with pytest.raises(RecipeError, match="did you mean 'epochs'"):
+        train("smoke/scenes", tmp_path / "run", overrides=["epocs=1"])
+    with pytest.raises(UserError, match="replace its fields instead"):
+        train(tiny(), tmp_path / "run", overrides=["epochs=1"])
+    with pytest.raises(UserError, match="nothing to resume"):
+        train(None, tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match="holds a run already"):
+        train("smoke/scenes", unbroken, overrides=TINY, device="cpu")
+
+
+def test_a_run_starts_from_the_folder_of_another(unbroken, tmp_path):
+    class Look(Callback):
+        def on_train_start(self, trainer, task):
+            expected = weights(unbroken / "best.safetensors")
+            assert all(torch.equal(value, expected[key]) for key, value in task.net.state_dict().items())
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit(tiny(), tmp_path / "run", device="cpu", initial=unbroken, callbacks=[Look()])
 
 
 def test_nothing_to_resume_is_said(tmp_path):

@@ -151,6 +151,6 @@ def _original(conv: nn.Module) -> Tensor:
     return original
 
 
-def _blocks(weight: Float[Tensor, "o i kh kw"], groups: int) -> Float[Tensor, "o i/groups kh kw"]:
+def _blocks(weight: Float[Tensor, "o i kh kw"], groups: int) -> Float[Tensor, "o i_per_group kh kw"]:
     """The diagonal blocks, one below the other."""
     return torch.cat([rows.chunk(groups, dim=1)[index] for index, rows in enumerate(weight.chunk(groups))])

@@ -69,9 +69,9 @@ def this_rank(devices: int, recipe: AnyRecipe) -> Rank:
     return rank
 
 
-def prepare(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None:
-    """Makes the run's folder, or checks that the one to resume is of this recipe; the first process does."""
-    if rank.index > 0:
+def check_folder(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None:
+    """Raises UserError for a folder that holds no run to resume, one of another recipe, or a run that would be lost."""
+    if rank.index > 0:  # the first process does, and takes the others along
         return
     written, checkpoint = run / "recipe.yaml", run / "last.ckpt"
     if resume and not checkpoint.is_file():
@@ -82,7 +82,13 @@ def prepare(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None:
         )
     if checkpoint.is_file() and not resume:
         raise UserError(f"{run} holds a run already; go on with --resume, or choose another --out")
-    with atomic_write(written) as temporary:
+
+
+def prepare(run: Path, recipe: AnyRecipe, rank: Rank) -> None:
+    """Makes the run's folder, with the resolved recipe in it; the first process does."""
+    if rank.index > 0:
+        return
+    with atomic_write(run / "recipe.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
     remove_leftovers(run)
 

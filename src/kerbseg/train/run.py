@@ -13,12 +13,14 @@ from torch.utils.data import DataLoader
 
 import kerbseg.models as models
 from kerbseg.compress.grouping import fade, make_dense
+from kerbseg.core.errors import UserError
 from kerbseg.train.builders import alpha_of
 from kerbseg.train.classification import Classifying
 from kerbseg.train.engine import (
     Device,
     callbacks_for,
     check_compiling,
+    check_folder,
     prepare,
     run_to_end,
     this_rank,
@@ -76,18 +78,23 @@ def train(
     Raises UserError for data, recipes or folders that cannot be used; KeyboardInterrupt after Ctrl-C.
     """
     run = Path(out)
-    if recipe is None:
-        recipe = resume_recipe(run)
-    elif isinstance(recipe, str | Path):
+    if isinstance(recipe, str | Path):
         recipe = read_any(recipe, overrides)
+    elif overrides:
+        raise UserError(
+            f"overrides {list(overrides)} change a recipe that is read from a file; replace its fields instead"
+        )
+    elif recipe is None:
+        recipe = resume_recipe(run)
     rank = this_rank(devices, recipe)
     place = training_device(device, recipe, rank)
     if compile:
         check_compiling(place, rank)
+    check_folder(run, recipe, resume, rank)
     machine = Machine(place, rank, data_root, workers, cache, compile)
     problem: Problem = Segmentation(recipe, machine) if isinstance(recipe, Recipe) else Classifying(recipe, machine)
     loaders = problem.loaders()
-    prepare(run, recipe, resume, rank)
+    prepare(run, recipe, rank)
     torch.manual_seed(recipe.seed)
     net = problem.create()
     groups = {} if recipe.grouping is None else make_dense(net, recipe.grouping.select)

@@ -1,0 +1,66 @@
+"""Checks shapes and types of arrays where an annotation names them; other annotations are mypy's to check.
+
+jaxtyping's import hook wraps every function of the rooms below with it, so each test also tests the shapes it meets.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from types import UnionType
+from typing import Any
+
+from jaxtyping import AbstractArray, install_import_hook
+
+ROOMS = [
+    f"kerbseg.{room}" for room in ("compress", "core", "data", "evaluate", "losses", "metrics", "models", "predict")
+]
+
+
+def install() -> None:
+    """Checks whatever is imported from the rooms after this; left out are those that numba compiles."""
+    install_import_hook(ROOMS, "shapes.check")
+
+
+def check(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which raises TypeError where an array is not of the shape and type that its annotation names."""
+    signature = inspect.signature(function)
+    hints: dict[str, Any] = {}
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if "ready" not in hints:
+            hints.update(_arrays(function), ready=True)
+        if len(hints) == 1:
+            return function(*args, **kwargs)
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            if signature.parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL:
+                _verify(function, name, value, hints)
+        result = function(*args, **kwargs)
+        _verify(function, "return", result, hints)
+        return result
+
+    return checked
+
+
+def _verify(function: Callable[..., Any], name: str, value: Any, hints: dict[str, Any]) -> None:
+    if name in hints and not isinstance(value, hints[name]):
+        raise TypeError(f"{function.__qualname__}: {name}")  # jaxtyping says the rest
+
+
+def _arrays(function: Callable[..., Any]) -> dict[str, tuple[type, ...]]:
+    """What can be checked of a function's annotations: arrays, or None beside them."""
+    hints = {}
+    for name, text in function.__annotations__.items():
+        try:
+            hint = eval(text, function.__globals__) if isinstance(text, str) else text
+        except NameError:  # imported for type checkers alone
+            continue
+        kinds = (
+            typing.get_args(hint) if isinstance(hint, UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+        )
+        if all(isinstance(kind, type) and (issubclass(kind, AbstractArray) or kind is type(None)) for kind in kinds):
+            hints[name] = kinds
+    return hints
