@@ -34,8 +34,8 @@ def test_stages_work_at_the_same_time():
     assert list(ThreadedPipeline(range(12), *map(meet, range(3)))) == list(range(12))
 
 
-@pytest.mark.parametrize("alive", [1, 3])
-def test_no_more_items_are_taken_than_there_is_room_for(alive):
+@pytest.mark.parametrize("most", [1, 3])
+def test_no_more_items_are_taken_than_there_is_room_for(most):
     taken, ahead = 0, []
 
     def source():
@@ -44,10 +44,10 @@ def test_no_more_items_are_taken_than_there_is_room_for(alive):
             taken += 1
             yield i
 
-    for given in ThreadedPipeline(source(), lambda i: i, lambda i: i, alive=alive):
+    for given in ThreadedPipeline(source(), lambda i: i, lambda i: i, max_in_flight=most):
         time.sleep(0.001)
         ahead.append(taken - given)
-    assert max(ahead) <= alive + 1  # room is made as a result is handed out
+    assert max(ahead) <= most + 1  # room is made as a result is handed out
     assert taken == 40
 
 
@@ -87,7 +87,7 @@ def test_once_stopped_what_is_under_way_is_finished_and_the_source_closed():
             closed.set()
 
     items = source()  # kept, lest the end of its thread closes it
-    work = ThreadedPipeline(items, lambda i: i, alive=4)
+    work = ThreadedPipeline(items, lambda i: i, max_in_flight=4)
     first = [next(work), next(work)]
     work.stop()
     rest = list(work)

@@ -184,11 +184,11 @@ def test_a_full_disk_is_told_and_nothing_half_written(bright, video_file, tmp_pa
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # the system's own way to refuse more
     try:
-        with pytest.raises(UserError, match="cannot write") as told:
+        with pytest.raises(UserError, match="cannot write") as refusal:
             predict_files(Predictor(bright), [source], tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert not isinstance(told.value, DataError)
+    assert not isinstance(refusal.value, DataError)
     assert not list((tmp_path / "out").glob("*"))
 
 

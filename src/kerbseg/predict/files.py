@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from kerbseg.core.errors import DataError, UserError
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Sample
 from kerbseg.predict.prediction import Prediction
-from kerbseg.predict.sinks import SINKS, SinkKind, targets_of
+from kerbseg.predict.sinks import SINKS, SinkKind, open_sinks, targets_of
 from kerbseg.predict.sources import RawFrames, Source, find_source, input_suffixes, open_source
 from kerbseg.predict.sources.streams import takes_raw
 from kerbseg.predict.videos import Segmenter, VideoOptions, video_steps
@@ -118,11 +118,7 @@ class _Steps:
 
     def _pictures(self, source: Source, targets: Mapping[SinkKind, Path]) -> Iterator[None]:
         confidence = any(kind.confidence for kind in targets)
-        with ExitStack() as opened:
-            adds = [
-                opened.enter_context(kind.open(target, source, self._predictor.labels))
-                for kind, target in targets.items()
-            ]
+        with open_sinks(targets, source, self._predictor.labels) as adds:
             for frame in source:
                 prediction = self._predictor(frame.picture, channels="rgb", confidence=confidence)
                 for add in adds:

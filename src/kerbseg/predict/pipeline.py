@@ -26,17 +26,18 @@ class _EndOfStream:
 class ThreadedPipeline:
     """Iterates over what the last stage makes of each item of a source, in order.
 
-    At most `alive` items are taken from the source and not yet handed out. An error of the source or of a stage is
-    raised after all items before it. The threads end with the process, so a source that never answers holds up nobody.
+    At most `max_in_flight` items are taken from the source and not yet handed out. An error of the source or of a stage
+    is raised after all items before it. The threads end with the process, so a source that never answers holds up
+    nobody.
     """
 
-    def __init__(self, source: Iterable[Any], *stages: Stage, alive: int = MAX_IN_FLIGHT) -> None:
-        self._room = threading.Semaphore(alive)
+    def __init__(self, source: Iterable[Any], *stages: Stage, max_in_flight: int = MAX_IN_FLIGHT) -> None:
+        self._room = threading.Semaphore(max_in_flight)
         self._stopped = threading.Event()
         self._queues: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(len(stages) + 1)]
-        self._last = self._start(self._feed, source)
+        self._last_thread = self._start(self._feed, source)
         for stage, taken, given in zip(stages, self._queues, self._queues[1:], strict=False):
-            self._last = self._start(_work, stage, taken, given)
+            self._last_thread = self._start(_work, stage, taken, given)
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -54,7 +55,7 @@ class ThreadedPipeline:
     def _take(self) -> Any:
         """The next of the last queue; what follows the last item where nobody is left to give more."""
         while True:
-            over = not self._last.is_alive()  # asked before the queue, for a thread may put something and end
+            over = not self._last_thread.is_alive()  # asked before the queue, for a thread may put something and end
             try:
                 return self._queues[-1].get(timeout=PATIENCE_S)
             except Empty:

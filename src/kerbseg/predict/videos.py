@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from kerbseg.core.errors import DataError, InputError
 from kerbseg.core.labels import LabelSet
 from kerbseg.predict.pipeline import Stage, ThreadedPipeline
 from kerbseg.predict.prediction import Prediction
-from kerbseg.predict.sinks import Add, SinkKind, targets_of
+from kerbseg.predict.sinks import Add, SinkKind, open_sinks, targets_of
 from kerbseg.predict.sources import Frame, RawFrames, Source, as_source
 from kerbseg.predict.sources.arrays import Channels
 from kerbseg.predict.temporal.flicker import Flicker, FlickerMeter
@@ -139,8 +139,7 @@ def segment_video(
         options.on_report(report)
 
     targets = targets_of(opened, out, sinks)
-    told = VideoOptions(options.smooth, options.flicker, options.raw, keep)
-    for _ in video_steps(opened, predictor, targets, told):
+    for _ in video_steps(opened, predictor, targets, replace(options, on_report=keep)):
         pass
     return reports[0]
 
@@ -156,8 +155,7 @@ def video_steps(
     meter = FlickerMeter() if options.flicker else None
     counter = _Counter()
     started, ending = time.monotonic(), None
-    with ExitStack() as opened:
-        adds = [opened.enter_context(kind.open(target, source, predictor.labels)) for kind, target in targets.items()]
+    with open_sinks(targets, source, predictor.labels) as adds:
         work = ThreadedPipeline(source, *stages(predictor, list(targets), adds, options.smooth, meter), counter)
         try:
             for _ in work:
@@ -167,7 +165,7 @@ def video_steps(
         except (DataError, KeyboardInterrupt, GeneratorExit) as error:
             ending = error
             work.stop()
-            with suppress(DataError):  # of two endings the first is told
+            with suppress(DataError):  # of two endings the first is reported
                 for _ in work:  # what is under way
                     pass
             if not counter.frames:

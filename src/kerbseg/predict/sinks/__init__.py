@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from kerbseg.predict.sinks.mp4 import overlay_mp4
 from kerbseg.predict.sinks.pictures import confidence_png, ids_png, overlay_png
 from kerbseg.predict.sources.frame import Frame, Kind, Source
 
-__all__ = ["SINKS", "Add", "SinkKind", "targets_of"]
+__all__ = ["SINKS", "Add", "SinkKind", "open_sinks", "targets_of"]
 
 Add = Callable[[Frame, Prediction], object]
 """Takes a frame and what was predicted of it, in the order of time, from one thread."""
@@ -66,6 +66,13 @@ def targets_of(source: Source, out: str | Path, names: Sequence[str | SinkKind] 
     if not taking:
         raise UserError(f"{source} is a {source.kind}; {_listed(names)} cannot be written of it, {_others(source)} can")
     return {kind: kind.target(source, Path(out)) for kind in taking}
+
+
+@contextmanager
+def open_sinks(targets: Mapping[SinkKind, Path], source: Source, labels: LabelSet) -> Iterator[list[Add]]:
+    """What takes the frames of a source for each target; all are made whole together, or none."""
+    with ExitStack() as opened:
+        yield [opened.enter_context(kind.open(target, source, labels)) for kind, target in targets.items()]
 
 
 def _kind(name: str | SinkKind) -> SinkKind:
