@@ -35,7 +35,7 @@ FAMILIES = (  # one of each file of networks
 UNPOOLING = ("enet", "segnet", "segnet_basic")
 
 
-def fully_grouped(name: str, shown: list[np.ndarray]) -> Bundle:
+def calibrated(name: str, shown: list[np.ndarray]) -> Bundle:
     """A network whose batch-norms have seen pictures: without, logits of random weights can be in the thousands."""
     torch.manual_seed(0)
     bundle = random_bundle(name, label_set("camvid"))
@@ -65,7 +65,7 @@ def streets() -> Streets:
 
 def agree(name: str, size: tuple[int, int], streets: Streets, folder: Path) -> None:
     """Both files agree with torch on pictures of the test split."""
-    bundle = fully_grouped(name, pictures_of(streets("train"), size, 4))
+    bundle = calibrated(name, pictures_of(streets("train"), size, 4))
     shown = pictures_of(streets("test"), size, 3)
     proto, exported = onnx_export.converted(bundle, size)
     onnx_export.save(proto, exported, folder / "m.onnx")
