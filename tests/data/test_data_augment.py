@@ -52,7 +52,7 @@ def test_a_rotation_turns_and_does_nothing_else(drawn, quarters):
     generator = torch.Generator().manual_seed(0)
     mask = torch.randint(0, 5, (1, 33, 33), generator=generator).to(torch.uint8)
     image = ((mask.float() + 1) / 10)[:, None].expand(-1, 3, -1, -1).contiguous()
-    turned_image, turned_mask = Geometry(rotate=90, process=drawn)(image, mask, (33, 33))
+    turned_image, turned_mask = Geometry(rotate=90, rank=drawn)(image, mask, (33, 33))
     # y points down, so that a positive angle turns clockwise as one sees it; torch counts the other way
     assert torch.equal(turned_mask, mask.rot90(quarters, (1, 2)))
     assert torch.allclose(turned_image, image.rot90(quarters, (2, 3)), atol=1e-4)
@@ -75,7 +75,7 @@ def test_a_rotation_keeps_lengths_and_handedness(rotate):
 )
 def test_the_first_of_a_shift_is_of_the_width_the_second_of_the_height(translate, drawn, right, down):
     _, mask = ramp(1, 32, 48)
-    _, moved = Geometry(translate=translate, process=drawn)(torch.rand(1, 3, 32, 48), mask, (32, 48))
+    _, moved = Geometry(translate=translate, rank=drawn)(torch.rand(1, 3, 32, 48), mask, (32, 48))
     expected = torch.nn.functional.pad(mask, (right, -right, down, -down), value=VOID)
     assert torch.equal(moved, expected)
 
@@ -138,7 +138,7 @@ def test_a_hue_is_in_turns_of_the_colour_circle(turns, drawn, direction):
     hue, saturation, value = 0.1, 0.6, 0.9
     image = torch.tensor(colorsys.hsv_to_rgb(hue, saturation, value)).view(1, 3, 1, 1).expand(2, 3, 4, 4)
     expected = colorsys.hsv_to_rgb((hue + direction * turns) % 1, saturation, value)
-    changed = Color(hue=turns, process=drawn)(image.contiguous())
+    changed = Color(hue=turns, rank=drawn)(image.contiguous())
     assert changed[1, :, 2, 3].tolist() == pytest.approx(expected, abs=1e-4)
 
 
