@@ -53,13 +53,20 @@ class Rare:
 
 @dataclass(frozen=True, config=STRICT)
 class Data:
-    """Which pictures; `best` is chosen on `val` and never on a test split."""
+    """Which pictures; `best` is chosen on `val` and never on a test split.
+
+    Names are restricted by patterns: `0001TP*` takes what it fits, `!0001TP*` leaves it away. CamVid's names begin with
+    the drive, so one drive can be left out of training and validated on: `val: train`, `train_names: ["!0001TP*"]`,
+    `val_names: ["0001TP*"]`.
+    """
 
     name: str
     train: Annotated[tuple[str, ...], Field(min_length=1)] = ("train",)
     val: ValSplit = "val"
+    train_names: tuple[str, ...] = ()  # all pictures of `train` without them
+    val_names: tuple[str, ...] = ()  # likewise of `val`
     size: Size | None = None  # pictures and masks are brought to this first; as stored without it
-    limit: Count | None = None  # only the first so many pictures of each split
+    limit: Count | None = None  # only the first so many pictures of each split, of those that the names leave
     rare: Rare | None = None
 
 
