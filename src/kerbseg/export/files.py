@@ -1,4 +1,4 @@
-"""ExportedCard files: written aside, checked against torch, and moved to their place."""
+"""Exported files: written aside, checked against torch, and moved to their place."""
 
 from __future__ import annotations
 
@@ -10,33 +10,40 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.bundle import Bundle
+from kerbseg.bundle import Bundle, load
 from kerbseg.core.errors import UserError
 from kerbseg.core.files import atomic_write
-from kerbseg.export.parity import FLOOR, Parity, parity
+from kerbseg.data import open_dataset
+from kerbseg.export.parity import FLOOR, Parity, parity, pictures_of
 from kerbseg.runtime import Engine
 from kerbseg.runtime.engines import exporting, files_of
 
 Pictures = Sequence[UInt8[np.ndarray, "h w 3"]]
 
+COMPARED = 8  # pictures on which a file is compared with torch
+
 
 def export(
-    bundle: Bundle,
+    model: Bundle | str | Path,
     path: str | Path,
     size: tuple[int, int] | None = None,
     *,
-    pictures: Pictures,
+    pictures: Pictures | None = None,
     logits: bool = False,
     floor: float = FLOOR,
 ) -> Parity:
     """Writes a bundle as ONNX (.onnx) or OpenVINO (.xml and .bin), and says how far it agrees with torch.
 
-    `size` (height, width) is the only size that the file takes; the bundle's own without it. With `logits` the file has
-    a second output, the logits before the last interpolation. Raises UserError where fewer than `floor` of the pixels
-    of `pictures` agree, or for another ending; nothing is written then.
+    The bundle is one, its file, a run's folder or the name of shipped weights. `size` (height, width) is the only size
+    that the file takes; the bundle's own without it. With `logits` the file has a second output, the logits before the
+    last interpolation. Raises UserError where fewer than `floor` of the pixels of `pictures` (drawn streets without
+    them) agree, or for another ending; nothing is written then.
     """
+    bundle = model if isinstance(model, Bundle) else load(model)
     path, size = Path(path), size or bundle.card.input_size
     write = engine_of(path).writer()
+    if pictures is None:
+        pictures = pictures_of(open_dataset("scenes", "val"), size, COMPARED)
     with TemporaryDirectory() as folder:
         made = Path(folder) / path.name
         write(bundle, made, size, logits)
