@@ -13,7 +13,7 @@ from kerbseg.core.errors import BundleError, DataError, UserError
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import VOID, Sample
 from kerbseg.data import open_dataset
-from kerbseg.evaluate import evaluate
+from kerbseg.evaluate import drive_of, evaluate, render_table
 from kerbseg.runtime import open_runtime
 
 # mean IoU and IoU of each class as the weights' fact sheet gives them: test split, 480x360, no TTA
@@ -108,6 +108,54 @@ def test_the_command_writes_what_the_contract_says(camvid_root, camvid_bundle, t
     assert confusion.tolist() == found["confusion"]
 
 
+class WithNames(Two):
+    """Samples with the names that are given."""
+
+    def __init__(self, **masks):
+        super().__init__(*masks.values())
+        self._names = list(masks)
+
+    def __getitem__(self, index):
+        return Sample(np.zeros((4, 6, 3), np.uint8), self._masks[index], self._names[index])
+
+
+def test_each_drive_has_metrics_of_its_own(card):
+    sky, building, void = mask([0] * 6, [0] * 6), mask([1] * 6, [1] * 6), mask([VOID] * 6, [VOID] * 6)
+    half = mask([0] * 6, [1] * 6)
+    data = WithNames(dusk_1=sky, day_1=sky, dusk_2=building, night_1=void, day_2=building)
+    report = evaluate(Oracle(card, [half, sky, building, sky, building]), data, by="drive", input_size="own")
+    assert {name: drive.images for name, drive in report.drives.items()} == {"day": 2, "dusk": 2, "night": 1}
+    assert report.drives["day"].metrics.miou == 1
+    # dusk: of 24 sky 12 are hit, of 24 building all, and 12 too many
+    assert report.drives["dusk"].metrics.miou == pytest.approx((12 / 24 + 24 / 36) / 2)
+    together = sum(drive.metrics.confusion for drive in report.drives.values())
+    assert together.tolist() == report.metrics.confusion.tolist()
+    written = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert written["drives"]["night"]["miou"] is None, "no labels, no figure"
+    assert written["drives"]["dusk"]["class_iou"]["building"] == pytest.approx(24 / 36)
+    rows = [str(cell) for cell in render_table(report).columns[0].cells]
+    assert rows[-3:] == ["mIoU of day: 2 picture(s)", "mIoU of dusk: 2 picture(s)", "mIoU of night: 1 picture(s)"]
+
+
+@pytest.mark.parametrize(
+    ("name", "drive"),
+    [("0001TP_006690", "0001TP"), ("ulm_000001_000019", "ulm"), ("yard/north_1", "yard"), ("12", "")],
+)
+def test_a_drive_is_what_names_begin_with(name, drive):
+    assert drive_of(name) == drive
+
+
+def test_the_command_measures_each_drive(camvid_root, camvid_bundle, tmp_path, capsys):
+    figures = tmp_path / "figures.json"
+    main([
+        "evaluate", str(camvid_bundle), "--data", "camvid", "--data-root", str(camvid_root), "--split", "val",
+        "--by", "drive", "--json", str(figures),
+    ])  # fmt: skip
+    written = json.loads(figures.read_text())
+    assert written["drives"]["val"]["miou"] == written["miou"]
+    assert "mIoU of val: 2 picture(s)" in capsys.readouterr().out
+
+
 def test_flip_averaging_does_not_care_which_way_a_picture_faces(camvid_bundle):
     from kerbseg.evaluate import _with_tta
 
@@ -139,7 +187,9 @@ def test_a_split_without_labels_is_refused(card):
         evaluate(Oracle(card, [void * 0]), Two(void), input_size="own")
 
 
-@pytest.mark.parametrize(("options", "says"), [({"limit": 0}, "at least 1"), ({"tta": "flips"}, "'flip'")])
+@pytest.mark.parametrize(
+    ("options", "says"), [({"limit": 0}, "at least 1"), ({"tta": "flips"}, "'flip'"), ({"by": "drives"}, "'drive'")]
+)
 def test_bad_options_are_named(card, options, says):
     with pytest.raises(UserError, match=says):
         evaluate(Oracle(card, []), Two(mask([0] * 6)), **options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from kerbseg.bundle import Bundle, versions
 from kerbseg.core.errors import BundleError, DataError, UserError, did_you_mean
@@ -23,11 +26,30 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TTA = Literal["none", "flip"]
+By = Literal["drive"]
 PredictionCallback = Callable[[Sample, UInt8[np.ndarray, "h w"]], None]  # takes each sample and its predicted ids
 
 
 class UnlabelledError(DataError):
     """A split without labels: its predictions can be submitted, not measured."""
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Metrics of some of the pictures, and how many these are."""
+
+    metrics: Metrics
+    images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in what a report writes; a figure that nothing was measured for is null."""
+        metrics = self.metrics
+        return {
+            "miou": None if math.isnan(metrics.miou) else metrics.miou,
+            "class_iou": dict(metrics.class_iou),
+            "pixel_accuracy": metrics.pixel_accuracy,
+            "images": self.images,
+        }
 
 
 @dataclass(frozen=True)
@@ -38,10 +60,12 @@ class Report:
     images: int
     protocol: Mapping[str, Any]
     elapsed_s: float
+    drives: Mapping[str, Subset] | None = None  # where they were asked for
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg evaluate --json` writes it."""
         metrics = self.metrics
+        drives = None if self.drives is None else {name: subset.to_dict() for name, subset in self.drives.items()}
         return {
             "miou": metrics.miou,
             "class_iou": dict(metrics.class_iou),
@@ -52,7 +76,17 @@ class Report:
             "images": self.images,
             "confusion": metrics.confusion.tolist(),
             "protocol": dict(self.protocol),
+            **({} if drives is None else {"drives": drives}),
         }
+
+
+def drive_of(name: str) -> str:
+    """The drive that a picture is of: its name up to the first `_` or `/`; empty where there is neither.
+
+    That is CamVid's drive, Cityscapes' city, and the subfolder of a folder's pictures.
+    """
+    drive, mark, _ = name.replace("/", "_").partition("_")
+    return drive if mark else ""
 
 
 def evaluate(
@@ -61,13 +95,15 @@ def evaluate(
     *,
     limit: int | None = None,
     tta: TTA = "none",
+    by: By | None = None,
     input_size: InputSizePolicy = "trained",
     on_prediction: PredictionCallback | None = None,
     progress: Callable[[range], Any] = iter,
 ) -> Report:
     """mIoU, IoU of each class and accuracies on a split, from one confusion matrix at the labels' own size.
 
-    The model is what `open_runtime` takes, or a runtime. Raises BundleError where its classes are not the data set's,
+    The model is what `open_runtime` takes, or a runtime. `by` adds the metrics of each drive, from a matrix of its own;
+    a class that it lacks is left out of its mean. Raises BundleError where the model's classes are not the data set's,
     DataError for a split without labels.
     """
     runtime = open_runtime(model)
@@ -76,21 +112,27 @@ def evaluate(
         raise UserError(f"unknown tta {tta!r}; {did_you_mean(tta, get_args(TTA))}")
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}; give at least 1 picture, or leave it out")
+    if by is not None and by not in get_args(By):
+        raise UserError(f"unknown by {by!r}; {did_you_mean(by, get_args(By))}")
     predictor = _with_tta(runtime, tta)
-    metric = confusion_metric(len(dataset.labels))
+    confusions: defaultdict[str, MulticlassConfusionMatrix] = defaultdict(lambda: confusion_metric(len(dataset.labels)))
+    images: Counter[str] = Counter()
     count = min(limit or len(dataset), len(dataset))
     label_sizes, input_sizes = set(), set()
     start = time.monotonic()
     for index in progress(range(count)):
         sample = dataset[index]
         ids = segment(predictor, sample.image, input_size)
-        metric.update(torch.from_numpy(ids)[None].long(), torch.from_numpy(sample.mask)[None].long())
+        drive = drive_of(sample.name) if by == "drive" else ""
+        images[drive] += 1
+        confusions[drive].update(torch.from_numpy(ids)[None].long(), torch.from_numpy(sample.mask)[None].long())
         size = (sample.mask.shape[0], sample.mask.shape[1])
         label_sizes.add(size)
         input_sizes.add(network_size(size, runtime, input_size))
         if on_prediction is not None:
             on_prediction(sample, ids)
-    confusion = metric.compute()
+    of_drive = {drive: confusions[drive].compute() for drive in sorted(confusions)}
+    confusion = torch.stack(list(of_drive.values())).sum(0)
     if not confusion.sum():
         raise UnlabelledError(
             f"split {dataset.split!r} of {dataset.name!r} has no labels to compare with; choose another split"
@@ -108,7 +150,14 @@ def evaluate(
         "model": runtime.card.model,
         "versions": versions(),
     }
-    return Report(compute_metrics(confusion, dataset.labels), count, protocol, time.monotonic() - start)
+    drives = {name: Subset(compute_metrics(each, dataset.labels), images[name]) for name, each in of_drive.items()}
+    return Report(
+        compute_metrics(confusion, dataset.labels),
+        count,
+        protocol,
+        time.monotonic() - start,
+        drives if by == "drive" else None,
+    )
 
 
 def check_classes(runtime: Runtime, dataset: Dataset) -> None:
@@ -168,8 +217,12 @@ def render_table(report: Report) -> Table:
         table.add_row("category mIoU", _figure(metrics.category_miou))
     table.add_row("pixel accuracy", _figure(metrics.pixel_accuracy))
     table.add_row("mean class accuracy", _figure(metrics.mean_accuracy))
+    if report.drives is not None:
+        table.add_section()
+        for name, subset in report.drives.items():
+            table.add_row(f"mIoU of {name or 'no drive'}: {subset.images} picture(s)", _figure(subset.metrics.miou))
     return table
 
 
 def _figure(value: float | None) -> str:
-    return "absent" if value is None else f"{value:.4f}"
+    return "absent" if value is None or math.isnan(value) else f"{value:.4f}"

@@ -3,10 +3,13 @@
 import dataclasses
 import importlib
 import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
+from kerbseg.train.recipe import Augment
 from kerbseg.train.recipe_file import read
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -62,3 +65,15 @@ def test_arms_differ_in_what_their_name_says(script):
     assert dataclasses.replace(faded, grouping=None) == grouped
     modern = script("modern_recipes")
     assert dataclasses.replace(modern.ARMS["+ hard pixels"], loss=modern.MODERN.loss) == modern.MODERN
+
+
+def test_the_picture_of_strengths_shows_every_change_with_a_probability_and_at_its_most(script):
+    photometric = script("photometric")
+    keys = {field.name for field in dataclasses.fields(Augment)}
+    with_probability = {key for key in keys if f"{key}_p" in keys}
+    assert set(photometric.STRENGTHS) == {*with_probability, "jpeg_quality"}
+    torch.manual_seed(0)
+    picture = torch.full((3, 4, 4), 0.5)
+    brightest, darkest = 0.5 ** math.exp(-0.8), 0.5 ** math.exp(0.8)
+    value = photometric.most_changed(picture, {"gamma": 0.8}).flatten()[0].item()
+    assert min(abs(value - brightest), abs(value - darkest)) < 0.03

@@ -206,3 +206,105 @@ def test_a_factor_of_the_hue_turns_colours_and_leaves_red():
     turned = colour(blue[None, :, None, None].expand(4, 3, 8, 8))
     assert ((turned - blue[None, :, None, None]).abs().amax(1) > 0.05).flatten(1).all(1).sum() >= 3
     assert torch.allclose(turned.amax(1), torch.ones(4, 8, 8), atol=1e-4)  # brightness stays
+
+
+def flat(*color: float, n: int = 200) -> torch.Tensor:
+    return torch.tensor(color)[None, :, None, None].expand(n, 3, 4, 4).contiguous()
+
+
+def test_gamma_takes_all_values_to_one_power_dark_as_often_as_bright():
+    torch.manual_seed(0)
+    changed = Color(gamma=0.4)(flat(0.5, 0.2, 0.8, n=1000))
+    exponent = changed.log() / flat(0.5, 0.2, 0.8, n=1).log()
+    assert torch.allclose(exponent, exponent[:, :1, :1, :1].expand_as(exponent), atol=1e-4)
+    drawn = exponent[:, 0, 0, 0].log()
+    assert (drawn.min().item(), drawn.max().item()) == pytest.approx((-0.4, 0.4), abs=0.01)
+    assert drawn.mean().item() == pytest.approx(0, abs=0.03)
+
+
+def test_each_channel_has_a_gain_of_its_own_and_white_stays_in_range():
+    torch.manual_seed(0)
+    gains = Color(channel_balance=0.12)(flat(0.5, 0.5, 0.5, n=1000))[..., 0, 0] / 0.5
+    assert (gains.min().item(), gains.max().item()) == pytest.approx((0.88, 1.12), abs=0.005)
+    assert torch.corrcoef(gains.T).triu(1).abs().max() < 0.1
+    assert Color(channel_balance=0.5)(flat(1.0, 1.0, 1.0)).max() == 1
+
+
+def test_gray_goes_its_way_towards_the_brightness_and_leaves_it():
+    image = torch.rand(3, 3, 8, 8)
+    luma = 0.299 * image[:, :1] + 0.587 * image[:, 1:2] + 0.114 * image[:, 2:]  # ITU-R BT.601
+    assert torch.allclose(Color(gray=1.0)(image), luma.expand_as(image), atol=1e-6)
+    assert torch.allclose(Color(gray=0.25)(image), 0.75 * image + 0.25 * luma, atol=1e-6)
+
+
+def test_blur_spreads_a_point_by_up_to_its_strength_and_loses_no_light():
+    torch.manual_seed(0)
+    image = torch.zeros(300, 3, 31, 31)
+    image[:, :, 15, 15] = 1
+    blurred = Color(blur=2.0)(image)
+    assert torch.allclose(blurred.sum((2, 3)), torch.ones(300, 3), atol=1e-4)
+    away = (torch.arange(31) - 15.0) ** 2
+    along_x, along_y = ((blurred[:, 0].sum(axis) * away).sum(1).sqrt() for axis in (1, 2))
+    assert torch.allclose(along_x, along_y, atol=1e-3)
+    assert along_x.min() < 0.1
+    assert 1.85 < along_x.max() < 2.0  # the kernel ends at three deviations
+    whole = torch.full((4, 3, 9, 9), 0.7)
+    assert torch.allclose(Color(blur=3.0)(whole), whole, atol=1e-5), "the border darkens"
+
+
+def test_noise_has_up_to_its_deviation_and_no_color():
+    torch.manual_seed(0)
+    image = torch.full((200, 3, 24, 24), 0.5)
+    noise = Color(noise=0.1)(image) - image
+    deviation = noise.flatten(1).std(1)
+    assert (deviation.min().item(), deviation.max().item()) == pytest.approx((0, 0.1), abs=0.004)
+    assert deviation.mean().item() == pytest.approx(0.05, abs=0.005)
+    assert abs(noise.mean().item()) < 1e-3
+    normed = (noise[deviation > 0.02] / deviation[deviation > 0.02, None, None, None]).transpose(0, 1)
+    assert torch.corrcoef(normed.flatten(1)).triu(1).abs().max() < 0.02, "channels share their noise"
+    assert (normed.abs() < 1).float().mean().item() == pytest.approx(0.683, abs=0.01)  # a Gaussian's
+    clipped = Color(noise=0.5)(image.round())
+    assert (clipped.min(), clipped.max()) == (0, 1)
+
+
+PHOTOMETRIC = {"gamma": 0.5, "channel_balance": 0.5, "gray": 0.5, "blur": 20.0, "noise": 0.5}
+
+
+@pytest.mark.parametrize("name", PHOTOMETRIC)
+def test_a_probability_is_the_share_of_pictures_that_change(name):
+    torch.manual_seed(0)
+    image = torch.rand(400, 3, 8, 8)
+
+    def share(**settings: float) -> float:
+        changed = Color(**{name: PHOTOMETRIC[name], **settings})(image)
+        return ((changed - image).abs().amax((1, 2, 3)) > 1e-5).float().mean().item()
+
+    assert share() > 0.98
+    assert share(**{f"{name}_p": 0.3}) == pytest.approx(0.3, abs=0.07)
+    assert share(**{f"{name}_p": 0.5, "color_p": 0.5}) == pytest.approx(0.25, abs=0.07)
+    assert share(**{f"{name}_p": 0.0}) == 0
+
+
+@pytest.mark.parametrize("name", PHOTOMETRIC)
+def test_a_seed_decides_and_ranks_share_what_one_draws(name):
+    image = torch.rand(6, 3, 8, 8)
+
+    def changed(rows: slice, rank: Rank) -> torch.Tensor:
+        torch.manual_seed(3)
+        return Color(**{name: PHOTOMETRIC[name], f"{name}_p": 0.7}, rank=rank)(image[rows])
+
+    whole = changed(slice(None), Rank())
+    assert torch.equal(whole, changed(slice(None), Rank()))
+    halves = [changed(slice(3 * i, 3 * i + 3), Rank(i, 2)) for i in range(2)]
+    assert torch.equal(torch.cat(halves), whole)
+    assert len((whole - image).flatten(1).abs().sum(1).unique()) > 2, "all pictures change alike"
+
+
+@pytest.mark.parametrize("name", PHOTOMETRIC)
+def test_a_network_in_bfloat16_sees_the_same_pictures(name):
+    image, changed = torch.rand(4, 3, 8, 8), []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            changed.append(Color(**{name: PHOTOMETRIC[name]})(image))
+    assert torch.equal(*changed)

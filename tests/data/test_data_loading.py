@@ -8,7 +8,17 @@ from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import Sample
-from kerbseg.data.loading import InMemory, OnDisk, Resized, rare_loader, training_loader, validation_loader
+from kerbseg.data import open_dataset
+from kerbseg.data.loading import (
+    ConcatDataset,
+    InMemory,
+    OnDisk,
+    Resized,
+    SelectedByName,
+    rare_loader,
+    training_loader,
+    validation_loader,
+)
 from kerbseg.data.samplers import EpochShuffle, RareShuffle
 
 
@@ -19,6 +29,10 @@ class Numbered:
 
     def __init__(self, sizes):
         self.sizes = sizes
+
+    @property
+    def names(self):
+        return [str(index) for index in range(len(self.sizes))]
 
     def __len__(self):
         return len(self.sizes)
@@ -38,6 +52,35 @@ def test_order_follows_from_seed_and_epoch():
     assert order(0, 3) == order(0, 3)
     assert sorted(order(0, 3)) == list(range(20))
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+@pytest.mark.parametrize(
+    ("patterns", "taken"),
+    [
+        (["1*"], [1, 10, 11]),
+        (["1*", "?"], [*range(10), 10, 11]),
+        (["!1*"], [0, *range(2, 10)]),
+        (["!1*", "??", "3"], [3]),
+        (["1*", "!10"], [1, 11]),
+    ],
+)
+def test_names_say_which_samples_are_taken(patterns, taken):
+    data = SelectedByName(Numbered([(8, 16)] * 12), patterns)
+    assert len(data) == len(taken)
+    assert [int(name) for name in data.names] == [int(data[i].image[0, 0, 0]) for i in range(len(data))] == taken
+
+
+def test_names_that_fit_nothing_are_refused_with_one_that_is_there():
+    with pytest.raises(
+        DataError, match="split 'train' of 'numbered' has a name that fits a\\*, !1; names are such as '0'"
+    ):
+        SelectedByName(Numbered([(8, 16)] * 2), ["a*", "!1"])
+
+
+@pytest.mark.parametrize("whole", [open_dataset("scenes", "val"), Numbered([(8, 16)] * 7)], ids=["scenes", "numbered"])
+def test_names_are_those_of_the_samples_however_wrapped(whole):
+    data = ConcatDataset([Resized(whole, (16, 32)), SelectedByName(whole, ["*[13]"])], limit=2)
+    assert data.names == [data[i].name for i in range(4)]
 
 
 @pytest.mark.parametrize("kind", [InMemory, OnDisk])

@@ -30,6 +30,13 @@ TINY = (
     "data.limit=6",
     "augment.rotate=5",
     "augment.jpeg=0.5",
+    "augment.gamma=0.4",
+    "augment.channel_balance=0.12",
+    "augment.gray_p=0.2",
+    "augment.gray=1",
+    "augment.blur=1",
+    "augment.noise=0.1",
+    "augment.noise_p=0.5",
     "augment.progressive=[]",
     "ema=0.9",
     "validate_every=1",
@@ -230,6 +237,24 @@ def test_a_second_stage_takes_the_encoder_of_the_first(tmp_path):
 def test_precision_that_a_cpu_lacks_is_refused(tmp_path):
     with pytest.raises(UserError, match="precision=bfloat16"):
         fit(tiny("precision=float16"), tmp_path / "run", device="cpu")
+
+
+def test_a_drive_that_is_left_out_is_validated_on(tmp_path):
+    seen = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer, task, batch, index):
+            seen.extend(batch["name"])
+
+        def on_validation_batch_start(self, trainer, task, batch, index):
+            validated.extend(batch["name"])
+
+    validated: list[str] = []
+    names = ("data.val=train", "data.train_names=['train_0000?', '!*[13]']", "data.val_names=['train_0000[13]']")
+    bundle = fit(tiny(*names, "epochs=1", "data.limit=4"), tmp_path / "run", device="cpu", callbacks=[Watch()])
+    assert sorted(seen) == [f"train_0000{i}" for i in (0, 2, 4, 5)], "the limit counts what is left"
+    assert validated == ["train_00001", "train_00003"]
+    assert bundle.card.scores["protocol"]["names"] == ["train_0000[13]"], "a figure says of which pictures it is"
 
 
 def test_bfloat16_trains(tmp_path):

@@ -27,6 +27,7 @@ def evaluate(
     threads: Threads = None,
     precision: Precision = None,
     tta: Literal["none", "flip"] = "none",
+    by: Literal["drive"] | None = None,
     limit: int | None = None,
     json: Json = None,
     save: Path | None = None,
@@ -46,6 +47,8 @@ def evaluate(
         Part of the data set
     tta
         Test-time augmentation; flip: average with the mirrored picture
+    by
+        Also measure each drive by itself: the pictures whose names begin alike, up to the first `_` or `/`
     limit
         Only the first N pictures
     save
@@ -73,7 +76,9 @@ def evaluate(
                 submit(sample.name, ids)
 
         try:
-            report = measure(opened, dataset, limit=limit, tta=tta, on_prediction=on_prediction, progress=progress)
+            report = measure(
+                opened, dataset, limit=limit, tta=tta, by=by, on_prediction=on_prediction, progress=progress
+            )
         except UnlabelledError:
             if submit is None:
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -30,6 +30,11 @@ class Dataset(Protocol):
     name: str
     split: str
     labels: LabelSet
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the samples, in order; known without decoding a picture."""
+        ...
 
     def __len__(self) -> int: ...
 

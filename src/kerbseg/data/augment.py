@@ -1,7 +1,8 @@
 """Random changes of a whole batch on the device it is on (kornia): one warp for all geometry, then colour.
 
 Geometric operations fill what comes from outside with 0, which is a class. Masks are therefore shifted by one while
-they are warped, so that the fill becomes VOID.
+they are warped, so that the fill becomes VOID. Colour changes as a picture comes about: the light, the lens, the
+sensor, the file.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, UInt8
 from kornia import enhance
-from kornia.color import hsv_to_rgb, rgb_to_hsv
+from kornia.color import hsv_to_rgb, rgb_to_grayscale, rgb_to_hsv
+from kornia.filters import gaussian_blur2d
 from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
@@ -102,7 +104,12 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Color:
-    """Brightness, contrast, saturation, hue and JPEG; each picture draws its own."""
+    """Brightness, contrast, saturation, hue, gamma, gains, gray, blur, noise and JPEG; each picture draws its own.
+
+    A change has a strength, 0 for none, and the later ones also a probability (`_p`), among the pictures that `gate`
+    lets through. All is drawn from torch's generator on the CPU, so that one seed gives one augmentation on every
+    device and a resumed run goes on alike; of noise only the seeds are, and a GPU makes other noise of them.
+    """
 
     color_p: float = 1.0  # share of pictures that are changed at all
     brightness: float = 0.0  # factor 1 - b .. 1 + b; likewise the next two
@@ -112,6 +119,16 @@ class Color:
     jpeg: float = 0.0  # share of pictures
     jpeg_quality: tuple[int, int] = (30, 95)
     hue_factor: float = 0.0  # the hue's angle times 1 - h .. 1 + h (EfficientSeg): red stays, violet moves far
+    gamma: float = 0.0  # values to the power exp(-g) .. exp(g): dark as often as bright
+    gamma_p: float = 1.0
+    channel_balance: float = 0.0  # red, green and blue each times 1 - c .. 1 + c of its own: the light's color
+    channel_balance_p: float = 1.0
+    gray: float = 0.0  # how far towards gray: 1 leaves no color
+    gray_p: float = 1.0
+    blur: float = 0.0  # pixels, a Gaussian's standard deviation: 0 .. b
+    blur_p: float = 1.0
+    noise: float = 0.0  # a Gaussian's standard deviation, of values in 0..1: 0 .. n
+    noise_p: float = 1.0
     rank: Rank = SINGLE
 
     def __call__(self, image: Images) -> Images:
@@ -121,6 +138,9 @@ class Color:
 
         def factor(spread: float) -> Float[Tensor, " b"]:
             return torch.where(chosen, self.rank.uniform(n, 1 - spread, 1 + spread), 1.0).to(device)
+
+        def some(probability: float) -> Bool[Tensor, " b"]:
+            return chosen & (self.rank.uniform(n) < probability)
 
         if self.brightness:
             image = enhance.adjust_brightness_accumulative(image, factor(self.brightness))
@@ -135,9 +155,43 @@ class Color:
             hsv = rgb_to_hsv(image)
             angle = hsv[:, 0] * factor(self.hue_factor)[:, None, None] % (2 * math.pi)
             image = hsv_to_rgb(torch.stack([angle, hsv[:, 1], hsv[:, 2]], dim=1))
+        if self.gamma:
+            exponent = self.rank.uniform(n, -self.gamma, self.gamma).exp()
+            image = image ** torch.where(some(self.gamma_p), exponent, 1.0).to(device)[:, None, None, None]
+        if self.channel_balance:
+            gains = self.rank.uniform(n, 1 - self.channel_balance, 1 + self.channel_balance, 3)
+            gains = torch.where(some(self.channel_balance_p)[:, None], gains, 1.0)
+            image = (image * gains.to(device)[..., None, None]).clamp(max=1)
+        if self.gray:
+            way = torch.where(some(self.gray_p), self.gray, 0.0).to(device)[:, None, None, None]
+            image = torch.lerp(image, rgb_to_grayscale(image), way)
+        if self.blur:
+            image = self._blur(image, some(self.blur_p))
+        if self.noise:
+            image = self._add_noise(image, some(self.noise_p))
         if self.jpeg:
-            image = self._compress(image, chosen & (self.rank.uniform(n) < self.jpeg))
+            image = self._compress(image, some(self.jpeg))
         return image
+
+    def _blur(self, image: Images, chosen: Bool[Tensor, " b"]) -> Images:
+        sigma = self.rank.uniform(len(image), 0, self.blur).clamp(min=1e-3)  # of 0, the Gaussian is not defined
+        if not chosen.any():
+            return image
+        at, kernel = chosen.to(image.device), 2 * math.ceil(3 * self.blur) + 1
+        both_axes = sigma[chosen, None].expand(-1, 2).to(image.device)
+        image = image.clone()
+        with torch.autocast(image.device.type, enabled=False):  # a network's bfloat16 has too few levels for a picture
+            image[at] = gaussian_blur2d(image[at], kernel, both_axes, border_type="replicate")
+        return image
+
+    def _add_noise(self, image: Images, chosen: Bool[Tensor, " b"]) -> Images:
+        """A seed a picture, since so many numbers are made where they are needed, and each rank has its own rows."""
+        n, deviation = len(image), self.rank.uniform(len(image), 0, self.noise)
+        seeds = torch.randint(2**62, (n * self.rank.count,))[self.rank.rows(n)]
+        generator, noise = torch.Generator(image.device), torch.zeros_like(image)
+        for i in chosen.nonzero()[:, 0].tolist():
+            noise[i].normal_(0, float(deviation[i]), generator=generator.manual_seed(int(seeds[i])))
+        return (image + noise).clamp(0, 1)
 
     def _compress(self, image: Images, chosen: Bool[Tensor, " b"]) -> Images:
         quality = self.rank.uniform(len(image), *self.jpeg_quality)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
@@ -35,6 +36,11 @@ class Resized:
         self.name, self.split, self.labels = dataset.name, dataset.split, dataset.labels
         self._dataset, self._size = dataset, size
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Those of the data set."""
+        return self._dataset.names
+
     def __len__(self) -> int:
         return len(self._dataset)
 
@@ -43,13 +49,58 @@ class Resized:
         return Sample(resize_picture(sample.image, self._size), resize_ids(sample.mask, self._size), sample.name)
 
 
+class SelectedByName:
+    """The samples of a data set whose names fit patterns such as `0001TP*`, in order.
+
+    A pattern with `!` before it takes away what it fits; where all patterns do, the rest is taken.
+    Raises DataError where no sample is left.
+    """
+
+    def __init__(self, dataset: Dataset, patterns: Sequence[str]) -> None:
+        self.name, self.split, self.labels = dataset.name, dataset.split, dataset.labels
+        self._dataset = dataset
+        wanted = [pattern for pattern in patterns if not pattern.startswith("!")] or ["*"]
+        unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+        self._chosen = [
+            (index, name)
+            for index, name in enumerate(dataset.names)
+            if _fits(name, wanted) and not _fits(name, unwanted)
+        ]
+        if not self._chosen:
+            raise DataError(
+                f"no picture of split {self.split!r} of {self.name!r} has a name that fits {', '.join(patterns)};"
+                f" names are such as {dataset.names[0]!r}"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """Of the samples that were taken."""
+        return [name for _, name in self._chosen]
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._dataset[self._chosen[index][0]]
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
 class ConcatDataset:
     """Several splits as one data set, in order; of each only the first `limit` samples, where one is given."""
 
     def __init__(self, parts: Sequence[Dataset], limit: int | None = None) -> None:
         self.name, self.labels = parts[0].name, parts[0].labels
         self.split = "+".join(part.split for part in parts)
+        self._parts, self._limit = parts, limit
         self._index = [(part, i) for part in parts for i in range(len(part))[:limit]]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the samples, in order."""
+        return [name for part in self._parts for name in part.names[: self._limit]]
 
     def __len__(self) -> int:
         return len(self._index)

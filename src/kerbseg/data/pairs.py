@@ -57,6 +57,11 @@ class PairedFiles:
         self.name, self.split, self.labels, self.listing = name, split, labels, listing
         self._read_mask = read_mask
 
+    @property
+    def names(self) -> list[str]:
+        """Of the pictures, in order."""
+        return [pair.name for pair in self.listing.pairs]
+
     def __len__(self) -> int:
         return len(self.listing.pairs)
 

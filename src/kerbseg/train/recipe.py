@@ -53,13 +53,20 @@ class Rare:
 
 @dataclass(frozen=True, config=STRICT)
 class Data:
-    """Which pictures; `best` is chosen on `val` and never on a test split."""
+    """Which pictures; `best` is chosen on `val` and never on a test split.
+
+    Names are restricted by patterns: `0001TP*` takes what it fits, `!0001TP*` leaves it away. CamVid's names begin with
+    the drive, so one drive can be left out of training and validated on: `val: train`, `train_names: ["!0001TP*"]`,
+    `val_names: ["0001TP*"]`.
+    """
 
     name: str
     train: Annotated[tuple[str, ...], Field(min_length=1)] = ("train",)
     val: ValSplit = "val"
+    train_names: tuple[str, ...] = ()  # all pictures of `train` without them
+    val_names: tuple[str, ...] = ()  # likewise of `val`
     size: Size | None = None  # pictures and masks are brought to this first; as stored without it
-    limit: Count | None = None  # only the first so many pictures of each split
+    limit: Count | None = None  # only the first so many pictures of each split, of those that the names leave
     rare: Rare | None = None
 
 
@@ -89,7 +96,11 @@ def _in_turn(stages: tuple[ResizeStage, ...]) -> tuple[ResizeStage, ...]:
 
 @dataclass(frozen=True, config=STRICT)
 class Augment:
-    """Random changes of a batch, on the device; what geometry brings in from outside is VOID."""
+    """Random changes of a batch, on the device; what geometry brings in from outside is VOID.
+
+    Colors change in the order in which they stand here; `<key>_p` is the share of pictures, of those that `color_p`
+    takes, that `<key>` changes.
+    """
 
     flip: Share = 0.0  # share of pictures mirrored left to right
     scale: Range = (1.0, 1.0)
@@ -107,6 +118,16 @@ class Augment:
     saturation: Share = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # turns of the color circle, either way
     hue_factor: Share = 0.0  # the hue's angle times 1 - h .. 1 + h
+    gamma: NotNegative = 0.0  # values in 0..1 to the power exp(-g) .. exp(g): .4 makes .5 to .36 .. .63
+    gamma_p: Share = 1.0
+    channel_balance: Share = 0.0  # red, green and blue each times 1 - c .. 1 + c of its own
+    channel_balance_p: Share = 1.0
+    gray: Share = 0.0  # how far towards gray: 1 leaves no color
+    gray_p: Share = 1.0
+    blur: NotNegative = 0.0  # pixels of the canvas, a Gaussian's standard deviation: 0 .. b
+    blur_p: Share = 1.0
+    noise: Share = 0.0  # a Gaussian's standard deviation, of values in 0..1: 0 .. n
+    noise_p: Share = 1.0
     jpeg: Share = 0.0  # share of pictures compressed
     jpeg_quality: Annotated[tuple[Percent, Percent], AfterValidator(ordered)] = (30, 95)
 

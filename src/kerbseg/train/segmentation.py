@@ -39,8 +39,8 @@ class Segmentation:
         self._card = models.card(recipe.model.name)
         with torch.device("meta"):  # a wrong option is told before any data is read
             models.create_model(recipe.model.name, **recipe.model.options)
-        self.train = self._open(recipe.data.train)
-        self.val = self._open((recipe.data.val,))
+        self.train = self._open(recipe.data.train, recipe.data.train_names)
+        self.val = self._open((recipe.data.val,), recipe.data.val_names)
         self.init = recipe.model.init
 
     def create(self) -> nn.Module:
@@ -98,6 +98,8 @@ class Segmentation:
         """Writes the network as it is now, with the card that says what it is."""
         data = self.recipe.data
         protocol = {"data": data.name, "split": data.val, "label_size": list(self.val.size), "tta": "none"}
+        if data.val_names:
+            protocol["names"] = list(data.val_names)
         card = BundleCard(
             model=self.recipe.model.name,
             labels=self.train.labels,
@@ -112,6 +114,6 @@ class Segmentation:
         )
         save(Bundle(collapse(net) if self.recipe.grouping else net, card), path)
 
-    def _open(self, splits: tuple[str, ...]) -> CachedSplit:
+    def _open(self, splits: tuple[str, ...], names: tuple[str, ...]) -> CachedSplit:
         machine = self._machine
-        return open_split(self.recipe.data, splits, machine.data_root, machine.cache, machine.device)
+        return open_split(self.recipe.data, splits, machine.data_root, machine.cache, machine.device, names)

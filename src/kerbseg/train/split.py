@@ -15,7 +15,7 @@ from kerbseg.core.errors import DataError
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import VOID, Dataset
 from kerbseg.data import open_dataset
-from kerbseg.data.loading import ConcatDataset, InMemory, OnDisk, Resized
+from kerbseg.data.loading import ConcatDataset, InMemory, OnDisk, Resized, SelectedByName
 from kerbseg.train.recipe import Data
 
 Cache = Literal["auto", "device", "ram", "none"]
@@ -60,10 +60,20 @@ class CachedSplit:
 
 
 def open_split(
-    data: Data, splits: Sequence[str], root: str | Path | None, cache: Cache, device: torch.device = CPU
+    data: Data,
+    splits: Sequence[str],
+    root: str | Path | None,
+    cache: Cache,
+    device: torch.device = CPU,
+    names: Sequence[str] = (),
 ) -> CachedSplit:
-    """The splits of a recipe's data section. Raises DataError for data that cannot be used, or that have no labels."""
+    """The splits of a recipe's data section, of each the pictures whose names fit `names`; all without these.
+
+    Raises DataError for data that cannot be used, or that have no labels.
+    """
     parts: list[Dataset] = [open_dataset(data.name, split, root) for split in splits]
+    if names:
+        parts = [SelectedByName(part, names) for part in parts]
     if data.size is not None:
         parts = [Resized(part, data.size) for part in parts]
     split = CachedSplit(ConcatDataset(parts, data.limit), cache, device)

@@ -34,6 +34,11 @@ class Scenes:
         self._count = COUNTS[split] if count is None else count
         self._size, self._seed = size, seed
 
+    @property
+    def names(self) -> list[str]:
+        """Of the scenes, in order."""
+        return [self._name(index) for index in range(self._count)]
+
     def __len__(self) -> int:
         return self._count
 
@@ -42,7 +47,10 @@ class Scenes:
             raise IndexError(index)
         key = (self._seed, list(COUNTS).index(self.split), index)
         picture, mask = frame(key, self._size, time=0.0)
-        return Sample(picture, mask, f"{self.split}_{index:05}")
+        return Sample(picture, mask, self._name(index))
+
+    def _name(self, index: int) -> str:
+        return f"{self.split}_{index:05}"
 
 
 def frame(
