@@ -163,7 +163,7 @@ def test_the_folder_alone_is_enough_to_resume(unbroken, tmp_path, capsys):
     assert "best validation mIoU" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["train", "--resume"])
-    assert "train needs a recipe" in capsys.readouterr().err
+    assert "missing RECIPE" in capsys.readouterr().err
 
 
 def test_a_recipe_is_given_by_name_with_overrides_or_as_it_is(unbroken, tmp_path):
