@@ -77,7 +77,7 @@ WRONG = {
     "classes: []": r"classes must be a list such as",
     "classes: [road]": r"classes\[0\] must be a mapping such as \{name: road\}, found 'road'",
     "klasses: [{name: a}]": r"unknown key klasses; did you mean 'classes'\?",
-    "classes: [{name: a, color: [1, 2, 3]}]": r"unknown key classes\[0\]\.color; did you mean 'color'\?",
+    "classes: [{name: a, colour: [1, 2, 3]}]": r"unknown key classes\[0\]\.colour; did you mean 'color'\?",
     "classes: [{name: a}, {ids: [3]}]": r"classes\[1\]\.name must be text, found nothing; add it",
     "classes: [{name: no}]": r"classes\[0\]\.name must be text, found False; add it, or put it in quotes",
     "classes: [{name: a}, {name: a}]": r"classes name 'a' stands twice",
