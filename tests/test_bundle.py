@@ -27,7 +27,7 @@ from kerbseg.bundle import (
     read_card,
     save,
 )
-from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.labels import LabelSet, label_set
 from kerbseg.core.types import Preprocessing
 from kerbseg.models import card as model_card
@@ -139,7 +139,7 @@ def test_as_many_outputs_as_there_are_uint8_ids_and_no_more(saved):
 def test_as_many_classes_as_there_are_uint8_ids_beside_void():
     names, colors = [str(n) for n in range(256)], [(0, 0, 0)] * 256
     assert len(LabelSet("most", tuple(names[:255]), tuple(colors[:255]))) == 255
-    with pytest.raises(UserError, match="256 classes; ids are uint8, at most 255"):
+    with pytest.raises(KerbsegError, match="256 classes; ids are uint8, at most 255"):
         LabelSet("more", tuple(names), tuple(colors))
 
 
@@ -216,7 +216,7 @@ def test_damaged_card_is_refused(saved, text):
         ("outputs", 10**12, "outputs"),
         ("options", [], "options"),
         ("recipe", 7, "recipe"),
-        ("colour", "red", "unknown key 'colour'"),
+        ("color", "red", "unknown key 'color'"),
         ("format", None, "format"),
         ("format", "one", "damaged"),
     ],
@@ -229,7 +229,7 @@ def test_card_with_a_wrong_entry_names_it(saved, key, value, named):
 
 def test_card_of_inconsistent_labels_is_refused(saved):
     labels = {"name": "x", "classes": ["a", "b"], "colors": [[0, 0, 0]]}
-    assert "2 classes, 1 colours" in refusal(write(saved, labels=labels))
+    assert "2 classes, 1 colors" in refusal(write(saved, labels=labels))
 
 
 def test_newer_format_asks_for_an_update(saved):
@@ -362,12 +362,12 @@ def test_full_disk_keeps_the_bundle_before(saved, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(bundles.safetensors.torch, "save_file", half)
-    with pytest.raises(UserError, match=r"cannot write .*saved\.safetensors.*free space") as caught:
+    with pytest.raises(KerbsegError, match=r"cannot write .*saved\.safetensors.*free space") as caught:
         save(bundle_of("mininet_v2_cpu", seed=1), saved)
     assert "\n" not in str(caught.value)
     assert saved.read_bytes() == before
     assert contents(saved.parent) == {saved.name}
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(KerbsegError, match="cannot write"):
         save(bundle_of("mininet_v2_cpu", seed=1), saved.with_name("new.safetensors"))
     assert contents(saved.parent) == {saved.name}
 
@@ -385,11 +385,11 @@ def test_real_write_that_fails_midway_keeps_the_bundle_before(saved):
     process = run(
         "import resource, sys\n"
         "from kerbseg.bundle import load, save\n"
-        "from kerbseg.core.errors import UserError\n"
+        "from kerbseg.core.errors import KerbsegError\n"
         "bundle = load(sys.argv[1])\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"  # the kernel refuses what goes beyond
         "try: save(bundle, sys.argv[1])\n"
-        "except UserError as error: print(error)",
+        "except KerbsegError as error: print(error)",
         saved,
     )
     out, err = process.communicate(timeout=120)
@@ -430,7 +430,7 @@ def test_kill_9_while_saving_leaves_no_half_file(saved, exists):
 def test_folder_that_cannot_be_written_gets_one_line(small, tmp_path):
     (tmp_path / "file").write_text("in the way")
     for path in (tmp_path / "file" / "x.safetensors", tmp_path / "file" / "deep" / "x.safetensors"):
-        with pytest.raises(UserError, match=r"cannot write .*choose another place") as caught:
+        with pytest.raises(KerbsegError, match=r"cannot write .*choose another place") as caught:
             save(small, path)
         assert "\n" not in str(caught.value)
 
@@ -438,13 +438,13 @@ def test_folder_that_cannot_be_written_gets_one_line(small, tmp_path):
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_read_only_folder_gets_one_line(small, tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(KerbsegError, match="cannot write"):
         save(small, tmp_path / "x.safetensors")
     tmp_path.chmod(0o700)
 
 
 def test_other_suffix_is_refused_with_the_right_name(small, tmp_path):
-    with pytest.raises(UserError, match=r"name it model\.safetensors"):
+    with pytest.raises(KerbsegError, match=r"name it model\.safetensors"):
         save(small, tmp_path / "model.pth")
     assert not contents(tmp_path)
 

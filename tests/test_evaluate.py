@@ -9,7 +9,7 @@ from PIL import Image
 
 from kerbseg.bundle import load
 from kerbseg.cli import main
-from kerbseg.core.errors import BundleError, DataError, UserError
+from kerbseg.core.errors import BundleError, DataError, KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import VOID, Sample
 from kerbseg.data import open_dataset
@@ -191,7 +191,7 @@ def test_a_split_without_labels_is_refused(card):
     ("options", "says"), [({"limit": 0}, "at least 1"), ({"tta": "flips"}, "'flip'"), ({"by": "drives"}, "'drive'")]
 )
 def test_bad_options_are_named(card, options, says):
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(KerbsegError, match=says):
         evaluate(Oracle(card, []), Two(mask([0] * 6)), **options)
 
 

@@ -9,7 +9,7 @@ import torch
 
 import kerbseg.models as models
 import kerbseg.tables as tables
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.profiling.latency import Budget, Latency, Skipped
 from kerbseg.profiling.machine import processor_name
 from kerbseg.tables.markdown import WIDEST
@@ -225,7 +225,7 @@ def test_a_printed_time_of_0_is_shown_without_a_ratio(monkeypatch):
      ("grouping", "9", "no table '9'; choose from: 1, 2, 3, 4, 5")],
 )  # fmt: skip
 def test_unknown_paper_or_table(paper, number, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(KerbsegError, match=message):
         tables.render(paper, number, measure=False)
 
 

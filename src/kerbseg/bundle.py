@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 import kerbseg.models as models
-from kerbseg.core.errors import BundleError, UserError, did_you_mean
+from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Preprocessing
@@ -64,7 +64,7 @@ class BundleCard:
                 raise ValueError(f"input size {card.input_size}")
         except BundleError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, KerbsegError) as error:
             raise BundleError(f"{where}: its card is damaged ({_brief(error)}); export or train it again") from error
         return card
 
@@ -104,7 +104,7 @@ def save(bundle: Bundle, path: str | Path) -> None:
     """Writes the bundle; a file already there is replaced only when the new one is whole."""
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise UserError(f"a bundle is a .safetensors file, not {path.name!r}; name it {path.stem}.safetensors")
+        raise KerbsegError(f"a bundle is a .safetensors file, not {path.name!r}; name it {path.stem}.safetensors")
     tensors = {key: value.detach().cpu().contiguous() for key, value in bundle.model.state_dict().items()}
     with atomic_write(path) as temporary:
         try:
@@ -185,7 +185,7 @@ def load(path: str | Path) -> Bundle:
     card = read_card(path)
     try:
         model = models.create_model(card.model, card.outputs, **card.options)
-    except (UserError, TypeError, ValueError, RuntimeError) as error:
+    except (KerbsegError, TypeError, ValueError, RuntimeError) as error:
         raise BundleError(f"{path}: its card asks for a network that cannot be made ({error})") from error
     try:
         load_strictly(model, safetensors.torch.load_file(path), str(path))

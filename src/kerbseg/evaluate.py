@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from kerbseg.bundle import Bundle, versions
-from kerbseg.core.errors import BundleError, DataError, UserError, did_you_mean
+from kerbseg.core.errors import BundleError, DataError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset, Sample
 from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
@@ -109,11 +109,11 @@ def evaluate(
     runtime = open_runtime(model)
     check_classes(runtime, dataset)
     if tta not in get_args(TTA):
-        raise UserError(f"unknown tta {tta!r}; {did_you_mean(tta, get_args(TTA))}")
+        raise KerbsegError(f"unknown tta {tta!r}; {did_you_mean(tta, get_args(TTA))}")
     if limit is not None and limit < 1:
-        raise UserError(f"limit is {limit}; give at least 1 picture, or leave it out")
+        raise KerbsegError(f"limit is {limit}; give at least 1 picture, or leave it out")
     if by is not None and by not in get_args(By):
-        raise UserError(f"unknown by {by!r}; {did_you_mean(by, get_args(By))}")
+        raise KerbsegError(f"unknown by {by!r}; {did_you_mean(by, get_args(By))}")
     predictor = _with_tta(runtime, tta)
     confusions: defaultdict[str, MulticlassConfusionMatrix] = defaultdict(lambda: confusion_metric(len(dataset.labels)))
     images: Counter[str] = Counter()
@@ -187,7 +187,9 @@ def _with_tta(runtime: Runtime, tta: TTA) -> Runtime:
     from kerbseg.runtime.torch import FlipAveraged, TorchRuntime
 
     if not isinstance(runtime, TorchRuntime):
-        raise UserError(f"--tta flip averages probabilities, which {runtime.name} does not give; evaluate the bundle")
+        raise KerbsegError(
+            f"--tta flip averages probabilities, which {runtime.name} does not give; evaluate the bundle"
+        )
     return FlipAveraged(runtime)
 
 

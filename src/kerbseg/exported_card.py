@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import kerbseg.models as models
 from kerbseg.bundle import METADATA_KEY, BundleCard
-from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.precision import Precision
 
 LAST_STAGE_KEY = "kerbseg_last_stage"  # of a file's metadata
@@ -51,7 +51,7 @@ class ExportedCard:
             padded = models.padded_size(card.input_size, models.card(card.model).stride)
         except ValidationError as error:
             raise BundleError(f"{where}: its card is damaged ({error.errors()[0]['msg']}); export it again") from error
-        except UserError as error:
+        except KerbsegError as error:
             raise BundleError(f"{where}: its card is damaged ({error}); export it again") from error
         if last_stage.padded != padded:
             raise BundleError(

@@ -12,7 +12,7 @@ from PIL import Image
 from kerbseg.apps import demo, deployment, report
 from kerbseg.apps.deployment import Deployment, Effort, deploy
 from kerbseg.bundle import load
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.data.scenes import Scenes
 from kerbseg.evaluate import evaluate
 from kerbseg.predict.predictor import Predictor
@@ -153,7 +153,7 @@ def test_the_epochs_fit_the_time_given(monkeypatch):
 
 
 def test_too_little_time_is_named(tmp_path):
-    with pytest.raises(UserError, match="minutes is 0"):
+    with pytest.raises(KerbsegError, match="minutes is 0"):
         demo.run(tmp_path, 0)
 
 

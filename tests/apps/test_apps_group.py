@@ -12,7 +12,7 @@ from kerbseg.bundle import Bundle, load, random_bundle, save
 from kerbseg.cli import main
 from kerbseg.compress.convolutions import Selection, convolutions
 from kerbseg.compress.grouping import apply_grouping, set_alpha
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.labels import label_set
 
 PICTURE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -112,19 +112,19 @@ def test_figures_of_the_dense_network_are_not_claimed_for_the_grouped_one():
     ],
 )
 def test_what_it_cannot_become_is_refused_with_the_reason(name, groups, into, says):
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(KerbsegError, match=says):
         group(dense(name), groups, into=into)
 
 
 def test_a_choice_that_is_not_the_variants_is_named():
     source = dense("erfnet_d")
-    with pytest.raises(UserError, match=r"is left dense by this choice, but grouped in erfnet_dg4"):
+    with pytest.raises(KerbsegError, match=r"is left dense by this choice, but grouped in erfnet_dg4"):
         group(source, 4, Selection(channels=128), into="erfnet_dg4")
 
 
 def test_a_network_is_not_grouped_twice_by_the_option():
     once = group(dense("mininet_v2_cpu"), 2).bundle
-    with pytest.raises(UserError, match="group its dense network at once"):
+    with pytest.raises(KerbsegError, match="group its dense network at once"):
         group(once, 4)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from kerbseg.compress.convolutions import Selection, choose, convolutions
 from kerbseg.compress.grouping import alpha_at, apply_grouping, collapse, fade, make_dense, outside_share, set_alpha
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.models import create_model
 
 DENSE = [  # of every kind, with a bias and without, dilated, strided, of a subclass
@@ -170,7 +170,7 @@ def test_convolutions_are_chosen_by_name_kind_and_size(selection, expected):
     ],
 )
 def test_a_choice_that_cannot_be_is_refused_with_names(selection, groups, names):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(KerbsegError) as caught:
         apply_grouping(create_model("erfnet"), selection, groups)
     for name in names:
         assert name in str(caught.value)
@@ -179,14 +179,14 @@ def test_a_choice_that_cannot_be_is_refused_with_names(selection, groups, names)
 def test_a_convolution_is_not_grouped_twice():
     net = small("mininet_v2_cpu", {})
     apply_grouping(net, Selection(), 4)
-    with pytest.raises(UserError, match="group a convolution once"):
+    with pytest.raises(KerbsegError, match="group a convolution once"):
         apply_grouping(net, Selection(), 2)
 
 
 def test_a_network_without_groups_cannot_begin_dense():
-    with pytest.raises(UserError, match="take a grouped variant"):
+    with pytest.raises(KerbsegError, match="take a grouped variant"):
         make_dense(create_model("erfnet"))
-    with pytest.raises(UserError, match="no grouped convolution is called 'encoder'"):
+    with pytest.raises(KerbsegError, match="no grouped convolution is called 'encoder'"):
         make_dense(create_model("liteseg_shufflenet"), ["encoder"])
 
 
@@ -200,7 +200,7 @@ def test_a_network_without_groups_cannot_begin_dense():
     ],
 )
 def test_a_wrong_option_of_a_model_is_named(grouped, names):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(KerbsegError) as caught:
         create_model("mininet_v2_cpu", grouped=grouped)
     for name in names:
         assert name in str(caught.value)

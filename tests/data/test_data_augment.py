@@ -1,4 +1,4 @@
-"""Augmentation: geometry moves picture and mask alike and never invents a class; colour leaves masks alone."""
+"""Augmentation: geometry moves picture and mask alike and never invents a class; color leaves masks alone."""
 
 import colorsys
 
@@ -11,7 +11,7 @@ from kerbseg.data.augment import Color, Geometry
 
 
 def ramp(n: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures whose colour tells the class: class c is drawn as grey (c + 1) / 10."""
+    """Pictures whose color tells the class: class c is drawn as gray (c + 1) / 10."""
     mask = (torch.arange(height)[:, None] // 8 + torch.arange(width) // 8) % 5
     mask = mask.to(torch.uint8).expand(n, -1, -1).contiguous()
     image = ((mask.float() + 1) / 10)[:, None].expand(-1, 3, -1, -1).contiguous()
@@ -111,12 +111,12 @@ def test_void_stays_void():
 
 def test_one_seed_one_augmentation():
     image, mask = ramp(4, 32, 48)
-    geometry, colour = Geometry(0.5, (0.5, 2), 10, (0.1, 0.1)), Color(1, 0.4, 0.4, 0.4, 0.1, 0.5)
+    geometry, color = Geometry(0.5, (0.5, 2), 10, (0.1, 0.1)), Color(1, 0.4, 0.4, 0.4, 0.1, 0.5)
     results = []
     for _ in range(2):
         torch.manual_seed(3)
         moved, ids = geometry(image, mask, (32, 48))
-        results.append((colour(moved), ids))
+        results.append((color(moved), ids))
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
 
@@ -200,10 +200,10 @@ def test_a_picture_that_became_too_small_fills_the_canvas():
 def test_a_factor_of_the_hue_turns_colours_and_leaves_red():
     torch.manual_seed(0)
     red, blue = torch.tensor([1.0, 0.2, 0.2]), torch.tensor([0.2, 0.2, 1.0])
-    colour = Color(hue_factor=0.6)
-    same = colour(red[None, :, None, None].expand(4, 3, 8, 8))
+    color = Color(hue_factor=0.6)
+    same = color(red[None, :, None, None].expand(4, 3, 8, 8))
     assert torch.allclose(same, red[None, :, None, None].expand(4, 3, 8, 8), atol=1e-4)
-    turned = colour(blue[None, :, None, None].expand(4, 3, 8, 8))
+    turned = color(blue[None, :, None, None].expand(4, 3, 8, 8))
     assert ((turned - blue[None, :, None, None]).abs().amax(1) > 0.05).flatten(1).all(1).sum() >= 3
     assert torch.allclose(turned.amax(1), torch.ones(4, 8, 8), atol=1e-4)  # brightness stays
 

@@ -15,7 +15,7 @@ from kerbseg.data.camvid import release_colors, split_stems
 
 @pytest.fixture(params=[("701_StillsRaw_full", "LabeledApproved_full"), ("images", "labels")])
 def release_root(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """A made-up release with the pictures of val, and two of another split; every colour stands in every label."""
+    """A made-up release with the pictures of val, and two of another split; every color stands in every label."""
     images, labels = (tmp_path / folder for folder in request.param)
     images.mkdir()
     labels.mkdir()
@@ -60,7 +60,7 @@ def test_release_has_32_colours_of_11_classes() -> None:
 
 
 def test_release_is_grouped_as_by_segnet() -> None:
-    """The colours beside each class's own, as the 11-class CamVid is commonly built from the 32."""
+    """The colors beside each class's own, as the 11-class CamVid is commonly built from the 32."""
     grouped = {
         "building": [(192, 0, 128), (0, 128, 64), (64, 0, 64), (64, 192, 0)],  # archway, bridge, tunnel, wall
         "pole": [(0, 0, 64)],  # traffic cone

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from kerbseg.core.errors import DataError
-from kerbseg.data.imagefolder import CentreSquares, EpochDraws, RandomSquares, class_loader, open_folders
+from kerbseg.data.imagefolder import CenterSquares, EpochDraws, RandomSquares, class_loader, open_folders
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_parts_have_the_share_of_the_picture_that_was_asked_for(root):
 
 def test_the_middle_is_looked_at_for_validation(root):
     _, val = open_folders("pictures", "train", "val", root, None)
-    green = CentreSquares(val, 35).__getitems__([0])["image"][0, 1]
+    green = CenterSquares(val, 35).__getitems__([0])["image"][0, 1]
     assert (int(green.min()), int(green.max())) == (23, 57)  # 35 of 80 columns, from 22.5 on
 
 

@@ -23,7 +23,7 @@ from kerbseg.data.samplers import EpochShuffle, RareShuffle
 
 
 class Numbered:
-    """Sample i is a picture of the grey i."""
+    """Sample i is a picture of the gray i."""
 
     name, split, labels = "numbered", "train", label_set("camvid")
 
@@ -39,8 +39,8 @@ class Numbered:
 
     def __getitem__(self, index):
         height, width = self.sizes[index]
-        grey = np.full((height, width, 3), index, np.uint8)
-        return Sample(grey, grey[..., 0] % 11, str(index))
+        gray = np.full((height, width, 3), index, np.uint8)
+        return Sample(gray, gray[..., 0] % 11, str(index))
 
 
 def test_order_follows_from_seed_and_epoch():

@@ -100,7 +100,7 @@ def test_mask_of_16_bits_is_read_where_its_ids_fit(tmp_path: Path) -> None:
 
 def test_mask_of_colours_is_refused_with_the_remedy(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png has mode RGB, not one id a pixel; save it as 8-bit grey"):
+    with pytest.raises(DataError, match=r"a\.png has mode RGB, not one id a pixel; save it as 8-bit gray"):
         read_ids(tmp_path / "a.png")
 
 

@@ -45,9 +45,9 @@ def test_picture_and_mask_show_the_same_thing():
     steps_on, steps_off = [], []
     for index in range(6):
         sample = Scenes("test", size=(96, 192))[index]
-        grey = sample.image.astype(float).mean(2)
-        assert grey[sample.mask == 10].mean() > grey[sample.mask == 0].mean()
-        step = np.abs(np.diff(grey, axis=1))
+        gray = sample.image.astype(float).mean(2)
+        assert gray[sample.mask == 10].mean() > gray[sample.mask == 0].mean()
+        step = np.abs(np.diff(gray, axis=1))
         edge = sample.mask[:, 1:] != sample.mask[:, :-1]
         steps_on.append(step[edge].mean())
         steps_off.append(step[~edge].mean())

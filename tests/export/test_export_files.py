@@ -10,7 +10,7 @@ import pytest
 import kerbseg.export.files as files
 from kerbseg.bundle import load
 from kerbseg.cli import main
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.data import open_dataset
 from kerbseg.export import export, pictures_of
 from kerbseg.export.graph import DeployGraph, PreprocessStage
@@ -82,7 +82,7 @@ def test_pixels_are_normalised_as_in_training(camvid_bundle):
 def test_a_file_works_at_the_next_multiple_of_the_stride(camvid_bundle):
     deployed = DeployGraph(load(camvid_bundle), (33, 50))
     assert deployed.padded == padded_size((33, 50), deployed.stride)
-    with pytest.raises(UserError, match="size 8x50 is too small to export; give at least 16x16"):
+    with pytest.raises(KerbsegError, match="size 8x50 is too small to export; give at least 16x16"):
         DeployGraph(load(camvid_bundle), (8, 50))
 
 
@@ -100,7 +100,7 @@ def test_a_file_that_would_not_agree_is_not_put_in_the_place_of_a_good_one(
     engine = files.engine_of(out)
     honest = engine.writer()
     monkeypatch.setattr(honest.__module__ + "." + honest.__name__, lambda _, *arguments: honest(other, *arguments))
-    with pytest.raises(UserError, match=r"would not agree with its bundle: .* nothing was written"):
+    with pytest.raises(KerbsegError, match=r"would not agree with its bundle: .* nothing was written"):
         export(bundle, out, pictures=shown())
     assert {path.name: path.read_bytes() for path in tmp_path.glob("m.*")} == before
 

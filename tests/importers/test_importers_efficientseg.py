@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from golden_rule import Shapes, check, filled, golden_state, read_golden, read_keys
-from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.importers import import_checkpoint
 from kerbseg.models import card, create_model
 
@@ -162,5 +162,5 @@ def test_what_does_not_fit_is_named(change, says, written):
 
 
 def test_another_family_is_refused_with_the_nearest(written):
-    with pytest.raises(UserError, match="did you mean 'unet_minicity'"):
+    with pytest.raises(KerbsegError, match="did you mean 'unet_minicity'"):
         import_checkpoint("efficientseg-pytorch", written({}), model="unet_minicty")

@@ -10,7 +10,7 @@ from PIL import Image
 from golden_rule import Shapes, check, filled, golden_state, picture, read_golden, read_keys
 from kerbseg.bundle import load, read_card, save
 from kerbseg.cli import main
-from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.importers import import_checkpoint
 from kerbseg.models import create_model
@@ -184,7 +184,7 @@ def test_labels_and_network_given_must_fit_the_file(written):
     source = written(filled(whole(20)))
     with pytest.raises(BundleError, match="20 outputs, label set 'camvid' has 11"):
         import_checkpoint("erfnet-pytorch", source, label_set("camvid"))
-    with pytest.raises(UserError, match="did you mean 'erfnet_encoder'"):
+    with pytest.raises(KerbsegError, match="did you mean 'erfnet_encoder'"):
         import_checkpoint("erfnet-pytorch", source, model="erfnet_encode")
     with pytest.raises(BundleError, match="7 outputs, of no known label set; name one with --classes"):
         import_checkpoint("erfnet-pytorch", written(filled(whole(7))))

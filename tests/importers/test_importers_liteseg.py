@@ -5,7 +5,7 @@ import torch
 
 from golden_rule import check, filled, golden_state, read_golden, read_keys
 from kerbseg.bundle import load, save
-from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.importers import import_checkpoint
 from kerbseg.models import card
@@ -120,5 +120,5 @@ def test_labels_and_network_given_must_fit_the_file(state, written):
         import_checkpoint("liteseg-pytorch", source, label_set("camvid"))
     with pytest.raises(BundleError, match=r"no liteseg_darknet19: .*liteseg_shufflenet"):
         import_checkpoint("liteseg-pytorch", source, model="liteseg_darknet19")
-    with pytest.raises(UserError, match="did you mean 'liteseg_shufflenet'"):
+    with pytest.raises(KerbsegError, match="did you mean 'liteseg_shufflenet'"):
         import_checkpoint("liteseg-pytorch", source, model="liteseg_shufflenett")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from golden_rule import read_variables
 from kerbseg.bundle import load, save
 from kerbseg.cli import main
-from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.labels import LabelSet, label_set
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.data import open_dataset
@@ -121,7 +121,7 @@ def npz(path: Path, variables) -> Path:
 
 def message(source, labels=None, model=None) -> str:
     """The one line that answers a source that cannot be imported."""
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(KerbsegError) as caught:
         import_checkpoint("mininet-tf", source, labels, model)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -224,7 +224,7 @@ def test_labels_follow_from_the_count_or_are_asked_for(tmp_path, graph):
 
 def test_unknown_format_and_model_are_answered_with_the_nearest(tmp_path, graph):
     assert "mininet-tf" in FORMATS
-    with pytest.raises(UserError, match="did you mean 'mininet-tf'"):
+    with pytest.raises(KerbsegError, match="did you mean 'mininet-tf'"):
         import_checkpoint("mininet_tf", tmp_path)
     source = npz(tmp_path / "a.npz", graph.variables)
     assert "did you mean 'mininet_v2_cpu'" in message(source, model="mininet_cpu")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.models.backbones import (
     Darknet19,
     MobileNetV2,
@@ -53,7 +53,7 @@ def test_the_maps_are_as_wide_as_the_class_says(backbone):
 
 @pytest.mark.parametrize("backbone", [MobileNetV2, ShuffleNet, Darknet19])
 def test_other_output_strides_are_refused(backbone):
-    with pytest.raises(UserError, match="output_stride is 4; choose 8"):
+    with pytest.raises(KerbsegError, match="output_stride is 4; choose 8"):
         backbone(4)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kerbseg.cli import main
-from kerbseg.core.errors import InputError, UserError
+from kerbseg.core.errors import InputError, KerbsegError
 from kerbseg.models import card, create_model, list_models, pad_to_stride, register
 from kerbseg.models._input import check_input
 
@@ -209,9 +209,9 @@ def test_a_half_precision_picture_of_many_bright_pixels_is_not_taken_for_infinit
 
 
 def test_a_wrong_name_or_option_is_told_with_the_nearest():
-    with pytest.raises(UserError, match="unknown model 'mininet'; did you mean 'mininet_v2'"):
+    with pytest.raises(KerbsegError, match="unknown model 'mininet'; did you mean 'mininet_v2'"):
         create_model("mininet")
-    with pytest.raises(UserError, match=r"erfnet.*depth"):
+    with pytest.raises(KerbsegError, match=r"erfnet.*depth"):
         create_model("erfnet", depth=3)
 
 

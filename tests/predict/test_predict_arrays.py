@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kerbseg.core.errors import DataError, InputError, UserError
+from kerbseg.core.errors import DataError, InputError, KerbsegError
 from kerbseg.predict import Predictor
 from kerbseg.predict.sources.arrays import as_rgb
 
@@ -90,9 +90,9 @@ def test_a_frame_of_opencv_is_that_picture_once_it_is_marked(camvid_bundle):
 
 @pytest.mark.parametrize("channels", ["BGR", "rgba", ""])
 def test_an_order_that_does_not_exist_is_told(bright, channels):
-    with pytest.raises(UserError, match=r"unknown channels.*'?rgb'?"):
+    with pytest.raises(KerbsegError, match=r"unknown channels.*'?rgb'?"):
         Predictor(bright, channels=channels)
-    with pytest.raises(UserError, match="unknown channels"):
+    with pytest.raises(KerbsegError, match="unknown channels"):
         Predictor(bright)(RGB, channels=channels)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 import kerbseg
 from kerbseg.cli import main
-from kerbseg.core.errors import DataError, UserError
+from kerbseg.core.errors import DataError, KerbsegError
 from kerbseg.predict import Predictor, predict_files
 
 
@@ -70,7 +70,7 @@ def test_the_command_takes_files_folders_and_globs(camvid_bundle, street, tmp_pa
 
 def test_results_of_one_name_are_refused_before_any_work(predictor, street, tmp_path):
     shutil.copy(street / "a.png", street / "b.png")
-    with pytest.raises(UserError, match="would both write"):
+    with pytest.raises(KerbsegError, match="would both write"):
         predict_files(predictor, [street], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -78,7 +78,7 @@ def test_results_of_one_name_are_refused_before_any_work(predictor, street, tmp_
 def test_an_input_is_never_overwritten(predictor, street):
     (street / "a.png").rename(street / "a_ids.png")
     shutil.copy(street / "b.jpg", street / "a.jpg")
-    with pytest.raises(UserError, match="would overwrite"):
+    with pytest.raises(KerbsegError, match="would overwrite"):
         predict_files(predictor, [street / "a.jpg", street / "a_ids.png"], street)
 
 
@@ -92,7 +92,7 @@ def test_what_was_finished_before_a_damaged_picture_is_kept(predictor, street, t
 @pytest.mark.parametrize("given", [[], ["nowhere"], ["*.png"]])
 def test_an_input_that_names_nothing_is_told(predictor, tmp_path, monkeypatch, given):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"nothing to predict|is no file"):
+    with pytest.raises(KerbsegError, match=r"nothing to predict|is no file"):
         predict_files(predictor, given, tmp_path)
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from kerbseg.cli import main
-from kerbseg.core.errors import DataError, InputError, UserError
+from kerbseg.core.errors import DataError, InputError, KerbsegError
 from kerbseg.predict import (
     SINKS,
     SOURCES,
@@ -175,18 +175,18 @@ def test_a_sink_that_cannot_write_ends_it_without_half_a_file(bright, tmp_path):
     @contextmanager
     def full(target, source, labels):
         def add(frame, prediction):
-            raise UserError("the disk is full")
+            raise KerbsegError("the disk is full")
 
         yield add
 
-    with pytest.raises(UserError, match="disk is full"):
+    with pytest.raises(KerbsegError, match="disk is full"):
         segment_video(Source("a", frames), Predictor(bright), tmp_path, sinks=["json", SinkKind("_full", full)])
     assert names(tmp_path) == []
 
 
 def test_two_sources_of_one_name_are_refused_whatever_writes_them(counter, bright, tmp_path):
     (tmp_path / "count3.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"would both write count3_shares\.json"):
+    with pytest.raises(KerbsegError, match=r"would both write count3_shares\.json"):
         predict_files(Predictor(bright), ["count:3", tmp_path / "count3.png"], tmp_path / "out", sinks=["json"])
     assert not (tmp_path / "out").exists()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kerbseg.cli import main
-from kerbseg.core.errors import DataError, UserError
+from kerbseg.core.errors import DataError, KerbsegError
 from kerbseg.predict import RawFrames
 from kerbseg.predict.sources.containers import truncated_bytes
 from kerbseg.predict.sources.pyav import frames
@@ -54,13 +54,13 @@ def test_inputs_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.platform", "darwin")
     assert as_stream("0") == Stream("camera0", "0", "avfoundation", live=True)
     monkeypatch.setattr("sys.platform", "win32")
-    with pytest.raises(UserError, match="Linux and macOS"):
+    with pytest.raises(KerbsegError, match="Linux and macOS"):
         as_stream("0")
 
 
 @pytest.mark.parametrize("text", ["360x480", "360x480@", "x480@25", "0x480@25", "360x480@0", "360x480@25/0", "a"])
 def test_raw_frames_that_are_none_are_told(text):
-    with pytest.raises(UserError, match="raw frames"):
+    with pytest.raises(KerbsegError, match="raw frames"):
         RawFrames.parse(text)
 
 

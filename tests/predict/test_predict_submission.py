@@ -11,7 +11,7 @@ from PIL import Image
 
 from kerbseg.bundle import random_bundle, save
 from kerbseg.cli import main
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.predict.submission import submission
 
@@ -92,7 +92,7 @@ def test_a_zip_that_was_not_finished_is_not_there(tmp_path):
 
 
 def test_labels_without_a_server_are_refused(tmp_path):
-    with pytest.raises(UserError, match="'camvid' has no server"), submission(tmp_path / "out", label_set("camvid")):
+    with pytest.raises(KerbsegError, match="'camvid' has no server"), submission(tmp_path / "out", label_set("camvid")):
         pass
 
 

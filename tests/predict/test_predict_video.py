@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from kerbseg.cli import main
-from kerbseg.core.errors import DataError, MissingExtra, UserError
+from kerbseg.core.errors import DataError, KerbsegError, MissingExtra
 from kerbseg.core.labels import label_set
 from kerbseg.predict import Frame, Predictor, Source, VideoOptions, predict_files, segment_video
 from kerbseg.predict.draw import blend_overlay
@@ -184,7 +184,7 @@ def test_a_full_disk_is_told_and_nothing_half_written(bright, video_file, tmp_pa
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # the system's own way to refuse more
     try:
-        with pytest.raises(UserError, match="cannot write") as refusal:
+        with pytest.raises(KerbsegError, match="cannot write") as refusal:
             predict_files(Predictor(bright), [source], tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

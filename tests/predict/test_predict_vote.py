@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerbseg.cli import main
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.predict import Predictor, VideoOptions, predict_files
 from kerbseg.predict.temporal.flicker import FlickerMeter
 from kerbseg.predict.temporal.vote import TemporalVote, delay
@@ -124,17 +124,17 @@ def test_each_video_begins_anew(made, video_file, tmp_path):
     sources = [video_file(tmp_path / f"{name}.mkv", frames=3, codec="ffv1", still=True) for name in "ab"]
     ids = iter([np.full((32, 48), i, np.uint8) for i in (0, 0, 0, 3, 3, 3)])
     predict_files(Predictor(made(lambda picture: next(ids))), sources, tmp_path, options=VideoOptions(smooth=0.9))
-    colours = []
+    colors = []
     for name in "ab":
         with av.open(str(tmp_path / f"{name}_overlay.mp4")) as file:
             shown = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-        colours.append([np.median(each.reshape(-1, 3), 0) for each in shown])
-    assert np.abs(np.subtract(*colours)).max(1).min() > 20  # sky and pavement, from the first frame on
+        colors.append([np.median(each.reshape(-1, 3), 0) for each in shown])
+    assert np.abs(np.subtract(*colors)).max(1).min() > 20  # sky and pavement, from the first frame on
 
 
 @pytest.mark.parametrize("memory", [0, 0.5, 1, -1, float("nan")])
 def test_a_memory_that_does_nothing_is_refused(memory):
-    with pytest.raises(UserError, match="smooth is"):
+    with pytest.raises(KerbsegError, match="smooth is"):
         VideoOptions(smooth=memory)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.profiling import latency
 from kerbseg.profiling.latency import Budget, Latency, Skipped, interleaved, timed
 
@@ -108,7 +108,7 @@ def test_without_a_word_it_is_ten_seconds(clock):
     [({"seconds": 0.0}, "seconds is 0"), ({"seconds": float("nan")}, "seconds is nan"), ({"runs": -1}, "runs is -1")],
 )
 def test_a_budget_that_is_none_is_refused(budget, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(KerbsegError, match=message):
         Budget(**budget)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 import kerbseg.models as models
 from kerbseg.bundle import load
 from kerbseg.cli import main
-from kerbseg.core.errors import InputError, UserError
+from kerbseg.core.errors import InputError, KerbsegError
 from kerbseg.data import open_dataset
 from kerbseg.export import export, pictures_of
 from kerbseg.profiling.cost import cost
@@ -75,11 +75,11 @@ def test_a_papers_way_to_count_stands_beside_the_true_one():
 
 
 def test_bad_requests_are_named(exported):
-    with pytest.raises(UserError, match="did you mean 'grouping_paper'"):
+    with pytest.raises(KerbsegError, match="did you mean 'grouping_paper'"):
         profile_model("erfnet", None, "groupingpaper")
     with pytest.raises(InputError, match="multiple"):
         profile_model("erfnet", (100, 100))
-    with pytest.raises(UserError, match=r"32x48 \(HxW\) only, not of 64x96"):
+    with pytest.raises(KerbsegError, match=r"32x48 \(HxW\) only, not of 64x96"):
         profile_model(str(exported), (64, 96))
 
 
@@ -143,7 +143,7 @@ def test_an_engine_is_that_of_the_model_it_runs(camvid_bundle, exported):
     asked = RuntimeOptions("torch-eager", threads=1, precision="bfloat16")
     options = options_for([str(camvid_bundle), str(exported), "erfnet"], asked)
     assert options == [asked, RuntimeOptions(threads=1), asked]
-    with pytest.raises(UserError, match=r"onnx runs \.onnx files"):
+    with pytest.raises(KerbsegError, match=r"onnx runs \.onnx files"):
         options_for([str(exported)], RuntimeOptions("onnx"))
 
 
@@ -178,7 +178,7 @@ def test_what_is_being_done_is_said_before_it_is_done(camvid_bundle):
 
 
 def test_a_model_that_cannot_be_run_is_named_by_its_process(camvid_bundle):
-    with pytest.raises(UserError, match="threads is 0"):
+    with pytest.raises(KerbsegError, match="threads is 0"):
         time_models([str(camvid_bundle)], [RuntimeOptions(threads=0)], [np.zeros((32, 48, 3), np.uint8)])
 
 

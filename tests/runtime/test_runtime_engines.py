@@ -14,7 +14,7 @@ from typing_extensions import get_protocol_members
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load, save
 from kerbseg.cli import main
-from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.data import open_dataset
 from kerbseg.export import export, export_int8, pictures_of
 from kerbseg.predict.temporal.vote import TemporalVote
@@ -64,19 +64,19 @@ def test_an_engine_in_the_table_is_exported_for_and_run(copying, camvid_bundle, 
 
 
 def test_an_engine_in_the_table_is_named_by_what_is_refused(copying, camvid_bundle, tmp_path):
-    with pytest.raises(UserError, match=r"choose \.onnx or \.xml or \.copy"):
+    with pytest.raises(KerbsegError, match=r"choose \.onnx or \.xml or \.copy"):
         export(load(camvid_bundle), tmp_path / "m.pt", pictures=shown())
-    with pytest.raises(UserError, match="did you mean 'copy'"):
+    with pytest.raises(KerbsegError, match="did you mean 'copy'"):
         open_runtime(camvid_bundle, engine="copi")
     (tmp_path / "m.pt").write_text("")
     with pytest.raises(BundleError, match=r"models are .*\.copy files"):
         open_runtime(tmp_path / "m.pt")
-    with pytest.raises(UserError, match=r"runs on torch or torch-eager or torch-compiled, not on copy"):
+    with pytest.raises(KerbsegError, match=r"runs on torch or torch-eager or torch-compiled, not on copy"):
         open_runtime(camvid_bundle, engine="copy")
     scenes = open_dataset("scenes", "val", None)
     bundle = load(camvid_bundle)
     bundle = Bundle(bundle.model, replace(bundle.card, labels=scenes.labels, outputs=len(bundle.card.labels)))
-    with pytest.raises(UserError, match=r"\.copy files are not brought to int8; choose \.onnx or \.xml"):
+    with pytest.raises(KerbsegError, match=r"\.copy files are not brought to int8; choose \.onnx or \.xml"):
         export_int8(bundle, tmp_path / "m.copy", calibration=scenes, eval_set=scenes)
 
 
@@ -174,9 +174,9 @@ def test_the_layout_of_the_logits_is_that_of_the_table(name, files, monkeypatch)
 )
 def test_an_opened_runtime_refuses_what_it_was_not_opened_with(keywords, message, camvid_bundle):
     runtime = open_runtime(camvid_bundle, threads=1)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(KerbsegError, match=message):
         open_runtime(runtime, **keywords)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(KerbsegError, match=message):
         open_runtime(runtime, RuntimeOptions(**keywords))
 
 
@@ -190,14 +190,14 @@ def test_a_device_that_is_named_is_compared_even_where_it_is_the_default(camvid_
     runtime = open_runtime(camvid_bundle)
     runtime.device = "cuda"
     assert open_runtime(runtime) is runtime
-    with pytest.raises(UserError, match="device 'cpu' cannot be had of a runtime that was opened with 'cuda'"):
+    with pytest.raises(KerbsegError, match="device 'cpu' cannot be had of a runtime that was opened with 'cuda'"):
         open_runtime(runtime, device="cpu")
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_a_precision_that_an_engine_does_not_compute_in_is_refused(precision, files):
     for name in ("onnx", "openvino"):
-        with pytest.raises(UserError, match=f"not in {precision}"):
+        with pytest.raises(KerbsegError, match=f"not in {precision}"):
             open_runtime(files[ENGINES[name].suffix], precision=precision)
 
 

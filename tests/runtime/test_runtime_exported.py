@@ -7,7 +7,7 @@ import pytest
 
 from kerbseg.bundle import load
 from kerbseg.cli import main
-from kerbseg.core.errors import BundleError, InputError, MissingExtra, UserError
+from kerbseg.core.errors import BundleError, InputError, KerbsegError, MissingExtra
 from kerbseg.data import open_dataset
 from kerbseg.evaluate import evaluate
 from kerbseg.export import export, pictures_of
@@ -69,7 +69,7 @@ def test_pictures_of_any_size_are_brought_to_its_one_size(file):
     runtime = open_runtime(file)
     assert network_size((70, 90), runtime) == network_size((32, 48), runtime, "own") == (32, 48)
     for input_size in ("own", (16, 16)):
-        with pytest.raises(UserError, match=r"takes pictures of 32x48 \(HxW\) only, not of (70x90|16x16)"):
+        with pytest.raises(KerbsegError, match=r"takes pictures of 32x48 \(HxW\) only, not of (70x90|16x16)"):
             network_size((70, 90), runtime, input_size)
     assert segment(runtime, pictures(70, 90)).shape == (70, 90)
 
@@ -114,18 +114,18 @@ def test_pictures_it_cannot_take_are_named(file, wrong):
 
 
 def test_what_it_cannot_do_is_said(file):
-    with pytest.raises(UserError, match="threads is 0"):
+    with pytest.raises(KerbsegError, match="threads is 0"):
         open_runtime(file, threads=0)
-    with pytest.raises(UserError, match="float16"):
+    with pytest.raises(KerbsegError, match="float16"):
         open_runtime(file, precision="float16")
-    with pytest.raises(UserError, match=r"runs on (onnx|openvino), not on torch"):
+    with pytest.raises(KerbsegError, match=r"runs on (onnx|openvino), not on torch"):
         open_runtime(file, engine="torch")
-    with pytest.raises(UserError, match=r"(?i)cuda"):
+    with pytest.raises(KerbsegError, match=r"(?i)cuda"):
         open_runtime(file, device="cuda")
 
 
 def test_flip_averaging_wants_the_bundle(file, camvid_root):
-    with pytest.raises(UserError, match="--tta flip averages probabilities"):
+    with pytest.raises(KerbsegError, match="--tta flip averages probabilities"):
         evaluate(open_runtime(file), open_dataset("camvid", "test", camvid_root), tta="flip")
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kerbseg.bundle import Bundle, load
-from kerbseg.core.errors import BundleError, InputError, UserError
+from kerbseg.core.errors import BundleError, InputError, KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.runtime import network_size, open_runtime, segment, segment_with_confidence
 from kerbseg.runtime.segment import WIDEST
@@ -60,7 +60,7 @@ def test_working_size_keeps_proportions_and_bounds_strips(runtime):
 
 @pytest.mark.parametrize(("input_size", "message"), [("owned", "did you mean 'own'"), ((0, 24), "0x24 has no pixels")])
 def test_a_size_that_is_none_is_refused(input_size, message, runtime):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(KerbsegError, match=message):
         segment(runtime, picture(32, 48), input_size)
 
 
@@ -86,9 +86,9 @@ def test_what_cannot_be_opened_is_named(camvid_bundle, tmp_path):
     (tmp_path / "x.pt").write_bytes(b"1")
     with pytest.raises(BundleError, match="models are"):
         open_runtime(tmp_path / "x.pt")
-    with pytest.raises(UserError, match="did you mean 'torch'"):
+    with pytest.raises(KerbsegError, match="did you mean 'torch'"):
         open_runtime(camvid_bundle, engine="torhc")
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(KerbsegError, match="is not there"):
         open_runtime(camvid_bundle, device="cuda:77")
 
 
@@ -105,7 +105,7 @@ def test_a_precision_is_explicit(camvid_bundle):
     reduced = open_runtime(camvid_bundle, precision="bfloat16")
     assert reduced.precision == "bfloat16"
     assert (reduced(shown) == open_runtime(camvid_bundle)(shown)).mean() > 0.95
-    with pytest.raises(UserError, match="did you mean 'bfloat16'"):
+    with pytest.raises(KerbsegError, match="did you mean 'bfloat16'"):
         open_runtime(camvid_bundle, precision="bfloat")
 
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 import kerbseg.models as models
 from kerbseg.cli import main
-from kerbseg.core.errors import DataError, RecipeError, UserError
+from kerbseg.core.errors import DataError, KerbsegError, RecipeError
 from kerbseg.train.initial import CLASSIFIER_KEY, load_initial_weights
 from kerbseg.train.recipe_file import read, read_any
 from kerbseg.train.run import train
@@ -114,7 +114,7 @@ def test_gradual_grouping_of_a_classifier_starts_the_grouped_network(root, tmp_p
     load_initial_weights(net, best, "encoder.")
     state = safetensors.torch.load_file(best)
     assert torch.equal(net.encoder[8].pointwise1.weight, state["encoder.8.pointwise1.weight"])
-    with pytest.raises(UserError, match="the network needs"):
+    with pytest.raises(KerbsegError, match="the network needs"):
         load_initial_weights(models.create_model("erfnet_dg4_light", 5), best, "encoder.")
 
 
@@ -128,8 +128,8 @@ def test_a_classifier_is_no_recipe_of_segmentation():
 @pytest.mark.parametrize(
     ("more", "error", "says"),
     [
-        (["model.name=erfnet"], UserError, "did you mean 'erfnet_encoder"),
-        (["model.options={width: 2}"], UserError, "width"),
+        (["model.name=erfnet"], KerbsegError, "did you mean 'erfnet_encoder"),
+        (["model.options={width: 2}"], KerbsegError, "width"),
         (["data.train=training"], DataError, "training does not exist"),
         (["batch_size=13"], DataError, "12 training pictures are fewer"),
     ],

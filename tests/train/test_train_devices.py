@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Callback
 import kerbseg.train.segmentation as module
 from kerbseg.bundle import load
 from kerbseg.core.distributed import Rank
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.core.types import VOID
 from kerbseg.data import open_dataset
@@ -244,9 +244,9 @@ def test_a_failure_of_the_first_process_ends_both_with_one_line(tmp_path):
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
-    with pytest.raises(UserError, match="batch_size=4 is for all devices together and cannot be shared by 3"):
+    with pytest.raises(KerbsegError, match="batch_size=4 is for all devices together and cannot be shared by 3"):
         fit(read("smoke/scenes", TINY), tmp_path / "run", device="cpu", devices=3)
-    with pytest.raises(UserError, match="0 devices cannot train"):
+    with pytest.raises(KerbsegError, match="0 devices cannot train"):
         fit(read("smoke/scenes", TINY), tmp_path / "run", device="cpu", devices=0)
     assert not (tmp_path / "run").exists()
 
@@ -257,7 +257,7 @@ def test_torchrun_says_which_process_this_is(monkeypatch):
     recipe = read("smoke/scenes", TINY)
     assert this_rank(1, recipe) == this_rank(2, recipe) == Rank(3, 4, nodes=2)
     assert this_rank(1, recipe).local_index == 1
-    with pytest.raises(UserError, match="4 devices are asked for and torchrun has started 2"):
+    with pytest.raises(KerbsegError, match="4 devices are asked for and torchrun has started 2"):
         this_rank(4, recipe)
 
 
@@ -265,7 +265,7 @@ def test_more_gpus_than_there_are_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     recipe = read("smoke/scenes", TINY)
-    with pytest.raises(UserError, match="2 GPUs are asked for and 1 are there"):
+    with pytest.raises(KerbsegError, match="2 GPUs are asked for and 1 are there"):
         training_device("cuda", recipe, Rank(0, 2))
     assert training_device("auto", recipe, Rank()) == torch.device("cuda", 0)
 

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kerbseg.bundle import load
 from kerbseg.cli import main
-from kerbseg.core.errors import BundleError, RecipeError, UserError
+from kerbseg.core.errors import BundleError, KerbsegError, RecipeError
 from kerbseg.train.fit import fit
 from kerbseg.train.recipe_file import read
 from kerbseg.train.run import train
@@ -137,7 +137,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_run_can_go_on(tmp_path):
 
 
 def test_a_run_is_never_overwritten(unbroken):
-    with pytest.raises(UserError, match="holds a run already; go on with --resume"):
+    with pytest.raises(KerbsegError, match="holds a run already; go on with --resume"):
         fit(tiny(), unbroken, device="cpu")
 
 
@@ -169,11 +169,11 @@ def test_the_folder_alone_is_enough_to_resume(unbroken, tmp_path, capsys):
 def test_a_recipe_is_given_by_name_with_overrides_or_as_it_is(unbroken, tmp_path):
     with pytest.raises(RecipeError, match="did you mean 'epochs'"):
         train("smoke/scenes", tmp_path / "run", overrides=["epocs=1"])
-    with pytest.raises(UserError, match="replace its fields instead"):
+    with pytest.raises(KerbsegError, match="replace its fields instead"):
         train(tiny(), tmp_path / "run", overrides=["epochs=1"])
-    with pytest.raises(UserError, match="nothing to resume"):
+    with pytest.raises(KerbsegError, match="nothing to resume"):
         train(None, tmp_path / "run", resume=True)
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(KerbsegError, match="holds a run already"):
         train("smoke/scenes", unbroken, overrides=TINY, device="cpu")
 
 
@@ -189,13 +189,13 @@ def test_a_run_starts_from_the_folder_of_another(unbroken, tmp_path):
 
 
 def test_nothing_to_resume_is_said(tmp_path):
-    with pytest.raises(UserError, match="nothing to resume"):
+    with pytest.raises(KerbsegError, match="nothing to resume"):
         fit(tiny(), tmp_path / "none", device="cpu", resume=True)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(KerbsegError, match="cannot write"):
         fit(tiny(), tmp_path / "file" / "run", device="cpu")
 
 
@@ -235,7 +235,7 @@ def test_a_second_stage_takes_the_encoder_of_the_first(tmp_path):
 
 
 def test_precision_that_a_cpu_lacks_is_refused(tmp_path):
-    with pytest.raises(UserError, match="precision=bfloat16"):
+    with pytest.raises(KerbsegError, match="precision=bfloat16"):
         fit(tiny("precision=float16"), tmp_path / "run", device="cpu")
 
 

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 
 from kerbseg.bundle import load
 from kerbseg.compress.convolutions import convolutions
-from kerbseg.core.errors import RecipeError, UserError
+from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import Resized
 from kerbseg.evaluate import evaluate
@@ -136,7 +136,7 @@ def test_a_fade_that_leaves_nothing_to_choose_from_is_refused(tmp_path):
 
 
 def test_a_network_without_groups_is_refused(tmp_path):
-    with pytest.raises(UserError, match="take a grouped variant"):
+    with pytest.raises(KerbsegError, match="take a grouped variant"):
         fit(tiny("model.options={}"), tmp_path / "run", device="cpu")
 
 

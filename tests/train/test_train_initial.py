@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import kerbseg.models as models
-from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.models.classifiers import CLASSIFIERS, create_classifier
 from kerbseg.train.initial import ClassifierCard, load_initial_weights, save_classifier
 
@@ -135,7 +135,7 @@ def test_a_damaged_safetensors_is_named(tmp_path):
 
 
 def test_a_part_that_the_network_lacks_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"no weights under backbone\.; it has encoder\., decoder\."):
+    with pytest.raises(KerbsegError, match=r"no weights under backbone\.; it has encoder\., decoder\."):
         load_initial_weights(models.create_model("erfnet"), tmp_path / "x.safetensors", "backbone.")
 
 

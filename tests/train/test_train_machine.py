@@ -16,7 +16,7 @@ import kerbseg.train.split as split_module
 from kerbseg.bundle import load, read_card
 from kerbseg.cli import main
 from kerbseg.core.distributed import Rank
-from kerbseg.core.errors import DataError, UserError
+from kerbseg.core.errors import DataError, KerbsegError
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import InMemory, OnDisk
 from kerbseg.train.engine import check_compiling
@@ -131,9 +131,9 @@ def test_a_missing_compiler_is_one_line(monkeypatch):
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(UserError, match=r"finds no compiler \(InvalidCxx.*found\); install a C\+\+ compiler"):
+    with pytest.raises(KerbsegError, match=r"finds no compiler \(InvalidCxx.*found\); install a C\+\+ compiler"):
         check_compiling(CPU, Rank())
-    with pytest.raises(UserError, match="one device, not on 2"):
+    with pytest.raises(KerbsegError, match="one device, not on 2"):
         check_compiling(CPU, Rank(0, 2))
 
 
@@ -190,7 +190,7 @@ def test_a_log_that_finds_no_room_is_one_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("kerbseg.train.engine.TensorBoardLogger.log_metrics", full)
-    with pytest.raises(UserError, match=r"cannot write into .*: No space left on device; free space, then go on"):
+    with pytest.raises(KerbsegError, match=r"cannot write into .*: No space left on device; free space, then go on"):
         fit(tiny(), tmp_path / "run", device="cpu")
 
 

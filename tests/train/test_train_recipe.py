@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from kerbseg.bundle import read_card
-from kerbseg.core.errors import RecipeError, UserError
+from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.train.recipe import Lovasz, MedianFrequencyLoss
 from kerbseg.train.recipe_file import first_difference, read, read_any, resume_recipe, shipped
 
@@ -145,7 +145,7 @@ def test_a_run_that_was_begun_before_a_key_existed_is_the_same_recipe(tmp_path):
     del written["loss"]["boundary"], written["augment"]["stretch"], written["distill"]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(written))
     assert first_difference(resume_recipe(tmp_path), read(NAME)) is None
-    with pytest.raises(UserError, match="nothing to resume"):
+    with pytest.raises(KerbsegError, match="nothing to resume"):
         resume_recipe(tmp_path / "none")
 
 

@@ -14,7 +14,7 @@ import kerbseg.models as models
 from kerbseg.apps.deployment import Say, deploy
 from kerbseg.apps.report import SHEET, Shipped, Trained, page, scenes, sheet
 from kerbseg.bundle import random_bundle
-from kerbseg.core.errors import MissingExtra, UserError
+from kerbseg.core.errors import KerbsegError, MissingExtra
 from kerbseg.core.files import atomic_write
 from kerbseg.core.types import Dataset
 from kerbseg.data import open_dataset
@@ -34,11 +34,11 @@ SHIPPED_SCENE = 3  # of the test split: cars, a cyclist, houses and a crossing
 
 
 def run(out: Path, minutes: float) -> Path:
-    """Runs the demo and returns the path of its report. Raises UserError for less than a quarter of a minute."""
+    """Runs the demo and returns the path of its report. Raises KerbsegError for less than a quarter of a minute."""
     from rich.console import Console
 
     if minutes < 0.25:
-        raise UserError(f"minutes is {minutes}; training takes at least 0.25")
+        raise KerbsegError(f"minutes is {minutes}; training takes at least 0.25")
     start, say = time.monotonic(), Console().print
     splits = {split: open_dataset(read(RECIPE).data.name, split) for split in ("train", "val", "test")}
     trained = _trained(out, minutes, splits, say)

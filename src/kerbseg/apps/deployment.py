@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from kerbseg.bundle import Bundle, load
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.types import Dataset
 from kerbseg.export import Int8Report, Parity, export, export_int8, pictures_of
 from kerbseg.export.int8_report import render
@@ -154,7 +154,7 @@ def unless_impossible(measure: Callable[[], Result]) -> Result | Skipped:
     """What it gives, or why this machine cannot do it: a package that is not installed, most often."""
     try:
         return measure()
-    except UserError as error:
+    except KerbsegError as error:
         return Skipped(str(error))
 
 

@@ -13,7 +13,7 @@ import kerbseg.models as models
 from kerbseg.bundle import Bundle, load_strictly, versions
 from kerbseg.compress.convolutions import Selection, choose, convolutions
 from kerbseg.compress.grouping import collapse, fade, make_dense, outside_share
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def group(source: Bundle, groups: int, selection: Selection | None = None, into:
     """The bundle of the registered network that groups convolutions of `source`, which it computes at alpha 0.
 
     Without `into`, the first registered variant of the same paper that has these groups; where there is none, the
-    same network with the option `grouped`. Raises UserError with the reason if `source` is not the dense network of
+    same network with the option `grouped`. Raises KerbsegError with the reason if `source` is not the dense network of
     what is asked for: other weights, other convolutions, or another use of them, such as a channel shuffle.
     """
     if into is not None:
@@ -43,10 +43,12 @@ def group(source: Bundle, groups: int, selection: Selection | None = None, into:
         if name != source.card.model and models.card(name).paper == models.card(source.card.model).paper:
             try:
                 return group(source, groups, selection, name)
-            except UserError:
+            except KerbsegError:
                 continue
     if "grouped" in source.card.options:
-        raise UserError(f"this {source.card.model} has the option `grouped` already; group its dense network at once")
+        raise KerbsegError(
+            f"this {source.card.model} has the option `grouped` already; group its dense network at once"
+        )
     selection = selection or Selection()
     names = dict.fromkeys(choose(source.model, selection, groups), groups)
     wanted = {"groups": groups, "names": list(selection.names), "kinds": list(selection.kinds)}
@@ -55,11 +57,11 @@ def group(source: Bundle, groups: int, selection: Selection | None = None, into:
 
 
 def _check_weights(source: Bundle, into: str, options: dict[str, Any]) -> None:
-    """Raises UserError if the names of weights differ, which is cheaper to know than whether shapes do."""
+    """Raises KerbsegError if the names of weights differ, which is cheaper to know than whether shapes do."""
     wanted = set(_outline(into, source.card.outputs, options).state_dict())
     if different := wanted ^ set(source.model.state_dict()):
         has = source.card.model if min(different) not in wanted else into
-        raise UserError(f"{source.card.model} does not become {into}: only {has} has {min(different)!r}")
+        raise KerbsegError(f"{source.card.model} does not become {into}: only {has} has {min(different)!r}")
 
 
 def _newly_grouped(source: nn.Module, into: str, outputs: int, options: dict[str, Any]) -> dict[str, int]:
@@ -72,15 +74,15 @@ def _newly_grouped(source: nn.Module, into: str, outputs: int, options: dict[str
 def _check_groups(
     source: nn.Module, names: dict[str, int], groups: int, selection: Selection | None, into: str
 ) -> None:
-    """Raises UserError unless the registered network has these groups, at the places asked for."""
+    """Raises KerbsegError unless the registered network has these groups, at the places asked for."""
     counts = sorted(set(names.values()))
     if counts != [groups]:
-        raise UserError(f"{into} has {counts or 'no new'} groups where this network is dense, not {groups}")
+        raise KerbsegError(f"{into} has {counts or 'no new'} groups where this network is dense, not {groups}")
     if selection is not None:
         chosen = choose(source, selection, groups)
         if different := sorted(set(chosen) ^ names.keys()):
             side = "is not grouped in" if different[0] in chosen else "is left dense by this choice, but grouped in"
-            raise UserError(f"{different[0]!r} {side} {into}; leave the choice out, or the name of the result")
+            raise KerbsegError(f"{different[0]!r} {side} {into}; leave the choice out, or the name of the result")
 
 
 def _collapsed(source: Bundle, into: str, options: dict[str, Any], names: dict[str, int]) -> Grouped:
@@ -89,7 +91,7 @@ def _collapsed(source: Bundle, into: str, options: dict[str, Any], names: dict[s
     make_dense(dense, names)
     load_strictly(dense, source.model.state_dict(), source.card.model)
     if not _same(source.model, dense.eval(), models.card(into).stride):
-        raise UserError(
+        raise KerbsegError(
             f"{source.card.model} is not the dense network of {into}: equal weights give other logits (a channel"
             f" shuffle?); train {into} by a recipe with a grouping section instead"
         )

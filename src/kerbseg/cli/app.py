@@ -10,7 +10,7 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unuse
 
 import kerbseg
 from kerbseg.cli.help import ListingFormatter
-from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.errors import KerbsegError, did_you_mean
 
 app = App(
     name="kerbseg",
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # to the parser a lone hyphen is an option that has no name
         typed = ["/dev/stdin" if each == "-" else each for each in typed]
         app(typed, exit_on_error=False, print_error=False, result_action="return_value")
-    except UserError as error:
+    except KerbsegError as error:
         _leave(str(error), 2)
     except CycloptsError as error:
         _leave(explain(error), 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kerbseg.cli.app import app
 from kerbseg.cli.options import DataRoot, Json
 from kerbseg.cli.terminal import show, write_json
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 
 
 @app.command
@@ -26,4 +26,4 @@ def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
         write_json(json, report.to_dict())
     show(render(report))
     if not report.healthy:
-        raise UserError(f"data set {data!r} has {len(report.problems)} problem(s), listed above; mend them first")
+        raise KerbsegError(f"data set {data!r} has {len(report.problems)} problem(s), listed above; mend them first")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kerbseg.cli.app import app
 from kerbseg.cli.options import DataRoot, Json, Out, Threads, parse_size
 from kerbseg.cli.terminal import show, write_json
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 
 
 @app.command
@@ -62,9 +62,9 @@ def export(
 
     source, chosen_size = load(bundle), parse_size(size)
     if int8 and logits:
-        raise UserError("--logits is of float files, and --int8 writes none; leave one of them out")
+        raise KerbsegError("--logits is of float files, and --int8 writes none; leave one of them out")
     if not int8 and (limit, threads) != (None, None):
-        raise UserError("--limit and --threads are of the measurements of --int8; leave them out, or add --int8")
+        raise KerbsegError("--limit and --threads are of the measurements of --int8; leave them out, or add --int8")
     if not int8:
         pictures = None
         if calibration is not None:
@@ -76,7 +76,7 @@ def export(
             write_json(json, agreement.to_dict())
         return
     if calibration is None:
-        raise UserError("--int8 needs --calibration DATA, pictures of the place where the network will work")
+        raise KerbsegError("--int8 needs --calibration DATA, pictures of the place where the network will work")
     train, val = (open_dataset(calibration, split, data_root) for split in ("train", "val"))
     report = export_int8(
         source, out, chosen_size, calibration=train, eval_set=val, max_drop=max_drop, limit=limit, threads=threads

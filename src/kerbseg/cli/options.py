@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kerbseg.core import precision as core
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 
 DataRoot = Annotated[Path | None, Parameter(help="Folder of the data set (default: $KERBSEG_DATA/NAME)")]
 Device = Annotated[str, Parameter(help="Device that computes: {devices}")]
@@ -31,10 +31,10 @@ Threads = Annotated[int | None, Parameter(help="Number of CPU threads (default: 
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Height and width of a text such as 256x512; None stays None. Raises UserError for another text."""
+    """Height and width of a text such as 256x512; None stays None. Raises KerbsegError for another text."""
     if text is None:
         return None
     height, _, width = text.lower().partition("x")
     if not (height.isdigit() and width.isdigit()):
-        raise UserError(f"size {text!r} is no HEIGHTxWIDTH such as 256x512")
+        raise KerbsegError(f"size {text!r} is no HEIGHTxWIDTH such as 256x512")
     return int(height), int(width)

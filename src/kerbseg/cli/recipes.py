@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from kerbseg.cli.app import app
 from kerbseg.cli.options import DataRoot, Json
 from kerbseg.cli.terminal import show, write_json
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 
 if TYPE_CHECKING:
     from kerbseg.train.recipe import AnyRecipe
@@ -61,15 +61,19 @@ def train(
     """
     from kerbseg.train.recipe_file import read_any, resume_recipe
 
-    # a slip is told before torch is imported
+    # a slip is named before torch is imported
     if recipe is not None and "=" in recipe:  # a key to change, where no recipe is named
         overrides, recipe = (recipe, *overrides), None
     if recipe is not None:
         settings, run = read_any(recipe, overrides), out or Path("runs") / Path(recipe).with_suffix("").name
     elif not resume or out is None:
-        raise UserError("missing RECIPE; kerbseg recipes lists them, and --resume --out RUN goes on with that of a run")
+        raise KerbsegError(
+            "missing RECIPE; kerbseg recipes lists them, and --resume --out RUN goes on with that of a run"
+        )
     elif overrides:
-        raise UserError(f"{overrides[0]!r} would change the recipe of a run; resume it as it is, or begin another run")
+        raise KerbsegError(
+            f"{overrides[0]!r} would change the recipe of a run; resume it as it is, or begin another run"
+        )
     else:
         settings, run = resume_recipe(out), out
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kerbseg.cli.app import app
 from kerbseg.cli.options import DataRoot, Device, Json, OutOrNothing, Precision, Runtime, Submission, Threads
 from kerbseg.cli.terminal import progress, show, write_json
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def predict(
     from kerbseg.runtime import open_runtime
 
     if (out is None) == (submission is None):
-        raise UserError("predict writes to --out FOLDER or to --submission FOLDER|ZIP; give one of them")
+        raise KerbsegError("predict writes to --out FOLDER or to --submission FOLDER|ZIP; give one of them")
     predictor = Predictor(open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision))
     if submission is not None:
         from kerbseg.predict.submission import submit_files

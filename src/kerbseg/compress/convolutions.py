@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 from torch import nn
 
-from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.errors import KerbsegError, did_you_mean
 
 Conv = nn.Conv2d | nn.ConvTranspose2d
 Kind = Literal["pointwise", "spatial", "transposed"]
@@ -53,27 +53,27 @@ def convolutions(net: nn.Module) -> Iterator[tuple[str, Conv]]:
 def choose(net: nn.Module, selection: Predicate | Iterable[str], groups: int) -> list[str]:
     """Names of the dense convolutions to be grouped; name patterns alone take any kind and size.
 
-    Raises UserError for a pattern without a dense convolution, for named ones whose channels `groups` does not divide,
-    and if none is left. Grouped and depthwise convolutions are never taken.
+    Raises KerbsegError for a pattern without a dense convolution, for named ones whose channels `groups` does not
+    divide, and if none is left. Grouped and depthwise convolutions are never taken.
     """
     if groups < 2:
-        raise UserError(f"{groups} group(s) leave a convolution dense; ask for 2 or more")
+        raise KerbsegError(f"{groups} group(s) leave a convolution dense; ask for 2 or more")
     if not callable(selection):
         selection = Selection(tuple(selection), get_args(Kind))
     patterns = selection.names if isinstance(selection, Selection) else ()
     dense = {name: conv for name, conv in convolutions(net) if conv.groups == 1}
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in dense):
-            raise UserError(f"no dense convolution is called {pattern!r}; {did_you_mean(pattern, dense)}")
+            raise KerbsegError(f"no dense convolution is called {pattern!r}; {did_you_mean(pattern, dense)}")
     chosen = [name for name, conv in dense.items() if selection(name, conv)]
     odd = [name for name in chosen if not divides(dense[name], groups)]
     if patterns and odd:
         sizes = ", ".join(f"{name} ({dense[name].in_channels} to {dense[name].out_channels})" for name in odd)
-        raise UserError(
+        raise KerbsegError(
             f"{groups} groups do not divide the channels of {sizes}; leave them out, or take another number"
         )
     if not (taken := [name for name in chosen if name not in odd]):
-        raise UserError(f"no convolution of {type(net).__name__} is of these kinds and splits into {groups} groups")
+        raise KerbsegError(f"no convolution of {type(net).__name__} is of these kinds and splits into {groups} groups")
     return taken
 
 
@@ -116,14 +116,16 @@ class _Grouped:
 def group_fresh(net: nn.Module, description: Mapping[str, Any]) -> None:
     """Replaces convolutions by grouped ones with fresh weights, as `{groups, names, kinds, channels}` says.
 
-    Raises UserError if it says something else, or as `choose`.
+    Raises KerbsegError if it says something else, or as `choose`.
     """
     try:
         wanted = TypeAdapter(_Grouped).validate_python(dict(description))
     except (ValidationError, TypeError, ValueError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(str(part) for part in ("grouped", *first["loc"]))
-        raise UserError(f"option {where}: {first['msg']}; it holds groups, and names, kinds, channels if any") from None
+        raise KerbsegError(
+            f"option {where}: {first['msg']}; it holds groups, and names, kinds, channels if any"
+        ) from None
     for name in choose(net, Selection(wanted.names, wanted.kinds, wanted.channels), wanted.groups):
         conv = net.get_submodule(name)
         assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)

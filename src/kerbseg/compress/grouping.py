@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from kerbseg.compress.convolutions import Conv, Predicate, choose, convolutions, replace, with_groups
-from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.errors import KerbsegError, did_you_mean
 
 Shape = Literal["linear", "cosine"]
 
@@ -63,16 +63,16 @@ def make_dense(net: nn.Module, names: Iterable[str] = ()) -> dict[str, int]:
     """Replaces grouped convolutions, in place, by dense ones with fresh weights; their names and group counts.
 
     `names` are patterns; all grouped convolutions without them. Depthwise ones are left as they are, and so is
-    everything between the convolutions. Raises UserError for a pattern without a grouped convolution, or a network
+    everything between the convolutions. Raises KerbsegError for a pattern without a grouped convolution, or a network
     without any.
     """
     grouped = {name: conv for name, conv in convolutions(net) if 1 < conv.groups < conv.in_channels}
     if not grouped:
-        raise UserError(f"{type(net).__name__} has no grouped convolutions to begin dense; take a grouped variant")
+        raise KerbsegError(f"{type(net).__name__} has no grouped convolutions to begin dense; take a grouped variant")
     patterns = tuple(names)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in grouped):
-            raise UserError(f"no grouped convolution is called {pattern!r}; {did_you_mean(pattern, grouped)}")
+            raise KerbsegError(f"no grouped convolution is called {pattern!r}; {did_you_mean(pattern, grouped)}")
     groups = {}
     for name, conv in grouped.items():
         if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns):
@@ -86,7 +86,7 @@ def fade(net: nn.Module, groups: Mapping[str, int]) -> None:
     for name, count in groups.items():
         conv = net.get_submodule(name)
         if parametrize.is_parametrized(conv):
-            raise UserError(f"{name} has its weights computed already; group a convolution once")
+            raise KerbsegError(f"{name} has its weights computed already; group a convolution once")
         weight = conv.weight
         assert isinstance(weight, Tensor)
         # unsafe: it is known to keep shape and dtype, and need not be tried

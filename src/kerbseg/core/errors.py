@@ -6,33 +6,30 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-class UserError(Exception):
+class KerbsegError(Exception):
     """Bad input: says what was wrong, what was found and the way out, in one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
 
 
-KerbsegError = UserError  # the public name
-
-
-class DataError(UserError):
+class DataError(KerbsegError):
     """A data set, picture or mask that cannot be used as it is."""
 
 
-class RecipeError(UserError):
+class RecipeError(KerbsegError):
     """A recipe key, type or choice that does not exist."""
 
 
-class BundleError(UserError):
+class BundleError(KerbsegError):
     """A model file that is damaged, foreign, or does not fit."""
 
 
-class InputError(UserError, ValueError):
+class InputError(KerbsegError, ValueError):
     """An input that a network cannot take (size, channels, values)."""
 
 
-class MissingExtra(UserError, ImportError):
+class MissingExtra(KerbsegError, ImportError):
     """A feature whose optional packages are not installed."""
 
     def __init__(self, package: str, extra: str) -> None:

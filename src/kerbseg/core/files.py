@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it when the block ends well; else the old file stays.
 
     The temporary name keeps the suffix, since many writers choose their format by it. Folders are made.
-    Raises UserError where the folder cannot be written or the disk is full.
+    Raises KerbsegError where the folder cannot be written or the disk is full.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -27,7 +27,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # some writers make files that only their owner can read
         temporary.replace(path)
     except OSError as error:
-        raise UserError(
+        raise KerbsegError(
             f"cannot write {path}: {error.strerror or error}; free space or choose another place"
         ) from error
     finally:

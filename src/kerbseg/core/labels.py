@@ -1,4 +1,4 @@
-"""Label sets: class names, colours, and the ids that files on disk use for them.
+"""Label sets: class names, colors, and the ids that files on disk use for them.
 
 Train ids are 0..k-1 and VOID (255); ids in files are whatever the data set uses. The mapping happens once,
 inside the loader of the data set, so that no preparation step can be forgotten or done twice.
@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.errors import KerbsegError, did_you_mean
 
 Color = tuple[int, int, int]
 
@@ -32,18 +32,18 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         if not self.classes or len(self.classes) != len(self.colors):
-            raise UserError(f"label set {self.name!r}: {len(self.classes)} classes, {len(self.colors)} colours")
+            raise KerbsegError(f"label set {self.name!r}: {len(self.classes)} classes, {len(self.colors)} colors")
         if len(self.classes) > 255:
-            raise UserError(f"label set {self.name!r} has {len(self.classes)} classes; ids are uint8, at most 255")
+            raise KerbsegError(f"label set {self.name!r} has {len(self.classes)} classes; ids are uint8, at most 255")
         if len(set(self.classes)) != len(self.classes):
-            raise UserError(f"label set {self.name!r} names a class twice")
+            raise KerbsegError(f"label set {self.name!r} names a class twice")
 
     def __len__(self) -> int:
         return len(self.classes)
 
     @cached_property
     def palette(self) -> UInt8[np.ndarray, "256 3"]:
-        """Colour of every uint8 id; what is no class is black."""
+        """Color of every uint8 id; what is no class is black."""
         palette = np.zeros((256, 3), np.uint8)
         palette[: len(self)] = self.colors
         return palette
@@ -64,7 +64,7 @@ class LabelSet:
         return unknown
 
 
-_CITYSCAPES = (  # name, category, labelId, colour: the public benchmark's table
+_CITYSCAPES = (  # name, category, labelId, color: the public benchmark's table
     ("road", "flat", 7, (128, 64, 128)),
     ("sidewalk", "flat", 8, (244, 35, 232)),
     ("building", "construction", 11, (70, 70, 70)),
@@ -142,7 +142,7 @@ LABEL_SETS: dict[str, LabelSet] = {labels.name: labels for labels in (_cityscape
 
 
 def label_set(name: str) -> LabelSet:
-    """The label set of that name. Raises UserError with the nearest name."""
+    """The label set of that name. Raises KerbsegError with the nearest name."""
     if name not in LABEL_SETS:
-        raise UserError(f"unknown label set {name!r}; {did_you_mean(name, LABEL_SETS)}")
+        raise KerbsegError(f"unknown label set {name!r}; {did_you_mean(name, LABEL_SETS)}")
     return LABEL_SETS[name]

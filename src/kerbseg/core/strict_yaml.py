@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 
 
-def load_yaml(text: str, where: str, error: type[UserError] = UserError) -> Any:
+def load_yaml(text: str, where: str, error: type[KerbsegError] = KerbsegError) -> Any:
     """The plain values of a document; 1e-3 is a number, and a key that stands twice is refused.
 
     Raises `error`, which names `where`, for what is no valid YAML.

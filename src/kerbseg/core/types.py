@@ -17,7 +17,7 @@ VOID = 255
 
 @dataclass(frozen=True)
 class Sample:
-    """One raw picture with its train ids; nothing is normalised or augmented here."""
+    """One raw picture with its train ids; nothing is normalized or augmented here."""
 
     image: UInt8[np.ndarray, "h w 3"]  # RGB
     mask: UInt8[np.ndarray, "h w"]  # train ids, VOID elsewhere

@@ -1,7 +1,7 @@
-"""Random changes of a whole batch on the device it is on (kornia): one warp for all geometry, then colour.
+"""Random changes of a whole batch on the device it is on (kornia): one warp for all geometry, then color.
 
 Geometric operations fill what comes from outside with 0, which is a class. Masks are therefore shifted by one while
-they are warped, so that the fill becomes VOID. Colour changes as a picture comes about: the light, the lens, the
+they are warped, so that the fill becomes VOID. Color changes as a picture comes about: the light, the lens, the
 sensor, the file.
 """
 
@@ -78,19 +78,19 @@ class Geometry:
         linear = torch.stack(
             [torch.stack([angle.cos() * x, -angle.sin() * y], 1), torch.stack([angle.sin() * x, angle.cos() * y], 1)], 1
         )
-        centre, target = (torch.tensor([(w - 1) / 2, (h - 1) / 2]) for h, w in (size, canvas))
+        center, target = (torch.tensor([(w - 1) / 2, (h - 1) / 2]) for h, w in (size, canvas))
         slack = (scale * torch.tensor([size[1], size[0]]) - torch.tensor([canvas[1], canvas[0]])).abs() / 2
         lowest, highest = -slack, slack
         if focus is not None:
-            # where the point lies if the centres meet; the shift must bring it between the canvas's borders
-            point = target + (linear @ (focus.cpu() - centre)[..., None])[..., 0]
+            # where the point lies if the centers meet; the shift must bring it between the canvas's borders
+            point = target + (linear @ (focus.cpu() - center)[..., None])[..., 0]
             least, most = -point, torch.tensor([canvas[1] - 1, canvas[0] - 1]) - point
             lowest = torch.where(point.isnan(), lowest, torch.minimum(torch.maximum(lowest, least), most))
             highest = torch.where(point.isnan(), highest, torch.maximum(torch.minimum(highest, most), least))
         shift = lowest + self.rank.uniform(n, 0, 1, 2) * (highest - lowest)
         reach = torch.tensor([self.translate[0] * canvas[1], self.translate[1] * canvas[0]])
         shift = shift + (self.rank.uniform(n, 0, 1, 2) * 2 - 1) * reach
-        offset = target + shift - (linear @ centre)
+        offset = target + shift - (linear @ center)
         return torch.cat([linear, offset[..., None]], dim=2)
 
     def _scales(self, n: int, size: tuple[int, int], canvas: tuple[int, int]) -> Float[Tensor, "b 2"]:
@@ -115,7 +115,7 @@ class Color:
     brightness: float = 0.0  # factor 1 - b .. 1 + b; likewise the next two
     contrast: float = 0.0
     saturation: float = 0.0
-    hue: float = 0.0  # turns of the colour circle, either way
+    hue: float = 0.0  # turns of the color circle, either way
     jpeg: float = 0.0  # share of pictures
     jpeg_quality: tuple[int, int] = (30, 95)
     hue_factor: float = 0.0  # the hue's angle times 1 - h .. 1 + h (EfficientSeg): red stays, violet moves far

@@ -3,7 +3,7 @@
 Two layouts are read, told apart by their folders:
 SegNet's copies of 480x360, `{split}/ {split}annot/`, ids 0..10, 11 is void;
 the original release of 960x720, `701_StillsRaw_full/` (or `images/`) and `LabeledApproved_full/` (or `labels/`)
-with colour labels `*_L.png`. It comes without a split: SegNet's is applied by file name.
+with color labels `*_L.png`. It comes without a split: SegNet's is applied by file name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kerbseg.data.pictures import color_mask, id_mask
 
 SPLITS = ("train", "val", "test")
 
-_RELEASE = (  # class of the release, its colour, SegNet's class
+_RELEASE = (  # class of the release, its color, SegNet's class
     ("Sky", (128, 128, 128), "sky"),
     ("Building", (128, 0, 0), "building"),
     ("Archway", (192, 0, 128), "building"),
@@ -85,7 +85,7 @@ def split_stems() -> dict[str, tuple[str, ...]]:
 
 
 def release_colors() -> dict[Color, int]:
-    """Train id, or VOID, of the release's 32 colours."""
+    """Train id, or VOID, of the release's 32 colors."""
     classes = label_set("camvid").classes
     return {color: VOID if name == "void" else classes.index(name) for _, color, name in _RELEASE}
 

@@ -5,7 +5,7 @@ Pictures and masks are paired by their path within the split, without suffix; su
     name: park                  # the folder's name without it
     classes:                    # the position is the train id
       - {name: path, color: [128, 64, 128], ids: [1, 4]}   # ids that masks hold; the position without them
-      - {name: grass}                                      # a colour is chosen where none is given
+      - {name: grass}                                      # a color is chosen where none is given
     ignore: [0, 255]            # ids that are no class; [255] without it
 """
 
@@ -152,7 +152,7 @@ def _read(path: Path) -> DatasetFile:
 
 def _explain(error: ValidationError, document: Any) -> str:
     """The first complaint as one line: key, what stands there, way out."""
-    # told first: a slip in a name also leaves one missing
+    # named first: a slip in a name also leaves one missing
     first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
     where, stands = "", document
     for part in first["loc"][:3]:
@@ -178,7 +178,7 @@ def _at(value: Any, part: int | str) -> Any:
 
 
 def distinct_colors(colors: Iterable[Color | None]) -> list[Color]:
-    """The colours, with each gap filled by the one farthest from all others and from black, which stands for VOID."""
+    """The colors, with each gap filled by the one farthest from all others and from black, which stands for VOID."""
     colors = list(colors)
     taken = np.array([(0, 0, 0), *(color for color in colors if color is not None)])
     levels = np.linspace(0, 255, 8).round().astype(int)

@@ -109,7 +109,7 @@ class RandomSquares(TorchDataset[ClassBatch]):
         return 0, 0, width, height
 
 
-class CentreSquares(TorchDataset[ClassBatch]):
+class CenterSquares(TorchDataset[ClassBatch]):
     """The middle of each picture, at one size."""
 
     def __init__(self, folder: ImageFolder, size: int) -> None:
@@ -149,7 +149,7 @@ class EpochDraws(Sampler[int]):
 
 
 def class_loader(
-    squares: RandomSquares | CentreSquares,
+    squares: RandomSquares | CenterSquares,
     batch_size: int,
     workers: int,
     seed: int | None = None,

@@ -48,10 +48,10 @@ def read_ids(path: Path) -> UInt8[np.ndarray, "h w"]:
     """The mask's stored ids, palette indices included. Raises DataError if it has more than one channel."""
     image = _open(path)
     if image.mode not in ("L", "P", "1", "I", "I;16"):
-        raise DataError(f"mask {path} has mode {image.mode}, not one id a pixel; save it as 8-bit grey or palette PNG")
+        raise DataError(f"mask {path} has mode {image.mode}, not one id a pixel; save it as 8-bit gray or palette PNG")
     ids = np.array(image)
     if ids.max(initial=0) > 255 or ids.min(initial=0) < 0:
-        raise DataError(f"mask {path} holds ids {ids.min()}..{ids.max()}; ids are 0..255, save it as 8-bit grey PNG")
+        raise DataError(f"mask {path} holds ids {ids.min()}..{ids.max()}; ids are 0..255, save it as 8-bit gray PNG")
     return ids.astype(np.uint8)
 
 
@@ -67,7 +67,7 @@ def mask_of(ids: UInt8[np.ndarray, "h w"], labels: LabelSet) -> Mask:
 
 
 def color_mask(path: Path, train_ids: Mapping[Color, int]) -> Mask:
-    """The mask of a file of colours, by the train id (or VOID) of each."""
+    """The mask of a file of colors, by the train id (or VOID) of each."""
     rgb = np.array(_open(path).convert("RGB")).astype(np.int32)
     codes = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
     table = sorted((r << 16 | g << 8 | b, train_id) for (r, g, b), train_id in train_ids.items())

@@ -39,7 +39,7 @@ class Draw(NamedTuple):
     y: float = math.nan
 
 
-Places = Mapping[int, Sequence[tuple[float, float]]]  # picture -> centres (x, y) of the objects of a class in it
+Places = Mapping[int, Sequence[tuple[float, float]]]  # picture -> centers (x, y) of the objects of a class in it
 
 
 class RareShuffle(Sampler[Draw]):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kerbseg.bundle import Bundle, load
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.data import open_dataset
 from kerbseg.export.parity import FLOOR, Parity, parity, pictures_of
@@ -36,7 +36,7 @@ def export(
 
     The bundle is one, its file, a run's folder or the name of shipped weights. `size` (height, width) is the only size
     that the file takes; the bundle's own without it. With `logits` the file has a second output, the logits before the
-    last interpolation. Raises UserError where fewer than `floor` of the pixels of `pictures` (drawn streets without
+    last interpolation. Raises KerbsegError where fewer than `floor` of the pixels of `pictures` (drawn streets without
     them) agree, or for another ending; nothing is written then.
     """
     bundle = model if isinstance(model, Bundle) else load(model)
@@ -53,10 +53,10 @@ def export(
 
 
 def engine_of(path: Path) -> Engine:
-    """The engine that a file is written for. Raises UserError for an ending that nothing is written for."""
+    """The engine that a file is written for. Raises KerbsegError for an ending that nothing is written for."""
     engines = exporting()
     if path.suffix not in engines:
-        raise UserError(f"{path} has no ending that can be exported to; choose {' or '.join(engines)}")
+        raise KerbsegError(f"{path} has no ending that can be exported to; choose {' or '.join(engines)}")
     return engines[path.suffix]
 
 

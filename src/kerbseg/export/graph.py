@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.types import Preprocessing
 from kerbseg.models import use_slices
 
@@ -49,7 +49,7 @@ class DeployGraph(nn.Module):
     def __init__(self, bundle: Bundle, size: tuple[int, int]) -> None:
         super().__init__()
         if min(size) < SMALLEST:
-            raise UserError(f"size {size[0]}x{size[1]} is too small to export; give at least {SMALLEST}x{SMALLEST}")
+            raise KerbsegError(f"size {size[0]}x{size[1]} is too small to export; give at least {SMALLEST}x{SMALLEST}")
         self.net = copy.deepcopy(bundle.model).float().eval()
         use_slices(self.net)
         self.pixels = PreprocessStage(bundle.card.preprocessing)

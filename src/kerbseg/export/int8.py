@@ -70,7 +70,7 @@ class Quantizer:
         calibration: Dataset,
         most: int = CALIBRATION_PICTURES,
     ) -> None:
-        """Raises UserError for an engine without int8, MissingExtra without nncf, DataError without pictures."""
+        """Raises KerbsegError for an engine without int8, MissingExtra without nncf, DataError without pictures."""
         self._graph: Graph = engine.graph()()
         self._nncf = _nncf()
         if not len(calibration):

@@ -32,8 +32,8 @@ OPSET = 20  # ONNX Runtime >= 1.17, OpenVINO >= 2024.0, TensorRT >= 10
 def write_onnx(bundle: Bundle, path: Path, size: tuple[int, int], logits: bool = False) -> ExportedCard:
     """Writes the file and returns its cards; with `logits` it has a second output, before the last interpolation.
 
-    Pictures are of one size, in batches of any. Raises MissingExtra without the packages, UserError if the size is too
-    small or the file cannot be written.
+    Pictures are of one size, in batches of any. Raises MissingExtra without the packages, KerbsegError if the size is
+    too small or the file cannot be written.
     """
     model, exported = converted(bundle, size, logits)
     save(model, exported, path)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from kerbseg.bundle import Bundle
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.resize import resize_picture
 from kerbseg.core.types import Dataset
 from kerbseg.export.graph import DeployGraph
@@ -40,9 +40,9 @@ class Parity:
         return asdict(self)
 
     def checked(self, path: Path, floor: float = FLOOR) -> Parity:
-        """Itself. Raises UserError where fewer pixels agree than `floor`."""
+        """Itself. Raises KerbsegError where fewer pixels agree than `floor`."""
         if self.equal < floor:
-            raise UserError(f"{path} would not agree with its bundle: {self}; nothing was written")
+            raise KerbsegError(f"{path} would not agree with its bundle: {self}; nothing was written")
         return self
 
 

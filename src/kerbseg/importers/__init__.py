@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from kerbseg.bundle import Bundle
-from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.errors import KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.importers._torch_file import read_state_dict as read_state_dict
 
@@ -38,10 +38,10 @@ def import_checkpoint(
 ) -> Bundle:
     """The bundle of an authors' checkpoint; its labels and network are recognized where they are not given.
 
-    Raises UserError for an unknown format, BundleError for a file that is damaged, foreign or does not fit.
+    Raises KerbsegError for an unknown format, BundleError for a file that is damaged, foreign or does not fit.
     """
     if format not in FORMATS:
-        raise UserError(f"unknown checkpoint format {format!r}; {did_you_mean(format, FORMATS)}")
+        raise KerbsegError(f"unknown checkpoint format {format!r}; {did_you_mean(format, FORMATS)}")
     return FORMATS[format](Path(source), labels, model)
 
 

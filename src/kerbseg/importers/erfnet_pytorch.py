@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kerbseg.bundle import Bundle
-from kerbseg.core.errors import BundleError, UserError, did_you_mean
+from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet, label_set
 from kerbseg.importers._torch_bundle import renamed, torch_bundle
 from kerbseg.importers._torch_file import read_state_dict
@@ -46,7 +46,7 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
     Raises BundleError for a damaged file and for weights that are missing, unknown or of another shape.
     """
     if model is not None and model not in MODELS:
-        raise UserError(f"erfnet-pytorch holds no {model!r}; {did_you_mean(model, MODELS)}")
+        raise KerbsegError(f"erfnet-pytorch holds no {model!r}; {did_you_mean(model, MODELS)}")
     state = read_state_dict(source)
     if "features.encoder.initial_block.conv.weight" in state:
         return _imagenet(state, source, labels, model)

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from kerbseg.bundle import Bundle
-from kerbseg.core.errors import BundleError, UserError, did_you_mean
+from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.importers._torch_bundle import renamed, torch_bundle
 from kerbseg.importers._torch_file import read_state_dict
@@ -31,7 +31,7 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
     Raises BundleError for a damaged file and for weights that are missing, unknown or of another shape.
     """
     if model is not None and model not in MODELS.values():
-        raise UserError(f"liteseg-pytorch holds no {model!r}; {did_you_mean(model, MODELS.values())}")
+        raise KerbsegError(f"liteseg-pytorch holds no {model!r}; {did_you_mean(model, MODELS.values())}")
     # the authors wrapped ShuffleNet alone for several GPUs, within the network
     state = {key.replace("_features.module.", "_features."): value for key, value in read_state_dict(source).items()}
     present = {name for part, name in MODELS.items() if any(key.startswith(f"{part}.") for key in state)}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, load_strictly, versions
-from kerbseg.core.errors import BundleError, UserError, did_you_mean
+from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LABEL_SETS, LabelSet
 from kerbseg.importers import origin
 from kerbseg.importers.tf_checkpoint import Checkpoint
@@ -76,7 +76,7 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
     Raises BundleError for a damaged file and for variables that are missing, unknown or of another shape.
     """
     if model is not None and model not in MODELS:
-        raise UserError(f"mininet-tf holds no {model!r}; {did_you_mean(model, MODELS)}")
+        raise KerbsegError(f"mininet-tf holds no {model!r}; {did_you_mean(model, MODELS)}")
     variables = Archive(source) if source.suffix == ".npz" else Checkpoint(source)
     weights = {name for name in variables if not NOT_WEIGHTS.fullmatch(name)}
     name = model or min(MODELS, key=lambda name: len(_names_of(name) ^ weights))

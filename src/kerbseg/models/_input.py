@@ -24,7 +24,7 @@ def check_input(image: Tensor, stride: int, smallest: int = 1) -> None:
         raise InputError(f"a network takes float [b 3 h w], found {list(image.shape)}; convert gray pictures to RGB")
     if not image.is_floating_point():
         raise InputError(
-            f"a network takes float [b 3 h w], normalised as its card says, found {image.dtype};"
+            f"a network takes float [b 3 h w], normalized as its card says, found {image.dtype};"
             " convert it or use kerbseg.Predictor, which takes uint8 pictures"
         )
     height, width = image.shape[-2:]
@@ -40,7 +40,7 @@ def check_input(image: Tensor, stride: int, smallest: int = 1) -> None:
         return
     wide = torch.promote_types(image.dtype, torch.float32)  # the sum of a picture overflows float16
     if not torch.isfinite(image.detach().sum(dtype=wide)):
-        raise InputError("the input holds NaN or infinite values; check the picture and its normalisation")
+        raise InputError("the input holds NaN or infinite values; check the picture and its normalization")
 
 
 def pad_to_stride(image: Float[Tensor, "b c h w"], stride: int) -> Float[Tensor, "b c H W"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerbseg.compress.convolutions import group_fresh
-from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.errors import KerbsegError, did_you_mean
 from kerbseg.core.types import Preprocessing
 from kerbseg.models._net import SegmentationNet
 
@@ -75,7 +75,7 @@ def list_models() -> list[str]:
 
 
 def card(name: str) -> Card:
-    """The card of a registered network. Raises UserError with the nearest name."""
+    """The card of a registered network. Raises KerbsegError with the nearest name."""
     return _entry(name)[1]
 
 
@@ -84,7 +84,7 @@ def create_model(name: str, classes: int | None = None, **options: Any) -> Segme
 
     `options` go to the builder (width, output stride ...). Only `grouped` works for every network: its mapping
     `{groups, names, kinds, channels}` replaces dense convolutions by grouped ones (see `compress.convolutions`).
-    Raises UserError for an unknown name or option.
+    Raises KerbsegError for an unknown name or option.
     """
     builder, facts = _entry(name)
     grouped = options.pop("grouped", None)
@@ -93,7 +93,7 @@ def create_model(name: str, classes: int | None = None, **options: Any) -> Segme
     except TypeError as error:
         if "unexpected keyword" not in str(error):
             raise
-        raise UserError(f"model {name!r}: {error}") from error
+        raise KerbsegError(f"model {name!r}: {error}") from error
     if grouped is not None:
         group_fresh(net, grouped)
     return net
@@ -101,5 +101,5 @@ def create_model(name: str, classes: int | None = None, **options: Any) -> Segme
 
 def _entry(name: str) -> tuple[Builder, Card]:
     if name not in _builders:
-        raise UserError(f"unknown model {name!r}; {did_you_mean(name, _builders)}")
+        raise KerbsegError(f"unknown model {name!r}; {did_you_mean(name, _builders)}")
     return _builders[name]

@@ -15,14 +15,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.errors import KerbsegError, did_you_mean
 from kerbseg.core.types import Preprocessing
 from kerbseg.models import erfnet, erfnet_grouped, liteseg
 from kerbseg.models.backbones import darknet19_classifier, mobilenet_v2_classifier, shufflenet_classifier
 
 
 class EncoderClassifier(nn.Module):
-    """ERFNet's encoder under its ImageNet head: class scores of a picture (authors' code).
+    """ERFNet's encoder under its ImageNet head: class logits of a picture (authors' code).
 
     The authors' pooling, by 2 and then over the 14x14 of a picture of 224, takes any size here.
     """
@@ -67,17 +67,20 @@ CLASSIFIERS: dict[str, Kind] = {
 
 
 def kind(name: str) -> Kind:
-    """The classifier of that name. Raises UserError with the nearest name."""
+    """The classifier of that name. Raises KerbsegError with the nearest name."""
     if name not in CLASSIFIERS:
-        raise UserError(f"unknown classifier {name!r}; {did_you_mean(name, CLASSIFIERS)}")
+        raise KerbsegError(f"unknown classifier {name!r}; {did_you_mean(name, CLASSIFIERS)}")
     return CLASSIFIERS[name]
 
 
 def create_classifier(name: str, classes: int, **options: Any) -> nn.Module:
-    """A classifier with fresh weights: float [b 3 h w] -> logits [b classes]. Raises UserError for unknown options."""
+    """A classifier with random weights: float [b 3 h w] -> logits [b classes].
+
+    Raises KerbsegError for unknown options.
+    """
     try:
         return kind(name).build(classes, **options)
     except TypeError as error:
         if "unexpected keyword" not in str(error):
             raise
-        raise UserError(f"classifier {name!r}: {error}") from error
+        raise KerbsegError(f"classifier {name!r}: {error}") from error

@@ -1,9 +1,9 @@
 """EfficientSeg (Yesilkaynak, Sahin, Unal: EfficientSeg, ECCV workshops 2020).
 
 Kept from the authors' code, because its weights need it:
-* the scores pass batch-norm and h-swish, so none is below -0.375 (`raw_logits=True` leaves both out);
+* the logits pass batch-norm and h-swish, so none is below -0.375 (`raw_logits=True` leaves both out);
 * a picture kept from before a halving joins one block after the map is doubled again, not at once (fig. 2);
-* interpolation is bilinear with half-pixel centres.
+* interpolation is bilinear with half-pixel centers.
 
 The paper calls the width coefficient its 'depth parameter'. The authors trained with 20 outputs, the last for void.
 """
@@ -100,7 +100,7 @@ class InvertedResidual(nn.Module):
 
 
 class ConvUnit(nn.Sequential):
-    """A convolution, normalised, with h-swish."""
+    """A convolution, normalized, with h-swish."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__(
@@ -118,7 +118,7 @@ double = partial(F.interpolate, scale_factor=2.0, mode="bilinear", align_corners
 
 
 class EfficientSeg(SegmentationNet):
-    """Class scores at the picture's size, a multiple of 32: MobileNetV3-Large and its mirror image (fig. 2)."""
+    """Class logits at the picture's size, a multiple of 32: MobileNetV3-Large and its mirror image (fig. 2)."""
 
     def __init__(self, classes: int, width: float, head: Head = published_head) -> None:
         super().__init__()

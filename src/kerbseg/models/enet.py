@@ -133,7 +133,7 @@ def context() -> list[nn.Module]:
 
 
 class ENet(SegmentationNet):
-    """Class scores at the picture's size (table 1); height and width are multiples of 8."""
+    """Class logits at the picture's size (table 1); height and width are multiples of 8."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()

@@ -85,7 +85,7 @@ def encoder() -> Encoder:
 
 
 def decoder(classes: int) -> nn.Sequential:
-    """Layers 17 to 23 of table I: class scores at the picture's size."""
+    """Layers 17 to 23 of table I: class logits at the picture's size."""
     return nn.Sequential(
         Upsampler(128, 64), NonBottleneck1d(64), NonBottleneck1d(64),
         Upsampler(64, 16), NonBottleneck1d(16), NonBottleneck1d(16),
@@ -94,7 +94,7 @@ def decoder(classes: int) -> nn.Sequential:
 
 
 class ERFNetEncoder(SegmentationNet):
-    """An encoder under the 1x1 head that trains it alone: class scores at 1/8 of the picture (sec. IV-A)."""
+    """An encoder under the 1x1 head that trains it alone: class logits at 1/8 of the picture (sec. IV-A)."""
 
     def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class ERFNetEncoder(SegmentationNet):
 
 
 class ERFNet(SegmentationNet):
-    """Class scores at the picture's size (table I); height and width are multiples of 8."""
+    """Class logits at the picture's size (table I); height and width are multiples of 8."""
 
     def __init__(self, encoder: Encoder, decoder: nn.Module) -> None:
         super().__init__()

@@ -98,7 +98,7 @@ class Encoder(nn.Module):
 
 
 class ESPNetC(SegmentationNet):
-    """Class scores at 1/8 of the picture's size (fig. 4c), upsampled to the whole; sizes are multiples of 8."""
+    """Class logits at 1/8 of the picture's size (fig. 4c), upsampled to the whole; sizes are multiples of 8."""
 
     def __init__(self, classes: int, alpha2: int, alpha3: int) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class ESPNetC(SegmentationNet):
 
 
 class ESPNet(SegmentationNet):
-    """Class scores at the picture's size (fig. 4d): every step up reduces to the classes, doubles and merges."""
+    """Class logits at the picture's size (fig. 4d): every step up reduces to the classes, doubles and merges."""
 
     def __init__(self, classes: int, alpha2: int, alpha3: int) -> None:
         super().__init__()

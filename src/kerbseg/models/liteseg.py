@@ -53,7 +53,7 @@ class Separable(nn.Sequential):
 
 
 class ConvUnit(nn.Sequential):
-    """A convolution handed in, normalised and rectified."""
+    """A convolution handed in, normalized and rectified."""
 
     def __init__(self, conv: nn.Module, outputs: int) -> None:
         super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU())
@@ -113,7 +113,7 @@ class DASPP(nn.Module):
 
 
 class LiteSeg(SegmentationNet):
-    """Class scores on the grid of the backbone's early features, upsampled to the picture's (fig. 1)."""
+    """Class logits on the grid of the backbone's early features, upsampled to the picture's (fig. 1)."""
 
     align_corners = True
 

@@ -92,7 +92,7 @@ class Transposed(nn.ConvTranspose2d):
 
 
 class Upsample(nn.Module):
-    """Doubles the grid with a transposed convolution, normalised and rectified."""
+    """Doubles the grid with a transposed convolution, normalized and rectified."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Upsample(nn.Module):
 
 
 class MiniNetV2(SegmentationNet):
-    """Class scores at half the picture's size (table I), upsampled to the whole; sizes are multiples of 8."""
+    """Class logits at half the picture's size (table I), upsampled to the whole; sizes are multiples of 8."""
 
     align_corners = True
 

@@ -109,7 +109,7 @@ def multi_dilation(channels: int, dilation: int) -> nn.Module:
 
 
 class Ladder(SegmentationNet):
-    """ERFNet's frame with units handed in: class scores at the picture's size; sizes are multiples of 8."""
+    """ERFNet's frame with units handed in: class logits at the picture's size; sizes are multiples of 8."""
 
     align_corners = True
 

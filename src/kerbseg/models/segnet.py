@@ -1,13 +1,13 @@
 """SegNet (Badrinarayanan, Kendall, Cipolla: SegNet, TPAMI 2017), both sizes, written from its paper.
 
 From the paper (sec. 3 and 3.1): encoders of convolution, batch-norm, ReLU and 2x2 pooling; decoders in mirror order
-that put each value back where its maximum lay, then convolve and normalise; a classifier over the last decoder's map.
+that put each value back where its maximum lay, then convolve and normalize; a classifier over the last decoder's map.
 SegNet-Basic has four of each, 7x7 convolutions of 64 channels without bias, and no ReLU in its decoders. SegNet has
 the 13 convolutions of VGG-16 and their mirror image.
 
 Decided here, as the paper is silent: a map of odd size is pooled with its last row and column (rounded up), so any size
 will do; SegNet-Basic's classifier is 1x1; SegNet's convolutions have biases as VGG's have, its decoders ReLU, and its
-classifier is the mirror of the first convolution (3x3, 64 to classes). The local contrast normalisation of pictures
+classifier is the mirror of the first convolution (3x3, 64 to classes). The local contrast normalization of pictures
 before SegNet-Basic is no part of the network. The paper prints 1.425 M parameters for SegNet-Basic; these are 1.416 M.
 """
 
@@ -29,22 +29,22 @@ Unit = Callable[[int, int], nn.Module]  # inputs, outputs
 
 
 def wide(inputs: int, outputs: int) -> nn.Sequential:
-    """A 7x7 convolution, normalised: SegNet-Basic's decoder."""
+    """A 7x7 convolution, normalized: SegNet-Basic's decoder."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 7, padding=3, bias=False), nn.BatchNorm2d(outputs))
 
 
 def wide_rectified(inputs: int, outputs: int) -> nn.Sequential:
-    """A 7x7 convolution, normalised and rectified: SegNet-Basic's encoder."""
+    """A 7x7 convolution, normalized and rectified: SegNet-Basic's encoder."""
     return wide(inputs, outputs).append(nn.ReLU())
 
 
 def vgg(inputs: int, outputs: int) -> nn.Sequential:
-    """A 3x3 convolution, normalised and rectified."""
+    """A 3x3 convolution, normalized and rectified."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class SegNet(SegmentationNet):
-    """Class scores at the picture's size; any size will do that leaves the deepest map a pixel."""
+    """Class logits at the picture's size; any size will do that leaves the deepest map a pixel."""
 
     def __init__(self, encoders: Sequence[nn.Module], decoders: Sequence[nn.Module], classifier: nn.Module) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ Norm = Callable[[int], nn.Module]
 
 
 class DoubleConv(nn.Sequential):
-    """Two convolutions, each normalised (or not) and rectified."""
+    """Two convolutions, each normalized (or not) and rectified."""
 
     def __init__(self, inputs: int, outputs: int, norm: Norm) -> None:
         super().__init__(
@@ -50,7 +50,7 @@ class Up(nn.Module):
 
 
 class UNet(SegmentationNet):
-    """Class scores at the picture's size; any size from 16x16 will do."""
+    """Class logits at the picture's size; any size from 16x16 will do."""
 
     align_corners = True
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import DataError, UserError
+from kerbseg.core.errors import DataError, KerbsegError
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Sample
 from kerbseg.predict.prediction import Prediction
@@ -37,7 +37,7 @@ def predict_files(
     Returns the sources. Inputs are pictures, videos, folders (the pictures and videos right in them, hidden files and
     our own results left out), globs, and streams: `-` for the standard input, a camera's number or device, a named
     pipe, an address; and whatever else `SOURCES` knows. `sinks` name what to write instead (see `SINKS`). Raises
-    UserError before any work where two results would have one name, DataError at the first file that cannot be read;
+    KerbsegError before any work where two results would have one name, DataError at the first file that cannot be read;
     what was finished stays.
     """
     options = options or VideoOptions()
@@ -51,11 +51,14 @@ def predict_files(
 
 
 def expand(inputs: Sequence[str | Path], raw: RawFrames | None = None) -> list[Source]:
-    """The sources that inputs name, each once. Raises UserError where there is none, DataError for one that is none."""
+    """The sources that inputs name, each once.
+
+    Raises KerbsegError where there is none, DataError for one that is none.
+    """
     if not inputs:
-        raise UserError("nothing to predict: name a picture, a folder, a glob, a video or a stream")
+        raise KerbsegError("nothing to predict: name a picture, a folder, a glob, a video or a stream")
     if raw is not None and not any(map(takes_raw, inputs)):
-        raise UserError("raw frames come from the standard input (-) or a named pipe, and no input is one")
+        raise KerbsegError("raw frames come from the standard input (-) or a named pipe, and no input is one")
     return list(dict.fromkeys(source for given in inputs for source in _expanded(given, raw)))
 
 
@@ -84,10 +87,12 @@ def _refuse_clashes(plan: Plan) -> None:
         for target in targets.values():
             result = target.resolve()
             if result in inputs:
-                raise UserError(f"the result of {source} would overwrite the input {result}; choose another folder")
+                raise KerbsegError(f"the result of {source} would overwrite the input {result}; choose another folder")
             other = writers.setdefault(result, source)
             if not _same(other, source):
-                raise UserError(f"{other} and {source} would both write {result.name}; predict them into two folders")
+                raise KerbsegError(
+                    f"{other} and {source} would both write {result.name}; predict them into two folders"
+                )
 
 
 def _same(one: Source, other: Source) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
 from kerbseg.predict.files import expand
@@ -32,10 +32,10 @@ Submit = Callable[[str, UInt8[np.ndarray, "h w"]], None]  # takes a picture's na
 def submission(path: Path, labels: LabelSet) -> Iterator[Submit]:
     """What writes each prediction into a folder, or into a `.zip` that appears when all are in it.
 
-    Raises UserError where the label set's benchmark has no ids of its own.
+    Raises KerbsegError where the label set's benchmark has no ids of its own.
     """
     if not labels.submission_ids:
-        raise UserError(f"label set {labels.name!r} has no server that takes predictions; use --save for pictures")
+        raise KerbsegError(f"label set {labels.name!r} has no server that takes predictions; use --save for pictures")
     table = np.array(labels.submission_ids, np.uint8)
 
     def picture(ids: UInt8[np.ndarray, "h w"]) -> Image.Image:
@@ -65,14 +65,14 @@ def submit_files(
     path: Path,
     progress: Callable[[Any], Iterable[Any]] = iter,
 ) -> int:
-    """Writes the submission of pictures, folders or globs; returns how many. Raises UserError for names alike."""
+    """Writes the submission of pictures, folders or globs; returns how many. Raises KerbsegError for names alike."""
     sources = expand(inputs)
     names = [_file(source.name) for source in sources]
     for i, (source, name) in enumerate(zip(sources, names, strict=True)):
         if source.path is None or source.kind != "picture":
-            raise UserError(f"{source} is a {source.kind}; servers take predictions of picture files")
+            raise KerbsegError(f"{source} is a {source.kind}; servers take predictions of picture files")
         if name in names[:i]:
-            raise UserError(f"{source} and {sources[names.index(name)]} would both be {name}; submit one of them")
+            raise KerbsegError(f"{source} and {sources[names.index(name)]} would both be {name}; submit one of them")
     with submission(path, predictor.labels) as submit:
         for source in progress(sources):
             submit(source.name, predictor(source.path).ids)

@@ -129,7 +129,7 @@ def segment_video(
     """Writes what is predicted of a video into the folder `out`: `<stem>_overlay.mp4`, or what `sinks` name.
 
     Whatever ends it (the end, damage, Ctrl-C), the frames until then become files that can be used. Raises DataError
-    for a video that is damaged or none, UserError where a file cannot be written.
+    for a video that is damaged or none, KerbsegError where a file cannot be written.
     """
     opened, options = as_source(source, options.raw if options else None), options or VideoOptions()
     reports: list[VideoReport] = []
@@ -150,7 +150,7 @@ def video_steps(
     """Segments and writes a video as it is iterated, one step a frame.
 
     Whatever ends it (the end, damage, Ctrl-C, `close`), the frames until then become files that can be used. Raises
-    DataError for a stream that is damaged or none, UserError where a file cannot be written.
+    DataError for a stream that is damaged or none, KerbsegError where a file cannot be written.
     """
     meter = FlickerMeter() if options.flicker else None
     counter = _Counter()

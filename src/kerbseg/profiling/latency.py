@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 
 SECONDS = 10.0  # of timing, where nothing else is asked for
 WARM_UP, TURN = 10, 10  # calls
@@ -59,9 +59,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise UserError(f"seconds is {self.seconds}; give a time above 0, or leave it out for {SECONDS:g}")
+            raise KerbsegError(f"seconds is {self.seconds}; give a time above 0, or leave it out for {SECONDS:g}")
         if self.runs is not None and self.runs < 0:
-            raise UserError(f"runs is {self.runs}; give at least 1, or 0 to count only")
+            raise KerbsegError(f"runs is {self.runs}; give at least 1, or 0 to count only")
 
     @property
     def limit_s(self) -> float:

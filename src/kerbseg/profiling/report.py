@@ -12,7 +12,7 @@ from torch import nn
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load, versions
-from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.errors import KerbsegError, did_you_mean
 from kerbseg.profiling.conventions import CONVENTIONS, Counted
 from kerbseg.profiling.cost import Cost, cost
 from kerbseg.profiling.latency import Budget, Latency, Skipped
@@ -92,10 +92,10 @@ def profile_models(
     """The cost of registered names, bundles and exported models, and their latency within a budget.
 
     At `size`, or the paper's, or the file's own; several are timed by turns. `say` is shown what is being done. Raises
-    UserError for an unknown model or convention, InputError for a size that the network cannot take.
+    KerbsegError for an unknown model or convention, InputError for a size that the network cannot take.
     """
     if convention not in CONVENTIONS:
-        raise UserError(f"unknown convention {convention!r}; {did_you_mean(convention, CONVENTIONS)}")
+        raise KerbsegError(f"unknown convention {convention!r}; {did_you_mean(convention, CONVENTIONS)}")
     budget = budget or Budget()
     subjects = [subject(name, size) for name in names]
     timings: Sequence[Timing | Skipped] = [Skipped("no runs were asked for")] * len(names)
@@ -106,7 +106,7 @@ def profile_models(
 
 
 def subject(name: str, size: tuple[int, int] | None) -> Subject:
-    """The network of a registered name or of a file. Raises UserError for a size that a file does not take."""
+    """The network of a registered name or of a file. Raises KerbsegError for a size that a file does not take."""
     source = source_of(name)
     if isinstance(source, Bundle):  # of random weights; its classes are the paper's
         size = size or models.card(name).input
@@ -118,7 +118,7 @@ def subject(name: str, size: tuple[int, int] | None) -> Subject:
     card = open_runtime(source).card
     if size not in (None, card.input_size):
         own, asked = ("x".join(map(str, each)) for each in (card.input_size, size or ()))
-        raise UserError(f"{source} takes pictures of {own} (HxW) only, not of {asked}; export it for that size")
+        raise KerbsegError(f"{source} takes pictures of {own} (HxW) only, not of {asked}; export it for that size")
     net = models.create_model(card.model, card.outputs, **card.options)
     worked = models.padded_size(card.input_size, models.card(card.model).stride)
     return Subject(net, card.input_size, worked, size_bytes(source))
@@ -127,13 +127,13 @@ def subject(name: str, size: tuple[int, int] | None) -> Subject:
 def options_for(names: Sequence[str], options: RuntimeOptions) -> list[RuntimeOptions]:
     """Options of each model: an engine, and a precision with it, is that of the models among them that it runs.
 
-    Raises UserError for an engine that runs none of them.
+    Raises KerbsegError for an engine that runs none of them.
     """
     if (engine := ENGINES.get(options.engine or "")) is None:
         return [options] * len(names)  # an unknown name is refused where the model is opened
     runs = [_suffix(name) == engine.suffix for name in names]
     if not any(runs):
-        raise UserError(f"{engine.name} runs {engine.suffix} files, not {' or '.join(names)}; leave --runtime out")
+        raise KerbsegError(f"{engine.name} runs {engine.suffix} files, not {' or '.join(names)}; leave --runtime out")
     return [options if fits else replace(options, engine=None, precision=None) for fits in runs]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kerbseg.bundle import Bundle, find_model
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.data.scenes import Scenes
 from kerbseg.profiling.latency import Batch, Budget, Latency, Skipped, interleaved, timed
@@ -63,7 +63,7 @@ def time_models(
     layers: bool = False,
     say: Say = lambda line: None,
 ) -> list[Timing]:
-    """Times each model on its picture, all by turns, within one budget. Raises UserError for what cannot be run."""
+    """Times each model on its picture, all by turns, within one budget. Raises KerbsegError for what cannot be run."""
     budget = budget or Budget()
     with ExitStack() as stack:
         workers = []
@@ -157,7 +157,7 @@ class Worker:
 
 @contextmanager
 def worker(prepare: Callable[..., Ready], *arguments: Any) -> Iterator[Worker]:
-    """A process that has prepared itself, until the block ends. Raises the UserError of its preparation."""
+    """A process that has prepared itself, until the block ends. Raises the KerbsegError of its preparation."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, prepare, arguments), daemon=True)
@@ -176,8 +176,8 @@ def _answer(pipe: Connection) -> Any:
     try:
         answer = pipe.recv()
     except EOFError as error:
-        raise UserError("the process that was to be timed has ended; is there memory for the model?") from error
-    if isinstance(answer, UserError):
+        raise KerbsegError("the process that was to be timed has ended; is there memory for the model?") from error
+    if isinstance(answer, KerbsegError):
         raise answer
     return answer
 
@@ -186,8 +186,8 @@ def _serve(pipe: Connection, prepare: Callable[..., Ready], arguments: tuple[Any
     """The other process: prepares itself, says what it is, and answers as often as asked."""
     try:
         ready = prepare(*arguments)
-    except UserError as error:
-        pipe.send(UserError(str(error)))
+    except KerbsegError as error:
+        pipe.send(KerbsegError(str(error)))
         return
     pipe.send((ready.facts, frozenset(ready.answers)))
     try:

@@ -7,7 +7,7 @@ import os
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import InputError, UserError
+from kerbseg.core.errors import InputError, KerbsegError
 
 
 def all_threads() -> int:
@@ -16,9 +16,9 @@ def all_threads() -> int:
 
 
 def checked_threads(threads: int | None) -> int:
-    """The number asked for, or all. Raises UserError for less than one."""
+    """The number asked for, or all. Raises KerbsegError for less than one."""
     if threads is not None and threads < 1:
-        raise UserError(f"threads is {threads}; give at least 1, or leave it out for all")
+        raise KerbsegError(f"threads is {threads}; give at least 1, or leave it out for all")
     return threads or all_threads()
 
 

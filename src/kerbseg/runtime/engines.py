@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from kerbseg.core.errors import BundleError, MissingExtra, UserError, did_you_mean
+from kerbseg.core.errors import BundleError, KerbsegError, MissingExtra, did_you_mean
 from kerbseg.runtime.protocols import Runtime, RuntimeKeywords, RuntimeOptions
 
 if TYPE_CHECKING:
@@ -45,16 +45,16 @@ class Engine:
         return MissingExtra(package, self.extra or "all")
 
     def writer(self) -> Callable[..., Any]:
-        """The function behind `write`. Raises UserError where this engine has none."""
+        """The function behind `write`. Raises KerbsegError where this engine has none."""
         if self.write is None:
-            raise UserError(f"nothing is exported for {self.name}; choose {_either(exporting())}")
+            raise KerbsegError(f"nothing is exported for {self.name}; choose {_either(exporting())}")
         return _attribute(self.write)
 
     def graph(self) -> Any:
-        """The class behind `quantizes`. Raises UserError where this engine has none."""
+        """The class behind `quantizes`. Raises KerbsegError where this engine has none."""
         if not self.quantizes:
             choices = (engine.suffix for engine in ENGINES.values() if engine.quantizes)
-            raise UserError(f"{self.suffix} files are not brought to int8; choose {_either(choices)}")
+            raise KerbsegError(f"{self.suffix} files are not brought to int8; choose {_either(choices)}")
         return _attribute(self.quantizes)
 
 
@@ -155,7 +155,8 @@ def open_runtime(
     The model is a file, a run's folder, the name of shipped weights or a bundle; a bundle's network is copied, and so
     stays as it was. A runtime is returned as it is. Options are those of `RuntimeOptions`, as one object or as
     keywords. Raises BundleError for a file that is missing, damaged or foreign, MissingExtra without the engine's
-    package, UserError for an engine, device or precision that cannot run it, or that an opened runtime does not have.
+    package, KerbsegError for an engine, device or precision that cannot run it, or that an opened runtime does not
+    have.
     """
     from kerbseg.bundle import Bundle, locate
 
@@ -164,7 +165,7 @@ def open_runtime(
         _check_opened(model, wanted, keywords)
         return model
     if wanted.engine is not None and wanted.engine not in ENGINES:
-        raise UserError(f"unknown runtime {wanted.engine!r}; {did_you_mean(wanted.engine, ENGINES)}")
+        raise KerbsegError(f"unknown runtime {wanted.engine!r}; {did_you_mean(wanted.engine, ENGINES)}")
     source = model if isinstance(model, Bundle) else locate(model)
     suitable = fitting(BUNDLE_SUFFIX if isinstance(source, Bundle) else source.suffix)
     if not suitable:
@@ -172,19 +173,19 @@ def open_runtime(
     name = wanted.engine or next(iter(suitable))
     if name not in suitable:
         given = "a bundle" if isinstance(model, Bundle) else model
-        raise UserError(f"{given} runs on {_either(suitable)}, not on {name}; export it first, or name no runtime")
+        raise KerbsegError(f"{given} runs on {_either(suitable)}, not on {name}; export it first, or name no runtime")
     return suitable[name].open(source, replace(wanted, engine=name))
 
 
 def _check_opened(runtime: Runtime, wanted: RuntimeOptions, keywords: RuntimeKeywords) -> None:
-    """Raises UserError for an option that a runtime was not opened with: it cannot be honoured any more."""
+    """Raises KerbsegError for an option that a runtime was not opened with: it cannot be honoured any more."""
     for field in fields(RuntimeOptions):
         value = getattr(wanted, field.name)
         if value is None or (value == field.default and field.name not in keywords):
             continue
         has = getattr(runtime, "name" if field.name == "engine" else field.name)
         if value != has:
-            raise UserError(
+            raise KerbsegError(
                 f"{field.name} {value!r} cannot be had of a runtime that was opened with {has!r}; leave it out, or open"
                 " the model with it"
             )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.precision import Precision
 from kerbseg.exported_card import IDS, LOGITS, PICTURES, ExportedCard
 from kerbseg.runtime.checks import checked_pictures, checked_threads
@@ -40,14 +40,16 @@ class OnnxRuntime:
         ort = _onnxruntime()
         providers = PROVIDERS.get(options.device, ())
         if missing := [one for one in providers or (options.device,) if one not in ort.get_available_providers()]:
-            raise UserError(
+            raise KerbsegError(
                 f"onnxruntime has no {missing[0]} here; use --device cpu, or install its build for your device"
             )
         model = _read(path)
         exported = ExportedCard.from_metadata({entry.key: entry.value for entry in model.metadata_props}, str(path))
         self.precision: Precision = exported.last_stage.precision
         if options.precision not in (None, self.precision):
-            raise UserError(f"{path} computes in {self.precision}, not in {options.precision}; leave --precision out")
+            raise KerbsegError(
+                f"{path} computes in {self.precision}, not in {options.precision}; leave --precision out"
+            )
         self.card = exported.card
         self.size: tuple[int, int] | None = exported.card.input_size
         self.device, self.threads = options.device, checked_threads(options.threads)
@@ -61,9 +63,9 @@ class OnnxRuntime:
         self._head = CpuArgmaxHead(self._run, exported, self.threads, self._layout)
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
-        """Logits of the classes before the last interpolation. Raises UserError on another device than a CPU."""
+        """Logits of the classes before the last interpolation. Raises KerbsegError on another device than a CPU."""
         if self.device != "cpu":
-            raise UserError(f"on {self.device} only class ids are computed; use the CPU for logits")
+            raise KerbsegError(f"on {self.device} only class ids are computed; use the CPU for logits")
         return self._head.logits(pictures)
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.precision import Precision
 from kerbseg.exported_card import LOGITS, PICTURES, ExportedCard
 from kerbseg.runtime.checks import checked_threads
@@ -35,7 +35,7 @@ class OpenvinoRuntime:
 
     def __init__(self, path: Path, options: RuntimeOptions) -> None:
         if options.device != "cpu":
-            raise UserError(f"openvino runs on the CPU here, not on {options.device!r}; leave --device out")
+            raise KerbsegError(f"openvino runs on the CPU here, not on {options.device!r}; leave --device out")
         ov = _openvino()
         self.device, self.threads = options.device, checked_threads(options.threads)
         model = _read(core(), path)
@@ -46,7 +46,7 @@ class OpenvinoRuntime:
         self.card = exported.card
         self.precision: Precision = options.precision or exported.last_stage.precision
         if self.precision not in (exported.last_stage.precision, *HINTS):
-            raise UserError(f"openvino computes in {' or '.join(HINTS)} here, not in {options.precision}")
+            raise KerbsegError(f"openvino computes in {' or '.join(HINTS)} here, not in {options.precision}")
         self.size: tuple[int, int] | None = exported.card.input_size
         layout = ENGINES[self.name].logits_layout
         self._model = _ending_at_logits(ov, model, layout, exported, path)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard
 from kerbseg.core.compiler import check_compiler
-from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.errors import KerbsegError, did_you_mean
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.core.precision import Precision
 from kerbseg.runtime.checks import checked_pictures, checked_threads
@@ -39,7 +39,7 @@ class TorchRuntime:
         self.device = options.device
         self.precision: Precision = options.precision or "float32"
         if self.precision not in DTYPES:
-            raise UserError(f"torch does not compute in {self.precision}; {did_you_mean(self.precision, DTYPES)}")
+            raise KerbsegError(f"torch does not compute in {self.precision}; {did_you_mean(self.precision, DTYPES)}")
         self.name = "torch" if how == "channels_last" else f"torch-{how}"
         if options.threads is not None:
             torch.set_num_threads(checked_threads(options.threads))
@@ -181,4 +181,4 @@ def _device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # torch raises the second for a GPU that its build does not know
-        raise UserError(f"device {name!r} is not there; use cpu, or install a torch build for your GPU") from error
+        raise KerbsegError(f"device {name!r} is not there; use cpu, or install a torch build for your GPU") from error

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
-from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.errors import KerbsegError, did_you_mean
 from kerbseg.profiling.conventions import COUNTINGS
 
 Size = tuple[int, int]  # height, width
@@ -117,18 +117,18 @@ def list_papers() -> list[str]:
 
 @cache
 def load_paper(name: str) -> Paper:
-    """The tables of a paper. Raises UserError for an unknown one."""
+    """The tables of a paper. Raises KerbsegError for an unknown one."""
     if name not in list_papers():
-        raise UserError(f"unknown paper {name!r}; {did_you_mean(name, list_papers())}")
+        raise KerbsegError(f"unknown paper {name!r}; {did_you_mean(name, list_papers())}")
     raw = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
     return TypeAdapter(Paper).validate_json(json.dumps(raw), strict=True)
 
 
 def find_table(paper: str, number: str) -> Table:
-    """A table by its number as we write it (1, 2 ...). Raises UserError for an unknown one."""
+    """A table by its number as we write it (1, 2 ...). Raises KerbsegError for an unknown one."""
     by_number = {table.number: table for table in load_paper(paper).tables}
     if number not in by_number:
-        raise UserError(f"{paper} has no table {number!r}; choose from: {', '.join(by_number)}")
+        raise KerbsegError(f"{paper} has no table {number!r}; choose from: {', '.join(by_number)}")
     return by_number[number]
 
 

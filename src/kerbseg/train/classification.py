@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 from kerbseg.bundle import versions
 from kerbseg.compress.grouping import collapse
 from kerbseg.core.types import Preprocessing
-from kerbseg.data.imagefolder import CentreSquares, ClassBatch, RandomSquares, class_loader, open_folders
+from kerbseg.data.imagefolder import CenterSquares, ClassBatch, RandomSquares, class_loader, open_folders
 from kerbseg.models.classifiers import create_classifier, kind
 from kerbseg.train.initial import ClassifierCard, save_classifier
 from kerbseg.train.machine import Machine
@@ -58,14 +58,14 @@ class Classifying:
     """A classifier, and the folders of pictures that it learns from and is measured on.
 
     What comes out is no bundle, since it segments nothing: `--init` of a segmentation recipe takes its body. Raises
-    UserError for a classifier that cannot be made, or data that cannot be used.
+    KerbsegError for a classifier that cannot be made, or data that cannot be used.
     """
 
     init: str | tuple[str, ...] = ""  # all weights are taken from `--init`
 
     def __init__(self, recipe: Classification, machine: Machine) -> None:
         self.recipe, self._machine = recipe, machine
-        with torch.device("meta"):  # a wrong option is told before any data is read
+        with torch.device("meta"):  # a wrong option is named before any data is read
             create_classifier(recipe.model.name, 2, **recipe.model.options)
         data = recipe.data
         self.train, self.val = open_folders(data.name, data.train, data.val, machine.data_root, data.limit)
@@ -78,7 +78,7 @@ class Classifying:
         """Batches of training and of validation."""
         recipe, (workers, rank) = self.recipe, (self._machine.workers, self._machine.rank)
         squares = RandomSquares(self.train, recipe.data.size, recipe.data.scale, recipe.data.ratio, recipe.seed)
-        middles = CentreSquares(self.val, recipe.data.size)
+        middles = CenterSquares(self.val, recipe.data.size)
         return (
             class_loader(squares, recipe.batch_size, workers, recipe.seed, rank),
             class_loader(middles, recipe.batch_size, workers, None, rank),

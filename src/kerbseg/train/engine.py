@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from kerbseg.core.compiler import check_compiler
 from kerbseg.core.distributed import Rank
-from kerbseg.core.errors import RecipeError, UserError
+from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.core.files import atomic_write, remove_leftovers
 from kerbseg.train.callbacks import (
     AveragedWeights,
@@ -49,20 +49,20 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 def this_rank(devices: int, recipe: AnyRecipe) -> Rank:
     """Which of a training's processes this is: of those that torchrun has started, or that lightning starts.
 
-    Raises UserError where the batch cannot be shared out.
+    Raises KerbsegError where the batch cannot be shared out.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         count, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
         if devices not in (1, here):
-            raise UserError(f"{devices} devices are asked for and torchrun has started {here}; leave --devices away")
+            raise KerbsegError(f"{devices} devices are asked for and torchrun has started {here}; leave --devices away")
         rank = Rank(int(os.environ["RANK"]), count, count // here)
     elif devices < 1:
-        raise UserError(f"{devices} devices cannot train; give 1 or more")
+        raise KerbsegError(f"{devices} devices cannot train; give 1 or more")
     else:
         # lightning starts the same command again, and tells it so
         rank = Rank(int(os.environ.get("LOCAL_RANK", 0)) if devices > 1 else 0, devices)
     if recipe.batch_size % rank.count:
-        raise UserError(
+        raise KerbsegError(
             f"batch_size={recipe.batch_size} is for all devices together and cannot be shared by {rank.count};"
             f" use a number of devices that divides it"
         )
@@ -70,18 +70,18 @@ def this_rank(devices: int, recipe: AnyRecipe) -> Rank:
 
 
 def check_folder(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None:
-    """Raises UserError for a folder that holds no run to resume, one of another recipe, or a run that would be lost."""
+    """Raises KerbsegError for a folder without a run to resume, with one of another recipe, or one that would be lost."""
     if rank.index > 0:  # the first process does, and takes the others along
         return
     written, checkpoint = run / "recipe.yaml", run / "last.ckpt"
     if resume and not checkpoint.is_file():
-        raise UserError(f"nothing to resume: {checkpoint} does not exist; start without --resume")
+        raise KerbsegError(f"nothing to resume: {checkpoint} does not exist; start without --resume")
     if resume and (difference := first_difference(resume_recipe(run), recipe)):
         raise RecipeError(
             f"{written} is not the recipe asked for: {difference}; resume with the same, or choose another --out"
         )
     if checkpoint.is_file() and not resume:
-        raise UserError(f"{run} holds a run already; go on with --resume, or choose another --out")
+        raise KerbsegError(f"{run} holds a run already; go on with --resume, or choose another --out")
 
 
 def prepare(run: Path, recipe: AnyRecipe, rank: Rank) -> None:
@@ -94,22 +94,24 @@ def prepare(run: Path, recipe: AnyRecipe, rank: Rank) -> None:
 
 
 def training_device(device: Device, recipe: AnyRecipe, rank: Rank) -> torch.device:
-    """Where this process trains. Raises UserError where that is not there or lacks the recipe's precision."""
+    """Where this process trains. Raises KerbsegError where that is not there or lacks the recipe's precision."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device 'cuda' is not there; use --device cpu, or install a torch build for your GPU")
+        raise KerbsegError("device 'cuda' is not there; use --device cpu, or install a torch build for your GPU")
     if device != "cpu" and torch.cuda.is_available():
         if (wanted := rank.count // rank.nodes) > torch.cuda.device_count():
-            raise UserError(f"{wanted} GPUs are asked for and {torch.cuda.device_count()} are there; lower --devices")
+            raise KerbsegError(
+                f"{wanted} GPUs are asked for and {torch.cuda.device_count()} are there; lower --devices"
+            )
         return torch.device("cuda", rank.local_index)
     if recipe.precision == "float16":
-        raise UserError("a CPU does not train in float16; add precision=bfloat16 or precision=float32")
+        raise KerbsegError("a CPU does not train in float16; add precision=bfloat16 or precision=float32")
     return torch.device("cpu")
 
 
 def check_compiling(device: torch.device, rank: Rank) -> None:
-    """Raises UserError where torch cannot compile a network."""
+    """Raises KerbsegError where torch cannot compile a network."""
     if rank.count > 1:
-        raise UserError(f"--compile works on one device, not on {rank.count}; leave --compile or --devices away")
+        raise KerbsegError(f"--compile works on one device, not on {rank.count}; leave --compile or --devices away")
     check_compiler(device, "leave --compile away")
 
 
@@ -124,7 +126,7 @@ def run_to_end(
     rank: Rank,
     resume: bool,
 ) -> None:
-    """Trains for the recipe's epochs. Raises KeyboardInterrupt after Ctrl-C, UserError where a disk is full."""
+    """Trains for the recipe's epochs. Raises KeyboardInterrupt after Ctrl-C, KerbsegError where a disk is full."""
     with _quiet():
         trainer = L.Trainer(
             max_epochs=recipe.epochs,
@@ -152,9 +154,9 @@ def run_to_end(
             if trainer.interrupted:
                 raise KeyboardInterrupt from None
             raise
-        except OSError as error:  # of TensorBoard's log; files of ours are told by `atomic_write`
+        except OSError as error:  # of TensorBoard's log; files of ours are reported by `atomic_write`
             if error.errno in _NO_ROOM:
-                raise UserError(
+                raise KerbsegError(
                     f"cannot write into {run}: {error.strerror}; free space, then go on with --resume"
                 ) from error
             raise

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from kerbseg.bundle import METADATA_KEY, load, load_strictly, locate
-from kerbseg.core.errors import BundleError, UserError
+from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.importers import read_state_dict
 
@@ -60,7 +60,7 @@ def load_initial_weights(net: nn.Module, source: str | Path, prefixes: str | Seq
     mine = {key: value for key, value in own.items() if key.startswith(wanted)}
     if not mine:
         parts = ", ".join(f"{name}." for name, _ in net.named_children())
-        raise UserError(f"model.init: this network has no weights under {', '.join(wanted)}; it has {parts}")
+        raise KerbsegError(f"model.init: this network has no weights under {', '.join(wanted)}; it has {parts}")
     ours = _ours(path)
     if ours is not None:
         state = {key: value for key, value in ours.items() if key.startswith(wanted)}

@@ -47,7 +47,7 @@ class NetworkLoss(nn.Module):
 
 
 def build_loss(recipe: Recipe, net: nn.Module, train: CachedSplit, rank: Rank = SINGLE) -> NetworkLoss:
-    """The recipe's loss of a network. Raises UserError for a teacher or a place of a head that cannot be used."""
+    """The recipe's loss of a network. Raises KerbsegError for a teacher or a place of a head that cannot be used."""
     weights = class_weights(recipe.loss, train)
     auxiliary = distillation = None
     if recipe.auxiliary:

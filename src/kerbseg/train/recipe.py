@@ -219,7 +219,7 @@ Loss = Annotated[
 
 @dataclass(frozen=True, config=STRICT)
 class AuxHead:
-    """A small head on features inside the network, judged as its logits are; it exists while training only."""
+    """A small head on features inside the network, whose loss is that of the logits; it exists while training only."""
 
     at: str  # module of the network whose output it reads, such as `features`
     weight: Positive = 0.4  # of its loss, added

@@ -1,4 +1,4 @@
-"""Recipes as files: the shipped ones by name, overrides, and every slip told in one line; without importing torch."""
+"""Recipes as files: the shipped ones by name, overrides, and every slip named in one line; without importing torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import Tag, TypeAdapter, ValidationError
 
-from kerbseg.core.errors import RecipeError, UserError, did_you_mean
+from kerbseg.core.errors import KerbsegError, RecipeError, did_you_mean
 from kerbseg.core.strict_yaml import load_yaml
 from kerbseg.train.recipe import AnyRecipe, Classification, Recipe
 
@@ -40,10 +40,10 @@ def read_any(source: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
 
 
 def resume_recipe(run: str | Path) -> AnyRecipe:
-    """The recipe of a run that was begun. Raises UserError where the folder holds none."""
+    """The recipe of a run that was begun. Raises KerbsegError where the folder holds none."""
     path = Path(run) / "recipe.yaml"
     if not path.is_file():
-        raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
+        raise KerbsegError(f"nothing to resume: {path} does not exist; start without --resume")
     return read_any(path)
 
 
@@ -110,7 +110,10 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _explain(error: ValidationError, kind: type) -> str:
     """The first complaint as one line: key, what was found, way out."""
-    unknown = ("unexpected_keyword_argument", "extra_forbidden")  # told first: a slip in a name also leaves one missing
+    unknown = (
+        "unexpected_keyword_argument",
+        "extra_forbidden",
+    )  # named first: a slip in a name also leaves one missing
     complaints = error.errors()
     first = min(complaints, key=lambda complaint: complaint["type"] not in unknown)
     path, section, chosen = _walk(first["loc"], kind)

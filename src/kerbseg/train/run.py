@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 import kerbseg.models as models
 from kerbseg.compress.grouping import fade, make_dense
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.train.builders import alpha_of
 from kerbseg.train.classification import Classifying
 from kerbseg.train.engine import (
@@ -75,13 +75,13 @@ def train(
     best.safetensors, last.safetensors. A run that was cut off goes on with `resume` and ends with the same weights.
     Several devices share each batch of the recipe, and give the result of one. `initial` is a bundle, a classifier, a
     run's folder or the name of shipped weights, of which `model.init` says what is taken.
-    Raises UserError for data, recipes or folders that cannot be used; KeyboardInterrupt after Ctrl-C.
+    Raises KerbsegError for data, recipes or folders that cannot be used; KeyboardInterrupt after Ctrl-C.
     """
     run = Path(out)
     if isinstance(recipe, str | Path):
         recipe = read_any(recipe, overrides)
     elif overrides:
-        raise UserError(
+        raise KerbsegError(
             f"overrides {list(overrides)} change a recipe that is read from a file; replace its fields instead"
         )
     elif recipe is None:

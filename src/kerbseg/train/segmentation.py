@@ -31,13 +31,13 @@ from kerbseg.train.task import SegmentationTask
 class Segmentation:
     """A segmentation network, and the splits that it learns from and is measured on.
 
-    Raises UserError for a network that cannot be made, or data that cannot be used.
+    Raises KerbsegError for a network that cannot be made, or data that cannot be used.
     """
 
     def __init__(self, recipe: Recipe, machine: Machine) -> None:
         self.recipe, self._machine = recipe, machine
         self._card = models.card(recipe.model.name)
-        with torch.device("meta"):  # a wrong option is told before any data is read
+        with torch.device("meta"):  # a wrong option is named before any data is read
             models.create_model(recipe.model.name, **recipe.model.options)
         self.train = self._open(recipe.data.train, recipe.data.train_names)
         self.val = self._open((recipe.data.val,), recipe.data.val_names)

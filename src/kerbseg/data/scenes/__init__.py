@@ -1,7 +1,7 @@
 """Street scenes drawn by a program, with the 19 classes of Cityscapes: a data set that needs no download.
 
 A scene follows from seed, split and index alone. The pictures are made to be learned from, not to be mistaken for
-photographs: colours, light, weather and proportions vary, so that colour alone does not give a class away.
+photographs: colors, light, weather and proportions vary, so that color alone does not give a class away.
 """
 
 from __future__ import annotations

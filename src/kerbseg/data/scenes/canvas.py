@@ -36,12 +36,12 @@ class Camera:
 
 @dataclass(frozen=True)
 class Light:
-    """What the weather does to colours."""
+    """What the weather does to colors."""
 
     gain: float
     tint: Color
     sky: tuple[Color, Color]  # at the zenith, at the horizon
-    haze: float  # share of a colour lost in the sky's over 100 metres
+    haze: float  # share of a color lost in the sky's over 100 metres
     sun: int  # side that is lit: -1 left, 1 right, 0 overcast
     clouds: float  # share of the sky
 
@@ -72,7 +72,7 @@ class Canvas:
         )
 
     def shade(self, color: Color, z: float) -> tuple[int, int, int]:
-        """The colour as light and haze let it through from that depth."""
+        """The color as light and haze let it through from that depth."""
         lost = min(0.9, max(0.0, (z - self.camera.z) / 100 * self.light.haze))
         mixed = (
             (1 - lost) * channel * self.light.gain * tint + lost * sky
@@ -88,12 +88,12 @@ class Canvas:
         if class_id is not None:
             self._mark.polygon(flat, fill=class_id)
 
-    def disc(self, centre: Point, radius: tuple[float, float], color: Color, class_id: int | None) -> None:
+    def disc(self, center: Point, radius: tuple[float, float], color: Color, class_id: int | None) -> None:
         """An upright ellipse that faces the camera; radii in metres."""
-        u, v = self.project(centre)
-        rx, ry = (r * self.scale(centre[2]) for r in radius)
+        u, v = self.project(center)
+        rx, ry = (r * self.scale(center[2]) for r in radius)
         box = (u - rx, v - ry, u + rx, v + ry)
-        self._paint.ellipse(box, fill=self.shade(color, centre[2]))
+        self._paint.ellipse(box, fill=self.shade(color, center[2]))
         if class_id is not None:
             self._mark.ellipse(box, fill=class_id)
 
@@ -106,10 +106,10 @@ class Canvas:
         if class_id is not None:
             self._mark.line(flat, fill=class_id, width=pixels, joint="curve")
 
-    def ring(self, centre: Point, radius: float, width: float, color: Color, class_id: int | None) -> None:
+    def ring(self, center: Point, radius: float, width: float, color: Color, class_id: int | None) -> None:
         """A wheel seen from its side."""
         turn = [math.tau * i / 14 for i in range(15)]
-        x, y, z = centre
+        x, y, z = center
         self.stroke([(x + radius * math.cos(a), y + radius * math.sin(a), z) for a in turn], width, color, class_id)
 
     def darken(self, shapes: Sequence[Sequence[Point]], strength: float) -> None:
@@ -138,7 +138,7 @@ class Canvas:
         self._mark.rectangle((0, 0, self.width, rows), fill=class_id)
 
     def ground(self, bands: Sequence[tuple[float, float, Color, float, int]], tile: UInt8[np.ndarray, "n n"]) -> None:
-        """Strips along the street: (left, right, colour, roughness, class), later ones over earlier ones.
+        """Strips along the street: (left, right, color, roughness, class), later ones over earlier ones.
 
         The texture is fixed to the world, so it moves with the camera.
         """

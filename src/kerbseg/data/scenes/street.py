@@ -1,7 +1,7 @@
 """A street without end: what it is made of follows from its seed, so any stretch of it can be drawn at any time.
 
 Along each side stand lots (buildings, walls, fences, greens); things stand in rows at a spacing, and a row moves at its
-own speed. Only what is near the camera is ever made, which is why a film of any length needs no more memory than a
+own speed. Only what is near the camera is ever made, which is why a video of any length needs no more memory than a
 picture.
 """
 
@@ -364,9 +364,9 @@ class Street:
         rise, paint = draw.uniform(0.05, 0.12), pick(draw, things.CAR_PAINTS)
         z = canvas.camera.z + 1.0
         across = canvas.width / canvas.scale(z) / 2
-        centre = canvas.camera.x + (0.5 - canvas.camera.vanish[0]) * canvas.width / canvas.scale(z)
+        center = canvas.camera.x + (0.5 - canvas.camera.vanish[0]) * canvas.width / canvas.scale(z)
         bottom = canvas.camera.height - (canvas.height - canvas.horizon) / canvas.scale(z)
         up = rise * canvas.height / canvas.scale(z)
         turn = np.linspace(0, math.pi, 24)
         shape = [(1.1 * across * math.cos(a), bottom + up * math.sin(a)) for a in turn]
-        canvas.polygon(upright(centre, z, shape), times(paint, 0.6), 255)
+        canvas.polygon(upright(center, z, shape), times(paint, 0.6), 255)

@@ -32,7 +32,7 @@ SKIN: tuple[Color, ...] = ((224, 182, 152), (198, 146, 112), (142, 98, 72), (92,
 
 
 def pick(draw: Chance, colors: tuple[Color, ...], spread: float = 14) -> Color:
-    """One of the colours, a little off."""
+    """One of the colors, a little off."""
     red, green, blue = np.clip(np.array(colors[draw.integers(len(colors))]) + draw.normal(0, spread, 3), 8, 250)
     return float(red), float(green), float(blue)
 
@@ -378,9 +378,9 @@ def bush(canvas: Canvas, draw: Chance, x: float, z: float, time: float) -> None:
     leaves(canvas, draw, (x, 0.6, z), (draw.uniform(0.7, 1.4), 0.65), green)
 
 
-def leaves(canvas: Canvas, draw: Chance, centre: Point, radius: tuple[float, float], green: Color) -> None:
+def leaves(canvas: Canvas, draw: Chance, center: Point, radius: tuple[float, float], green: Color) -> None:
     """A heap of leaf clusters, dark ones first."""
-    x, y, z = centre
+    x, y, z = center
     clusters = 46 if canvas.scale(z) * radius[0] > 24 else 18
     angle, far = draw.uniform(0, math.tau, clusters), np.sqrt(draw.random(clusters))
     tone = np.sort(draw.uniform(0.55, 1.3, clusters))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.models._input import check_input
 
 
@@ -24,7 +24,7 @@ class Backbone(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Class scores of a whole picture: the backbone's last map, averaged, and one linear layer (the head)."""
+    """Class logits of a whole picture: the backbone's last map, averaged, and one linear layer (the head)."""
 
     def __init__(self, backbone: Backbone, classes: int = 1000, dropout: float = 0.0) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Classifier(nn.Module):
 def check_output_stride(output_stride: int) -> None:
     """Refuses all but the paper's 8, 16 and 32."""
     if output_stride not in (8, 16, 32):
-        raise UserError(f"output_stride is {output_stride}; choose 8 (finest, slowest), 16 or 32 (fastest)")
+        raise KerbsegError(f"output_stride is {output_stride}; choose 8 (finest, slowest), 16 or 32 (fastest)")
 
 
 def atrous(strides: Iterable[int], start: int, output_stride: int) -> Iterator[tuple[int, int, int]]:

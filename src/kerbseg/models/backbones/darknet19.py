@@ -20,13 +20,13 @@ def same_size(layer: int, kernel: int, dilation: int) -> tuple[int, int]:
 def as_published(layer: int, kernel: int, dilation: int) -> tuple[int, int]:
     """Padding and dilation of LiteSeg's weights: three 1x1 layers grow the map, three dilated ones shrink it again.
 
-    At 1/16 the sizes come out even, but near its borders the network sees what normalised zeros look like.
+    At 1/16 the sizes come out even, but near its borders the network sees what normalized zeros look like.
     """
     return (1 if kernel == 3 or layer in (14, 16, 20) else 0), (2 if layer >= 19 else 1)
 
 
 class ConvUnit(nn.Sequential):
-    """A convolution, normalised, with a leaky rectifier."""
+    """A convolution, normalized, with a leaky rectifier."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, padding: int, dilation: int) -> None:
         super().__init__(

@@ -19,7 +19,7 @@ STAGES = (  # expansion, channels, units, stride: table 2
 
 
 class ConvUnit(nn.Sequential):
-    """A convolution, normalised and rectified up to 6; the grid shrinks by its stride alone."""
+    """A convolution, normalized and rectified up to 6; the grid shrinks by its stride alone."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1

@@ -1,7 +1,7 @@
 """ShuffleNet, first version, eight groups (Zhang, Zhou, Lin, Sun: CVPR 2018).
 
 Kept from the network that LiteSeg's authors trained: every convolution has a bias, and the first is neither
-normalised nor rectified.
+normalized nor rectified.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerbseg.core.errors import UserError, did_you_mean
+from kerbseg.core.errors import KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.predict.prediction import ENDINGS, Prediction
 from kerbseg.predict.sinks.json import shares_json
@@ -58,13 +58,15 @@ SINKS: dict[str, SinkKind] = {
 def targets_of(source: Source, out: str | Path, names: Sequence[str | SinkKind] = ()) -> dict[SinkKind, Path]:
     """What is written of a source, and where: by the sinks named that can take it, or by the usual ones.
 
-    Raises UserError for a name that does not exist, and where none can take it.
+    Raises KerbsegError for a name that does not exist, and where none can take it.
     """
     kinds = [_kind(name) for name in names]
     usual = [kind for kind in SINKS.values() if source.kind in kind.unasked]
     taking = [kind for kind in kinds if source.kind in kind.takes] if kinds else usual
     if not taking:
-        raise UserError(f"{source} is a {source.kind}; {_listed(names)} cannot be written of it, {_others(source)} can")
+        raise KerbsegError(
+            f"{source} is a {source.kind}; {_listed(names)} cannot be written of it, {_others(source)} can"
+        )
     return {kind: kind.target(source, Path(out)) for kind in taking}
 
 
@@ -79,7 +81,7 @@ def _kind(name: str | SinkKind) -> SinkKind:
     if isinstance(name, SinkKind):
         return name
     if name not in SINKS:
-        raise UserError(f"unknown sink {name!r}; {did_you_mean(name, SINKS)}")
+        raise KerbsegError(f"unknown sink {name!r}; {did_you_mean(name, SINKS)}")
     return SINKS[name]
 
 

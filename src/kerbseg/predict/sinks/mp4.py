@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import InputError, UserError
+from kerbseg.core.errors import InputError, KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
 from kerbseg.predict.prediction import Prediction
@@ -118,8 +118,8 @@ class VideoWriter:
         self._stream.height, self._stream.width, self._stream.pix_fmt = *drawn.shape[:2], "yuv420p"
         self._stream.codec_context.time_base = unit
 
-    def _unwritable(self, error: Any) -> UserError:
-        return UserError(f"cannot write {self._shown}: {error.strerror}; free space or choose another place")
+    def _unwritable(self, error: Any) -> KerbsegError:
+        return KerbsegError(f"cannot write {self._shown}: {error.strerror}; free space or choose another place")
 
 
 def _unit(frame: Frame) -> Fraction:

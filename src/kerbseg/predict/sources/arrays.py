@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from kerbseg.core.errors import InputError, UserError, did_you_mean
+from kerbseg.core.errors import InputError, KerbsegError, did_you_mean
 from kerbseg.data.pictures import read_rgb
 
 Channels = Literal["rgb", "bgr"]
@@ -23,11 +23,11 @@ TAKEN = "a path, a PIL picture, or uint8 [h w 3], [h w 4] or [h w]; a list of th
 
 
 def checked_channels(channels: str) -> Channels:
-    """The order of channels. Raises UserError for one that does not exist."""
+    """The order of channels. Raises KerbsegError for one that does not exist."""
     for known in get_args(Channels):
         if channels == known:
             return known
-    raise UserError(f"unknown channels {channels!r}; {did_you_mean(channels, get_args(Channels))}")
+    raise KerbsegError(f"unknown channels {channels!r}; {did_you_mean(channels, get_args(Channels))}")
 
 
 def as_rgb(picture: Picture | Pictures, channels: Channels = "rgb") -> UInt8[np.ndarray, "h w 3"]:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 
 STANDARD_INPUT = ("-", "/dev/stdin")
 RAW_FORMAT = "rawvideo"  # as PyAV calls it
@@ -45,13 +45,15 @@ class RawFrames:
 
     @classmethod
     def parse(cls, text: str) -> RawFrames:
-        """Of `HEIGHTxWIDTH@RATE`, such as 360x480@25 or 720x1280@30000/1001. Raises UserError for anything else."""
+        """Of `HEIGHTxWIDTH@RATE`, such as 360x480@25 or 720x1280@30000/1001. Raises KerbsegError for anything else."""
         parts = RAW.fullmatch(text)
         if parts is None or not _positive(parts["rate"]):
-            raise UserError(f"raw frames {text!r} are no HEIGHTxWIDTH@RATE such as 360x480@25 or 720x1280@30000/1001")
+            raise KerbsegError(
+                f"raw frames {text!r} are no HEIGHTxWIDTH@RATE such as 360x480@25 or 720x1280@30000/1001"
+            )
         height, width = int(parts["height"]), int(parts["width"])
         if not height or not width:
-            raise UserError(f"raw frames of {height}x{width} (HxW) have no pixels")
+            raise KerbsegError(f"raw frames of {height}x{width} (HxW) have no pixels")
         return cls(height, width, Fraction(parts["rate"]))
 
     def stream(self, name: str, url: str) -> Stream:
@@ -92,6 +94,6 @@ def as_stream(given: str | Path, raw: RawFrames | None = None) -> Stream | None:
 
 def _camera(device: str) -> Stream:
     if sys.platform not in ("linux", "darwin"):
-        raise UserError(f"cameras are read on Linux and macOS only; pipe the pictures of {device} in: ... | kerbseg")
+        raise KerbsegError(f"cameras are read on Linux and macOS only; pipe the pictures of {device} in: ... | kerbseg")
     kind = "v4l2" if sys.platform == "linux" else "avfoundation"
     return Stream(f"camera{device}" if device.isdigit() else Path(device).stem, device, kind, live=True)

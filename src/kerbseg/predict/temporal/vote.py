@@ -7,7 +7,7 @@ import math
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from kerbseg.core.errors import UserError
+from kerbseg.core.errors import KerbsegError
 from kerbseg.predict.temporal.optical_flow import Gray, OpticalFlow
 from kerbseg.runtime import Runtime
 
@@ -66,9 +66,9 @@ class TemporalVote:
 
 
 def checked_memory(memory: float) -> float:
-    """The memory. Raises UserError where it would change nothing, or forget nothing."""
+    """The memory. Raises KerbsegError where it would change nothing, or forget nothing."""
     if not 0.5 < memory < 1:
-        raise UserError(
+        raise KerbsegError(
             f"smooth is {memory:g}; give more than 0.5 (below it the newest frame outvotes all before) and less than 1"
         )
     return memory
