@@ -70,7 +70,7 @@ def this_rank(devices: int, recipe: AnyRecipe) -> Rank:
 
 
 def check_folder(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None:
-    """Raises KerbsegError for a folder without a run to resume, with one of another recipe, or one that would be lost."""
+    """Raises KerbsegError for a folder without a run to resume, of another recipe, or with a run that would be lost."""
     if rank.index > 0:  # the first process does, and takes the others along
         return
     written, checkpoint = run / "recipe.yaml", run / "last.ckpt"
