@@ -107,8 +107,8 @@ FOREIGN = {"--nproc-per-node"}  # options of programs that are not ours
 
 def blocks(document: Path) -> Iterator[tuple[str, str]]:
     """Language and text of every fenced block."""
-    for found in re.finditer(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE):
-        yield found[1], found[2]
+    for fence in re.finditer(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE):
+        yield fence[1], fence[2]
 
 
 def typed(document: Path) -> Iterator[str]:
