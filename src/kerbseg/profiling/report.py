@@ -11,15 +11,14 @@ from rich.table import Table
 from torch import nn
 
 import kerbseg.models as models
-from kerbseg.bundle import Bundle, find_model, load, versions
+from kerbseg.bundle import Bundle, load, versions
 from kerbseg.core.errors import UserError, did_you_mean
-from kerbseg.core.labels import label_set
 from kerbseg.profiling.conventions import CONVENTIONS, Counted
 from kerbseg.profiling.cost import Cost, cost
 from kerbseg.profiling.latency import Budget, Latency, Skipped
-from kerbseg.profiling.workers import Say, Timing, drawn_street, time_models
+from kerbseg.profiling.workers import Say, Timing, drawn_street, source_of, time_models
 from kerbseg.runtime import ENGINES, LayerTime, RuntimeOptions, open_runtime
-from kerbseg.runtime.engines import size_bytes
+from kerbseg.runtime.engines import BUNDLE_SUFFIX, size_bytes
 
 SLOWEST = 10
 
@@ -108,11 +107,11 @@ def profile_models(
 
 def subject(name: str, size: tuple[int, int] | None) -> Subject:
     """The network of a registered name or of a file. Raises UserError for a size that a file does not take."""
-    source = find_model(name, label_set("cityscapes"))
+    source = source_of(name)
     if isinstance(source, Bundle):  # of random weights; its classes are the paper's
         size = size or models.card(name).input
         return Subject(models.create_model(name), size, size, None)
-    if source.suffix == ".safetensors":
+    if source.suffix == BUNDLE_SUFFIX:
         bundle = load(source)
         size = size or bundle.card.input_size
         return Subject(bundle.model, size, size, size_bytes(source))
@@ -139,8 +138,8 @@ def options_for(names: Sequence[str], options: RuntimeOptions) -> list[RuntimeOp
 
 
 def _suffix(name: str) -> str:
-    source = find_model(name, label_set("cityscapes"))
-    return ".safetensors" if isinstance(source, Bundle) else source.suffix
+    source = source_of(name)
+    return BUNDLE_SUFFIX if isinstance(source, Bundle) else source.suffix
 
 
 def _profile(name: str, one: Subject, convention: str, timing: Timing | Skipped) -> Profile:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.bundle import find_model
+from kerbseg.bundle import Bundle, find_model
 from kerbseg.core.errors import UserError
 from kerbseg.core.labels import label_set
 from kerbseg.data.scenes import Scenes
@@ -113,7 +113,7 @@ def of_model(
 ) -> Ready:
     """A model and one picture; it has seen it once. `engines` are those of the process that asks."""
     ENGINES.update(engines or {})
-    source = find_model(model, label_set("cityscapes"))
+    source = source_of(model)
     runtime, pictures = open_runtime(source, options), picture[None]
     runtime(pictures)
     facts = Facts(
@@ -196,6 +196,11 @@ def _serve(pipe: Connection, prepare: Callable[..., Ready], arguments: tuple[Any
             pipe.send(ready.answers[what](runs))
     except EOFError:  # the other side has what it wanted
         return
+
+
+def source_of(model: str) -> Path | Bundle:
+    """The file of a model, or a registered network with random weights for Cityscapes' classes."""
+    return find_model(model, label_set("cityscapes"))
 
 
 def drawn_street(size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
