@@ -16,7 +16,6 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 import kerbseg.models as models
-from kerbseg import __version__
 from kerbseg.core.errors import BundleError, UserError, did_you_mean
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
@@ -214,9 +213,10 @@ def load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], where: st
 
 def versions() -> dict[str, str]:
     """Versions that a figure or a file depends on."""
+    from importlib.metadata import version
     from platform import python_version
 
-    return {"kerbseg": __version__, "torch": torch.__version__, "python": python_version()}
+    return {"kerbseg": version("kerbseg"), "torch": torch.__version__, "python": python_version()}
 
 
 def labels_to_dict(labels: LabelSet) -> dict[str, Any]:

@@ -12,11 +12,12 @@ import kerbseg.data
 import kerbseg.importers
 import kerbseg.models as models
 import kerbseg.runtime
-from kerbseg.bundle import shipped
+from kerbseg.bundle import locate, shipped
 from kerbseg.cli import app, main, terminal
 from kerbseg.cli.help import LISTS
 from kerbseg.core.labels import LABEL_SETS
 from kerbseg.tables import list_papers
+from kerbseg.train import run as training
 from kerbseg.train.recipe_file import read
 from kerbseg.train.recipe_file import shipped as shipped_recipes
 
@@ -248,6 +249,21 @@ def test_a_printed_recipe_is_the_recipe(tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text(text := capsys.readouterr().out)
     assert read(tmp_path / "mine.yaml") == read("camvid/mininet_v2_cpu", ["optim.lr=1e-3"])
     assert yaml.safe_load(text)["optim"]["lr"] == 1e-3
+
+
+def test_the_folder_of_a_run_is_all_that_a_resume_needs(tmp_path, capsys, monkeypatch):
+    recipe = read("smoke/scenes", ["epochs=3"])
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict()))
+    calls = []
+
+    def train(settings, out, **options):
+        calls.append((settings, out, options["resume"]))
+        return locate(WEIGHTS)
+
+    monkeypatch.setattr(training, "train", train)
+    text = shown(capsys, "train", "--resume", "--out", tmp_path)
+    assert calls == [(recipe, tmp_path, True)]
+    assert "0.6834 after epoch 110" in text
 
 
 def test_weights_lists_their_figures(tmp_path, capsys):
