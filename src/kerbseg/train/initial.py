@@ -54,13 +54,13 @@ def load_initial_weights(net: nn.Module, source: str | Path, prefixes: str | Seq
     our names (that format keeps no order), or Darknet's `.weights`. Raises BundleError for a file that is damaged or of
     another network.
     """
-    path = locate(source)
     wanted = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
     own = net.state_dict()
     mine = {key: value for key, value in own.items() if key.startswith(wanted)}
     if not mine:
         parts = ", ".join(f"{name}." for name, _ in net.named_children())
         raise UserError(f"model.init: this network has no weights under {', '.join(wanted)}; it has {parts}")
+    path = locate(source)
     ours = _ours(path)
     if ours is not None:
         state = {key: value for key, value in ours.items() if key.startswith(wanted)}
