@@ -39,7 +39,7 @@ AUGMENT, LITESEG, EFFICIENTSEG = "data/augment.py", "models/liteseg.py", "models
 TESTS_AUGMENT, TESTS_LITESEG = "data/test_data_augment.py", "models/test_models_liteseg.py"
 OUTPUTS = "test_bundle.py::test_as_many_outputs_as_there_are_uint8_ids_and_no_more"
 CLASSES = "test_bundle.py::test_as_many_classes_as_there_are_uint8_ids_beside_void"
-OPTIM = "train/test_train_optim.py"
+OPTIM, CARDS = "train/test_train_optim.py", "models/test_models_cards.py"
 
 MUTANTS = (
     Mutant(
@@ -107,9 +107,9 @@ MUTANTS = (
         EFFICIENTSEG,
         "(0.2870, 0.3257, 0.2854)",
         "(0.3257, 0.2870, 0.2854)",
-        "models/test_models_efficientseg.py",
+        CARDS,
     ),
-    Mutant("liteseg-std", LITESEG, "(0.229, 0.224, 0.225)", "(0.225, 0.224, 0.229)", TESTS_LITESEG),
+    Mutant("liteseg-std", LITESEG, "(0.229, 0.224, 0.225)", "(0.225, 0.224, 0.229)", CARDS),
     Mutant(
         "vote-ties-go-to-the-newest",
         "predict/temporal/vote.py",

@@ -134,7 +134,7 @@ def test_colour_changes_each_picture_its_own_way_and_stays_in_range():
 
 @pytest.mark.parametrize(("drawn", "direction"), [(Highest(), 1), (Lowest(), -1)])
 @pytest.mark.parametrize("turns", [1 / 12, 1 / 3])
-def test_a_hue_is_in_turns_of_the_colour_circle(turns, drawn, direction):
+def test_a_hue_is_in_turns_of_the_color_circle(turns, drawn, direction):
     hue, saturation, value = 0.1, 0.6, 0.9
     image = torch.tensor(colorsys.hsv_to_rgb(hue, saturation, value)).view(1, 3, 1, 1).expand(2, 3, 4, 4)
     expected = colorsys.hsv_to_rgb((hue + direction * turns) % 1, saturation, value)

@@ -89,13 +89,13 @@ def test_it_is_go_where_it_is_faster_and_loses_little(before, after, obstacles):
         side(*before), side(*after), in_float=["c1"], computing=30, max_drop=0.0125, restored=False, calibration=300,
         threads=2,
     )  # fmt: skip
-    told = json.loads(json.dumps(report.to_dict()))
-    assert told["obstacles"] == obstacles
-    assert told["verdict"] == ("no-go" if obstacles else "go")
+    written = json.loads(json.dumps(report.to_dict()))
+    assert written["obstacles"] == obstacles
+    assert written["verdict"] == ("no-go" if obstacles else "go")
     console = Console(width=250, record=True, file=io.StringIO())
     console.print(render(report))
     [line] = [line for line in console.export_text().splitlines() if "verdict" in line]
-    assert [word for word in ("go", "no-go:") if word in line.split()] == [told["verdict"] + ":" * bool(obstacles)]
+    assert [word for word in ("go", "no-go:") if word in line.split()] == [written["verdict"] + ":" * bool(obstacles)]
     assert all(obstacle in line for obstacle in obstacles)
 
 

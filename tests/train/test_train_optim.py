@@ -73,7 +73,7 @@ def test_exponential_falls_by_the_epoch_after_a_while():
 
 
 def averaged(decay: float, weights: list[float]) -> float:
-    """What is left of weights that an optimiser has reached one after another."""
+    """What is left of weights that an optimizer has reached one after another."""
     task = L.LightningModule()
     task.weight = torch.nn.Parameter(torch.zeros(1))
     average = AveragedWeights(decay)

@@ -1,0 +1,367 @@
+"""What README and docs tell people to type: the cheap commands run, the others are understood by the command line.
+
+A new command must be put into RUN or into NOT_RUN, which says why; an option that no command has fails wherever the
+documents name it.
+"""
+
+import inspect
+import json
+import re
+import shlex
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from cyclopts import App, CycloptsError, MissingArgumentError
+from PIL import Image
+
+import kerbseg
+import kerbseg.predict
+from kerbseg.bundle import load
+from kerbseg.cli import app, main
+from kerbseg.core.errors import UserError
+from kerbseg.data import open_dataset
+from kerbseg.export import export, pictures_of
+from kerbseg.train.recipe_file import read_any
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHELL = ("", "sh", "bash", "console")  # languages of blocks that hold commands
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a command is run in a folder that holds what it asks for, small."""
+
+    writes: tuple[str, ...] = ()
+    prints: tuple[str, ...] = ()
+    more: str = ""  # arguments that make it short
+    instead: Mapping[str, str] = field(default_factory=dict)  # words that make it short
+    slow: bool = False
+
+
+SMALL = {"256x512": "32x48"}
+SHORT = "epochs=1 batch_size=2 data.size=[64,96] augment={} validate_every=1"
+INT8 = Run(("m8.xml", "m8.bin"), ("verdict",), "--max-drop 1 --threads 1", SMALL, slow=True)
+
+RUN = {
+    "kerbseg predict mininet_v2_cpu-camvid street.jpg -o out": Run(("out/street_ids.png", "out/street_overlay.png")),
+    "kerbseg doctor camvid --data-root DATA/camvid": Run(prints=("camvid", "bicyclist")),
+    "kerbseg train camvid/mininet_v2_cpu --data-root DATA/camvid --out runs/camvid": Run(
+        ("runs/camvid/last.ckpt", "runs/camvid/best.safetensors"), ("best validation mIoU",), f"{SHORT} --device cpu"
+    ),
+    "kerbseg evaluate runs/camvid/best.safetensors --data camvid --data-root DATA/camvid --split test"
+    " --json scores.json": Run(("scores.json",), ("mIoU",)),
+    "kerbseg doctor folder --data-root my_streets": Run(prints=("folder", "pavement")),
+    "kerbseg train camvid/mininet_v2_cpu data.name=folder --data-root my_streets --out runs/mine": Run(
+        ("runs/mine/last.safetensors",), (), f"{SHORT} --device cpu"
+    ),
+    "kerbseg predict runs/camvid/best.safetensors street.jpg pictures/ 'more/*.png' drive.mp4 -o out": Run(
+        ("out/street_ids.png", "out/a_ids.png", "out/b_overlay.png", "out/drive_overlay.mp4")
+    ),
+    "kerbseg export runs/camvid/best.safetensors -o m8.xml --size 256x512 --int8 --calibration camvid"
+    " --data-root DATA/camvid": INT8,
+    "kerbseg profile m8.xml --against runs/camvid/best.safetensors --threads 2": Run(
+        prints=("m8.xml", "268,169"), more="--runs 0"
+    ),
+    "kerbseg predict m8.xml drive.mp4 -o out": Run(("out/drive_overlay.mp4",)),
+    "kerbseg train camvid/mininet_v2_cpu --data-root DATA/camvid --out runs/cpu --device cpu": Run(
+        ("runs/cpu/metrics.csv",), (), SHORT
+    ),
+    "kerbseg evaluate runs/cpu/best.safetensors --data camvid --data-root DATA/camvid --split test": Run(
+        prints=("mIoU",)
+    ),
+    "kerbseg export run/best.safetensors -o m.xml --size 256x512": Run(("m.xml", "m.bin"), instead=SMALL),
+    "kerbseg export run/best.safetensors -o m.onnx --size 256x512": Run(("m.onnx",), instead=SMALL),
+    "kerbseg export run/best.safetensors -o m8.xml --int8 --calibration camvid": INT8,
+    "kerbseg profile m8.xml --against run/best.safetensors --threads 2 --layers": Run(
+        prints=("m8.xml", " ms"), more="--runs 2", slow=True
+    ),
+    "kerbseg evaluate m8.xml --data camvid": Run(prints=("mIoU",)),
+}
+NOT_RUN = {
+    "kerbseg import mininet-tf model.npz -o mininet.safetensors --classes camvid": "needs the authors' weights;"
+    " tests/importers imports such files",
+    "kerbseg train grouping/faded_encoder --data-root DATA/cityscapes --out runs/dg2_encoder": "days on Cityscapes;"
+    " tests/train/test_train_grouping.py fades on drawn streets",
+    "kerbseg train grouping/faded --init runs/dg2_encoder/best.safetensors --data-root DATA/cityscapes --out runs/dg2":
+    "as above",
+    "kerbseg train modern/mininet_v2 --data-root DATA/camvid --out runs/teacher": "a day on a GPU",
+    'kerbseg train modern/mininet_v2_cpu "distill={teacher: runs/teacher/best.safetensors}" --data-root DATA/camvid'
+    " --out runs/pupil": "needs that teacher; tests/train/test_train_modern.py has one",
+    'kerbseg train modern/mininet_v2_cpu "auxiliary=[{at: features}]" "loss.boundary={}" --data-root DATA/camvid'
+    " --out runs/more": "hours; tests/train/test_train_modern.py does it shortly",
+}  # fmt: skip
+FOREIGN = {"--nproc-per-node"}  # options of programs that are not ours
+
+
+# ---- what the documents say
+
+
+def blocks(document: Path) -> Iterator[tuple[str, str]]:
+    """Language and text of every fenced block."""
+    for fence in re.finditer(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE):
+        yield fence[1], fence[2]
+
+
+def typed(document: Path) -> Iterator[str]:
+    """Every line of a block of commands, without its comment, what was broken over lines joined."""
+    for language, text in blocks(document):
+        if language in SHELL:
+            for line in text.replace("\\\n", " ").splitlines():
+                if line := " ".join(re.sub(r"\s#.*", "", f" {line}").split()):
+                    yield line
+
+
+def spans(document: Path) -> Iterator[str]:
+    """Every `span` of code within prose, and every indented line of it."""
+    prose = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for text in re.findall(r"(?<!`)`([^`]+)`(?!`)|^ {4}(\S.*)$", prose, re.MULTILINE):
+        yield " ".join("".join(text).replace("\\|", "|").split())
+
+
+COMMANDS = list(dict.fromkeys(line for each in DOCUMENTS for line in typed(each) if line.startswith("kerbseg ")))
+SPANS = list(dict.fromkeys(span for each in DOCUMENTS for span in spans(each)))
+EXAMPLES = [
+    (name, example)
+    for name in app
+    if not name.startswith("-")
+    for example in re.findall(r"`(kerbseg [^`]+)`", inspect.getdoc(app[name].default_command) or "")
+]
+
+
+def options(command: App) -> set[str]:
+    """All options of a command of ours."""
+    names = (name for argument in command.assemble_argument_collection() for name in argument.names)
+    return {name for name in names if name.startswith("-")} | {"--help"}
+
+
+def options_of(script: Path) -> set[str]:
+    """All options of a script."""
+    return set(re.findall(r'"(--[\w-]+)"', script.read_text()))
+
+
+OPTIONS = {name: options(app[name]) for name in app if not name.startswith("-")}
+
+
+def understood(command: str, whole: bool = True) -> None:
+    """The command line takes it, and so does the recipe that it names; within prose, arguments may be left out."""
+    words = shlex.split(command.partition(" > ")[0])[1:]
+    assert words[0] in OPTIONS, f"{command}: there is no command {words[0]!r}"
+    if "..." in words or len(words) == 1:
+        assert {word for word in words if word.startswith("-")} <= OPTIONS[words[0]], command
+        return
+    try:
+        _, given, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    except MissingArgumentError:
+        assert not whole, f"{command}: an argument is missing"
+        return
+    if words[0] in ("train", "recipe") and "/" in words[1]:
+        read_any(words[1], given.arguments.get("overrides", ()))
+
+
+# ---- commands
+
+
+def test_every_command_is_run_or_it_is_said_why_not():
+    assert COMMANDS
+    assert not RUN.keys() & NOT_RUN.keys()
+    for command in COMMANDS:
+        assert command in RUN or command in NOT_RUN, f"put into RUN or NOT_RUN of {Path(__file__).name}: {command}"
+    for command in [*RUN, *NOT_RUN]:
+        assert command in COMMANDS, f"no document has this any more: {command}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_understood(command):
+    understood(command)
+
+
+@pytest.mark.parametrize("span", [span for span in SPANS if span.startswith("kerbseg ")])
+def test_every_command_within_prose_is_understood(span):
+    understood(span, whole=False)
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES)
+def test_every_example_of_the_help_is_understood(name, example):
+    understood(example)
+
+
+def test_every_option_that_is_named_is_one():
+    known = set().union(*OPTIONS.values(), FOREIGN)
+    known |= set().union(*(options_of(script) for script in ROOT.glob("benchmarks/*.py")))
+    named = {option for span in SPANS for option in re.findall(r"(?<!\S)--[a-z][\w-]*", span)}
+    assert len(named) > 20
+    assert named <= known
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ("kerbseg predict m.xml x.png --oot out", "--oot"),
+        ("kerbseg prediction m.xml", "prediction"),
+        ("kerbseg predict ... --sinks json", "--sinks"),
+        ("kerbseg train camvid/mininet_v2_cpu optim.lrr=1", "optim.lr"),
+    ],
+)
+def test_what_the_command_line_does_not_take_is_noticed(wrong, named):
+    with pytest.raises((AssertionError, CycloptsError, UserError), match=named):
+        understood(wrong)
+
+
+def test_other_programs_find_what_they_are_given():
+    others = {line for each in DOCUMENTS for line in typed(each)} - set(COMMANDS) | set(SPANS)
+    targets = {line.split()[1] for line in others if re.fullmatch(r"make [\w-]+", line)}
+    assert {"demo", "test"} <= targets
+    assert targets <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    named = {extra for line in others if "pip install" in line for extra in re.findall(r"\.\[(\w+)\]", line)}
+    assert named
+    assert named <= extras
+    scripts = [line for line in others if re.match(r"(python )?benchmarks/\w+\.py", line)]
+    assert len(scripts) > 3
+    for line in scripts:
+        script = ROOT / next(word for word in line.split() if word.endswith(".py"))
+        assert set(re.findall(r"(?<!\S)--[\w-]+", line)) <= options_of(script), line
+
+
+# ---- a folder in which they run
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory, camvid_bundle) -> Callable[[Path], None]:
+    """What puts the files of m8.xml into a folder; they are in float, for a command that runs them does not care."""
+    folder = tmp_path_factory.mktemp("int8")
+
+    def put(where: Path) -> None:
+        if not (folder / "m8.xml").exists():
+            shown = pictures_of(open_dataset("scenes", "val", None), (32, 48), 2)
+            export(load(camvid_bundle), folder / "m8.xml", pictures=shown)
+        for path in folder.iterdir():
+            shutil.copy(path, where)
+
+    return put
+
+
+@pytest.fixture
+def place(tmp_path, camvid_root, camvid_bundle, monkeypatch) -> Path:
+    """A folder with small things under all names that the documents use; it is the current one."""
+    folder = tmp_path / "place"
+    generator = np.random.default_rng(0)
+
+    def picture(path: str) -> None:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (8, 12, 3), np.uint8).repeat(4, 0).repeat(4, 1)).save(folder / path)
+
+    for path in ("street.jpg", "pictures/a.png", "more/b.png"):
+        picture(path)
+    write_drive(folder / "drive.mp4")
+    shutil.copytree(camvid_root, folder / "DATA" / "camvid")
+    [description] = [text for language, text in blocks(ROOT / "README.md") if text.startswith("# dataset.yaml")]
+    for split in ("train", "val"):
+        for i in range(2):
+            picture(f"my_streets/images/{split}/{i}.jpg")
+            ids = generator.choice([0, 1, 5, 24, 255], (8, 12)).astype(np.uint8)
+            path = folder / f"my_streets/masks/{split}/{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(ids.repeat(4, 0).repeat(4, 1)).save(path)
+    (folder / "my_streets" / "dataset.yaml").write_text(description)
+    for run in ("run", "runs/camvid", "runs/cpu"):
+        (folder / run).mkdir(parents=True)
+        shutil.copy(camvid_bundle, folder / run / "best.safetensors")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("KERBSEG_DATA", "DATA")
+    return folder
+
+
+def write_drive(path: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    generator = np.random.default_rng(1)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=Fraction(25))
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        for _ in range(3):
+            pixels = generator.integers(0, 256, (32, 48, 3), np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        file.mux(stream.encode(None))
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """One thread again afterwards, whatever a command has set."""
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(command, marks=[pytest.mark.slow] * how.slow) for command, how in RUN.items()]
+)
+def test_a_command_does_what_it_is_said_to_do(command, place, int8, threads, capsys):
+    how = RUN[command]
+    if " m8.xml" in command and "-o m8.xml" not in command:
+        int8(place)
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    words = [how.instead.get(word, word) for word in shlex.split(command)[1:]]
+    main([*words, *shlex.split(how.more)])
+    printed = capsys.readouterr().out
+    for name in how.writes:
+        path = place / name
+        assert path.stat().st_size > 0
+        assert path.stat().st_mtime_ns > before.get(path, 0)
+    assert [words for words in how.prints if words not in printed] == []
+
+
+# ---- Python and YAML
+
+
+@pytest.mark.parametrize("document", [each for each in DOCUMENTS if any(kind == "python" for kind, _ in blocks(each))])
+def test_the_python_of_a_document_runs(document, place, threads, monkeypatch):
+    signature = inspect.signature(kerbseg.train)
+
+    def train(*given, **named):  # an hour and a half, and with a data root of the reader's
+        signature.bind(*given, **named)
+        return place / "runs" / "camvid" / "best.safetensors"
+
+    monkeypatch.setattr(kerbseg, "train", train)
+    tables = {name: dict(getattr(kerbseg.predict, name)) for name in ("SOURCES", "SINKS")}
+    known = {"__name__": "__main__"}
+    try:
+        for language, text in blocks(document):
+            if language == "python":
+                exec(compile(text, str(document), "exec"), known)
+    finally:
+        for name, before in tables.items():
+            table = getattr(kerbseg.predict, name)
+            table.clear()
+            table.update(before)
+    assert (place / "out" / "street_overlay.png").stat().st_size > 0
+
+
+SECTIONS = [
+    text
+    for document in DOCUMENTS
+    for language, text in blocks(document)
+    if language == "yaml" and not text.startswith("# dataset.yaml")
+]
+
+
+@pytest.mark.parametrize("text", SECTIONS)
+def test_sections_of_recipes_are_valid(text):
+    sections = yaml.safe_load(text)
+    others = [yaml.safe_load(line) for line in re.findall(r"^# (\w+: \{.*)", text, re.MULTILINE)]  # given as comments
+    for each in [sections, *(sections | other for other in others)]:
+        read_any("smoke/scenes", [f"{key}={json.dumps(value)}" for key, value in each.items()])
+
+
+def test_links_lead_somewhere():
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            if not target.startswith(("http:", "https:")):
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
