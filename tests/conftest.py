@@ -2,12 +2,13 @@
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from jaxtyping import config
 from PIL import Image
 
 import shapes
@@ -22,6 +23,14 @@ from kerbseg.models import create_model  # noqa: E402
 torch.set_num_threads(1)  # tests run side by side
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with Ctrl-C ignored
+
+
+@pytest.fixture
+def shapes_unchecked() -> Iterator[None]:
+    """For what a compiler looks into: it cannot follow the checks."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
