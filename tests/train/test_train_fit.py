@@ -136,6 +136,36 @@ def test_ctrl_c_keeps_what_is_finished_and_the_run_can_go_on(tmp_path):
         fit(tiny("epochs=50"), tmp_path / "run", device="cpu", resume=True, callbacks=[Watch()])
 
 
+def test_ctrl_c_waits_for_the_end_of_a_step(tmp_path):
+    """In the middle of one it could leave a lock of the log taken, which nobody would ever release."""
+    steps = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, task, outputs, batch, index):
+            os.kill(os.getpid(), signal.SIGINT)
+            steps.append(trainer.global_step)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny("epochs=50"), tmp_path / "run", device="cpu", callbacks=[Watch()])
+    assert steps == [1]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path):
+    steps = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, task, outputs, batch, index):
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+            steps.append(trainer.global_step)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny("epochs=50"), tmp_path / "run", device="cpu", callbacks=[Watch()])
+    assert steps == []
+
+
 def test_a_run_is_never_overwritten(unbroken):
     with pytest.raises(KerbsegError, match="holds a run already; go on with --resume"):
         fit(tiny(), unbroken, device="cpu")

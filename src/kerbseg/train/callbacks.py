@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import lightning as L
@@ -25,6 +29,48 @@ class StepSeed(Callback):
     def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, index: int) -> None:
         """Before anything of the step is drawn."""
         torch.manual_seed((self._seed * 1_000_003 + trainer.global_step) * 64)
+
+
+class InterruptBetweenSteps(Callback):
+    """Lets Ctrl-C end a training before the next step, where nothing is half done; a second one ends it at once.
+
+    An exception that comes while a log is written can leave a lock taken for ever, and the process with it.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes Ctrl-C while the block runs, where Python would raise KeyboardInterrupt for it."""
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        signal.signal(signal.SIGINT, self._ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def _end_if_asked(self) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, index: int) -> None:
+        """Before a step of training."""
+        self._end_if_asked()
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, task: L.LightningModule, batch: Any, index: int, dataloader: int = 0
+    ) -> None:
+        """Before a step of validation."""
+        self._end_if_asked()
 
 
 class AveragedWeights(WeightAveraging):

@@ -27,6 +27,7 @@ from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.core.files import atomic_write, remove_leftovers
 from kerbseg.train.callbacks import (
     AveragedWeights,
+    InterruptBetweenSteps,
     KillPeersOnFailure,
     LastValidation,
     Plateau,
@@ -127,7 +128,8 @@ def run_to_end(
     resume: bool,
 ) -> None:
     """Trains for the recipe's epochs. Raises KeyboardInterrupt after Ctrl-C, KerbsegError where a disk is full."""
-    with _quiet():
+    interrupt = InterruptBetweenSteps()
+    with _quiet(), interrupt.listening():
         trainer = L.Trainer(
             max_epochs=recipe.epochs,
             accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -145,7 +147,7 @@ def run_to_end(
             enable_model_summary=False,
             logger=TensorBoardLogger(run, name="", version="tensorboard"),
             log_every_n_steps=10,
-            callbacks=list(callbacks),
+            callbacks=[interrupt, *callbacks],
         )
         checkpoint = str(run / "last.ckpt") if resume else None
         try:
