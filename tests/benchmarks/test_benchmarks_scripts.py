@@ -140,3 +140,9 @@ def test_cpu_as_it_is_run(camvid_bundle, tmp_path):
     assert [(row["model"], row["engine"]) for row in rows] == [
         (name, engine) for name in ("mininet_v2_cpu", "erfnet_dg2_light") for engine in engines
     ]
+
+
+def test_photometric_runs_and_draws_each_change(script, tmp_path):
+    script("photometric", "--out", tmp_path / "strengths.png")
+    with Image.open(tmp_path / "strengths.png") as picture:
+        assert min(picture.size) > 300

@@ -97,7 +97,7 @@ def test_only_epochs_with_alpha_zero_can_be_the_best(faded):
 def test_the_bundle_scores_what_the_faded_network_scored(faded):
     bundle = load(faded / "last.safetensors")
     report = evaluate(TorchRuntime(bundle), Resized(open_dataset("scenes", "val"), (64, 128)), limit=6)
-    assert report.scores.miou == pytest.approx(float(rows(faded)[-1]["val_miou"]), abs=1e-6)
+    assert report.metrics.miou == pytest.approx(float(rows(faded)[-1]["val_miou"]), abs=1e-6)
 
 
 @pytest.mark.parametrize(
