@@ -121,3 +121,11 @@ def test_a_list_can_have_confidence(camvid_bundle):
     predictions = Predictor(camvid_bundle)([RGB, RGB], confidence=True)
     assert [prediction.confidence.shape for prediction in predictions] == [(30, 50)] * 2
     assert Predictor(camvid_bundle)(RGB).confidence is None
+
+
+def test_an_array_that_may_not_be_written_is_a_picture_like_any_other(camvid_bundle, recwarn):
+    frozen = np.array(RGB)
+    frozen.flags.writeable = False
+    predictor = Predictor(camvid_bundle, input_size="own")
+    np.testing.assert_array_equal(predictor(frozen).ids, predictor(RGB).ids)
+    assert not [warning for warning in recwarn if "not writable" in str(warning.message)]

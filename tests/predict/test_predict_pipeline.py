@@ -66,6 +66,15 @@ def test_an_error_of_a_stage_comes_after_what_was_before_it_and_ends_the_source(
     assert reached < 20
 
 
+def test_a_source_that_cannot_even_begin_is_an_error_and_no_endless_wait():
+    class Broken:
+        def __iter__(self):
+            raise ValueError("no frames here")
+
+    with pytest.raises(ValueError, match="no frames here"):
+        list(ThreadedPipeline(Broken(), str))
+
+
 def test_an_error_of_the_source_comes_after_its_items():
     def source():
         yield from range(5)

@@ -52,6 +52,7 @@ def test_a_class_by_its_name_is_where_it_is(prediction):
     np.testing.assert_array_equal(prediction["car"], prediction.ids == CAR)
     assert "car" in prediction
     assert "tree" not in prediction
+    assert "zebra" not in prediction
 
 
 @pytest.mark.parametrize(("name", "nearest"), [("carr", "did you mean 'car'"), (8, "choose from: sky"), ("x", "tree")])

@@ -275,3 +275,13 @@ def test_a_vote_over_time_works_frame_by_frame_and_has_no_confidence(made):
     assert winners == [0] * 5
     with pytest.raises(InputError, match="no confidence"):
         video(pictures, Predictor(flash), smooth=0.9, confidence=True)
+
+
+def test_a_source_that_is_none_is_refused_at_once(bright):
+    with pytest.raises(InputError, match="an iterable of Frame, found Predictor; the source comes first"):
+        video(Predictor(bright), "drive.mp4")
+
+
+def test_one_sink_is_named_without_a_list(bright, tmp_path):
+    segment_video(frames(), Predictor(bright), tmp_path, sinks="json")
+    assert [path.name for path in tmp_path.iterdir()] == ["frames_shares.json"]

@@ -30,7 +30,7 @@ def predict_files(
     progress: Callable[[Any], Iterable[Any]] = iter,
     options: VideoOptions | None = None,
     *,
-    sinks: Sequence[str | SinkKind] = (),
+    sinks: str | Sequence[str | SinkKind] = (),
 ) -> list[Source]:
     """Writes `<stem>_ids.png` and `<stem>_overlay.png` of pictures, `<stem>_overlay.mp4` of videos.
 

@@ -76,8 +76,12 @@ class ThreadedPipeline:
 
     def _feed(self, source: Iterable[Any]) -> None:
         """Puts the items of the source into the first queue, then what ended it."""
-        items = iter(source)
         given = self._queues[0]
+        try:
+            items = iter(source)
+        except Exception as error:  # noqa: BLE001 # raised again where the items are taken
+            given.put(_EndOfStream(error))
+            return
         ending = _EndOfStream()
         while not isinstance(item := _next(items, self._room), _EndOfStream):
             if self._stopped.is_set():

@@ -52,8 +52,8 @@ class Prediction:
     __iter__ = None  # a mask is asked for by its class; without this Python would ask for 0, 1, 2
 
     def __contains__(self, name: str) -> bool:
-        """Whether any pixel is of the class of that name."""
-        return bool(self[name].any())
+        """Whether any pixel is of the class of that name; none is of one that the model lacks."""
+        return name in self.names and bool(self[name].any())
 
     def polygons(self, name: str) -> list[Int32[np.ndarray, "n 2"]]:
         """The outlines of the class's regions as (column, row) of their corner pixels, the largest region first.

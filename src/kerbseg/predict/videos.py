@@ -124,7 +124,7 @@ def segment_video(
     out: str | Path,
     options: VideoOptions | None = None,
     *,
-    sinks: Sequence[str | SinkKind] = (),
+    sinks: str | Sequence[str | SinkKind] = (),
 ) -> VideoReport:
     """Writes what is predicted of a video into the folder `out`: `<stem>_overlay.mp4`, or what `sinks` name.
 

@@ -69,7 +69,7 @@ class TorchRuntime:
         return logits[:, : len(self.card.labels), :height, :width].float()
 
     def _input(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b 3 H W"]:
-        image = to_unit(torch.from_numpy(checked_pictures(pictures)).to(self._device))
+        image = to_unit(torch.from_numpy(np.require(checked_pictures(pictures), requirements="W")).to(self._device))
         image = models.pad_to_stride(self._normalize(image), self._stride)
         return image.contiguous(memory_format=self._layout)
 

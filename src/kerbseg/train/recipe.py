@@ -30,6 +30,7 @@ from kerbseg.train.recipe_values import (
     Size,
     ValSplit,
     ordered,
+    some_weight,
     tag_of,
 )
 
@@ -205,7 +206,7 @@ class ListLoss(_LossTerms):
     """Classes weigh what the recipe says."""
 
     weights: Literal["list"] = "list"
-    values: Annotated[tuple[NotNegative, ...], Field(min_length=1)]  # one a class
+    values: Annotated[tuple[NotNegative, ...], Field(min_length=1), AfterValidator(some_weight)]  # one a class
 
 
 Loss = Annotated[

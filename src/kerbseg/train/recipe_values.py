@@ -20,6 +20,12 @@ def rising(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
+def some_weight(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not any(values):
+        raise ValueError("nothing is learned from weights that are all 0; give a class more")
+    return values
+
+
 def no_test(split: str) -> str:
     if split.startswith("test"):
         raise ValueError("the best weights are chosen on it, so it must not be a test split; take val")
@@ -39,7 +45,7 @@ Range = Annotated[tuple[Positive, Positive], AfterValidator(ordered)]  # lowest,
 ValSplit = Annotated[str, AfterValidator(no_test)]
 Place = Literal["picture", "logits"]  # at the picture's size, or where the network ends
 
-STRICT = ConfigDict(extra="forbid", strict=True)
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def tag_of(key: str, usual: str) -> Discriminator:

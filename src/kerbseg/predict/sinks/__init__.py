@@ -55,12 +55,12 @@ SINKS: dict[str, SinkKind] = {
 """Results by name. A new kind is one entry."""
 
 
-def targets_of(source: Source, out: str | Path, names: Sequence[str | SinkKind] = ()) -> dict[SinkKind, Path]:
+def targets_of(source: Source, out: str | Path, names: str | Sequence[str | SinkKind] = ()) -> dict[SinkKind, Path]:
     """What is written of a source, and where: by the sinks named that can take it, or by the usual ones.
 
     Raises KerbsegError for a name that does not exist, and where none can take it.
     """
-    kinds = [_kind(name) for name in names]
+    kinds = [_kind(name) for name in ([names] if isinstance(names, str) else names)]
     usual = [kind for kind in SINKS.values() if source.kind in kind.unasked]
     taking = [kind for kind in kinds if source.kind in kind.takes] if kinds else usual
     if not taking:

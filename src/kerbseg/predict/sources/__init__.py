@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerbseg.core.errors import DataError
+from kerbseg.core.errors import DataError, InputError
 from kerbseg.data.pictures import SUFFIXES
 from kerbseg.predict.sources.frame import Frame, Source
 from kerbseg.predict.sources.pictures import picture_source
@@ -86,4 +86,11 @@ def as_source(given: str | Path | int | Source | Iterable[Frame], raw: RawFrames
     """The source of a path, an address, a camera's number, or of frames that the caller makes."""
     if isinstance(given, str | Path | int):
         return open_source(given if isinstance(given, Path) else str(given), raw)
-    return given if isinstance(given, Source) else Source("frames", lambda: iter(given))
+    if isinstance(given, Source):
+        return given
+    if not isinstance(given, Iterable):
+        raise InputError(
+            f"a video is a path, an address, a camera's number or an iterable of Frame, found {type(given).__name__};"
+            " the source comes first, the predictor second"
+        )
+    return Source("frames", lambda: iter(given))
