@@ -56,8 +56,9 @@ else:
         """A package whose functions keep their names when its subpackages `train`, `export` ... are imported.
 
         The import system sets a subpackage as an attribute of its package; here `kerbseg.train` stays the function,
-        whoever imports what first. The function has the subpackage's modules as attributes, so that all ways to import
-        them work: `import kerbseg.train.fit as m` asks for `kerbseg.train` and then for its `fit`.
+        whoever imports what first. The function has the subpackage's modules as attributes, so that
+        `import kerbseg.train.fit as m` works: it asks for `kerbseg.train` and then for its `fit`. What else is in a
+        subpackage is imported from it: `from kerbseg.evaluate import Report`.
         """
 
         def __setattr__(self, name: str, value: Any) -> None:

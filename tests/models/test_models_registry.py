@@ -135,10 +135,10 @@ def test_the_weights_fit_a_fresh_network_strictly(trained):
     name, net = trained
     state = net.state_dict()
     assert len({value.data_ptr() for value in state.values()}) == len(state), "two entries share memory"
-    random_bundle = ghost(name, CLASSES)
-    random_bundle.load_state_dict(state, strict=True, assign=True)  # what is not in the state would stay without memory
+    rebuilt = ghost(name, CLASSES)
+    rebuilt.load_state_dict(state, strict=True, assign=True)  # what is not in the state would stay without memory
     with torch.no_grad():
-        assert torch.equal(random_bundle(picture((32, 64))), net.eval()(picture((32, 64))))
+        assert torch.equal(rebuilt(picture((32, 64))), net.eval()(picture((32, 64))))
     with pytest.raises(RuntimeError, match="size mismatch"):
         ghost(name, 3).load_state_dict(state)
 
