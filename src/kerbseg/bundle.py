@@ -259,7 +259,7 @@ def _shapes(card: BundleCard, where: str) -> nn.Module:
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Loads finite weights whose keys, types and shapes must all fit. Raises BundleError naming the first that does not."""
+    """Loads finite weights whose keys, types and shapes all fit. Raises BundleError naming the first that does not."""
     _check_fit(model, state, where)
     check_finite(state, where)
     model.load_state_dict(dict(state))
@@ -305,7 +305,10 @@ def seal(card: str, state: Mapping[str, torch.Tensor]) -> str:
 
 def check_seal(card: str, state: Mapping[str, torch.Tensor], where: str) -> None:
     """Raises BundleError where weights or card are not those that were sealed; older files have no digest."""
-    given = json.loads(card).get(DIGEST_KEY)
+    try:
+        given = _parse(card).get(DIGEST_KEY)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{where}: its card is damaged ({error}); copy or train it again") from error
     bare = card.removesuffix(f', "{DIGEST_KEY}": "{given}"}}') + "}"
     if given is not None and digest(state, bare) != given:
         raise BundleError(f"{where} is damaged: its weights or its card are not those saved; copy or train it again")
