@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
@@ -135,10 +136,11 @@ def save(bundle: Bundle, path: str | Path) -> None:
 
     Raises BundleError for one that `load` would refuse: weights that are not finite, or that do not fit the card.
     """
-    if not isinstance(bundle, Bundle) or not isinstance(path, str | Path):
+    fits = isinstance(bundle, Bundle) and isinstance(bundle.model, nn.Module) and isinstance(bundle.card, BundleCard)
+    if not fits or not isinstance(path, str | Path):
         raise KerbsegError(
-            f"save takes a bundle and a path, not {type(bundle).__name__} and {type(path).__name__};"
-            " write: save(bundle, 'model.safetensors')"
+            f"save takes a bundle (network and card) and a path, not {type(bundle).__name__} and"
+            f" {type(path).__name__}; write: save(Bundle(network, card), 'model.safetensors')"
         )
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -148,11 +150,17 @@ def save(bundle: Bundle, path: str | Path) -> None:
     BundleCard.from_json(text, where)
     _check_fit(_shapes(bundle.card, where), tensors, where)
     check_finite(tensors, f"{path} is not written")
+    write_sealed(tensors, METADATA_KEY, text, path)
+
+
+def write_sealed(tensors: Mapping[str, torch.Tensor], key: str, card: str, path: Path) -> None:
+    """Writes weights and, under a key of the header, a card's JSON with the digest of both."""
     with atomic_write(path) as temporary:
         try:
-            safetensors.torch.save_file(tensors, temporary, metadata={METADATA_KEY: seal(text, tensors)})
-        except SafetensorError as error:  # safetensors reports a full disk as its own error
-            raise OSError(str(error)) from error
+            safetensors.torch.save_file(dict(tensors), temporary, metadata={key: seal(card, tensors)})
+        except SafetensorError as error:  # so safetensors reports a full disk
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else None, str(error)) from error
 
 
 def shipped() -> list[str]:

@@ -6,7 +6,6 @@ inside the loader of the data set, so that no preparation step can be forgotten 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,10 +14,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kerbseg.core.errors import KerbsegError, did_you_mean
+from kerbseg.core.text import printable
 
 Color = tuple[int, int, int]
 LONGEST_NAME = 100  # characters
-NO_TEXT = {"Cc", "Cs", "Zl", "Zp"}  # of Unicode: control characters, halves of pairs, ends of lines and paragraphs
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def _check_name(name: object) -> None:
         raise KerbsegError(f"a class or label set is called {name!r}, which is no text; put it in quotes")
     if not name.strip() or len(name) > LONGEST_NAME:
         raise KerbsegError(f"a name of {len(name)} characters ({name[:30]!r}); give it 1 to {LONGEST_NAME}")
-    if any(unicodedata.category(character) in NO_TEXT for character in name):
+    if printable(name) != name:
         raise KerbsegError(f"the name {name!a} holds control characters; leave them out")
 
 

@@ -14,9 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from kerbseg.bundle import METADATA_KEY, check_finite, check_seal, load, load_strictly, locate, seal
+from kerbseg.bundle import METADATA_KEY, check_finite, check_seal, load, load_strictly, locate, write_sealed
 from kerbseg.core.errors import BundleError, KerbsegError
-from kerbseg.core.files import atomic_write
 from kerbseg.importers import read_state_dict
 
 CLASSIFIER_KEY = "kerbseg_classifier"  # of the safetensors header
@@ -40,12 +39,7 @@ def save_classifier(net: nn.Module, card: ClassifierCard, path: Path) -> None:
     """Writes finite weights and card; a file already there is replaced only when the new one is whole."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     check_finite(tensors, f"{path} is not written")
-    text = seal(json.dumps(asdict(card)), tensors)
-    with atomic_write(path) as temporary:
-        try:
-            safetensors.torch.save_file(tensors, temporary, metadata={CLASSIFIER_KEY: text})
-        except SafetensorError as error:  # safetensors reports a full disk as its own error
-            raise OSError(str(error)) from error
+    write_sealed(tensors, CLASSIFIER_KEY, json.dumps(asdict(card)), path)
 
 
 def load_initial_weights(net: nn.Module, source: str | Path, prefixes: str | Sequence[str] = "") -> None:
