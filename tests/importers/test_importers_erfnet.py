@@ -194,7 +194,7 @@ def test_labels_and_network_given_must_fit_the_file(written):
         import_checkpoint("erfnet-pytorch", source, label_set("camvid"))
     with pytest.raises(KerbsegError, match="did you mean 'erfnet_encoder'"):
         import_checkpoint("erfnet-pytorch", source, model="erfnet_encode")
-    with pytest.raises(BundleError, match="7 outputs, of no known label set; name one with --classes"):
+    with pytest.raises(BundleError, match="7 outputs, which is no number of classes that its authors published"):
         import_checkpoint("erfnet-pytorch", written(filled(whole(7))))
 
 
