@@ -27,7 +27,7 @@ FORMAT = 1
 METADATA_KEY = "kerbseg"  # of the safetensors header, and of exported models
 DIGEST_KEY = "digest"  # of a card in a file; not a metadata entry beside it, since safetensors keeps no order of those
 BEST = "best.safetensors"  # of a run's folder
-MOST_PIXELS = 2**25  # of an input size: an 8K picture
+MOST_PIXELS = 2**23  # of an input size: a 4K picture
 LONGEST_CARD, DEEPEST_CARD = 2**20, 20  # characters; levels of lists and mappings
 
 
