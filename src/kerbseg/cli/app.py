@@ -15,7 +15,7 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unuse
 import kerbseg
 from kerbseg.cli.help import ListingFormatter
 from kerbseg.core.console import SafeConsole
-from kerbseg.core.errors import KerbsegError, did_you_mean
+from kerbseg.core.errors import KerbsegError, did_you_mean, needing_extras
 from kerbseg.core.text import printable, redact
 
 STDOUT = "/dev/stdout"
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
     piped = any(each.endswith((STDOUT, "/dev/fd/1")) for each in typed)
     try:
-        with redirect_stdout(sys.stderr) if piped else nullcontext():  # the output proper goes there alone
+        with needing_extras(), redirect_stdout(sys.stderr) if piped else nullcontext():  # figures stay alone there
             app(typed, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
         sys.stdout.flush()
     except KerbsegError as error:
