@@ -58,13 +58,13 @@ def test_from_sources_that_are_not_installed(monkeypatch):
 BASE = "import sys\nsys.modules['lightning'] = None  # as in a base installation\n"
 
 
-@pytest.mark.parametrize("command", [["train", "smoke/scenes", "--out", "run"], ["demo", "--out", "run"]])
-def test_commands_that_train_say_what_is_missing(command, tmp_path):
-    code = f"{BASE}from kerbseg.cli import main\nmain({command})"
+@pytest.mark.parametrize(("command", "extra"), [("train smoke/scenes --out run", "train"), ("demo --out run", "all")])
+def test_commands_that_train_say_what_is_missing(command, extra, tmp_path):
+    code = f"{BASE}from kerbseg.cli import main\nmain({command.split()})"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("kerbseg: lightning is not installed; ")
-    assert "[train]'" in done.stderr
+    assert f"[{extra}]'" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not any(tmp_path.iterdir())
 

@@ -14,7 +14,7 @@ import kerbseg.models as models
 from kerbseg.apps.deployment import Say, deploy
 from kerbseg.apps.report import SHEET, Shipped, Trained, page, scenes, sheet
 from kerbseg.bundle import random_bundle
-from kerbseg.core.errors import KerbsegError, needing_extras
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.core.types import Dataset
 from kerbseg.data import open_dataset
@@ -58,8 +58,7 @@ def run(out: Path, minutes: float) -> Path:
 
 def _trained(out: Path, minutes: float, splits: Mapping[str, Dataset], say: Say) -> Trained:
     """Looks at the data, trains, and evaluates the network before and after on scenes that it has never seen."""
-    with needing_extras():
-        from kerbseg.train.fit import fit
+    from kerbseg.train.fit import fit
 
     recipe = read(RECIPE)
     say("[bold]1. The data[/]: street scenes, drawn now")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 from kerbseg.core.extras import EXTRAS, how_to_install
 from kerbseg.core.text import printable, redact
@@ -50,6 +51,13 @@ def needing_extras() -> Iterator[None]:
         if package not in EXTRAS:
             raise
         raise MissingExtra(package, EXTRAS[package]) from error
+
+
+def check_installed(extra: str, packages: Iterable[str]) -> None:
+    """Raises MissingExtra for the first of these that is not there, before any work that needs them all."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtra(package, extra)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
