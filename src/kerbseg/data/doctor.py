@@ -19,8 +19,8 @@ from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID, Dataset
 from kerbseg.data import open_unchecked
 from kerbseg.data import splits as splits_of
+from kerbseg.data.masks import check_sizes
 from kerbseg.data.pairs import Listing, PairedFiles
-from kerbseg.data.pictures import check_sizes
 from kerbseg.data.report import Copies, DatasetReport, Problem, SplitReport, UnknownInFile
 
 if TYPE_CHECKING:

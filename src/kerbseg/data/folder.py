@@ -22,8 +22,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.labels import Color, LabelSet
 from kerbseg.core.strict_yaml import load_yaml
+from kerbseg.data.masks import id_mask
 from kerbseg.data.pairs import PairedFiles, by_relative_stem, check_split, pair_up
-from kerbseg.data.pictures import id_mask
 
 
 def open_split(root: Path, split: str) -> PairedFiles:

@@ -12,7 +12,8 @@ from jaxtyping import UInt8
 from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import VOID, Sample
-from kerbseg.data.pictures import SUFFIXES, Mask, check_sizes, read_rgb, refuse_unknown
+from kerbseg.data.masks import Mask, check_sizes, refuse_unknown
+from kerbseg.data.pictures import SUFFIXES, read_rgb
 
 
 @dataclass(frozen=True)
