@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from kerbseg.core.errors import DataError, KerbsegError
 
@@ -116,7 +116,7 @@ def upright(
 def open_picture(path: Path) -> Iterator[Image.Image]:
     """A picture file of one of `FORMATS`, its pixels not yet decoded. Raises DataError as `read_rgb`."""
     with _opened(path) as image:
-        if image.format != "MPO" and getattr(image, "is_animated", False):  # MPO: a photo and its previews
+        if image.format != "MPO" and _has_more(image, path):  # MPO: a photo and its previews
             raise DataError(
                 f"{path} holds more than one picture, an animation or pages, and only one can be read;"
                 " save each as a file of its own"
@@ -127,7 +127,14 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 def is_animation(path: Path) -> bool:
     """Whether a picture file holds frames one after the other. Raises DataError as `read_rgb`."""
     with _opened(path) as image:
-        return image.format in ("GIF", "WEBP", "PNG") and bool(getattr(image, "is_animated", False))
+        return image.format in ("GIF", "WEBP", "PNG") and _has_more(image, path)
+
+
+def _has_more(image: Image.Image, path: Path) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except _DAMAGE as problem:  # a GIF is asked by reading its second frame
+        raise DataError(_damaged(str(path), problem)) from problem
 
 
 @contextmanager
@@ -143,7 +150,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     with file:
         try:
             image = Image.open(file, formats=tuple(FORMATS))
-        except Image.UnidentifiedImageError as problem:
+        except UnidentifiedImageError as problem:
             foreign = f"it is none of {', '.join(FORMATS)}" if path.stat().st_size else "it is empty"
             raise DataError(_damaged(str(path), foreign)) from problem
         except _DAMAGE as problem:
