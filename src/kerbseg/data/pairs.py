@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -213,9 +214,8 @@ def _renaming(pictures: Sequence[Path], masks: Sequence[Path]) -> str | None:
     shared = _shared(picture.stem, mask.stem)
     of_picture, of_mask = picture.stem[shared:], mask.stem[shared:]
     known = {path.stem.removesuffix(of_picture) for path in pictures if path.stem.endswith(of_picture)}
-    if not shared or any(
-        not path.stem.endswith(of_mask) or path.stem.removesuffix(of_mask) not in known for path in masks
-    ):
+    alike = all(path.stem.endswith(of_mask) and path.stem.removesuffix(of_mask) in known for path in masks)
+    if not shared or not alike or re.search(r"\d", of_picture + of_mask):  # 001 and 002 are two numbers, no endings
         return None
     if picture.stem == mask.stem:
         return f"put each mask into the same subfolder as its picture: {mask} belongs to {picture}"
