@@ -437,3 +437,30 @@ def test_arguments_of_another_type_are_named(root: Path, arguments: tuple[object
 def test_root_that_is_no_path_is_named(where: object) -> None:
     with pytest.raises(DataError, match=r"a data root is the path|cannot be read|does not exist"):
         splits("folder", where)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_worker_tells_what_is_wrong_in_its_own_words(root: Path, workers: int) -> None:
+    """Torch would add the traceback of the process that read the file."""
+    from kerbseg.data.loading import OnDisk, validation_loader
+
+    (root / "images" / "train" / "2.jpg").write_bytes(b"no picture")
+    loader = validation_loader(OnDisk(open_dataset("folder", "train", root)), 2, workers)
+    with pytest.raises(DataError, match=r"^[^ ]*2\.jpg cannot be read as a picture") as caught:
+        list(loader)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_folders_of_a_classifier_follow_links_and_leave_out_hidden_ones(tmp_path: Path) -> None:
+    from kerbseg.data.imagefolder import ImageFolder
+
+    for name in ("cat", "dog", ".thumbnails"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "train" / name / "1.png")
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "more" / "2.jfif", "JPEG")
+    (tmp_path / "train" / "dog" / "more").symlink_to(tmp_path / "more")
+    (tmp_path / "train" / "dog" / "._1.png").touch()
+    folder = ImageFolder(tmp_path, "train")
+    assert folder.classes == ("cat", "dog")
+    assert [(path.name, label) for path, label in folder.files] == [("1.png", 0), ("1.png", 1), ("2.jfif", 1)]
