@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from io import TextIOWrapper
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C; a defect of ours is a traceback.
     """
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
     if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is shown as escapes
         sys.stdout.reconfigure(errors="backslashreplace")
     typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
