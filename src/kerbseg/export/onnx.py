@@ -19,6 +19,7 @@ from kerbseg.core.errors import MissingExtra
 from kerbseg.core.files import atomic_write
 from kerbseg.export.graph import DeployGraph
 from kerbseg.exported_card import IDS, LOGITS, PICTURES, ExportedCard, LastStageCard
+from kerbseg.runtime.onnx import onnxruntime
 
 if TYPE_CHECKING:
     import onnx
@@ -209,9 +210,7 @@ class OnnxGraph:
         return {PICTURES: picture}
 
     def opened(self, model: Any) -> Callable[[UInt8[np.ndarray, "1 h w 3"]], UInt8[np.ndarray, "1 h w"]]:
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         return lambda picture: session.run([IDS], {PICTURES: picture})[0]
 
     def after_logits(self, model: Any) -> list[str]:

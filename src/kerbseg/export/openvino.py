@@ -11,11 +11,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kerbseg.bundle import Bundle
-from kerbseg.core.errors import MissingExtra
 from kerbseg.core.files import atomic_write
 from kerbseg.export.onnx import converted as as_onnx
 from kerbseg.exported_card import IDS, LOGITS, ExportedCard
-from kerbseg.runtime.openvino import RT_INFO, WEIGHTS_KEY, digest, weights_of
+from kerbseg.runtime.openvino import RT_INFO, WEIGHTS_KEY, digest, openvino, weights_of
 
 if TYPE_CHECKING:
     import onnx
@@ -38,23 +37,18 @@ def converted(bundle: Bundle, size: tuple[int, int], logits: bool = False) -> tu
 
 def of_onnx(model: onnx.ModelProto) -> Any:
     """The `openvino.Model` of an ONNX graph."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtra("openvino", "openvino") from error
-    return openvino.convert_model(BytesIO(model.SerializeToString()))
+    return openvino().convert_model(BytesIO(model.SerializeToString()))
 
 
 def save(model: Any, exported: ExportedCard, path: Path) -> None:
     """Writes `path` (.xml) and its .bin, tied together by the digest of the weights in the card."""
-    import openvino
-
     for key, value in exported.to_metadata().items():
         model.set_rt_info(value, [RT_INFO, key])
     with atomic_write(weights_of(path)) as weights, atomic_write(path) as graph:
-        openvino.save_model(model, graph, compress_to_fp16=False)
+        save_model = openvino().save_model
+        save_model(model, graph, compress_to_fp16=False)
         model.set_rt_info(digest(weights), [RT_INFO, WEIGHTS_KEY])
-        openvino.save_model(model, graph, compress_to_fp16=False)
+        save_model(model, graph, compress_to_fp16=False)
 
 
 class OpenvinoGraph:

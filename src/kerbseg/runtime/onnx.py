@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.precision import Precision
 from kerbseg.exported_card import IDS, LOGITS, PICTURES, ExportedCard
@@ -37,7 +38,7 @@ class OnnxRuntime:
     name = "onnx"
 
     def __init__(self, path: Path, options: RuntimeOptions) -> None:
-        ort = _onnxruntime()
+        ort = onnxruntime()
         providers = PROVIDERS.get(options.device, ())
         if missing := [one for one in providers or (options.device,) if one not in ort.get_available_providers()]:
             raise KerbsegError(
@@ -120,12 +121,14 @@ class OnnxRuntime:
         return ort.InferenceSession(model.SerializeToString(), options, providers=list(providers))
 
 
-def _onnxruntime() -> Any:
+def onnxruntime() -> Any:
+    """The package. Raises MissingExtra without it."""
+    telemetry.switch_off()
     try:
-        import onnxruntime
+        import onnxruntime as package
     except ImportError as error:
         raise ENGINES["onnx"].missing("onnxruntime") from error
-    return onnxruntime
+    return package
 
 
 def _read(path: Path) -> onnx.ModelProto:

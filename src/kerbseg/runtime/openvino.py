@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.precision import Precision
 from kerbseg.exported_card import LOGITS, PICTURES, ExportedCard
@@ -36,7 +37,7 @@ class OpenvinoRuntime:
     def __init__(self, path: Path, options: RuntimeOptions) -> None:
         if options.device != "cpu":
             raise KerbsegError(f"openvino runs on the CPU here, not on {options.device!r}; leave --device out")
-        ov = _openvino()
+        ov = openvino()
         self.device, self.threads = options.device, checked_threads(options.threads)
         model = _read(core(), path)
         metadata = _metadata(model)
@@ -103,7 +104,7 @@ class OpenvinoRuntime:
 @cache
 def core() -> Any:
     """OpenVINO's core, the one of this process; for why there is one, see `keeping_signal_stack`."""
-    return _openvino().Core()
+    return openvino().Core()
 
 
 class _SignalStack(ctypes.Structure):
@@ -140,12 +141,14 @@ def digest(weights: Path) -> str:
     return hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
-def _openvino() -> Any:
+def openvino() -> Any:
+    """The package. Raises MissingExtra without it."""
+    telemetry.switch_off()
     try:
-        import openvino
+        import openvino as package
     except ImportError as error:
         raise ENGINES["openvino"].missing("openvino") from error
-    return openvino
+    return package
 
 
 def _read(core: Any, path: Path) -> Any:
