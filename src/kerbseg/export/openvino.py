@@ -15,6 +15,7 @@ from kerbseg.core.files import atomic_write
 from kerbseg.export.onnx import converted as as_onnx
 from kerbseg.exported_card import IDS, LOGITS, ExportedCard
 from kerbseg.runtime.openvino import RT_INFO, WEIGHTS_KEY, digest, openvino, weights_of
+from kerbseg.runtime.seal import XML_SEAL
 
 if TYPE_CHECKING:
     import onnx
@@ -22,16 +23,20 @@ if TYPE_CHECKING:
 COMPUTING = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 
 
-def write_openvino(bundle: Bundle, path: Path, size: tuple[int, int], logits: bool = False) -> ExportedCard:
+def write_openvino(
+    bundle: Bundle, path: Path, size: tuple[int, int], logits: bool = False, batch: int | None = None
+) -> ExportedCard:
     """Writes both files and returns their cards; weights stay float32. Parameters and errors as `write_onnx`."""
-    model, exported = converted(bundle, size, logits)
+    model, exported = converted(bundle, size, logits, batch)
     save(model, exported, path)
     return exported
 
 
-def converted(bundle: Bundle, size: tuple[int, int], logits: bool = False) -> tuple[Any, ExportedCard]:
+def converted(
+    bundle: Bundle, size: tuple[int, int], logits: bool = False, batch: int | None = None
+) -> tuple[Any, ExportedCard]:
     """The network as an `openvino.Model`, and its cards."""
-    model, exported = as_onnx(bundle, size, logits)
+    model, exported = as_onnx(bundle, size, logits, batch)
     return of_onnx(model), exported
 
 
@@ -44,11 +49,14 @@ def save(model: Any, exported: ExportedCard, path: Path) -> None:
     """Writes `path` (.xml) and its .bin, tied together by the digest of the weights in the card."""
     for key, value in exported.to_metadata().items():
         model.set_rt_info(value, [RT_INFO, key])
+    for key, value in exported.for_others().items():
+        model.set_rt_info(value, [key])
     with atomic_write(weights_of(path)) as weights, atomic_write(path) as graph:
         save_model = openvino().save_model
         save_model(model, graph, compress_to_fp16=False)
         model.set_rt_info(digest(weights), [RT_INFO, WEIGHTS_KEY])
         save_model(model, graph, compress_to_fp16=False)
+        XML_SEAL.put_on(graph)
 
 
 class OpenvinoGraph:
