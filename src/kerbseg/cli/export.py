@@ -27,7 +27,8 @@ def export(
 ) -> None:
     """Write a bundle for an engine: uint8 [b h w 3] RGB to uint8 [b h w] class ids.
 
-    The file takes pictures of one size, in batches of any or of --batch; it is compared with torch before it is put in its place.
+    The file takes pictures of one size, any number at once or --batch; it is compared with torch before it is put in
+    its place.
 
     Examples: `kerbseg export run/best.safetensors -o m.xml --size 256x512`,
     `kerbseg export run/best.safetensors -o m8.xml --int8 --calibration camvid`

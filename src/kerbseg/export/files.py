@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.bundle import Bundle, load
+from kerbseg.bundle import Bundle, check_finite, load
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.data import open_dataset
@@ -36,8 +36,8 @@ def export(
     """Writes a bundle as ONNX (.onnx) or OpenVINO (.xml and .bin), and says how far it agrees with torch.
 
     The bundle is one, its file, a run's folder or the name of shipped weights. `size` (height, width) is the only size
-    that the file takes; the bundle's own without it. `batch` is the only number of pictures that its graph takes at once;
-    any without it. With `logits` the file has a second output, the logits before the
+    that the file takes; the bundle's own without it. `batch` is the only number of pictures that it takes at once; any
+    without it. With `logits` the file has a second output, the logits before the
     last interpolation. Raises KerbsegError where fewer than `floor` of the pixels of `pictures` (drawn streets without
     them) agree, or for another ending; nothing is written then.
     """

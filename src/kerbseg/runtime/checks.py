@@ -42,7 +42,9 @@ class PictureCheck:
             raise InputError(f"a runtime takes uint8 [b h w 3] RGB, not {pictures.dtype} {list(pictures.shape)}")
         if self._size is not None and pictures.shape[1:3] != self._size:
             given, own = ("x".join(map(str, each)) for each in (pictures.shape[1:3], self._size))
-            raise InputError(f"this file takes pictures of {own} (HxW), not {given}; resize them, or export for {given}")
+            raise InputError(
+                f"this file takes pictures of {own} (HxW), not {given}; resize them, or export for {given}"
+            )
         return np.ascontiguousarray(pictures)
 
     def __reduce__(self) -> tuple[type[PictureCheck], tuple[tuple[int, int] | None]]:

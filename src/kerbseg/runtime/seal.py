@@ -32,7 +32,9 @@ class Seal:
         """Raises BundleError where a digest is not that of what stands before it; older files have none."""
         body, mark, rest = content.rpartition(self.before)
         if mark and rest != self._digest(body) + self.after:
-            raise BundleError(f"{path} is damaged, or was changed since kerbseg export wrote it; copy or export it again")
+            raise BundleError(
+                f"{path} is damaged, or was changed since kerbseg export wrote it; copy or export it again"
+            )
 
     def _digest(self, content: bytes) -> bytes:
         return hashlib.sha256(content).hexdigest().encode()

@@ -40,9 +40,11 @@ class UpsampleArgmax:
         size: tuple[int, int],
         threads: int = 1,
     ) -> None:
-        fits = all(1 <= own <= most >= n >= 1 for own, most, n in zip(logits, padded, size, strict=True))
-        if not fits:  # ids beyond the padded picture would be whatever the memory held
-            raise BundleError(f"logits {logits}, padded {padded} and picture {size} do not fit each other; export again")
+        if min(logits) < 1 or not all(1 <= n <= most for n, most in zip(size, padded, strict=True)):
+            # ids beyond the padded picture would be whatever the memory held
+            raise BundleError(
+                f"logits {logits}, padded {padded} and picture {size} do not fit each other; export again"
+            )
         self._same = logits == padded
         self._logits, self._size, self._threads = logits, size, threads
         self._rows = _places(logits[0], padded[0], align_corners)
