@@ -274,6 +274,61 @@ def test_header_that_claims_more_than_the_file_holds_is_refused(saved):
     assert "no whole .safetensors" in refusal(saved)
 
 
+# ---- what became of the weights since they were saved
+
+
+def flipped(path: Path, at: int, bit: int) -> Path:
+    """The file with one bit of it changed."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1 << bit
+    path.unlink()  # it is mapped into memory
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_one_flipped_bit_of_the_weights_is_refused(saved, seed):
+    size = saved.stat().st_size
+    begin = 8 + int.from_bytes(saved.read_bytes()[:8], "little")
+    at, bit = begin + (seed * 2654435761) % (size - begin), seed % 8
+    assert "is damaged" in refusal(flipped(saved, at, bit))
+
+
+def test_a_flipped_bit_of_the_header_is_refused(saved):
+    whole = saved.read_bytes()
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    key = whole.index(b', \\"digest')
+    for at in [*range(0, begin, 997), *range(key, key + 88, 4)]:  # anywhere, and in the digest itself
+        refusal(flipped(saved, at, at // 4 % 8))
+        saved.unlink()
+        saved.write_bytes(whole)
+
+
+def test_a_bundle_of_before_digests_loads(saved):
+    loaded = load(write(saved))
+    assert b"digest" not in saved.read_bytes()
+    assert loaded.card == read_card(saved)
+
+
+def test_shipped_weights_are_sealed():
+    for name in bundles.shipped():
+        assert b"digest" in locate(name).read_bytes()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_finite_numbers_are_neither_saved_nor_loaded(small, saved, value):
+    tensors = safetensors.torch.load_file(saved)
+    tensors["features.1.far_bn.running_var"] = tensors["features.1.far_bn.running_var"].clone()
+    tensors["features.1.far_bn.running_var"][0] = value
+    assert "'features.1.far_bn.running_var' holds NaN or infinite values" in refusal(write(saved, tensors))
+    broken = bundle_of("mininet_v2_cpu")
+    broken.model.load_state_dict(tensors)
+    target = saved.with_name("new.safetensors")
+    with pytest.raises(BundleError, match=r"'features\.1\.far_bn\.running_var' holds NaN"):
+        save(broken, target)
+    assert not target.exists()
+
+
 # ---- the rule for a model's name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -23,6 +24,7 @@ from kerbseg.core.types import Preprocessing
 
 FORMAT = 1
 METADATA_KEY = "kerbseg"  # of the safetensors header, and of exported models
+DIGEST_KEY = "digest"  # of a card in a file; not a metadata entry beside it, since safetensors keeps no order of those
 BEST = "best.safetensors"  # of a run's folder
 MOST_OUTPUTS = 256  # ids are uint8, of which one is void: 255 classes, and an output that is none
 
@@ -55,6 +57,7 @@ class BundleCard:
             raw = json.loads(text)
             if raw.pop("format") > FORMAT:
                 raise BundleError(f"{where} was written by a newer kerbseg; run: pip install -U kerbseg")
+            raw.pop(DIGEST_KEY, None)  # `check_seal` looks at it
             if unknown := raw.keys() - {each.name for each in fields(cls)}:
                 raise ValueError(f"unknown key {min(unknown)!r}")
             card = TypeAdapter(cls).validate_python(raw)
@@ -106,9 +109,11 @@ def save(bundle: Bundle, path: str | Path) -> None:
     if path.suffix != ".safetensors":
         raise KerbsegError(f"a bundle is a .safetensors file, not {path.name!r}; name it {path.stem}.safetensors")
     tensors = {key: value.detach().cpu().contiguous() for key, value in bundle.model.state_dict().items()}
+    check_finite(tensors, "this network")
+    text = seal(bundle.card.to_json(), tensors)
     with atomic_write(path) as temporary:
         try:
-            safetensors.torch.save_file(tensors, temporary, metadata={METADATA_KEY: bundle.card.to_json()})
+            safetensors.torch.save_file(tensors, temporary, metadata={METADATA_KEY: text})
         except SafetensorError as error:  # safetensors reports a full disk as its own error
             raise OSError(str(error)) from error
 
@@ -163,6 +168,11 @@ def _shipped_root() -> Path:
 def read_card(path: str | Path) -> BundleCard:
     """The card alone, without reading the weights. Raises BundleError as `load` does."""
     path = locate(path)
+    return BundleCard.from_json(_card_text(path), str(path))
+
+
+def _card_text(path: Path) -> str:
+    """The card as it stands in a file's header."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -172,7 +182,7 @@ def read_card(path: str | Path) -> BundleCard:
         ) from error
     if METADATA_KEY not in metadata:
         raise BundleError(f"{path} holds weights but no kerbseg card; use: kerbseg import")
-    return BundleCard.from_json(metadata[METADATA_KEY], str(path))
+    return metadata[METADATA_KEY]
 
 
 def load(path: str | Path) -> Bundle:
@@ -182,15 +192,18 @@ def load(path: str | Path) -> Bundle:
     damaged or foreign file, or weights that do not fit the card's network.
     """
     path = locate(path)
-    card = read_card(path)
+    text = _card_text(path)
+    card = BundleCard.from_json(text, str(path))
+    try:
+        state = safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise BundleError(f"{path} is damaged ({error}); copy or train it again") from error
+    check_seal(text, state, str(path))
     try:
         model = models.create_model(card.model, card.outputs, **card.options)
     except (KerbsegError, TypeError, ValueError, RuntimeError) as error:
         raise BundleError(f"{path}: its card asks for a network that cannot be made ({error})") from error
-    try:
-        load_strictly(model, safetensors.torch.load_file(path), str(path))
-    except SafetensorError as error:
-        raise BundleError(f"{path} is damaged ({error}); copy or train it again") from error
+    load_strictly(model, state, str(path))
     return Bundle(model.eval(), card)
 
 
@@ -208,7 +221,39 @@ def load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], where: st
             raise BundleError(
                 f"{where}: {key!r} is {given}, the network needs {expected}; another class count or width?"
             )
+    check_finite(state, where)
     model.load_state_dict(dict(state))
+
+
+def check_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Raises BundleError naming the first weight that holds NaN or an infinite value."""
+    for key, value in state.items():
+        if not torch.isfinite(value).all():
+            raise BundleError(f"{where}: {key!r} holds NaN or infinite values; copy or train it again")
+
+
+def digest(state: Mapping[str, torch.Tensor], text: str = "") -> str:
+    """SHA-256 of weights (their names, types, shapes and bytes, whatever their order) and of a text beside them."""
+    made = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key].detach().cpu().contiguous()
+        made.update(f"{key} {value.dtype} {list(value.shape)}\n".encode())
+        made.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    made.update(text.encode())
+    return made.hexdigest()
+
+
+def seal(card: str, state: Mapping[str, torch.Tensor]) -> str:
+    """A card's JSON with the digest of itself and its weights as the last entry."""
+    return f'{card[:-1]}, "{DIGEST_KEY}": "{digest(state, card)}"}}'
+
+
+def check_seal(card: str, state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Raises BundleError where weights or card are not those that were sealed; older files have no digest."""
+    given = json.loads(card).get(DIGEST_KEY)
+    bare = card.removesuffix(f', "{DIGEST_KEY}": "{given}"}}') + "}"
+    if given is not None and digest(state, bare) != given:
+        raise BundleError(f"{where} is damaged: its weights or its card are not those saved; copy or train it again")
 
 
 def versions() -> dict[str, str]:
