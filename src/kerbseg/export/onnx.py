@@ -37,7 +37,7 @@ def write_onnx(
 ) -> ExportedCard:
     """Writes the file and returns its cards; with `logits` it has a second output, before the last interpolation.
 
-    Pictures are of one size, in batches of any, or of `batch` alone. Raises MissingExtra without the packages, KerbsegError if
+    Pictures are of one size, any number of them or `batch`. Raises MissingExtra without the packages, KerbsegError if
     the size is too small or the file cannot be written.
     """
     model, exported = converted(bundle, size, logits, batch)

@@ -52,11 +52,11 @@ def save(model: Any, exported: ExportedCard, path: Path) -> None:
     for key, value in exported.for_others().items():
         model.set_rt_info(value, [key])
     with atomic_write(weights_of(path)) as weights, atomic_write(path) as graph:
-        save_model = openvino().save_model
-        save_model(model, graph, compress_to_fp16=False)
+        serialize = openvino().serialize
+        serialize(model, graph, weights)
         model.set_rt_info(digest(weights), [RT_INFO, WEIGHTS_KEY])
-        save_model(model, graph, compress_to_fp16=False)
-        XML_SEAL.put_on(graph)
+        serialize(model, graph, weights)
+        XML_SEAL.put_on(Path(graph))
 
 
 class OpenvinoGraph:

@@ -57,6 +57,6 @@ def check_finite(values: Any) -> None:
     # infinite values and NaN outlive a sum, which costs less than to look at each; a sum may also overflow by itself
     if not math.isfinite(values.sum()) and not np.isfinite(np.asarray(values)).all():
         raise KerbsegError(
-            "the network gives logits that are NaN or infinite: its weights are damaged, or too large for the precision;"
-            " train or export it again, or choose float32"
+            "the network gives logits that are NaN or infinite: its weights are damaged, or too large for this"
+            " precision; train or export it again, or choose float32"
         )
