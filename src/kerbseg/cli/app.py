@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from io import TextIOWrapper
 from itertools import pairwise
+from typing import Any
 
 from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
@@ -16,7 +17,7 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unuse
 import kerbseg
 from kerbseg.cli.help import ListingFormatter
 from kerbseg.core.console import SafeConsole
-from kerbseg.core.errors import KerbsegError, did_you_mean, needing_extras
+from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean, needing_extras
 from kerbseg.core.text import printable, redact
 
 STDOUT = "/dev/stdout"
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
     piped = any(each.endswith((STDOUT, "/dev/fd/1")) for each in typed)
     try:
-        with needing_extras(), redirect_stdout(sys.stderr) if piped else nullcontext():  # figures stay alone there
+        streams = redirect_stdout(sys.stderr) if piped else nullcontext()  # the output proper stands alone there
+        with needing_extras(), _warnings_of_one_line(), streams:
             app(typed, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
         sys.stdout.flush()
     except KerbsegError as error:
@@ -60,6 +62,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave(_unusable(error), 2)
     except KeyboardInterrupt:
         _leave("interrupted; what was finished is kept", 130)
+
+
+@contextmanager
+def _warnings_of_one_line() -> Iterator[None]:
+    """Prints our own warnings without the place in our source that they come from."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def shown(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, KerbsegWarning):
+                print(f"kerbseg: {message}", file=sys.stderr)
+            else:
+                others(message, category, *place, **more)
+
+        warnings.showwarning = shown
+        yield
 
 
 def _name_streams(typed: Sequence[str]) -> list[str]:
