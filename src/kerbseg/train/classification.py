@@ -31,7 +31,7 @@ class ClassificationTask(TrainingTask):
     def __init__(self, net: nn.Module, *, preprocessing: Preprocessing, smoothing: float, movement: Movement) -> None:
         super().__init__(preprocessing, movement)
         self.net = net
-        self.accuracy = MeanMetric()
+        self.accuracy, self.val_loss = MeanMetric(), MeanMetric(nan_strategy="disable")
         self._smoothing = smoothing
 
     def training_step(self, batch: ClassBatch, index: int) -> Float[Tensor, ""]:
@@ -44,8 +44,8 @@ class ClassificationTask(TrainingTask):
     def validation_step(self, batch: ClassBatch, index: int) -> None:
         """Adds one batch to the share of right answers, and its cross entropy to the validation loss."""
         logits = self.logits(batch["image"])
-        loss = F.cross_entropy(logits, batch["label"])
-        self.log("val_loss", loss, on_epoch=True, batch_size=len(logits), sync_dist=True)
+        self.val_loss.update(F.cross_entropy(logits, batch["label"]), len(logits))
+        self.log("val_loss", self.val_loss, on_epoch=True, batch_size=len(logits))
         self.accuracy.update((logits.argmax(1) == batch["label"]).float())
 
     def logits(self, image: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
@@ -98,9 +98,9 @@ class Classifying:
 
     def measure(self, task: ClassificationTask) -> ValidationResult:
         """The share of right answers, after which the task counts anew."""
-        accuracy = float(task.accuracy.compute())
+        accuracy, loss = float(task.accuracy.compute()), float(task.val_loss.compute())
         task.accuracy.reset()
-        return ValidationResult("val_accuracy", accuracy, {"val_accuracy": accuracy}, {"accuracy": accuracy})
+        return ValidationResult("val_accuracy", accuracy, loss, {"val_accuracy": accuracy}, {"accuracy": accuracy})
 
     def save(self, net: nn.Module, path: Path, epoch: int, result: ValidationResult) -> None:
         """Writes the classifier as it is now."""

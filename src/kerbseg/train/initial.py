@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from kerbseg.bundle import METADATA_KEY, load, load_strictly, locate
+from kerbseg.bundle import METADATA_KEY, check_finite, load, load_strictly, locate
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.importers import read_state_dict
@@ -39,6 +39,7 @@ class ClassifierCard:
 def save_classifier(net: nn.Module, card: ClassifierCard, path: Path) -> None:
     """Writes weights and card; a file already there is replaced only when the new one is whole."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    check_finite(tensors, "this classifier")
     with atomic_write(path) as temporary:
         try:
             safetensors.torch.save_file(tensors, temporary, metadata={CLASSIFIER_KEY: json.dumps(asdict(card))})

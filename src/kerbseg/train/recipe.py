@@ -273,6 +273,7 @@ class Recipe:
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     validate_every: Count = 1  # epochs; the last one is always validated
     seed: Seed = 0
+    nonfinite_grace: Annotated[int, Field(ge=0)] = 20  # float16 alone: steps in a row that may have no finite loss; each is skipped
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe as plain values; `recipe_file.read` of its YAML gives the same recipe."""
@@ -318,6 +319,7 @@ class Classification:
     ema: BelowOne | None = None
     validate_every: Count = 1  # epochs; the last one is always validated
     seed: Seed = 0
+    nonfinite_grace: Annotated[int, Field(ge=0)] = 20  # float16 alone: steps in a row that may have no finite loss; each is skipped
 
     def to_dict(self) -> dict[str, Any]:
         """As a Recipe's."""

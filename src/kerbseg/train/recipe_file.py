@@ -36,7 +36,7 @@ def read_any(source: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
         raise RecipeError(f"{path} holds no mapping of recipe keys; copy a shipped recipe and change it")
     for override in overrides:
         _override(raw, override)
-    return _checked(raw, str(path))
+    return checked(raw, str(path))
 
 
 def resume_recipe(run: str | Path) -> AnyRecipe:
@@ -88,7 +88,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
     raw[last] = load_yaml(value, f"override {key!r}", RecipeError)
 
 
-def _checked(raw: Mapping[str, Any], where: str) -> AnyRecipe:
+def checked(raw: Mapping[str, Any], where: str) -> AnyRecipe:
+    """The recipe of plain values. Raises RecipeError, which names `where` and the first key that is wrong."""
     kind: type[AnyRecipe] = Classification if "task" in raw else Recipe
     try:
         recipe: AnyRecipe = TypeAdapter(kind).validate_json(json.dumps(raw), strict=True)

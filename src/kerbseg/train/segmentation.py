@@ -82,6 +82,7 @@ class Segmentation:
         """The figures of a validation, after which the task counts anew."""
         metrics = compute_metrics(task.confusion.compute(), self.train.labels)
         task.confusion.reset()
+        loss = float(task.val_loss.compute())
         figures: dict[str, Any] = {
             "miou": metrics.miou,
             "class_iou": dict(metrics.class_iou),
@@ -92,7 +93,7 @@ class Segmentation:
             "val_pixel_accuracy": metrics.pixel_accuracy,
             **{f"val_iou/{name}": value for name, value in metrics.class_iou.items()},
         }
-        return ValidationResult("val_miou", metrics.miou, row, figures)
+        return ValidationResult("val_miou", metrics.miou, loss, row, figures)
 
     def save(self, net: nn.Module, path: Path, epoch: int, result: ValidationResult) -> None:
         """Writes the network as it is now, with the card that says what it is."""
