@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output went away, such as `head`
         sys.stderr.close()
         sys.exit(0)
-    except KeyboardInterrupt:
-        _leave("interrupted; what was finished is kept", 130)
+    except KeyboardInterrupt as interrupt:
+        _leave(str(interrupt) or "interrupted; what was finished is kept", 130)
 
 
 def explain(error: CycloptsError) -> str:

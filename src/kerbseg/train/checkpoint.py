@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from kerbseg.core.errors import KerbsegError
+from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.train.recipe import AnyRecipe
 from kerbseg.train.recipe_file import checked, first_difference
 
@@ -37,8 +37,10 @@ def read_checkpoint(path: Path, recipe: AnyRecipe, task: L.LightningModule, step
         content = _content(path)
         _check_progress(content, recipe, steps_per_epoch)
         wanted = task.state_dict()
-        for key in ("state_dict", "current_model_state") if recipe.ema is not None else ("state_dict",):
-            _check_weights(_at(content, key, kind=Mapping), wanted)
+        _check_weights(_at(content, "state_dict", kind=Mapping), wanted)
+        if recipe.ema is not None:  # the weights above are the averaged ones
+            _check_weights(_at(content, "current_model_state", kind=Mapping), wanted)
+            _at(content, "averaging_state", "n_averaged", kind=Tensor)
         configured: Any = task.configure_optimizers()
         _check_optimizer(content, configured["optimizer"])
     except _Misfit as misfit:
@@ -95,7 +97,10 @@ def _check_progress(content: Mapping[str, Any], recipe: AnyRecipe, steps_per_epo
     if "threads" in state and not 1 <= _at(state, "threads") <= MOST_THREADS:
         raise _Misfit(f"{state['threads']} threads")
     if "recipe" in state:
-        written = checked(_at(state, "recipe", kind=Mapping), "its recipe")
+        try:
+            written = checked(_at(state, "recipe", kind=Mapping), "its recipe")
+        except RecipeError as error:
+            raise _Misfit(str(error)) from error
         if difference := first_difference(written, recipe):
             raise _Misfit(f"its recipe is not recipe.yaml: {difference}")
 

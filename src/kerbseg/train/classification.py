@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +15,7 @@ from kerbseg.compress.grouping import collapse
 from kerbseg.core.types import Preprocessing
 from kerbseg.data.imagefolder import CenterSquares, ClassBatch, RandomSquares, class_loader, open_folders
 from kerbseg.models.classifiers import create_classifier, kind
+from kerbseg.train.builders import check_options
 from kerbseg.train.initial import ClassifierCard, save_classifier
 from kerbseg.train.machine import Machine
 from kerbseg.train.optim import Movement, movement
@@ -65,8 +65,8 @@ class Classifying:
 
     def __init__(self, recipe: Classification, machine: Machine) -> None:
         self.recipe, self._machine = recipe, machine
-        with torch.device("meta"):  # a wrong option is named before any data is read
-            create_classifier(recipe.model.name, 2, **recipe.model.options)
+        # a wrong option is named before any data is read
+        check_options(lambda: create_classifier(recipe.model.name, 2, **recipe.model.options))
         data = recipe.data
         self.train, self.val = open_folders(data.name, data.train, data.val, machine.data_root, data.limit)
 

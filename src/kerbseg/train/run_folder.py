@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -47,13 +48,21 @@ def claim(run: Path, rank: Rank) -> Iterator[None]:
         raise KerbsegError(f"cannot write into {run}: {error.strerror or error}; choose another --out") from error
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         if not any((run / name).exists() for name in SAVED):
             _remove(own, made)
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(_after_interrupt(run)) from error
         raise
     finally:
         _held.discard(file)
         os.close(file)
+
+
+def _after_interrupt(run: Path) -> str:
+    if not (run / SAVED[0]).exists():
+        return "interrupted before the end of the first epoch; nothing is kept"
+    return f"interrupted; what was finished is kept: kerbseg train --resume --out {shlex.quote(str(run))}"
 
 
 def _lock(run: Path) -> int:

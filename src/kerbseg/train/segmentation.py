@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -15,7 +14,7 @@ from kerbseg.compress.grouping import collapse
 from kerbseg.data.loading import Batch, rare_loader, training_loader, validation_loader
 from kerbseg.data.samplers import RareShuffle
 from kerbseg.metrics import compute_metrics
-from kerbseg.train.builders import augmentation, places_of
+from kerbseg.train.builders import augmentation, check_options, places_of
 from kerbseg.train.machine import Machine
 from kerbseg.train.network_loss import build_loss
 from kerbseg.train.norm import set_bn_momentum
@@ -37,8 +36,8 @@ class Segmentation:
     def __init__(self, recipe: Recipe, machine: Machine) -> None:
         self.recipe, self._machine = recipe, machine
         self._card = models.card(recipe.model.name)
-        with torch.device("meta"):  # a wrong option is named before any data is read
-            models.create_model(recipe.model.name, **recipe.model.options)
+        # a wrong option is named before any data is read
+        check_options(lambda: models.create_model(recipe.model.name, **recipe.model.options))
         self.train = self._open(recipe.data.train, recipe.data.train_names)
         self.val = self._open((recipe.data.val,), recipe.data.val_names)
         self.init = recipe.model.init
