@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C; a defect of ours is a traceback.
     """
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
     try:
         typed = sys.argv[1:] if arguments is None else arguments
         # to the parser a lone hyphen is an option that has no name
