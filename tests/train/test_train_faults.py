@@ -9,24 +9,33 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
-import yaml
 from lightning.pytorch.callbacks import Callback
+from PIL import Image
+from torch.utils.data import DataLoader
 
 from kerbseg.bundle import load
 from kerbseg.cli import main
 from kerbseg.core.distributed import SINGLE
-from kerbseg.core.errors import DataError, KerbsegError, RecipeError
+from kerbseg.core.errors import BundleError, DataError, KerbsegError
+from kerbseg.data import open_dataset
+from kerbseg.data.loading import ConcatDataset, OnDisk, validation_loader
+from kerbseg.evaluate import evaluate
+from kerbseg.train import workers
 from kerbseg.train.checkpoint import read_checkpoint, threads_of
-from kerbseg.train.engine import threads_as_before
+from kerbseg.train.engine import plain_errors, threads_as_before
+from kerbseg.train.extra import PACKAGES
 from kerbseg.train.finite import StopWhereNotFinite
 from kerbseg.train.fit import fit
 from kerbseg.train.machine import Machine
 from kerbseg.train.recipe_file import read
 from kerbseg.train.segmentation import Segmentation
+from kerbseg.train.workers import STALL_S, check_workers
 
 TINY = (
     "epochs=2",
@@ -383,9 +392,10 @@ def test_a_checkpoint_that_is_cut_off_is_named(share, run, task):
 def test_one_bit_of_a_checkpoint_is_noticed(run, task):
     """In the middle of a weight, where torch itself reads on."""
     content = bytearray((run / "last.ckpt").read_bytes())
-    weight = next(iter(torch.load(run / "last.ckpt", weights_only=True)["state_dict"].values()))
-    at = content.index(weight.numpy().tobytes()) + 9
-    content[at] ^= 1
+    with ZipFile(run / "last.ckpt") as file:
+        largest = max(file.infolist(), key=lambda entry: entry.file_size)
+        weight = file.read(largest)
+    content[content.index(weight) + len(weight) // 2] ^= 1
     (run / "last.ckpt").write_bytes(content)
     torch.load(run / "last.ckpt", weights_only=True)
     with pytest.raises(KerbsegError, match=r"is not what was written"):
@@ -445,3 +455,121 @@ def test_the_number_of_threads_is_kept_and_said(run, task, monkeypatch, capsys):
     for threads in (1, None):
         with threads_as_before(threads, machine):
             assert capsys.readouterr().out == ""
+
+
+# processes that read pictures
+
+
+def loader(**more: Any) -> DataLoader:
+    pictures = OnDisk(ConcatDataset([open_dataset("scenes", "val")], 4))
+    return validation_loader(pictures, 2, **more)
+
+
+def test_too_little_shared_memory_is_said_before_anything_hangs(monkeypatch):
+    check_workers([loader(workers=0)])
+    check_workers([loader(workers=1)])
+    batch = sum(part.nbytes for part in next(iter(loader(workers=0))).values() if isinstance(part, torch.Tensor))
+    monkeypatch.setattr(workers, "_free_bytes", lambda folder: 10 * batch)
+    check_workers([loader(workers=0)])
+    check_workers([loader(workers=2), loader(workers=2)])  # 2 x (2 x 2 + 1)
+    with pytest.raises(KerbsegError, match=r"MB of shared memory .* use fewer --workers, or give a container more"):
+        check_workers([loader(workers=3), loader(workers=2)])
+
+
+def test_a_worker_that_stalls_or_dies_ends_the_training_in_one_line(tmp_path):
+    for told in ("DataLoader timed out after 600 seconds", "DataLoader worker (pid 7) is killed by signal: Bus error."):
+        with pytest.raises(KerbsegError, match=r"fewer --workers, or 0"), plain_errors():
+            raise RuntimeError(told)
+    assert all(each.timeout == STALL_S for each in ready(loader(workers=1)))
+    with pytest.raises(RuntimeError, match="ours"), plain_errors():
+        raise RuntimeError("ours")
+
+
+def ready(*loaders: DataLoader) -> tuple[DataLoader, ...]:
+    check_workers(loaders)
+    return loaders
+
+
+class Broken:
+    """A data set whose second picture is damaged."""
+
+    def __init__(self) -> None:
+        self._scenes = open_dataset("scenes", "val")
+        self.name, self.split, self.labels, self.names = "broken", "val", self._scenes.labels, ("a", "b", "c", "d")
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int):
+        if index == 1:
+            raise DataError("picture b is damaged; copy it again")
+        return self._scenes[index]
+
+
+def test_a_damaged_picture_is_named_alike_with_workers():
+    said = []
+    for count in (0, 1):
+        with pytest.raises(DataError) as caught, plain_errors():
+            list(validation_loader(OnDisk(Broken()), 2, count))
+        said.append(str(caught.value))
+    assert said == ["picture b is damaged; copy it again"] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "lower batch_size"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"), "lower batch_size"),
+        (MemoryError(), "no memory: lower batch_size"),
+        (ValueError("Expected more than 1 value per channel when training, got"), "raise batch_size"),
+    ],
+)
+def test_too_little_memory_or_too_small_a_batch_is_one_line(error, says):
+    with pytest.raises(KerbsegError, match=says) as caught, plain_errors():
+        raise error
+    assert "\n" not in str(caught.value)
+
+
+# what is not there
+
+
+def one_class(root: Path) -> Path:
+    for split in ("train", "val"):
+        for i in range(2):
+            for kind, pixels in (("images", np.full((32, 32, 3), 9 * i)), ("masks", np.zeros((32, 32)))):
+                (root / kind / split).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels.astype(np.uint8)).save(root / kind / split / f"{i}.png")
+    (root / "dataset.yaml").write_text("name: one\nclasses: [{name: path, ids: [0]}]\n")
+    return root
+
+
+def test_one_class_alone_is_refused(tmp_path):
+    root = one_class(tmp_path / "data")
+    with pytest.raises(DataError, match=r"background"):
+        fit(tiny("data={name: folder}"), tmp_path / "run", device="cpu", data_root=root)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_missing_package_is_named_with_its_extra(package, tmp_path):
+    code = f"import sys; sys.modules[{package!r}] = None\nfrom kerbseg.cli import main\nmain({COMMAND!r})"
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith(f"kerbseg: {package} is not installed; ")
+    assert "[train]" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+COMMAND = ["train", "smoke/scenes", "--out", "run"]
+
+
+def test_a_network_that_says_nan_is_not_measured(camvid_bundle, camvid_root):
+    bundle = load(camvid_bundle)
+    evaluate(bundle, open_dataset("camvid", "val", camvid_root))
+    with torch.no_grad():
+        for value in bundle.model.parameters():
+            value.fill_(3e38)  # finite, unlike what comes of it
+    with pytest.raises(BundleError, match=r"logits of 'val_000' are NaN or infinite"):
+        evaluate(bundle, open_dataset("camvid", "val", camvid_root))

@@ -59,7 +59,9 @@ def train(
     compile
         Let torch compile the network: takes a minute or more at first, and pays in long runs
     """
+    from kerbseg.train.extra import check_extra
     from kerbseg.train.recipe_file import read_any, resume_recipe
+    from kerbseg.train.recipe_sense import check_names, remarks
 
     # a slip is named before torch is imported
     if recipe is not None and "=" in recipe:  # a key to change, where no recipe is named
@@ -76,6 +78,10 @@ def train(
         )
     else:
         settings, run = resume_recipe(out), out
+    check_names(settings)
+    for remark in remarks(settings):
+        print(f"note: {remark}", flush=True)
+    check_extra()
 
     from kerbseg.train.engine import this_rank
     from kerbseg.train.run import train as train_network
@@ -115,6 +121,7 @@ def recipes(*, json: Json = None) -> None:
     from rich.table import Table
 
     from kerbseg.train.recipe_header import shipped_recipes
+    from kerbseg.train.recipe_sense import counted
 
     entries = shipped_recipes()
     if json is not None:
@@ -122,7 +129,9 @@ def recipes(*, json: Json = None) -> None:
     table = Table("recipe", "what it trains, and what to expect", padding=(0, 1))
     table.columns[0].no_wrap = True
     for entry in entries:
-        table.add_row(entry.name, f"{entry.network} on {entry.data}, {entry.epochs} epochs\n{entry.expected}")
+        table.add_row(
+            entry.name, f"{entry.network} on {entry.data}, {counted(entry.epochs, 'epoch')}\n{entry.expected}"
+        )
     show(table)
 
 
@@ -142,5 +151,10 @@ def recipe(name: str, *overrides: str) -> None:
     """
     from kerbseg.core.strict_yaml import dump_yaml
     from kerbseg.train.recipe_file import read_any
+    from kerbseg.train.recipe_sense import check_names, remarks
 
-    print(dump_yaml(read_any(name, overrides).to_dict()), end="")
+    settings = read_any(name, overrides)
+    check_names(settings)
+    for remark in remarks(settings):
+        print(f"# note: {remark}")  # YAML still
+    print(dump_yaml(settings.to_dict()), end="")

@@ -18,7 +18,6 @@ from kerbseg.train.recipe import AnyRecipe, Augment, Rare
 from kerbseg.train.split import CachedSplit
 from kerbseg.train.task import Augmentation
 
-
 MOST_PARAMETERS = 2_000_000_000  # with gradients and Adam's averages 32 GB
 
 

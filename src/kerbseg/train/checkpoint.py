@@ -132,7 +132,9 @@ def _check_optimizer(content: Mapping[str, Any], fresh: Optimizer) -> None:
     if len(saved) != 1 or len(schedulers) != 1:
         raise _Misfit(f"{len(saved)} optimizers and {len(schedulers)} schedules, not one of each")
     groups, state = _at(saved[0], "param_groups", kind=list), _at(saved[0], "state", kind=Mapping)
-    if [len(_at(group, "params", kind=list)) for group in groups] != [len(each["params"]) for each in fresh.param_groups]:
+    if [len(_at(group, "params", kind=list)) for group in groups] != [
+        len(each["params"]) for each in fresh.param_groups
+    ]:
         raise _Misfit("its optimizer moves other weights")
     for group, expected in zip(groups, fresh.param_groups, strict=True):
         for key, value in expected.items():

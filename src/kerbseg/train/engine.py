@@ -227,7 +227,7 @@ def threads_as_before(threads: int | None, machine: Machine) -> Iterator[None]:
 
 
 @contextmanager
-def plain_errors(run: Path) -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Errors of torch that a user can mend, told as such: no memory, readers that died, a batch of one."""
     try:
         yield
@@ -239,7 +239,7 @@ def plain_errors(run: Path) -> Iterator[None]:
             remedy = _LESS
         if remedy is None:
             raise
-        raise KerbsegError(f"{str(error).strip().splitlines()[0] or 'no memory'}: {remedy}") from error
+        raise KerbsegError(f"{(str(error).strip() or 'no memory').splitlines()[0]}: {remedy}") from error
 
 
 _LESS = "lower batch_size, data.size or augment.crop"

@@ -62,7 +62,9 @@ class StopWhereNotFinite(Callback):
         if count > self._grace:
             assert self._loss is not None
             steps = f" (and in {count - 1} steps after it)" if count > 1 else ""
-            raise self._stop(trainer, f"the loss is {float(self._loss)} at step {trainer.global_step - count + 1}{steps}")
+            raise self._stop(
+                trainer, f"the loss is {float(self._loss)} at step {trainer.global_step - count + 1}{steps}"
+            )
 
     def _check_weights(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         for name, value in _states(trainer, task):

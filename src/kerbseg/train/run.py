@@ -98,7 +98,7 @@ def train(
         check_compiling(place, rank)
     check_folder(run, recipe, resume, rank)
     machine = Machine(place, rank, data_root, workers, cache, compile)
-    with claim(run, rank), plain_errors(run):
+    with claim(run, rank), plain_errors():
         check_folder(run, recipe, resume, rank)  # again: now nobody else can begin
         _train(recipe, run, machine, initial, resume, callbacks)
     best = run / "best.safetensors"
