@@ -161,7 +161,7 @@ def test_a_validation_without_numbers_is_no_best(tmp_path, capsys):
                 for parameter in task.net.parameters():
                     parameter.fill_(3e38)
 
-    with pytest.raises(KerbsegError, match="no validation of .* had a finite loss"):
+    with pytest.raises(KerbsegError, match=r"no validation of .* had a finite loss"):
         fit(tiny("epochs=1", "ema=null"), tmp_path / "run", device="cpu", callbacks=[Huge()])
     assert "epoch 1: the validation loss is nan; its weights are not kept" in capsys.readouterr().out
     assert not (tmp_path / "run" / "best.safetensors").exists()

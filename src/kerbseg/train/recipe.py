@@ -122,9 +122,8 @@ class Augment:
     saturation: Share = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # turns of the color circle, either way
     hue_factor: Share = 0.0  # the hue's angle times 1 - h .. 1 + h
-    gamma: Annotated[float, Field(ge=0, le=10)] = (
-        0.0  # values in 0..1 to the power exp(-g) .. exp(g): .4 makes .5 to .36 .. .63
-    )
+    # values in 0..1 to the power exp(-g) .. exp(g): .4 makes .5 to .36 .. .63
+    gamma: Annotated[float, Field(ge=0, le=10)] = 0.0
     gamma_p: Share = 1.0
     channel_balance: Share = 0.0  # red, green and blue each times 1 - c .. 1 + c of its own
     channel_balance_p: Share = 1.0
@@ -278,9 +277,8 @@ class Recipe:
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     validate_every: Count = 1  # epochs; the last one is always validated
     seed: Seed = 0
-    nonfinite_grace: Annotated[int, Field(ge=0)] = (
-        20  # float16 alone: steps in a row that may have no finite loss; each is skipped
-    )
+    # steps in a row whose loss may be no number: of float16 alone, which skips them
+    nonfinite_grace: Annotated[int, Field(ge=0)] = 20
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe as plain values; `recipe_file.read` of its YAML gives the same recipe."""
@@ -326,9 +324,8 @@ class Classification:
     ema: BelowOne | None = None
     validate_every: Count = 1  # epochs; the last one is always validated
     seed: Seed = 0
-    nonfinite_grace: Annotated[int, Field(ge=0)] = (
-        20  # float16 alone: steps in a row that may have no finite loss; each is skipped
-    )
+    # steps in a row whose loss may be no number: of float16 alone, which skips them
+    nonfinite_grace: Annotated[int, Field(ge=0)] = 20
 
     def to_dict(self) -> dict[str, Any]:
         """As a Recipe's."""

@@ -101,9 +101,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise RecipeError(f"override {override!r} is no key=value, such as optim.lr=1e-3")
     *parents, last = key.split(".")
     if not key.isprintable() or "" in (*parents, last):
-        raise RecipeError(
-            f"override {override[:100]!r} has no key before its =; write key=value, such as optim.lr=1e-3"
-        )
+        raise RecipeError(f"override {override[:100]!r} has no key before its =; write one such as optim.lr=1e-3")
     for parent in parents:
         raw = raw.setdefault(parent, {})
         if not isinstance(raw, dict):

@@ -86,15 +86,15 @@ def check_names(recipe: AnyRecipe) -> None:
 
 def remarks(recipe: AnyRecipe) -> Iterator[str]:
     """What a recipe asks for that never comes, since its epochs are over before."""
-    epochs, schedule, optim = recipe.epochs, recipe.schedule, recipe.optim
-    if schedule.warmup >= epochs:
-        yield f"schedule.warmup={schedule.warmup:g} lasts as long as the training of {counted(epochs, 'epoch')}: the rate never reaches optim.lr"
-    if schedule.name == "step" and (late := [each for each in schedule.milestones if each >= epochs]):
-        yield f"schedule.milestones={late} lie beyond the {counted(epochs, 'epoch')} of training"
-    if schedule.name == "exponential" and schedule.after >= epochs:
-        yield f"schedule.after={schedule.after:g} lies beyond the {counted(epochs, 'epoch')} of training: the rate never falls"
-    if optim.weight_decay_until is not None and optim.weight_decay_until >= epochs:
-        yield f"optim.weight_decay_until={optim.weight_decay_until:g} lies beyond the {counted(epochs, 'epoch')} of training"
+    schedule, optim, length = recipe.schedule, recipe.optim, f"the {counted(recipe.epochs, 'epoch')} of training"
+    if schedule.warmup >= recipe.epochs:
+        yield f"schedule.warmup={schedule.warmup:g} is no shorter than {length}: the rate never reaches optim.lr"
+    if schedule.name == "step" and (late := [each for each in schedule.milestones if each >= recipe.epochs]):
+        yield f"schedule.milestones={late} lie beyond {length}"
+    if schedule.name == "exponential" and schedule.after >= recipe.epochs:
+        yield f"schedule.after={schedule.after:g} lies beyond {length}: the rate never falls"
+    if optim.weight_decay_until is not None and optim.weight_decay_until >= recipe.epochs:
+        yield f"optim.weight_decay_until={optim.weight_decay_until:g} lies beyond {length}"
 
 
 def counted(number: int, word: str) -> str:
