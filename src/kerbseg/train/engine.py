@@ -25,6 +25,7 @@ from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.core.files import atomic_write, remove_leftovers
 from kerbseg.core.strict_yaml import dump_yaml
+from kerbseg.train.board import Board
 from kerbseg.train.callbacks import (
     AveragedWeights,
     InterruptBetweenSteps,
@@ -197,7 +198,7 @@ def callbacks_for(
         settings = recipe.schedule
         wanted.append(Plateau(recorder, settings.factor, settings.patience, settings.watch))
     grace = recipe.nonfinite_grace if recipe.precision == "float16" else 0
-    wanted += [StopWhereNotFinite(grace, rank), recorder]
+    wanted += [StopWhereNotFinite(grace, rank), recorder, Board(recorder, recipe.to_dict())]
     if recipe.ema is not None:
         wanted.append(AveragedWeights(recipe.ema))
     return [*wanted, RunProgress(recorder)]

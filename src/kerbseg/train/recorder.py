@@ -5,16 +5,28 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+from jaxtyping import Int, UInt8
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from kerbseg.core.files import atomic_write
+from kerbseg.core.labels import LabelSet
+
+
+class Shown(NamedTuple):
+    """A picture of a validation, its truth, and what the network made of it."""
+
+    name: str
+    image: UInt8[Tensor, "3 h w"]
+    mask: UInt8[Tensor, "h w"]
+    ids: Int[Tensor, "h w"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,9 @@ class ValidationResult:
     loss: float  # plain cross entropy; no number where the logits are none
     row: Mapping[str, float | None]  # for metrics.csv
     metrics: Mapping[str, Any]  # for the card of what is saved
+    labels: LabelSet | None = None  # of a segmentation; likewise the next two
+    confusion: Int[Tensor, "k k"] | None = None  # rows the truth
+    pictures: Sequence[Shown] = ()
 
 
 class RunRecorder(Callback):

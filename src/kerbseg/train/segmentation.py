@@ -92,7 +92,9 @@ class Segmentation:
             "val_pixel_accuracy": metrics.pixel_accuracy,
             **{f"val_iou/{name}": value for name, value in metrics.class_iou.items()},
         }
-        return ValidationResult("val_miou", metrics.miou, loss, row, figures)
+        return ValidationResult(
+            "val_miou", metrics.miou, loss, row, figures, self.train.labels, metrics.confusion, task.shown
+        )
 
     def save(self, net: nn.Module, path: Path, epoch: int, result: ValidationResult) -> None:
         """Writes the network as it is now, with the card that says what it is."""
