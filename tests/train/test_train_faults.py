@@ -1,5 +1,6 @@
 """Trainings that go wrong: one line that says why, nothing that was good lost, nothing that is bad kept."""
 
+import io
 import os
 import shutil
 import signal
@@ -17,23 +18,29 @@ import safetensors.torch
 import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
+import kerbseg.models as models
 from kerbseg.bundle import load
 from kerbseg.cli import main
 from kerbseg.core.distributed import SINGLE
-from kerbseg.core.errors import BundleError, DataError, KerbsegError
+from kerbseg.core.errors import BundleError, DataError, KerbsegError, RecipeError
+from kerbseg.core.labels import label_set
+from kerbseg.core.strict_yaml import load_yaml
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import ConcatDataset, OnDisk, validation_loader
 from kerbseg.evaluate import evaluate
-from kerbseg.train import workers
+from kerbseg.models import classifiers
+from kerbseg.train import recipe_sense, workers
+from kerbseg.train.board import CELL, _confusion
 from kerbseg.train.checkpoint import read_checkpoint, threads_of
 from kerbseg.train.engine import plain_errors, threads_as_before
 from kerbseg.train.extra import PACKAGES
 from kerbseg.train.finite import StopWhereNotFinite
 from kerbseg.train.fit import fit
 from kerbseg.train.machine import Machine
-from kerbseg.train.recipe_file import read
+from kerbseg.train.recipe_file import _apart, read
 from kerbseg.train.segmentation import Segmentation
 from kerbseg.train.workers import STALL_S, check_workers
 
@@ -261,23 +268,14 @@ def test_a_folder_of_the_user_stays(tmp_path):
     assert tree(tmp_path) == {"tensorboard/mine": b"mine"}
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path):
+def test_ctrl_c_in_the_first_epoch_leaves_nothing_and_says_so(tmp_path):
     class Press(Callback):
-        def __init__(self, epoch):
-            self.epoch = epoch
-
         def on_train_batch_end(self, trainer, task, outputs, batch, index):
-            if trainer.current_epoch == self.epoch:
-                os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt, match="before the end of the first epoch; nothing is kept"):
-        fit(tiny(), tmp_path / "my run", device="cpu", callbacks=[Press(0)])
-    assert not (tmp_path / "my run").exists()
-    with pytest.raises(KeyboardInterrupt) as caught:
-        fit(tiny(), tmp_path / "my run", device="cpu", callbacks=[Press(1)])
-    assert str(caught.value) == (
-        f"interrupted; what was finished is kept: kerbseg train --resume --out '{tmp_path / 'my run'}'"
-    )
+        fit(tiny(), tmp_path / "run", device="cpu", callbacks=[Press()])
+    assert not (tmp_path / "run").exists()
 
 
 # a checkpoint
@@ -573,3 +571,116 @@ def test_a_network_that_says_nan_is_not_measured(camvid_bundle, camvid_root):
             value.fill_(3e38)  # finite, unlike what comes of it
     with pytest.raises(BundleError, match=r"logits of 'val_000' are NaN or infinite"):
         evaluate(bundle, open_dataset("camvid", "val", camvid_root))
+
+
+# what a run shows
+
+
+def test_tensorboard_shows_rate_classes_pictures_confusion_and_recipe(finished):
+    events = EventAccumulator(str(finished / "tensorboard"))
+    events.Reload()
+    scalars, images = set(events.Tags()["scalars"]), set(events.Tags()["images"])
+    assert {"lr", "loss", "val_miou", "val_iou/road"} <= scalars
+    assert "confusion" in images
+    assert {name for name in images if name.startswith("validation/val_0")}
+    shown = Image.open(io.BytesIO(events.Images("validation/val_00000")[-1].encoded_image_string))
+    assert shown.size == (3 * 64, 32), "picture, truth and prediction"
+    truth = np.asarray(open_dataset("scenes", "val")[0].mask)
+    assert len(np.unique(np.asarray(shown)[:, 64:128].reshape(-1, 3), axis=0)) <= len(np.unique(truth))
+    written = b"".join(path.read_bytes() for path in (finished / "tensorboard").glob("events*"))
+    assert b"optim.lr" in written
+    assert len(written) < 500_000
+    assert events.Scalars("lr")[0].value == pytest.approx(0.04 * 5e-3, rel=0.1), "the first step's"
+
+
+def test_a_confusion_is_drawn_in_the_colors_of_right_and_wrong():
+    labels = label_set("camvid")
+    confusion = torch.zeros(11, 11, dtype=torch.long)
+    confusion[0, 0], confusion[1, 0] = 5, 5
+    drawn = _confusion(confusion, labels)
+    left = drawn.shape[1] - 11 * CELL
+    corner = [tuple(drawn[CELL * (row + 1) + 2, left + 2]) for row in (0, 1, 2)]
+    assert corner == [(55, 55, 255), (255, 55, 55), (255, 255, 255)]
+
+
+# recipes
+
+
+def test_names_that_recipes_know_are_those_that_exist():
+    assert sorted(recipe_sense.NETWORKS) == sorted(models.list_models())
+    assert sorted(recipe_sense.CLASSIFIERS) == sorted(classifiers.CLASSIFIERS)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("model.name=mininet_v2_cpuu", "did you mean 'mininet_v2_cpu'"),
+        ("data.name=scene", "did you mean 'scenes'"),
+        ("distill={teacher: mininet_v2_cpu-camvit}", "did you mean 'mininet_v2_cpu-camvid'"),
+        ("model.options={width: .nan}", "NaN and infinite values are no options"),
+        ("model.options={1: 2}", "key 1 is no word"),
+        ("optim.lr=abc", "valid number"),
+        ("optim.betas=[1]", "less than 1"),
+        ("data.size=[99999, 32]", "8192"),
+        ("augment.blur=1e6", "100"),
+        ("data.rare={classes: [car], extra: 1000000000}", "10000"),
+        ("=3", "no key before its ="),
+        ('model.name="\\ud800"', "surrogates"),
+        (f"optim.lr={'9' * 3000}", "finite"),
+        (f"model.name={'x' * 3000}", "does not exist"),
+        ("data.val=" + "[" * 200, "deep"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused_without_torch(override, says, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "kerbseg.models", None)  # importing it would fail
+    with pytest.raises(SystemExit) as caught:
+        main(["recipe", "smoke/scenes", override])
+    said = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert says in said
+    assert said.count("\n") == 1
+    assert len(said) < 1500
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/", "no/such", "\0"])
+def test_a_recipe_that_is_not_there_is_one_line(name):
+    with pytest.raises(RecipeError):
+        read(name)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["schedule.warmup=16"], "schedule.warmup=16 is no shorter than the 16 epochs of training"),
+        (["epochs=1", "schedule.warmup=1"], "the 1 epoch of training"),
+        (["schedule={name: step, milestones: [8, 16, 20]}"], "schedule.milestones=[16, 20] lie beyond"),
+        (["schedule={name: exponential, after: 16}"], "schedule.after=16 lies beyond"),
+        (["optim.weight_decay_until=30"], "optim.weight_decay_until=30 lies beyond"),
+    ],
+)
+def test_what_never_comes_is_noted_and_the_recipe_is_still_yaml(overrides, says, capsys):
+    main(["recipe", "smoke/scenes", *overrides])
+    said = capsys.readouterr().out
+    assert f"# note: {says}" in said or says in said.splitlines()[0]
+    assert load_yaml(said, "it") == read("smoke/scenes", overrides).to_dict()
+
+
+def test_an_override_changes_one_section_of_two_that_share_an_anchor(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "model: {name: mininet_v2_cpu, options: &o {dropout: 0.1}}\ndata: {name: scenes}\nepochs: 1\nbatch_size: 2\n"
+        "grouping: {until: 0, select: &s [a]}\nloss: {weights: list, values: &v [1, 1], boundary: &b {radius: 3}}\n"
+        "auxiliary: [{at: features, channels: 8}]\naugment: {crop: &c [32, 64], cycle: [{crop: *c}, {crop: *c}]}\n"
+    )
+    crop = read(tmp_path / "mine.yaml", ["augment.crop=[8, 8]"]).augment
+    assert (crop.crop, crop.cycle[0].crop) == ((8, 8), (32, 64))
+    raw = {"a": (shared := {"x": 1}), "b": shared}
+    apart = _apart(raw, "it")
+    assert apart == raw
+    assert apart["a"] is not apart["b"]
+
+
+def test_a_place_of_a_head_that_does_not_exist_is_answered_briefly(tmp_path):
+    with pytest.raises(RecipeError) as caught:
+        fit(tiny("auxiliary=[{at: nosuch}]"), tmp_path / "run", device="cpu")
+    assert "no module 'nosuch'; choose from: downsample, " in str(caught.value)
+    assert len(str(caught.value)) < 200
