@@ -20,6 +20,11 @@ def printable(text: str) -> str:
     return "".join(_escaped(each) for each in text)
 
 
+def printable_lines(text: str) -> str:
+    """The same of a text of several lines, which stay lines."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
 def redact(address: str) -> str:
     """The address, or a text with addresses in it, without what lets others in: user and password, query, tokens."""
     if "://" not in address:
