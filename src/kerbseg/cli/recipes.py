@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from kerbseg.cli.app import app
 from kerbseg.cli.options import DataRoot, Json
 from kerbseg.cli.terminal import show, write_json
-from kerbseg.core.errors import KerbsegError
+from kerbseg.core.errors import KerbsegError, check_installed
 
 if TYPE_CHECKING:
     from kerbseg.train.recipe import AnyRecipe
@@ -59,7 +59,6 @@ def train(
     compile
         Let torch compile the network: takes a minute or more at first, and pays in long runs
     """
-    from kerbseg.train.extra import check_extra
     from kerbseg.train.recipe_file import read_any, resume_recipe
     from kerbseg.train.recipe_sense import check_names, remarks
 
@@ -81,7 +80,7 @@ def train(
     check_names(settings)
     for remark in remarks(settings):
         print(f"note: {remark}", flush=True)
-    check_extra()
+    check_installed("train", ("lightning", "kornia", "tensorboard"))
 
     from kerbseg.train.engine import this_rank
     from kerbseg.train.run import train as train_network
