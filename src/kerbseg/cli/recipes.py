@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kerbseg.cli.app import app
 from kerbseg.cli.options import DataRoot, Json
-from kerbseg.cli.terminal import show, write_json
+from kerbseg.cli.terminal import show, tell, write_json
 from kerbseg.core.errors import KerbsegError, check_installed
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def train(
         settings, run = resume_recipe(out), out
     check_names(settings)
     for remark in remarks(settings):
-        print(f"note: {remark}", flush=True)
+        tell(f"note: {remark}")
     check_installed("train", ("lightning", "kornia", "tensorboard"))
 
     from kerbseg.train.engine import this_rank
@@ -98,7 +98,7 @@ def train(
         compile=compile,
     )
     if this_rank(devices, settings).index == 0:
-        print(_outcome(best, settings))
+        tell(_outcome(best, settings))
 
 
 def _outcome(best: Path, recipe: AnyRecipe) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
+from kerbseg.core.text import printable
 
 
 class Shown(NamedTuple):
@@ -134,7 +135,7 @@ class RunRecorder(Callback):
         self._rows, self.best, self._seconds = state_dict["rows"], state_dict["best"], state_dict["seconds"]
         best = self._run / "best.safetensors"
         if self.best > -math.inf and not best.is_file():
-            print(f"{best} is gone; the best from here on takes its place", flush=True)
+            print(f"{printable(str(best))} is gone; the best from here on takes its place", flush=True)
             self.best = -math.inf
 
 

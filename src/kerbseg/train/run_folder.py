@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import KerbsegError
+from kerbseg.core.text import printable
 
 try:
     import fcntl
@@ -98,7 +99,7 @@ def _take(file: int, run: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL):
             raise
-        print(f"{run}: this file system knows no locks; start no second training into it", flush=True)
+        print(f"{printable(str(run))}: this file system knows no locks; start no second training into it", flush=True)
 
 
 @cache
