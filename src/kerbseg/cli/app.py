@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C; a defect of ours is a traceback.
     """
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
     if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is shown as escapes
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
     typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
     piped = any(each.endswith((STDOUT, "/dev/fd/1")) for each in typed)
     try:
@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.errno is None:  # no word of the system's
             raise
         _leave(_unusable(error), 2)
-    except KeyboardInterrupt:
-        _leave("interrupted; what was finished is kept", 130)
+    except KeyboardInterrupt as interrupt:
+        _leave(str(interrupt) or "interrupted; what was finished is kept", 130)
 
 
 @contextmanager
