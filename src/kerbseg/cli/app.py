@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 import kerbseg
 from kerbseg.cli.help import ListingFormatter
-from kerbseg.core.errors import KerbsegError, did_you_mean
+from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean
 
 app = App(
     name="kerbseg",
@@ -34,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         typed = sys.argv[1:] if arguments is None else arguments
         # to the parser a lone hyphen is an option that has no name
         typed = ["/dev/stdin" if each == "-" else each for each in typed]
-        app(typed, exit_on_error=False, print_error=False, result_action="return_value")
+        with _warnings_of_one_line():
+            app(typed, exit_on_error=False, print_error=False, result_action="return_value")
     except KerbsegError as error:
         _leave(str(error), 2)
     except CycloptsError as error:
@@ -44,6 +47,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     except KeyboardInterrupt:
         _leave("interrupted; what was finished is kept", 130)
+
+
+@contextmanager
+def _warnings_of_one_line() -> Iterator[None]:
+    """Prints our own warnings without the place in our source that they come from."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def shown(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, KerbsegWarning):
+                print(f"kerbseg: {message}", file=sys.stderr)
+            else:
+                others(message, category, *place, **more)
+
+        warnings.showwarning = shown
+        yield
 
 
 def explain(error: CycloptsError) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -12,6 +12,12 @@ from kerbseg.core.errors import KerbsegError
 
 DataRoot = Annotated[Path | None, Parameter(help="Folder of the data set (default: $KERBSEG_DATA/NAME)")]
 Device = Annotated[str, Parameter(help="Device that computes: {devices}")]
+Fit = Annotated[
+    Literal["letterbox", "stretch"],
+    Parameter(
+        help="How a picture comes to the one size of an exported file; letterbox: between bars, its proportions kept"
+    ),
+]
 Json = Annotated[Path | None, Parameter(help="Write the figures to this file as JSON")]
 LabelSetName = Annotated[str | None, Parameter(help="Label set: {label_sets}")]
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]

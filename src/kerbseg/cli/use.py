@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerbseg.cli.app import app
-from kerbseg.cli.options import DataRoot, Device, Json, OutOrNothing, Precision, Runtime, Submission, Threads
+from kerbseg.cli.options import DataRoot, Device, Fit, Json, OutOrNothing, Precision, Runtime, Submission, Threads
 from kerbseg.cli.terminal import progress, show, write_json
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
@@ -26,6 +26,7 @@ def evaluate(
     device: Device = "cpu",
     threads: Threads = None,
     precision: Precision = None,
+    fit: Fit = "letterbox",
     tta: Literal["none", "flip"] = "none",
     by: Literal["drive"] | None = None,
     limit: int | None = None,
@@ -77,7 +78,7 @@ def evaluate(
 
         try:
             report = measure(
-                opened, dataset, limit=limit, tta=tta, by=by, on_prediction=on_prediction, progress=progress
+                opened, dataset, limit=limit, tta=tta, by=by, fit=fit, on_prediction=on_prediction, progress=progress
             )
         except UnlabelledError:
             if submit is None:
@@ -105,6 +106,7 @@ def predict(
     device: Device = "cpu",
     threads: Threads = None,
     precision: Precision = None,
+    fit: Fit = "letterbox",
     submission: Submission = None,
     smooth: float | None = None,
     flicker: bool = False,
@@ -145,7 +147,8 @@ def predict(
 
     if (out is None) == (submission is None):
         raise KerbsegError("predict writes to --out FOLDER or to --submission FOLDER|ZIP; give one of them")
-    predictor = Predictor(open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision))
+    opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
+    predictor = Predictor(opened, fit=fit)
     if submission is not None:
         from kerbseg.predict.submission import submit_files
 
