@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from kerbseg.predict import interrupts
+
 MAX_IN_FLIGHT = 8
 """Items between source and consumer: enough that each of four stages has one in hand and one to come."""
 
 PATIENCE_S = 0.2  # Ctrl-C may have taken the sign that all is over out of the queue
+
+SOURCE_PATIENCE_S = 1.0  # for a source to end, which may wait for a camera that is silent for ever
 
 Stage = Callable[[Any], Any]
 
@@ -35,9 +39,13 @@ class ThreadedPipeline:
         self._room = threading.Semaphore(max_in_flight)
         self._stopped = threading.Event()
         self._queues: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(len(stages) + 1)]
-        self._last_thread = self._start(self._feed, source)
-        for stage, taken, given in zip(stages, self._queues, self._queues[1:], strict=False):
-            self._last_thread = self._start(_work, stage, taken, given)
+        self._feeder = self._last_thread = self._start(self._feed, source)
+        self._workers = [
+            self._start(_work, stage, taken, given)
+            for stage, taken, given in zip(stages, self._queues, self._queues[1:], strict=False)
+        ]
+        if self._workers:
+            self._last_thread = self._workers[-1]
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -55,6 +63,8 @@ class ThreadedPipeline:
     def _take(self) -> Any:
         """The next of the last queue; what follows the last item where nobody is left to give more."""
         while True:
+            if not self._stopped.is_set():
+                interrupts.check()
             over = not self._last_thread.is_alive()  # asked before the queue, for a thread may put something and end
             try:
                 return self._queues[-1].get(timeout=PATIENCE_S)
@@ -67,6 +77,23 @@ class ThreadedPipeline:
         self._stopped.set()
         self._queues[0].put(_EndOfStream())
         self._room.release()  # a source that waits for room is to see that it is over
+
+    def finish(self) -> None:
+        """Stops, and returns when what was under way has gone through all stages and no stage works any more.
+
+        Errors of what was under way are left out: whoever calls this has a reason to end already.
+        """
+        self.stop()
+        while True:
+            try:
+                for _ in self:
+                    pass
+                break
+            except Exception:  # noqa: BLE001, PERF203 # of two endings the first is reported
+                continue
+        for worker in self._workers:
+            worker.join()
+        self._feeder.join(SOURCE_PATIENCE_S)
 
     @staticmethod
     def _start(target: Callable[..., None], *arguments: Any) -> threading.Thread:
