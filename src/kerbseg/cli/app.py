@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,8 @@ app = App(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command.
 
-    Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C; a defect of ours is a traceback.
+    Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C (128 and its number for another signal);
+    a defect of ours is a traceback.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
     try:
@@ -45,8 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output went away, such as `head`
         sys.stderr.close()
         sys.exit(0)
-    except KeyboardInterrupt:
-        _leave("interrupted; what was finished is kept", 130)
+    except KeyboardInterrupt as error:
+        if arguments is None:  # the process ends, and one more Ctrl-C is not to disturb that
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _leave("interrupted; what was finished is kept", 128 + getattr(error, "signum", signal.SIGINT))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -30,13 +31,21 @@ class _EndOfStream:
 class ThreadedPipeline:
     """Iterates over what the last stage makes of each item of a source, in order.
 
-    At most `max_in_flight` items are taken from the source and not yet handed out. An error of the source or of a stage
-    is raised after all items before it. The threads end with the process, so a source that never answers holds up
+    At most `max_in_flight` items are taken from the source and not yet handed out; one may count as several, which `cost`
+    tells. An error of the source or of a stage is raised after all items before it. The threads end with the process, so a source that never answers holds up
     nobody.
     """
 
-    def __init__(self, source: Iterable[Any], *stages: Stage, max_in_flight: int = MAX_IN_FLIGHT) -> None:
+    def __init__(
+        self,
+        source: Iterable[Any],
+        *stages: Stage,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        cost: Callable[[Any], int] = lambda item: 1,
+    ) -> None:
         self._room = threading.Semaphore(max_in_flight)
+        self._cost = lambda item: min(cost(item), max_in_flight)
+        self._costs: deque[int] = deque()  # of the items in flight, in order
         self._stopped = threading.Event()
         self._queues: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(len(stages) + 1)]
         self._feeder = self._last_thread = self._start(self._feed, source)
@@ -57,7 +66,7 @@ class ThreadedPipeline:
             if item.error is not None:
                 raise item.error
             raise StopIteration
-        self._room.release()
+        self._room.release(self._costs.popleft())
         return item
 
     def _take(self) -> Any:
@@ -76,7 +85,7 @@ class ThreadedPipeline:
         """Takes nothing more from the source; what is under way can still be iterated over."""
         self._stopped.set()
         self._queues[0].put(_EndOfStream())
-        self._room.release()  # a source that waits for room is to see that it is over
+        self._room.release(MAX_IN_FLIGHT)  # a source that waits for room is to see that it is over
 
     def finish(self) -> None:
         """Stops, and returns when what was under way has gone through all stages and no stage works any more.
@@ -113,6 +122,9 @@ class ThreadedPipeline:
         while not isinstance(item := _next(items, self._room), _EndOfStream):
             if self._stopped.is_set():
                 break
+            self._costs.append(self._cost(item))
+            for _ in range(self._costs[-1] - 1):  # one was taken before the item was
+                self._room.acquire()
             given.put(item)
             del item  # the queue has it; a name that waits beside it would keep one more alive
         else:

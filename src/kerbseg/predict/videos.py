@@ -28,6 +28,9 @@ from kerbseg.predict.temporal.vote import checked_memory, delay
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The system's errors where there is no room for a file."""
 
+LARGE = 48_000_000
+"""Bytes of a frame that counts as more than one: four times those of 4K."""
+
 Work = tuple[Frame, Prediction]  # what goes from stage to stage
 
 
@@ -127,7 +130,7 @@ def video(
 
 
 def _segmented(source: Source, segment: Stage) -> Iterator[Work]:
-    work = ThreadedPipeline(source, segment)
+    work = ThreadedPipeline(source, segment, cost=_cost)
     try:
         yield from work
     finally:  # the caller may leave the loop
@@ -176,7 +179,8 @@ def video_steps(
     with held():
         try:
             with open_sinks(targets, source, predictor.labels) as adds:
-                work = ThreadedPipeline(source, *stages(predictor, list(targets), adds, options.smooth, meter), counter)
+                steps = stages(predictor, list(targets), adds, options.smooth, meter)
+                work = ThreadedPipeline(source, *steps, counter, cost=_cost)
                 try:
                     for _ in work:
                         yield
@@ -277,6 +281,11 @@ def _in_passing(look: Add) -> Callable[[Work], Work]:
         return work
 
     return stage
+
+
+def _cost(frame: Any) -> int:
+    """How many frames of usual size a frame counts for, so that a few of the largest fill no memory."""
+    return 1 + frame.picture.size // LARGE if isinstance(frame, Frame) else 1
 
 
 class _Counter:
