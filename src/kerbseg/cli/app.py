@@ -48,8 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(0)
     except KeyboardInterrupt as error:
-        if arguments is None:  # the process ends, and one more Ctrl-C is not to disturb that
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
         _leave("interrupted; what was finished is kept", 128 + getattr(error, "signum", signal.SIGINT))
 
 

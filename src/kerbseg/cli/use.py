@@ -154,7 +154,7 @@ def predict(
 
     if (out is None) == (submission is None):
         raise KerbsegError("predict writes to --out FOLDER or to --submission FOLDER|ZIP; give one of them")
-    with ending_once(SIGINT, *FROM_OUTSIDE):
+    with ending_once(SIGINT, *FROM_OUTSIDE, last=True):
         from kerbseg.predict import Predictor
         from kerbseg.runtime import open_runtime
 

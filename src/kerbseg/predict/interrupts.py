@@ -48,8 +48,8 @@ _requests = _Requests()
 
 
 @contextmanager
-def ending_once(*signums: int) -> Iterator[None]:
-    """In it the first of the signals is raised as Interrupted, and no other.
+def ending_once(*signums: int, last: bool = False) -> Iterator[None]:
+    """In it the first of the signals is raised as Interrupted, and no other; if it is the `last` block, none behind it.
 
     Signals that are ignored, or that someone else takes, stay as they are; so do all of them outside the main thread.
     """
@@ -66,7 +66,7 @@ def ending_once(*signums: int) -> Iterator[None]:
         yield
     finally:
         for signum in ours:
-            signal.signal(signum, before[signum])
+            signal.signal(signum, signal.SIG_IGN if last and _requests.raised else before[signum])
         _requests.active = False
 
 

@@ -125,8 +125,9 @@ def video(
     frames are decoded and segmented while the caller looks at this one. `smooth` is the memory of a vote over time (see
     `TemporalVote`). Raises DataError after the last whole frame of a video that is damaged.
     """
+    opened = as_source(source)
     checked_segmenter(predictor)
-    return _segmented(as_source(source), _segment(_steadied(predictor, smooth, confidence), confidence))
+    return _segmented(opened, _segment(_steadied(predictor, smooth, confidence), confidence))
 
 
 def _segmented(source: Source, segment: Stage) -> Iterator[Work]:
@@ -150,8 +151,8 @@ def segment_video(
     Whatever ends it (the end, damage, Ctrl-C, a full disk), the frames until then become files that can be used.
     Raises DataError for a video that is damaged or none, KerbsegError where a file cannot be written.
     """
-    checked_segmenter(predictor)
     opened, options = as_source(source, options.raw if options else None), options or VideoOptions()
+    checked_segmenter(predictor)
     reports: list[VideoReport] = []
 
     def keep(report: VideoReport) -> None:
@@ -223,7 +224,7 @@ def _with_rest(ending: BaseException | None, unwritten: Exception | None, source
         told = "; ".join([*(str(_told(each, source)) for each in errors), kept])
     else:
         told = "; ".join(str(_told(each, source)) for each in errors)
-    return DataError(told) if isinstance(errors[0], DataError) else KerbsegError(told)
+    return next((kind for kind in (DataError, InputError) if isinstance(errors[0], kind)), KerbsegError)(told)
 
 
 def _told(error: KerbsegError | OSError, source: Source) -> KerbsegError:
