@@ -77,9 +77,11 @@ def frames(stream: Stream) -> Iterator[Frame]:
     a live one goes on with the next frame instead.
     """
     av = av_module()
-    number = 0
+    number, hint = 0, "is it whole?"
     try:
         with _open(stream) as reader:
+            if stream.path is None and "mov" in reader.format.name:
+                hint = WHOLE
             video = reader.streams.video[0]
             video.thread_type = "AUTO"
             rate = Fraction(video.average_rate or video.guessed_rate or 25)
@@ -98,16 +100,16 @@ def frames(stream: Stream) -> Iterator[Frame]:
                     origin=str(stream),
                 )
                 number += 1
-            end_unseen = stream.path is None and "mov" in reader.format.name
     except av.FFmpegError as error:
-        raise DataError(f"{stream} is damaged after frame {number} ({_reason(error)})") from error
+        more = "" if number else f"; {hint}"
+        raise DataError(f"{stream} is damaged after frame {number} ({_reason(error)}){more}") from error
     lacking = truncated_bytes(stream.path) if stream.path else 0
     if lacking:
         raise DataError(f"{stream} is cut off after frame {number} ({lacking} bytes lack at its end)")
     if number and announced_s - end_s > LOST_S and not stream.live:
         raise DataError(f"{stream} is damaged after frame {number} (it ends {announced_s - end_s:.1f} s early)")
     if not number:
-        raise DataError(f"{stream} holds no frame that can be decoded; {WHOLE if end_unseen else 'is it whole?'}")
+        raise DataError(f"{stream} holds no frame that can be decoded; {hint}")
 
 
 def _open(stream: Stream) -> Any:
