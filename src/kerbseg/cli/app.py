@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _warnings_of_one_line() -> Iterator[None]:
     """Prints our own warnings without the place in our source that they come from."""
     with warnings.catch_warnings():
+        warnings.simplefilter("always", KerbsegWarning)
         others = warnings.showwarning
 
         def shown(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
