@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,8 @@ app = App(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command.
 
-    Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C; a defect of ours is a traceback.
+    Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C (128 and its number for another signal);
+    a defect of ours is a traceback.
     """
     if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is shown as escapes
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -61,13 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _leave(_unusable(error), 2)
     except KeyboardInterrupt as interrupt:
-        _leave(str(interrupt) or "interrupted; what was finished is kept", 130)
+        status = 128 + getattr(interrupt, "signum", signal.SIGINT)
+        _leave(str(interrupt) or "interrupted; what was finished is kept", status)
 
 
 @contextmanager
 def _warnings_of_one_line() -> Iterator[None]:
     """Prints our own warnings without the place in our source that they come from."""
     with warnings.catch_warnings():
+        warnings.simplefilter("always", KerbsegWarning)
         others = warnings.showwarning
 
         def shown(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
