@@ -28,6 +28,9 @@ def serve(entry: str, preload: list[str]) -> int:
         import_module(name)
     module, function = entry.split(":")
     main = getattr(import_module(module), function)
+    threads = os.listdir("/proc/self/task")
+    if len(threads) > 1:
+        raise RuntimeError(f"{len(threads)} threads after the imports; a forked child would lack their locks' owners")
     print("{}", flush=True)
     for line in sys.stdin:
         job = json.loads(line)
@@ -41,7 +44,7 @@ def serve(entry: str, preload: list[str]) -> int:
 
 def _become(job: dict[str, Any]) -> None:
     """Makes of the child what a shell would have started in the case's folder."""
-    os.setsid()
+    os.setpgrp()  # so that it is killed with all that it starts
     os.chdir(job["folder"])
     null = os.open(os.devnull, os.O_RDONLY)
     out, err = (os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644) for name in ("stdout", "stderr"))
