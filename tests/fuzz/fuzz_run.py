@@ -1,4 +1,4 @@
-"""Spoils files and runs kerbseg's commands on them: `python tests/fuzz/run.py --seed 1` (see `--help`)."""
+"""Spoils files and runs kerbseg's commands on them: `python tests/fuzz/fuzz_run.py --seed 1` (see `--help`)."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def table(findings: Sequence[Finding]) -> str:
 def tell(finding: Finding, seed: int) -> str:
     """A failure as a line, with the command that shows it again."""
     command = shlex.join(["kerbseg", *finding.argv])
-    again = f"python tests/fuzz/run.py --seed {seed} --case {finding.kind}:{finding.number}"
+    again = f"python tests/fuzz/fuzz_run.py --seed {seed} --case {finding.kind}:{finding.number}"
     return f"{finding.verdict.name}: {finding.label}: {command}: {finding.verdict.detail[:300]}  [{again}]"
 
 
