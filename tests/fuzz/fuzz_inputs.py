@@ -10,11 +10,9 @@ import zlib
 from pathlib import Path
 from random import Random
 
+import fuzz_mutations as spoil
 import numpy as np
 import yaml
-from PIL import Image
-
-import fuzz_mutations as spoil
 from fuzz_judge import Meaning
 from fuzz_kinds import (
     Command,
@@ -29,6 +27,7 @@ from fuzz_kinds import (
     rewrite,
 )
 from fuzz_models import PREDICT, TRAIN
+from PIL import Image
 
 # ---- recipes
 
@@ -58,7 +57,10 @@ validate_every: 1
 seed: 3
 """
 LIKELY_FINE = ("merge", "directive", "null", "bom inside")
-SMALL = "epochs=1 batch_size=2 data.name=camvid data.limit=4 model.name=mininet_v2_cpu augment.progressive=[] augment.crop=[32,64]"
+SMALL = (
+    "epochs=1 batch_size=2 data.name=camvid data.limit=4 model.name=mininet_v2_cpu augment.progressive=[]"
+    " augment.crop=[32,64]"
+)
 
 
 def _recipe(folder: Path, shared: Path) -> None:
@@ -71,8 +73,12 @@ def _recipe_commands(draw: Random, folder: Path) -> tuple[Command, ...]:
     if draw.random() < 0.12:
         return (shown, command(f"train recipe.yaml {SMALL} --data-root camvid --out run --device cpu"))
     if draw.random() < 0.25:  # an override of a wrong kind
-        line = draw.choice(["recipe recipe.yaml", f"train recipe.yaml {SMALL} --data-root camvid --out run --device cpu"])
-        key = draw.choice(re.findall(r"([a-z_.]+)=", SMALL) + ["optim.lr", "loss.ohem.min_kept", "augment.scale", "ema"])
+        line = draw.choice(
+            ["recipe recipe.yaml", f"train recipe.yaml {SMALL} --data-root camvid --out run --device cpu"]
+        )
+        key = draw.choice(
+            [*re.findall(r"([a-z_.]+)=", SMALL), "optim.lr", "loss.ohem.min_kept", "augment.scale", "ema"]
+        )
         value = yaml.safe_dump(spoil.odd_value(draw, 3), default_flow_style=True, width=10**6).splitlines()[0][:200]
         return (Command((*line.split(), f"{key}={value}".replace("\0", ""))),)
     return (shown,)
@@ -262,6 +268,7 @@ def _rewritten(path: Path, data: bytes) -> Meaning:
     return "refused"
 
 
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n"  # endless, for those who run it
 STRUCTURES = {
     **{f"mask: {change}": lambda path, change=change: _mask(path, change) for change in (
         "unknown id", "half the size", "color", "binary", "16 bits", "16 bits, above 255", "void", "a pixel wide")},
@@ -281,9 +288,9 @@ STRUCTURES = {
     "mask named with codes": lambda path: _move(path, "\x1b[31m[red].png"),
     "mask named in no UTF-8": lambda path: _move(path, os.fsdecode(b"\xff\xfe.png")),
     "mask in capitals": lambda path: _move(path, path.name.upper()),
-    "mask is PostScript": lambda path: _rewritten(path, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 48 32\n{} loop\n"),
+    "mask is PostScript": lambda path: _rewritten(path, POSTSCRIPT),
     "mask is text": lambda path: _rewritten(path, b"no picture\n"),
-    "picture is PostScript": lambda path: _rewritten(_partner(path), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n"),
+    "picture is PostScript": lambda path: _rewritten(_partner(path), POSTSCRIPT),
     "picture is 88 million pixels": lambda path: _rewritten(_partner(path), png_bomb(9400)),
     "dataset.yaml gone": lambda path: _gone(path.parents[2] / "dataset.yaml"),
     "dataset.yaml a pipe": lambda path: _special(path.parents[2] / "dataset.yaml", "pipe"),
@@ -386,7 +393,9 @@ def _spoil_chunks(draw: Random, data: bytes) -> tuple[bytes, str]:
         chunks[place], chunks[other] = chunks[other], chunks[place]
     else:
         bomb = zlib.compress(bytes(80 << 20), 9)
-        new = draw.choice([(b"zTXt", b"a\0\0" + bomb), (b"iCCP", b"a\0\0" + bomb), (b"tRNS", b"x"), (b"eXIf", b"MM\0*junk")])
+        new = draw.choice(
+            [(b"zTXt", b"a\0\0" + bomb), (b"iCCP", b"a\0\0" + bomb), (b"tRNS", b"x"), (b"eXIf", b"MM\0*junk")]
+        )
         chunks.insert(1, new)
     made = b"".join(_chunk(*chunk) for chunk in chunks)
     return data[:8] + made, f"chunk {name.decode('latin-1')}: {how}"
@@ -405,7 +414,7 @@ def png_bomb(side: int) -> bytes:
 
 
 PICTURE_TRAPS = {
-    "PostScript": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n",
+    "PostScript": lambda: POSTSCRIPT,
     "PDF": lambda: b"%PDF-1.4\n1 0 obj<<>>endobj\n",
     "SVG": lambda: b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
     "HTML": lambda: b"<!doctype html><title>404</title>",

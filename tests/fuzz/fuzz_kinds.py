@@ -70,7 +70,9 @@ def copy_shared(shared: Path, folder: Path, *names: str) -> None:
 
 def ids_of(folder: Path, stdout: str) -> str:
     """The class ids that predict wrote."""
-    return _hash((path.relative_to(folder).as_posix().encode() + path.read_bytes()) for path in _files(folder / "out", "*_ids*"))
+    return _hash(
+        (path.relative_to(folder).as_posix().encode() + path.read_bytes()) for path in _files(folder / "out", "*_ids*")
+    )
 
 
 def frames_of(folder: Path, stdout: str) -> str:

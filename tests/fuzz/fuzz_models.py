@@ -14,9 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
-
 import fuzz_mutations as spoil
+import numpy as np
 from fuzz_judge import Meaning
 from fuzz_kinds import Command, Kind, Mutation, command, confusion_of, copy_shared, ids_of, rewrite, weights_of
 
@@ -226,7 +225,7 @@ def _tensors(value: Any) -> Any:
 def _change_checkpoint(draw: Random, content: Any) -> tuple[Any, str]:
     """A value above the tensors is another, or gone."""
     places = [(content, key) for key in content]
-    for key, inner in content.items():
+    for inner in content.values():
         if isinstance(inner, dict):
             places += [(inner, each) for each in list(inner)[:12]]
         elif isinstance(inner, list) and inner and isinstance(inner[0], dict):
@@ -476,6 +475,6 @@ KINDS = (
          "kerbseg.importers.erfnet_pytorch")),
     Kind("onnx", 150, _exported(".onnx"), _spoil_onnx, lambda draw, folder: _model_commands(draw, "model.onnx"),
          tuple(EXPORTED.split())),
-    Kind("openvino", 150, _exported(".[xb]*[ln]"), _spoil_openvino,
+    Kind("openvino", 150, _exported(".[xb][mi][ln]"), _spoil_openvino,
          lambda draw, folder: _model_commands(draw, "model.xml"), tuple(EXPORTED.split())),
 )  # fmt: skip

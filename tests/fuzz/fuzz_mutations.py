@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 NUMBERS = (0, 1, -1, 2, 3, 127, 255, 256, 65535, 2**31 - 1, 2**31, -(2**31), 2**32, 2**63 - 1, 2**63, 10**30)
 FLOATS = (math.nan, math.inf, -math.inf, 1e308, -1e-308, 0.5, -0.0)
 TEXTS = (
-    "", " ", "0", "-1", "null", "../../etc/passwd", "/dev/null", "x" * 100_000, "\x1b]0;title\x07\x1b[31m", "[red]a[/b]",
-    "\u202e\ufeff", "日本語", "\ud800", "a\nb", "%s%n{0}{{", "true", "1e400", "nan",
+    "", " ", "0", "-1", "null", "../../etc/passwd", "/dev/null", "x" * 100_000, "\x1b]0;title\x07\x1b[31m",
+    "[red]a[/b]", "\u202e\ufeff", "日本語", "\ud800", "a\nb", "%s%n{0}{{", "true", "1e400", "nan",
 )  # fmt: skip
 
 
@@ -35,9 +35,22 @@ def odd_value(draw: Random, like: Any = None) -> Any:
         return draw.choice([like + 1, like - 1, -like, like * 2, like / 3, like * 1e6, str(like), [like]])
     if isinstance(like, str) and like and draw.random() < 0.4:
         at = draw.randrange(len(like))
-        return draw.choice([like[:at], like[:at] + chr(ord(like[at]) ^ 1) + like[at + 1 :], like.upper(), [like], like * 2])
+        return draw.choice(
+            [like[:at], like[:at] + chr(ord(like[at]) ^ 1) + like[at + 1 :], like.upper(), [like], like * 2]
+        )
     return draw.choice(
-        [None, True, False, [], {}, draw.choice(NUMBERS), draw.choice(FLOATS), draw.choice(TEXTS), nested(30), [1] * 5000]
+        [
+            None,
+            True,
+            False,
+            [],
+            {},
+            draw.choice(NUMBERS),
+            draw.choice(FLOATS),
+            draw.choice(TEXTS),
+            nested(30),
+            [1] * 5000,
+        ]
     )
 
 
@@ -78,7 +91,11 @@ def change_bytes(draw: Random, data: bytes, start: int = 0) -> tuple[bytes, str]
 
 def cut(draw: Random, data: bytes) -> bytes:
     """The beginning of the bytes; often only a little is gone."""
-    return data[: max(0, len(data) - draw.randint(1, 200))] if draw.random() < 0.3 else data[: draw.randrange(len(data) + 1)]
+    return (
+        data[: max(0, len(data) - draw.randint(1, 200))]
+        if draw.random() < 0.3
+        else data[: draw.randrange(len(data) + 1)]
+    )
 
 
 def flip(draw: Random, data: bytes) -> bytes:
@@ -169,7 +186,9 @@ def change_text(draw: Random, text: str) -> tuple[bytes, str]:
         lines[at] = draw.choice(["  ", "\t", "- ", "{", "? "]) + lines[at]
     else:
         column = draw.randrange(len(lines[at]) + 1)
-        symbol = draw.choice(["\0", "\x07", ":", ": ", "{", "]", "'", '"', "&a ", "*a ", "!x ", "%", "|", "\u2028", "@"])
+        symbol = draw.choice(
+            ["\0", "\x07", ":", ": ", "{", "]", "'", '"', "&a ", "*a ", "!x ", "%", "|", "\u2028", "@"]
+        )
         lines[at] = lines[at][:column] + symbol + lines[at][column:]
     return "".join(lines).encode(), how
 
@@ -224,7 +243,11 @@ def change_message(draw: Random, message: Any) -> str:
     value = getattr(holder, field.name)
     repeated = getattr(field, "is_repeated", None)
     repeated = field.label == field.LABEL_REPEATED if repeated is None else repeated
-    how = draw.choice(["clear", "double", "swap", "change", "change"]) if repeated else draw.choice(["clear", *["change"] * 4])
+    how = (
+        draw.choice(["clear", "double", "swap", "change", "change"])
+        if repeated
+        else draw.choice(["clear", *["change"] * 4])
+    )
     try:
         if how == "clear" and not repeated:
             holder.ClearField(field.name)
@@ -280,7 +303,8 @@ XML_TRAPS: dict[str, str] = {
     "entity bomb": '<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a0 "aaaaaaaaaa">'
     + "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10))
     + ']><net name="&a9;" version="11"></net>',
-    "external entity": '<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a SYSTEM "file:///etc/passwd">]><net name="&a;" version="11"/>',
+    "external entity": '<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
+    + '<net name="&a;" version="11"/>',
     "deep": '<?xml version="1.0"?>' + "<net>" * 20_000 + "</net>" * 20_000,
     "no layers": '<?xml version="1.0"?><net name="x" version="11"><layers></layers><edges></edges></net>',
     "other root": '<?xml version="1.0"?><html/>',

@@ -73,7 +73,7 @@ class Fuzzer:
         folder = self._root / "cases" / f"{kind.name}-{number}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         label, commands = self.spoil(kind, number, folder)
-        found = []
+        findings = []
         for command, meaning in commands:
             outcome = self._run(kind, command, folder)
             verdict = judge(
@@ -83,12 +83,12 @@ class Fuzzer:
                 lambda command=command: self._truth(kind, command),
                 command.batch,
             )
-            found.append(Finding(kind.name, number, label, command.argv, outcome, verdict))
-        if all(each.verdict.name == "fine" for each in found):
+            findings.append(Finding(kind.name, number, label, command.argv, outcome, verdict))
+        if all(each.verdict.name == "fine" for each in findings):
             shutil.rmtree(folder)
         for said in folder.parent.glob(f"{folder.name}.std*"):
             said.unlink()
-        return found
+        return findings
 
     def _run(self, kind: Kind, command: Command, folder: Path) -> Outcome:
         runners = self._runners.__dict__.setdefault("by_preload", {})
@@ -160,8 +160,8 @@ def numbers(kind: Kind, scale: float) -> range:
 def fuzz(fuzzer: Fuzzer, chosen: Sequence[tuple[Kind, int]], jobs: int = 1) -> Iterator[Finding]:
     """Findings of all numbers, as they come."""
     with ThreadPoolExecutor(jobs) as pool:
-        for found in pool.map(lambda one: fuzzer.case(*one), chosen):
-            yield from found
+        for findings in pool.map(lambda one: fuzzer.case(*one), chosen):
+            yield from findings
 
 
 def table(findings: Sequence[Finding]) -> str:
@@ -198,7 +198,9 @@ def main() -> int:
         name, number = asked.case.split(":")
         chosen = [(KINDS[name], int(number))]
     else:
-        chosen = [(KINDS[name], number) for name in asked.only.split(",") for number in numbers(KINDS[name], asked.scale)]
+        chosen = [
+            (KINDS[name], number) for name in asked.only.split(",") for number in numbers(KINDS[name], asked.scale)
+        ]
     fuzzer = Fuzzer(asked.seed, asked.out.resolve(), asked.limit)
     fuzzer.prepare(list(dict.fromkeys(kind.name for kind, _ in chosen)))
     start, findings, failures = time.monotonic(), [], 0
@@ -210,6 +212,7 @@ def main() -> int:
             case = {"case": f"{finding.kind}:{finding.number}"}
             said = finding.outcome.stderr[-2000:]
             every.write(json.dumps({**case, **told, **took, "detail": finding.verdict.detail, "stderr": said}) + "\n")
+            every.flush()
             if finding.verdict.name != "fine":
                 failures += 1
                 print(tell(finding, asked.seed), flush=True)

@@ -12,7 +12,7 @@ import resource
 import signal
 import sys
 import time
-import traceback
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ PAGE = os.sysconf("SC_PAGESIZE")
 
 
 def serve(entry: str, preload: list[str]) -> int:
-    """Answers jobs until the standard input ends; in a forked child it returns the command's exit status."""
+    """Answers jobs until the standard input ends; returns in each forked child too, after its command."""
     for name in preload:
         import_module(name)
     module, function = entry.split(":")
@@ -37,7 +37,8 @@ def serve(entry: str, preload: list[str]) -> int:
         pid = os.fork()
         if pid == 0:
             _become(job)
-            return _status(main, job["argv"])
+            main(job["argv"])  # and out: the child ends as Python ends, exit hooks and tracebacks included
+            return 0
         print(json.dumps(watch(pid, job["limit_s"], job["limit_mb"])), flush=True)
     return 0
 
@@ -56,20 +57,6 @@ def _become(job: dict[str, Any]) -> None:
     sys.argv = ["kerbseg", *job["argv"]]
 
 
-def _status(main: Any, argv: list[str]) -> int:
-    """The exit status that Python would give; what is left of the process ends as Python ends, exit hooks included."""
-    try:
-        main(argv)
-    except SystemExit as end:
-        if isinstance(end.code, int):
-            return end.code
-        return 0 if end.code is None else 1
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
-
-
 def watch(pid: int, limit_s: float, limit_mb: float) -> dict[str, Any]:
     """What became of a child; it is killed, and its descendants too, beyond the time or the memory."""
     start, peak, hung, hog = time.monotonic(), 0.0, False, False
@@ -81,13 +68,11 @@ def watch(pid: int, limit_s: float, limit_mb: float) -> dict[str, Any]:
         hog = hog or peak > limit_mb
         hung = hung or time.monotonic() - start > limit_s
         if hog or hung:
-            os.killpg(pid, signal.SIGKILL) if os.getpgid(pid) == pid else os.kill(pid, signal.SIGKILL)
+            (os.killpg if os.getpgid(pid) == pid else os.kill)(pid, signal.SIGKILL)
         time.sleep(POLL_S)
     seconds = time.monotonic() - start
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # what the command left behind
-    except ProcessLookupError:
-        pass
     peak = max(peak, usage.ru_maxrss / 1024)
     killed = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     return {

@@ -1,4 +1,4 @@
-"""The fuzzer: its harness sees every kind of failure, a number always makes the same file, and a whole run finds none."""
+"""The fuzzer: its harness sees every kind of failure, a seed always makes the same file, a whole run shows none."""
 
 import subprocess
 import sys
