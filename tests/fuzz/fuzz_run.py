@@ -198,9 +198,9 @@ def main() -> int:
         name, number = asked.case.split(":")
         chosen = [(KINDS[name], int(number))]
     else:
-        chosen = [
-            (KINDS[name], number) for name in asked.only.split(",") for number in numbers(KINDS[name], asked.scale)
-        ]
+        kinds = [KINDS[name] for name in asked.only.split(",")]
+        chosen = [(kind, number) for kind in kinds for number in numbers(kind, asked.scale)]
+        chosen.sort(key=lambda one: one[1] / one[0].count)  # all kinds advance alike, for those who stop it early
     fuzzer = Fuzzer(asked.seed, asked.out.resolve(), asked.limit)
     fuzzer.prepare(list(dict.fromkeys(kind.name for kind, _ in chosen)))
     start, findings, failures = time.monotonic(), [], 0
