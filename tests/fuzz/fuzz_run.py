@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from threading import local
@@ -50,13 +51,17 @@ class Fuzzer:
         self._shared = root / "whole" / "shared"
 
     def prepare(self, names: Sequence[str]) -> None:
-        """Makes the whole examples."""
-        if not self._shared.is_dir():
-            make_shared(self._shared)
-        for name in names:
+        """Makes the whole examples, where an earlier run has not."""
+        builders = {name: partial(KINDS[name].build, shared=self._shared) for name in names}
+        for name, build in {"shared": make_shared, **builders}.items():
             folder = self._root / "whole" / name
             if not folder.is_dir():
-                KINDS[name].build(folder, self._shared)
+                half = self._root / "half" / name  # a run that was stopped here begins it anew
+                shutil.rmtree(half, ignore_errors=True)
+                half.parent.mkdir(parents=True, exist_ok=True)
+                build(half)
+                folder.parent.mkdir(exist_ok=True)
+                half.rename(folder)
 
     def spoil(self, kind: Kind, number: int, folder: Path) -> tuple[str, list[tuple[Command, str]]]:
         """Puts the mutated files of one number into a folder; says what was done, and each command with its meaning."""
