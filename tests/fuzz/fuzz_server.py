@@ -6,6 +6,7 @@ input (see `Job`) with one on its standard output (see `Outcome`). Standard libr
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -31,6 +32,8 @@ def serve(entry: str, preload: list[str]) -> int:
     threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
         raise RuntimeError(f"{len(threads)} threads after the imports; a forked child would lack their locks' owners")
+    gc.collect()
+    gc.freeze()  # a child's last collection would otherwise copy every page: most of its time
     print("{}", flush=True)
     for line in sys.stdin:
         job = json.loads(line)
