@@ -528,6 +528,8 @@ def test_weights_of_another_type_are_not_saved(tmp_path):
     ("call", "named"),
     [
         (lambda bundle: load(None), "a model is a path or a name, not NoneType"),
+        (lambda bundle: find_model(None, LABELS), "a model is a path or a name, not NoneType"),
+        (lambda bundle: find_model("x" * 300, LABELS), "cannot be read"),
         (lambda bundle: load(bundle), "a model is a path or a name, not Bundle"),
         (lambda bundle: save("x.safetensors", bundle), "save takes a bundle"),
         (lambda bundle: save(bundle.model, "x.safetensors"), "save takes a bundle"),

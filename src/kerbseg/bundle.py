@@ -20,7 +20,7 @@ from torch import nn
 import kerbseg.models as models
 from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.files import atomic_write
-from kerbseg.core.labels import LabelSet
+from kerbseg.core.labels import LONGEST_NAME, LabelSet
 from kerbseg.core.types import Preprocessing
 
 FORMAT = 1
@@ -203,12 +203,12 @@ def find_model(model: str | Path, labels: LabelSet | None = None) -> Path | Bund
     try:
         return locate(model)
     except BundleError as error:
-        if labels is None:
-            raise
         name, known = str(model), models.list_models()
+        if labels is None or not isinstance(model, str | Path):
+            raise
         if name in known:
             return random_bundle(name, labels)
-        if Path(model).suffix or Path(model).exists():
+        if Path(model).suffix or len(name) > LONGEST_NAME or Path(model).exists():
             raise
         raise BundleError(f"model {model} does not exist; {did_you_mean(name, [*shipped(), *known])}") from error
 
