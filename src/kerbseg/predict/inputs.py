@@ -121,9 +121,7 @@ def _results(names: Iterable[Path]) -> set[Path]:
     inputs = [name for name in names if _is_input(name)]
     endings = [kind.ending for kind in SINKS.values()]
     endings += [Path(f"x{kind.ending}").stem[1:] for kind in SINKS.values() if kind.file_per_frame]
-    return {
-        name.with_name(f"{start}{ending}") for name in inputs for start in (name.stem, name.name) for ending in endings
-    }
+    return {name.with_name(f"{start}{ending}") for name in inputs for start in (name.stem, name.name) for ending in endings}
 
 
 def _is_input(path: Path) -> bool:
