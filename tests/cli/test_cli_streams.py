@@ -59,6 +59,23 @@ def test_a_reader_that_has_seen_enough_is_no_failure(command):
     assert (process.wait(60), err) == (0, "")
 
 
+@LINUX
+def test_a_full_disk_behind_the_standard_output_is_said():
+    with open("/dev/full", "w") as full:  # opened, never replaced: nothing here writes to it by its name
+        done = subprocess.run([*KERBSEG, "recipe", "camvid/erfnet"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"kerbseg: No space left on device; free space, or choose another place\n",
+    )
+
+
+def test_a_closed_standard_output_is_no_failure():
+    process = subprocess.run(
+        ["sh", "-c", f"{' '.join(KERBSEG)} recipe camvid/erfnet >&-"], capture_output=True, check=True
+    )
+    assert process.stderr == b""
+
+
 def test_where_figures_cannot_be_written_is_said_before_the_work(tmp_path, capsys):
     (tmp_path / "file").write_text("kept")
     for place in (tmp_path, tmp_path / "file" / "figures.json", tmp_path / ("x" * 300)):

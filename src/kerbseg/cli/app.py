@@ -16,6 +16,7 @@ import kerbseg
 from kerbseg.cli.help import ListingFormatter
 from kerbseg.core.console import SafeConsole
 from kerbseg.core.errors import KerbsegError, did_you_mean, needing_extras
+from kerbseg.core.files import remedy
 from kerbseg.core.text import printable, redact
 
 STDOUT = "/dev/stdout"
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with needing_extras(), redirect_stdout(sys.stderr) if piped else nullcontext():  # figures stay alone there
             app(typed, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
-        sys.stdout.flush()
+        print(end="", flush=True)  # while what fails can still be told
     except KerbsegError as error:
         _leave(str(error), 2)
     except CycloptsError as error:
@@ -75,7 +76,7 @@ def _name_streams(typed: Sequence[str]) -> list[str]:
 
 def _unusable(error: OSError) -> str:
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-    return f"{where}{error.strerror or error}; check that the path is right, and that you may use it"
+    return f"{where}{error.strerror}; {remedy(error) or 'check that the path is right, and that you may use it'}"
 
 
 def explain(error: CycloptsError) -> str:
