@@ -10,8 +10,9 @@ from PIL import Image
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import VOID
+from kerbseg.data.masks import check_sizes, color_mask, mask_of, read_ids, train_ids
 from kerbseg.data.pairs import by_relative_stem, by_stem, pair_up
-from kerbseg.data.pictures import check_sizes, color_mask, mask_of, read_ids, read_rgb, train_ids
+from kerbseg.data.pictures import read_rgb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
 
@@ -48,6 +49,8 @@ def test_picture_of_16_bits_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("read", [read_rgb, read_ids])
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif", "ppm"])
 def test_truncated_file_is_named(tmp_path: Path, suffix: str, read: object) -> None:
+    if (suffix, read) == ("jpg", read_ids):
+        pytest.skip("no mask is a JPEG, whole or not")
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(PIXELS).save(path)
     whole = path.read_bytes()

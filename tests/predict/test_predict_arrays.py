@@ -62,7 +62,7 @@ def test_what_is_a_picture_is_taken(picture, channels, expected):
         (torch.rand(3, 30, 50), r"a tensor of float32 \[3, 30, 50\]: .*0..1 or normalized"),
         (torch.zeros(3, 30, 3, dtype=torch.uint8), "first or last"),
         (torch.zeros(30, 50, 3, dtype=torch.int64), "int64"),
-        (Image.fromarray(GRAY.astype(np.uint16)), "mode I;16 has more than 8 bits"),
+        (Image.fromarray(GRAY.astype(np.uint16)), "mode I;16, more than 8 bits"),
         (Image.fromarray(GRAY.astype(np.float32)), "mode F"),
         (3, "found int"),
         (None, "found NoneType"),

@@ -20,6 +20,7 @@ from PIL import Image
 from kerbseg.apps.deployment import Deployment, count
 from kerbseg.bundle import Bundle, versions
 from kerbseg.core.types import Dataset
+from kerbseg.data.pictures import read_rgb
 from kerbseg.evaluate import Report
 from kerbseg.predict.draw import blend_overlay, colorize, confusion_picture
 from kerbseg.predict.prediction import ENDINGS
@@ -144,7 +145,7 @@ def page(
         deployment=deployment,
         shipped=shipped,
         shipped_pictures=[
-            _inline(np.asarray(Image.open(path)))
+            _inline(read_rgb(path))
             for path in (shipped.picture, shipped.predictions / (shipped.picture.stem + ENDINGS[1]))
         ],
         versions=versions(),

@@ -16,8 +16,8 @@ from pathlib import Path
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import Color, label_set
 from kerbseg.core.types import VOID
+from kerbseg.data.masks import color_mask, id_mask
 from kerbseg.data.pairs import Listing, PairedFiles, by_stem, check_split, pair_up
-from kerbseg.data.pictures import color_mask, id_mask
 
 SPLITS = ("train", "val", "test")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import label_set
+from kerbseg.data.masks import id_mask
 from kerbseg.data.pairs import PairedFiles, by_stem, check_split, pair_up
-from kerbseg.data.pictures import id_mask
 
 
 @dataclass(frozen=True)

@@ -1,151 +1,218 @@
-"""Reading pictures and masks; every failure names the file."""
+"""Opening pictures: the one place where a file becomes pixels; every failure names the file.
+
+Only the formats listed here are decoded, whatever a file's suffix says: Pillow would hand PostScript to Ghostscript.
+"""
 
 from __future__ import annotations
 
+import stat
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
 
-from kerbseg.core.errors import DataError
-from kerbseg.core.labels import Color, LabelSet
-from kerbseg.core.types import VOID
+from kerbseg.core.errors import DataError, KerbsegError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+FORMATS: Mapping[str, tuple[str, ...]] = {  # Pillow's name of a format -> the suffixes that its files have
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "GIF": (".gif",),
+}
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+MAX_PIXELS = 2**26  # 8192 x 8192: a small file can claim any size, and four bytes a pixel are taken before it is read
 
+_RGB_MODES = frozenset({"1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"})
+_BAND_PIXELS = 2**20  # are converted at once: two or three copies of a large picture at a time would be many
 
-@dataclass(frozen=True)
-class Unknown:
-    """A value in a mask that the label set does not know, and the first pixel that holds it."""
+_STORED: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation -> an upright picture as it is stored
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: upright.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda upright: np.rot90(upright, -1),
+}
 
-    value: str
-    pixels: int
-    row: int
-    column: int
-
-
-@dataclass(frozen=True)
-class Mask:
-    """Train ids of a mask file, VOID where its values are unknown."""
-
-    ids: UInt8[np.ndarray, "h w"]
-    unknown: tuple[Unknown, ...] = ()
+_DAMAGE = (  # what Pillow's decoders raise for damaged files
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture as RGB. Raises DataError for a missing, truncated or foreign file."""
-    image = _open(path)
+    """The picture as RGB, upright. Raises DataError for a file that is missing, damaged, foreign or too large."""
+    with open_picture(path) as image:
+        return rgb_pixels(image, f"picture {path}", DataError)
+
+
+def rgb_pixels(image: Image.Image, shown: str, error: type[KerbsegError]) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a file's picture, or of one that a caller made: upright, transparency left out.
+
+    Raises `error`, which calls the picture `shown`, for one that is damaged, too large, or not of 8 bits a channel.
+    """
+    if image.format == "EPS":
+        raise error(f"{shown} is PostScript, a program that draws a picture; save it as PNG first")
+    decode(image, shown, error)
     if image.mode.startswith(("I", "F")):  # conversion would clip to 255, not scale
-        raise DataError(f"picture {path} has mode {image.mode}, more than 8 bits a channel; save it with 8 bits")
-    return np.array(image.convert("RGB"))
+        raise error(f"{shown} has mode {image.mode}, more than 8 bits a channel; save it with 8 bits, scaled to 0..255")
+    if image.mode not in _RGB_MODES:
+        raise error(f"{shown} has mode {image.mode}, whose colors cannot be read as RGB; save it as RGB")
+    return upright(image, _rgb, (3,))
 
 
-def read_ids(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """The mask's stored ids, palette indices included. Raises DataError if it has more than one channel."""
-    image = _open(path)
-    if image.mode not in ("L", "P", "1", "I", "I;16"):
-        raise DataError(f"mask {path} has mode {image.mode}, not one id a pixel; save it as 8-bit gray or palette PNG")
-    ids = np.array(image)
-    if ids.max(initial=0) > 255 or ids.min(initial=0) < 0:
-        raise DataError(f"mask {path} holds ids {ids.min()}..{ids.max()}; ids are 0..255, save it as 8-bit gray PNG")
-    return ids.astype(np.uint8)
-
-
-def id_mask(path: Path, labels: LabelSet) -> Mask:
-    """The mask of a file of ids."""
-    return mask_of(read_ids(path), labels)
-
-
-def mask_of(ids: UInt8[np.ndarray, "h w"], labels: LabelSet) -> Mask:
-    """The mask of a file's ids."""
-    unknown = labels.unknown_ids[ids]
-    return Mask(labels.lookup[ids], tuple(_unknown(ids, unknown, str)) if unknown.any() else ())
-
-
-def color_mask(path: Path, train_ids: Mapping[Color, int]) -> Mask:
-    """The mask of a file of colors, by the train id (or VOID) of each."""
-    rgb = np.array(_open(path).convert("RGB")).astype(np.int32)
-    codes = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
-    table = sorted((r << 16 | g << 8 | b, train_id) for (r, g, b), train_id in train_ids.items())
-    known = np.array([code for code, _ in table])
-    at = np.searchsorted(known, codes).clip(max=len(known) - 1)
-    unknown = known[at] != codes
-    ids = np.where(unknown, VOID, np.array([train_id for _, train_id in table])[at]).astype(np.uint8)
-    return Mask(ids, tuple(_unknown(codes, unknown, _color_name)) if unknown.any() else ())
-
-
-def refuse_unknown(mask: Mask, path: Path, labels: LabelSet) -> None:
-    """Raises DataError that says which values of a mask are unknown, where, how many."""
-    if mask.unknown:
-        pixels = sum(value.pixels for value in mask.unknown)
-        first = min(mask.unknown, key=lambda value: (value.row, value.column))
-        which = ", ".join(f"{value.value} x{value.pixels}" for value in mask.unknown[:8])
-        more = f" and {len(mask.unknown) - 8} more" if len(mask.unknown) > 8 else ""
-        raise DataError(
-            f"mask {path}: {pixels} pixels hold values outside label set {labels.name!r} ({which}{more};"
-            f" the first at row {first.row}, column {first.column}); map or ignore them in the label set,"
-            " or correct the mask"
+def decode(image: Image.Image, shown: str, error: type[KerbsegError]) -> None:
+    """Reads the pixels of a picture that was opened. Raises `error` as `rgb_pixels`."""
+    width, height = image.size
+    if not width or not height:
+        raise error(f"{shown} is {width}x{height}: it has no pixels; replace it")
+    if width * height > MAX_PIXELS:
+        raise error(
+            f"{shown} is {width}x{height}, {width * height / 1e6:.0f} million pixels; at most"
+            f" {MAX_PIXELS / 1e6:.0f} million are read: scale it down, or cut it into parts"
         )
-
-
-def train_ids(ids: UInt8[np.ndarray, "h w"], labels: LabelSet, path: Path) -> UInt8[np.ndarray, "h w"]:
-    """Train ids of a mask's stored ids. Raises DataError that says which ids are unknown, where, how many."""
-    mask = mask_of(ids, labels)
-    refuse_unknown(mask, path, labels)
-    return mask.ids
-
-
-def check_sizes(image: np.ndarray, mask: np.ndarray, image_path: Path, mask_path: Path) -> None:
-    """Raises DataError where mask and picture differ in height or width."""
-    if image.shape[:2] != mask.shape:
-        (h, w), (mask_h, mask_w) = image.shape[:2], mask.shape
-        raise DataError(
-            f"mask {mask_path} is {mask_w}x{mask_h} but picture {image_path} is {w}x{h};"
-            " save both at one size (masks with nearest resampling)"
-        )
-
-
-def _unknown(
-    codes: Int[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"],
-    unknown: Bool[np.ndarray, "h w"],
-    name: Callable[[int], str],
-) -> Iterator[Unknown]:
-    values, first, counts = np.unique(codes[unknown], return_index=True, return_counts=True)
-    places = np.flatnonzero(unknown)[first]
-    for value, place, pixels in zip(values, places, counts, strict=True):
-        row, column = divmod(int(place), codes.shape[1])
-        yield Unknown(name(int(value)), int(pixels), row, column)
-
-
-def _color_name(code: int) -> str:
-    return f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
-
-
-def _open(path: Path) -> Image.Image:
     try:
-        image = Image.open(path)
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)  # viewers and labelling tools turn pictures as the camera noted
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; check the path") from error
-    except (
-        # Pillow's decoders raise all of these for damaged files
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        KeyError,
-        IndexError,
-        TypeError,
-        struct.error,
-        Image.DecompressionBombError,
-    ) as error:
-        raise DataError(
-            f"{path} cannot be read as a picture ({error}); it is truncated or no picture: replace it"
-        ) from error
-    return image
+    except _DAMAGE as problem:
+        raise error(_damaged(shown, problem)) from problem
+
+
+def upright(
+    image: Image.Image, values: Callable[[Image.Image], np.ndarray], channels: tuple[int, ...] = ()
+) -> UInt8[np.ndarray, "h w *c"]:
+    """What `values` makes of a decoded picture, band by band, turned as its camera noted."""
+    width, height = image.size
+    orientation = _orientation(image)
+    pixels = np.empty(((width, height) if orientation >= 5 else (height, width)) + channels, np.uint8)
+    stored = _STORED[orientation](pixels) if orientation in _STORED else pixels
+    rows = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        stored[top:bottom] = values(image.crop((0, top, width, bottom)))
+    return pixels
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture file of one of `FORMATS`, its pixels not yet decoded. Raises DataError as `read_rgb`."""
+    with _opened(path) as image:
+        if image.format != "MPO" and _has_more(image, path):  # MPO: a photo and its previews
+            raise DataError(
+                f"{path} holds more than one picture, an animation or pages, and only one can be read;"
+                " save each as a file of its own"
+            )
+        yield image
+
+
+def exif_orientation(path: Path) -> int:
+    """How the camera was held, 1..8, as a picture file notes it; 1 where it notes nothing. Raises DataError too."""
+    with _opened(path) as image:
+        return _orientation(image)
+
+
+def as_turned(pixels: UInt8[np.ndarray, "h w"], orientation: int) -> UInt8[np.ndarray, "h2 w2"]:
+    """What is drawn on a picture as it is stored, turned as the picture is."""
+    inverse = {6: 8, 8: 6}.get(orientation, orientation)
+    return _STORED[inverse](pixels) if inverse in _STORED else pixels
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a picture file holds frames one after the other. Raises DataError as `read_rgb`."""
+    with _opened(path) as image:
+        return image.format in ("GIF", "WEBP", "PNG") and _has_more(image, path)
+
+
+def read_animation(path: Path) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
+    """The frames of an animation as RGB, each with the milliseconds that it says it is shown for.
+
+    Raises DataError as `read_rgb`, at the first frame that is damaged.
+    """
+    with _opened(path) as image:
+        try:
+            count = getattr(image, "n_frames", 1)
+        except _DAMAGE as problem:
+            raise DataError(_damaged(str(path), problem)) from problem
+        for n in range(count):
+            shown = f"frame {n} of {path}"
+            try:
+                image.seek(n)
+            except _DAMAGE as problem:
+                raise DataError(_damaged(shown, problem)) from problem
+            yield rgb_pixels(image, shown, DataError), float(image.info.get("duration") or 0)
+
+
+def _has_more(image: Image.Image, path: Path) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except _DAMAGE as problem:  # a GIF is asked by reading its second frame
+        raise DataError(_damaged(str(path), problem)) from problem
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # before it is opened: a named pipe waits for a writer
+            raise DataError(f"{path} is {_kind(path)}, no picture file; remove it, or name a file")
+        file = path.open("rb")
+    except FileNotFoundError as problem:
+        raise DataError(f"{path} does not exist; check the path") from problem
+    except OSError as problem:
+        raise DataError(f"{path} cannot be opened: {problem.strerror or problem}; check it") from problem
+    with file:
+        try:
+            image = Image.open(file, formats=tuple(FORMATS))
+        except UnidentifiedImageError as problem:
+            foreign = f"it is none of {', '.join(FORMATS)}" if path.stat().st_size else "it is empty"
+            raise DataError(_damaged(str(path), foreign)) from problem
+        except _DAMAGE as problem:
+            raise DataError(_damaged(str(path), problem)) from problem
+        with image:
+            yield image
+
+
+def _rgb(band: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    if "transparency" in band.info:  # Pillow warns where a palette's transparency is left out at once
+        band = band.convert("RGBA")
+    return np.asarray(band.convert("RGB"))
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held (EXIF tag 0x0112), 1..8: viewers and labelling tools turn pictures by it.
+
+    No other tag is decoded: many good pictures have EXIF that breaks the standard.
+    """
+    try:
+        orientation: Any = image.getexif().get(0x0112)
+    except _DAMAGE:  # a viewer shows a picture as it is stored, too, where its EXIF cannot be read
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _damaged(shown: str, problem: object) -> str:
+    return f"{shown} cannot be read as a picture ({problem}); it is truncated or no picture: replace it"
+
+
+def _kind(path: Path) -> str:
+    mode = path.stat().st_mode
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket"}
+    return next((name for is_kind, name in kinds.items() if is_kind(mode)), "a device")

@@ -8,11 +8,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from kerbseg.core.errors import InputError, KerbsegError, did_you_mean
-from kerbseg.data.pictures import read_rgb
+from kerbseg.data.pictures import read_rgb, rgb_pixels
 
 Channels = Literal["rgb", "bgr"]
 
@@ -39,7 +39,7 @@ def as_rgb(picture: Picture | Pictures, channels: Channels = "rgb") -> UInt8[np.
     if isinstance(picture, str | Path):
         return read_rgb(Path(picture))
     if isinstance(picture, Image.Image):
-        return _of_pil(picture)
+        return rgb_pixels(picture, "a PIL picture", InputError)
     if isinstance(picture, Tensor):
         return _of_array(_channels_last(_numpy(picture), _describe(picture)), channels, _describe(picture))
     if isinstance(picture, np.ndarray):
@@ -52,14 +52,6 @@ def as_batch(pictures: Picture | Pictures) -> Pictures | None:
     if isinstance(pictures, np.ndarray | Tensor):
         return list(pictures) if pictures.ndim == 4 else None
     return pictures if isinstance(pictures, list | tuple) else None
-
-
-def _of_pil(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    if picture.mode.startswith(("I", "F")):  # conversion would clip to 255, not scale
-        raise InputError(
-            f"a PIL picture of mode {picture.mode} has more than 8 bits a channel; scale it to 0..255 first"
-        )
-    return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
 
 
 def _of_array(pixels: np.ndarray, channels: Channels, shown: str) -> UInt8[np.ndarray, "h w 3"]:
