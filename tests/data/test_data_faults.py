@@ -464,3 +464,15 @@ def test_folders_of_a_classifier_follow_links_and_leave_out_hidden_ones(tmp_path
     folder = ImageFolder(tmp_path, "train")
     assert folder.classes == ("cat", "dog")
     assert [(path.name, label) for path, label in folder.files] == [("1.png", 0), ("1.png", 1), ("2.jfif", 1)]
+
+
+def test_training_on_one_class_alone_is_refused(root: Path) -> None:
+    """0/255 masks gave a validation of 1.0000."""
+    from kerbseg.core.errors import KerbsegError
+    from kerbseg.train.recipe import Data
+    from kerbseg.train.split import open_split
+
+    redraw(root, lambda ids: np.where(ids == 0, 0, 255).astype(np.uint8))
+    split = open_split(Data(name="folder"), ["train"], root, "none")
+    with pytest.raises(KerbsegError, match="all labelled pixels of the 4 training pictures are of class 'sky'"):
+        split.check_several_classes()

@@ -90,7 +90,7 @@ def examine_all(
             continue
         reports.append(examine(dataset, track))
     if splits is None:
-        unopened += faults.of_splits(splits_of(name, root))
+        unopened += faults.of_splits(name, splits_of(name, root))
     return DatasetReport(name, tuple(reports), tuple(unopened), find_copies(reports))
 
 
