@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,7 +181,9 @@ def _fold_sizes(model: ir.Model) -> None:
         if sizes is None or given is None or given.shape is None or made.shape is None:
             continue
         before, after = given.shape[2:], made.shape[2:]
-        if not all(isinstance(n, int) and isinstance(m, int) and m % n == 0 for n, m in zip(before, after, strict=True)):
+        if not all(
+            isinstance(n, int) and isinstance(m, int) and m % n == 0 for n, m in zip(before, after, strict=True)
+        ):
             continue
         factors = np.array([1, 1, *(int(m) // int(n) for n, m in zip(before, after, strict=True))], np.float32)
         scales = ir.Value(name=f"{made.name}_scales", const_value=ir.tensor(factors))
@@ -230,16 +234,19 @@ def _split(model: ir.Model, norm: ir.Node, joined: ir.Node) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What torch's exporter says of itself stays out of the user's sight."""
+    """What torch's exporter says of itself stays out of the user's sight, and so does its compiler's empty folder."""
     logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    level, own = logger.level, "TORCHINDUCTOR_CACHE_DIR" in os.environ
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
             yield
     finally:
         logger.setLevel(level)
+        if not own:
+            os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
 
 
 class OnnxGraph:
