@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -20,7 +22,16 @@ def switch_off() -> None:
 
 
 def keep_home_clean() -> None:
-    """Called by the command line: matplotlib, which torchmetrics loads, keeps its list of fonts beside numba's cache."""
-    beside = Path(__file__).parent / "__pycache__"
-    if "MPLCONFIGDIR" not in os.environ and os.access(beside, os.W_OK):
-        os.environ["MPLCONFIGDIR"] = str(beside / "matplotlib")
+    """Called by the command line: what torchmetrics and torch leave in HOME and TMPDIR does not stay there."""
+    here = Path(__file__).parent
+    if "MPLCONFIGDIR" not in os.environ and os.access(here, os.W_OK):
+        # torchmetrics loads matplotlib, which keeps a list of fonts: beside what Python and numba keep
+        os.environ["MPLCONFIGDIR"] = str(here / "__pycache__" / "matplotlib")
+    atexit.register(_remove_empty_folder)
+
+
+def _remove_empty_folder() -> None:
+    """Of torch's compiler, which makes it as soon as it is loaded; where something was compiled it is not empty."""
+    if torch := sys.modules.get("torch._inductor.runtime.cache_dir_utils"):
+        with suppress(OSError):
+            os.rmdir(torch.default_cache_dir())

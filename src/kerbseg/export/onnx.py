@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -234,19 +232,16 @@ def _split(model: ir.Model, norm: ir.Node, joined: ir.Node) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What torch's exporter says of itself stays out of the user's sight, and so does its compiler's empty folder."""
+    """What torch's exporter says of itself stays out of the user's sight."""
     logger = logging.getLogger("torch.onnx")
-    level, own = logger.level, "TORCHINDUCTOR_CACHE_DIR" in os.environ
+    level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), TemporaryDirectory() as folder:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
             yield
     finally:
         logger.setLevel(level)
-        if not own:
-            os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
 
 
 class OnnxGraph:
