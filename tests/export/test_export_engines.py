@@ -51,6 +51,7 @@ def test_no_size_in_the_graph_is_made_while_it_runs(folder):
         graph = onnx.load(folder / name).graph
         assert not {"Shape", "Size"} & {node.op_type for node in graph.node}
         constants = {each.name for each in graph.initializer}
+        assert constants <= {name for node in graph.node for name in node.input}  # ONNX Runtime warns of others
         for node in graph.node:
             if node.op_type == "Resize":
                 assert constants >= set(filter(None, node.input[1:]))

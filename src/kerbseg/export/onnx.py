@@ -189,6 +189,9 @@ def _fold_sizes(model: ir.Model) -> None:
         node.replace_input_with(2, scales)
         node.resize_inputs(3)
         _remove_unread(model, sizes.producer())
+    for name, value in list(model.graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del model.graph.initializers[name]
 
 
 def _remove_unread(model: ir.Model, node: ir.Node | None) -> None:
