@@ -20,6 +20,7 @@ from kerbseg.cli.help import ListingFormatter
 from kerbseg.core.console import SafeConsole
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean, needing_extras
 from kerbseg.core.files import remedy
+from kerbseg.core.telemetry import keep_home_clean
 from kerbseg.core.text import printable, redact
 
 STDOUT = "/dev/stdout"
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is shown as escapes
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
+    keep_home_clean()
     typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
     piped = any(each.endswith((STDOUT, "/dev/fd/1")) for each in typed)
     try:
