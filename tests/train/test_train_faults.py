@@ -267,6 +267,16 @@ def test_a_folder_of_the_user_stays(tmp_path):
     assert tree(tmp_path) == {"tensorboard/mine": b"mine"}
 
 
+@pytest.mark.parametrize("name", ["metrics.csv", "last.safetensors", "recipe.yaml", "tensorboard"])
+def test_what_is_no_file_in_a_runs_place_is_refused_before_anything_waits(name, run):
+    (run / "aside").mkdir()
+    if (run / name).exists():
+        (run / name).rename(run / "aside" / name)
+    os.mkfifo(run / name)
+    with pytest.raises(KerbsegError, match=rf"{name} is not what a training writes there; move it away"):
+        fit(tiny(), run, device="cpu", resume=True)
+
+
 def test_ctrl_c_in_the_first_epoch_leaves_nothing_and_says_so(tmp_path):
     class Press(Callback):
         def on_train_batch_end(self, trainer, task, outputs, batch, index):
@@ -344,6 +354,7 @@ CHANGES = {
     "no groups": put("optimizer_states", 0, "param_groups", value=[]),
     "a NaN in the optimizer": spoil("optimizer_states", 0, "state", 0),
     "a wrong state": put("optimizer_states", 0, "state", value={5000: {}}),
+    "moments of other weights": put("optimizer_states", 0, "param_groups", 0, "params", 34, value=10**9),
     "other betas": put("optimizer_states", 0, "param_groups", 0, "betas", value=(0.1, 0.2)),
     "a rate NaN": put("lr_schedulers", 0, "base_lrs", value=[float("nan")]),
     "no schedule": put("lr_schedulers", value=[]),

@@ -48,6 +48,7 @@ from kerbseg.train.workers import of_worker
 Device = Literal["auto", "cpu", "cuda"]
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+FILES = ("recipe.yaml", "metrics.csv", "last.ckpt", "best.safetensors", "last.safetensors")
 UNFIT = (RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError)  # lightning's, of odd checkpoints
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -80,6 +81,10 @@ def check_folder(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None
     if rank.index > 0:  # the first process does, and takes the others along
         return
     written, checkpoint = run / "recipe.yaml", run / "last.ckpt"
+    for path in (run / name for name in (*FILES, "tensorboard")):
+        is_own = path.is_dir() if path.name == "tensorboard" else path.is_file()
+        if os.path.lexists(path) and not is_own:  # a pipe would wait for ever, a link to nowhere is lost
+            raise KerbsegError(f"{path} is not what a training writes there; move it away, or choose another --out")
     if resume and not checkpoint.is_file():
         raise KerbsegError(f"nothing to resume: {checkpoint} does not exist; start without --resume")
     if resume and (difference := first_difference(resume_recipe(run), recipe)):
