@@ -353,6 +353,7 @@ CHANGES = {
     "no optimizer": put("optimizer_states", value=[]),
     "no groups": put("optimizer_states", 0, "param_groups", value=[]),
     "a NaN in the optimizer": spoil("optimizer_states", 0, "state", 0),
+    "a moment less": drop("optimizer_states", 0, "state", 23),
     "a wrong state": put("optimizer_states", 0, "state", value={5000: {}}),
     "moments of other weights": put("optimizer_states", 0, "param_groups", 0, "params", 34, value=10**9),
     "other betas": put("optimizer_states", 0, "param_groups", 0, "betas", value=(0.1, 0.2)),
@@ -422,7 +423,7 @@ def test_a_checkpoint_of_before_these_checks_still_resumes(run, finished):
     assert all(torch.equal(kept[key], expected[key]) for key in expected)
 
 
-NEW = ("threads", "recipe")
+NEW = ("threads", "moments", "recipe")
 
 
 def test_a_best_that_is_gone_is_said_and_kept_anew(run, capsys):

@@ -145,6 +145,8 @@ def _check_optimizer(content: Mapping[str, Any], fresh: Optimizer) -> None:
         raise _Misfit(f"a learning rate of {str(rates)[:100]}")
     if _at(schedulers[0], "last_epoch") != content["global_step"]:
         raise _Misfit("its schedule is not at its step")
+    if len(state) != content["callbacks"]["RunRecorder"].get("moments", len(state)):  # older ones do not say
+        raise _Misfit(f"its optimizer has a state of {len(state)} weights")
     weights = [parameter for group in fresh.param_groups for parameter in group["params"]]
     for index, parts in state.items():
         if not isinstance(index, int) or not 0 <= index < len(weights) or not isinstance(parts, Mapping):

@@ -62,6 +62,7 @@ class RunRecorder(Callback):
         self._rows: list[dict[str, Any]] = []
         self._row: dict[str, Any] = {}
         self._seconds, self._started = 0.0, 0.0
+        self._moments = 0  # weights of which the optimizer remembers something
         self.best = -math.inf
         self.latest: ValidationResult | None = None
 
@@ -96,6 +97,7 @@ class RunRecorder(Callback):
         if not self._row:
             figures.pop("val_loss", None)  # that of an earlier epoch
         lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self._moments = len(trainer.optimizers[0].state)
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -127,7 +129,13 @@ class RunRecorder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
-        state = {"rows": self._rows, "best": self.best, "seconds": self._seconds, "threads": torch.get_num_threads()}
+        state = {
+            "rows": self._rows,
+            "best": self.best,
+            "seconds": self._seconds,
+            "threads": torch.get_num_threads(),
+            "moments": self._moments,
+        }
         return state if self._recipe is None else state | {"recipe": self._recipe}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
