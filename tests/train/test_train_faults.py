@@ -354,6 +354,7 @@ CHANGES = {
     "no groups": put("optimizer_states", 0, "param_groups", value=[]),
     "a NaN in the optimizer": spoil("optimizer_states", 0, "state", 0),
     "a moment less": drop("optimizer_states", 0, "state", 23),
+    "nothing of a moment": put("optimizer_states", 0, "state", 23, value={}),
     "a wrong state": put("optimizer_states", 0, "state", value={5000: {}}),
     "moments of other weights": put("optimizer_states", 0, "param_groups", 0, "params", 34, value=10**9),
     "other betas": put("optimizer_states", 0, "param_groups", 0, "betas", value=(0.1, 0.2)),

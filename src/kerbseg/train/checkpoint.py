@@ -151,6 +151,8 @@ def _check_optimizer(content: Mapping[str, Any], fresh: Optimizer) -> None:
     for index, parts in state.items():
         if not isinstance(index, int) or not 0 <= index < len(weights) or not isinstance(parts, Mapping):
             raise _Misfit("its optimizer's state is of other weights")
+        if not parts or parts.keys() != next(iter(state.values())).keys():
+            raise _Misfit(f"its optimizer remembers {str(list(parts))[:100]} of a weight")
         for name, value in parts.items():
             if isinstance(value, Tensor) and value.ndim:
                 _check_tensor(value, weights[index].detach(), f"the optimizer's {name}")
