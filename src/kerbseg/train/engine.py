@@ -238,7 +238,9 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except KerbsegError as error:
-        raise of_worker(error) from error
+        if (told := of_worker(error)) is error:
+            raise
+        raise told from error
     except (RuntimeError, MemoryError, ValueError) as error:
         remedy = next((text for sign, text in _REMEDIES.items() if sign in str(error)), None)
         if isinstance(error, torch.OutOfMemoryError | MemoryError):

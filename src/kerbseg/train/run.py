@@ -102,7 +102,7 @@ def train(
         check_folder(run, recipe, resume, rank)  # again: now nobody else can begin
         _train(recipe, run, machine, initial, resume, callbacks)
     best = run / "best.safetensors"
-    if not best.is_file():
+    if rank.index == 0 and not best.is_file():
         raise KerbsegError(f"no validation of {run} had a finite loss, so there is no {best.name}; lower optim.lr")
     return best
 

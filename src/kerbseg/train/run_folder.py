@@ -34,7 +34,7 @@ def claim(run: Path, rank: Rank) -> Iterator[None]:
     what it has put there goes again. Raises KerbsegError where another training holds the folder, which names its
     process, or where the folder cannot be written.
     """
-    if rank.index > 0:
+    if rank.index > 0 or fcntl is None:
         yield
         return
     made = [folder for folder in (run, *run.parents) if not folder.exists()]
@@ -87,8 +87,6 @@ def _lock(run: Path) -> int:
 
 
 def _take(file: int, run: Path) -> None:
-    if fcntl is None:
-        return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
