@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerbseg.core.errors import DataError
-from kerbseg.core.text import printable
 from kerbseg.core.types import VOID, Dataset
 from kerbseg.data import faults, open_unchecked
 from kerbseg.data import splits as splits_of
@@ -40,14 +39,13 @@ def silent(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
 
 def on_terminal(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
     """The items, with a progress bar on stderr where that is a terminal."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.progress import track
 
-    console = Console(stderr=True)
-    return track(
-        items, escape(printable(description)), total, console=console, transient=True, disable=not console.is_terminal
-    )
+    from kerbseg.core.console import SafeConsole
+
+    console = SafeConsole(stderr=True)
+    return track(items, escape(description), total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def examine(dataset: Dataset, track: Track = silent) -> SplitReport:
@@ -92,7 +90,7 @@ def examine_all(
             continue
         reports.append(examine(dataset, track))
     if splits is None:
-        unopened += faults.of_splits(splits_of(name, root))
+        unopened += faults.of_splits(name, splits_of(name, root))
     return DatasetReport(name, tuple(reports), tuple(unopened), find_copies(reports))
 
 
@@ -115,10 +113,10 @@ def render(report: DatasetReport, longest: int = 20) -> RenderableType:
     if labelled:
         parts += [_classes_table(labelled), _weights_table(labelled[0])]
     problems = report.problems
-    parts += [Text(printable(f"{problem.kind}: {problem.text}"), style="red") for problem in problems[:longest]]
+    parts += [Text(f"{problem.kind}: {problem.text}", style="red") for problem in problems[:longest]]
     if len(problems) > longest:
         parts.append(Text(f"... and {len(problems) - longest} more problems; --json lists them all"))
-    parts += [Text(printable(f"note: {note}")) for split in report.splits for note in split.notes]
+    parts += [Text(f"note: {note}") for split in report.splits for note in split.notes]
     repeats = sum(not copies.leak for copies in report.copies)
     if repeats:
         parts.append(Text(f"note: {repeats} picture(s) stand more than once among splits of one kind"))
@@ -190,7 +188,7 @@ def _splits_table(report: DatasetReport) -> Table:
     for split in report.splits:
         sizes = [f"{h}x{w}" + (f" ({n})" if len(split.sizes) > 1 else "") for (h, w), n in split.sizes.items()]
         table.add_row(
-            Text(printable(split.split)),
+            Text(split.split),
             f"{split.pictures}" + (f" ({split.unlabelled} without labels)" if split.unlabelled else ""),
             ", ".join(sizes[:4]) + (f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""),
             f"{split.void_share:.2%}" if split.labelled_pixels else "-",
@@ -202,12 +200,11 @@ def _splits_table(report: DatasetReport) -> Table:
 
 def _classes_table(labelled: Sequence[SplitReport]) -> Table:
     """Share of pixels and number of pictures of each class in each split."""
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    heads = [escape(printable(f"{split.split}: {figure}")) for split in labelled for figure in ("share", "pictures")]
-    table = Table("id", "class", *heads)
+    heads = [Text(f"{split.split}: {figure}") for split in labelled for figure in ("share", "pictures")]
+    table = Table("id", "class", *map(Column, heads))
     for i, name in enumerate(labelled[0].labels.classes):
         figures = ((f"{split.shares[i]:.3%}", f"{split.containing[i]}") for split in labelled)
         table.add_row(str(i), Text(name), *chain.from_iterable(figures))
@@ -219,9 +216,7 @@ def _weights_table(split: SplitReport) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        "id", "class", *split.class_weights, title=Text(printable(f"class weights from split {split.split!r}"))
-    )
+    table = Table("id", "class", *split.class_weights, title=Text(f"class weights from split {split.split!r}"))
     for i, name in enumerate(split.labels.classes):
         table.add_row(str(i), Text(name), *(f"{weights[i]:.4f}" for weights in split.class_weights.values()))
     return table

@@ -86,7 +86,7 @@ Rgb = Annotated[list[Byte], Field(min_length=3, max_length=3), BeforeValidator(_
 Ids = Annotated[list[Byte], AfterValidator(_once)]
 
 _WANTED = {  # by the key in `dataset.yaml`: what it holds, and what to do where it holds something else
-    "name": (f"must be text of 1 to {LONGEST_NAME} visible characters", "add it, put it in quotes or correct it"),
+    "name": ("must be text", "add it, or put it in quotes"),
     "classes": ("must be a list such as [{name: road}]", "list the classes"),
     "class": ("must be a mapping such as {name: road}", "give it a name"),
     "color": ("must be [r, g, b] of 0..255 or '#rrggbb'", "leave it out to have one chosen"),
@@ -130,11 +130,6 @@ def _labels(document: DatasetFile, path: Path) -> LabelSet:
         raise DataError(f"{path}: classes name {twice[0]!r} stands twice; give every class its own name")
     if len(names) > 255:
         raise DataError(f"{path}: {len(names)} classes; ids are uint8, at most 255 classes")
-    if len(names) == 1:
-        raise DataError(
-            f"{path}: {names[0]!r} is the only class, so that every pixel is of it; add a background class for all"
-            " else, such as {name: background}"
-        )
     file_ids: dict[int, int] = {}
     for position, entry in enumerate(document.classes):
         for file_id in [position] if entry.ids is None else entry.ids:
@@ -148,6 +143,11 @@ def _labels(document: DatasetFile, path: Path) -> LabelSet:
     if both := sorted(ignored & file_ids.keys()):
         raise DataError(
             f"{path}: id {both[0]} in ignore belongs to class {names[file_ids[both[0]]]!r} too; keep one of them"
+        )
+    if len(names) == 1:
+        raise DataError(
+            f"{path}: {names[0]!r} is the only class, so that every pixel is of it; add a background class for all"
+            " else, such as {name: background}"
         )
     colors = distinct_colors(None if entry.color is None else _color(entry.color) for entry in document.classes)
     return LabelSet(document.name or path.resolve().parent.name, tuple(names), tuple(colors), file_ids, ignored)
@@ -176,10 +176,13 @@ def _read(path: Path) -> DatasetFile:
 def _explain(error: ValidationError, document: Any) -> str:
     """The first complaint as one line: key, what stands there, way out."""
     # named first: a slip in a name also leaves one missing
-    first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
+    first = min(error.errors(), key=lambda complaint: complaint["type"] not in ("extra_forbidden", "invalid_key"))
+    if first["type"] == "invalid_key":
+        fields = (DatasetFile if len(first["loc"]) == 1 else ClassEntry).model_fields
+        return f"key {_SHORT.repr(first['input'])} is no word; keys are {', '.join(fields)}"
     where, stands = "", document
     for part in first["loc"][:3]:
-        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
+        where += f"[{part}]" if isinstance(part, int) else f".{part:.60}" if where else f"{part:.60}"
         stands = _at(stands, part)
     key = next(str(part) for part in reversed(first["loc"][:3]) if isinstance(part, str))
     if first["type"] == "extra_forbidden":
@@ -187,6 +190,8 @@ def _explain(error: ValidationError, document: Any) -> str:
         return f"unknown key {where}; {did_you_mean(key, kind.model_fields)}"
     if first["type"] == "value_error" and key in ("ids", "ignore"):
         return f"{where} holds an id twice, found {_SHORT.repr(stands)}; keep one of each"
+    if first["type"] == "value_error" and key == "name":
+        return f"{where} must be 1 to {LONGEST_NAME} visible characters, found {_SHORT.repr(stands)}; correct it"
     wanted, remedy = _WANTED["class" if len(first["loc"]) == 2 else key]
     shown = "nothing" if stands is None and key == "name" else _SHORT.repr(stands)
     return f"{where} {wanted}, found {shown}; {remedy}"
