@@ -38,13 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C; a defect of ours is a traceback.
     """
-<<<<<<< HEAD
-=======
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
->>>>>>> e21955f77ade3c85992751047233541d502afdcd
     if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is shown as escapes
         sys.stdout.reconfigure(errors="backslashreplace")
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
     typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
     piped = any(each.endswith((STDOUT, "/dev/fd/1")) for each in typed)
     try:
