@@ -111,3 +111,14 @@ def test_what_is_no_file_is_said(tmp_path):
             read_state_dict(path)
     with pytest.raises(BundleError, match="cannot be read"):
         read_state_dict(tmp_path / ("x" * 5000))
+
+
+def test_a_flipped_bit_of_the_weights_is_refused(tmp_path):
+    path = tmp_path / "net.pth"
+    torch.save({"a": torch.arange(1000.0)}, path)
+    data = bytearray(path.read_bytes())
+    at = data.index(torch.tensor([500.0, 501.0]).numpy().tobytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=r"data/0' in it does not match its checksum; copy it again"):
+        read_state_dict(path)

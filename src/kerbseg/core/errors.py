@@ -34,6 +34,10 @@ class InputError(KerbsegError, ValueError):
     """An input that a network cannot take (size, channels, values)."""
 
 
+class KerbsegWarning(UserWarning):
+    """What a user should know of a result; the command line prints it as one line."""
+
+
 class MissingExtra(KerbsegError, ImportError):
     """A feature whose optional packages are not installed."""
 

@@ -49,13 +49,18 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _check_packing(path: Path) -> None:
-    """Raises BundleError for an archive that unpacks to more than it holds; torch.save never compresses."""
+    """Raises BundleError for an archive that unpacks to more than it holds, or whose parts are not those written.
+
+    torch.save never compresses; torch.load looks at no checksum.
+    """
     if not is_zipfile(path):
         return  # older files are no archives
     with ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > path.stat().st_size:
-        raise BundleError(f"{path} is compressed, and unpacks to {unpacked:,} bytes; write it anew with torch.save")
+        if unpacked > path.stat().st_size:
+            raise BundleError(f"{path} is compressed, and unpacks to {unpacked:,} bytes; write it anew with torch.save")
+        if damaged := archive.testzip():
+            raise BundleError(f"{path} is damaged: {damaged!r} in it does not match its checksum; copy it again")
 
 
 def _weight(key: object, value: object, where: Path) -> Tensor:

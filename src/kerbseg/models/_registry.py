@@ -97,7 +97,9 @@ def create_model(name: str, classes: int | None = None, **options: Any) -> Segme
     builder, facts = _entry(name)
     outputs = facts.classes if classes is None else classes
     if not isinstance(outputs, Integral) or isinstance(outputs, bool) or not 1 <= outputs <= MOST_OUTPUTS:
-        raise KerbsegError(f"model {name!r} cannot have {outputs!r} classes; give a number from 1 to {MOST_OUTPUTS}")
+        raise KerbsegError(
+            f"model {name!r} cannot have {outputs!r:.80} classes; give a number from 1 to {MOST_OUTPUTS}"
+        )
     if not options:
         return builder(outputs)
     with torch.device("meta"):  # shapes alone: neither time nor memory, whatever a card or a recipe asks for
@@ -117,7 +119,7 @@ def _build(name: str, builder: Builder, classes: int, options: Mapping[str, Any]
     for key, value in own.items():
         if key in defaults and not _fits(value, defaults[key]):
             raise KerbsegError(
-                f"model {name!r}: option {key} is {value!r}; give one like its default {defaults[key]!r}"
+                f"model {name!r}: option {key} is {value!r:.80}; give one like its default {defaults[key]!r}"
             )
     try:
         net = builder(classes, **own)
@@ -132,12 +134,13 @@ def _fits(value: object, default: object) -> bool:
     """Whether an option is of its default's kind, and no number beyond all sense."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
-    if isinstance(value, int | float) and not abs(value) <= MOST_OF_AN_OPTION:  # not: NaN
+    fewest = 1 if isinstance(default, int) else 0  # counts of channels or blocks, against factors
+    if isinstance(value, int | float) and not fewest <= value <= MOST_OF_AN_OPTION:  # not: NaN
         return False
     return isinstance(value, int | float if isinstance(default, float) else type(default))
 
 
 def _entry(name: str) -> tuple[Builder, Card]:
     if not isinstance(name, str) or name not in _builders:
-        raise KerbsegError(f"unknown model {name!r}; {did_you_mean(str(name), _builders)}")
+        raise KerbsegError(f"unknown model {name!r:.80}; {did_you_mean(str(name), _builders)}")
     return _builders[name]
