@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from kerbseg.core.compiler import check_compiler
 from kerbseg.core.distributed import Rank
-from kerbseg.core.errors import KerbsegError, RecipeError
+from kerbseg.core.errors import KerbsegError, KerbsegWarning, RecipeError
 from kerbseg.core.files import atomic_write, remove_leftovers
 from kerbseg.core.strict_yaml import dump_yaml
 from kerbseg.train.board import Board
@@ -219,13 +219,14 @@ def threads_as_before(threads: int | None, machine: Machine) -> Iterator[None]:
     if threads is None or threads == now or machine.device.type != "cpu":
         yield
         return
+    before = f"the run has had {threads} CPU thread(s), and here are {now}"
     if "OMP_NUM_THREADS" in os.environ:
-        said = f"so its last bits are not those of an unbroken run; for these set OMP_NUM_THREADS={threads}"
+        what = f"{before}: its last bits are not those of an unbroken run; for these set OMP_NUM_THREADS={threads}"
+        warnings.warn(KerbsegWarning(what), stacklevel=2)
     else:
         torch.set_num_threads(threads)
-        said = "and goes on with as many, which decides its last bits; OMP_NUM_THREADS sets another number"
-    if machine.rank.index == 0:
-        print(f"threads: the run has had {threads}, here are {now}; {said}", flush=True)
+        if machine.rank.index == 0:
+            print(f"{before}: it goes on with {threads}, for the same bits", flush=True)
     try:
         yield
     finally:
