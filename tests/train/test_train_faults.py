@@ -359,6 +359,8 @@ CHANGES = {
     "a NaN in the optimizer": spoil("optimizer_states", 0, "state", 0),
     "a moment less": drop("optimizer_states", 0, "state", 23),
     "nothing of a moment": put("optimizer_states", 0, "state", 23, value={}),
+    "a moment that is a word": put("optimizer_states", 0, "state", 41, "exp_avg_sq", value="x"),
+    "a step that is none": put("optimizer_states", 0, "state", 41, "step", value=torch.zeros(())),
     "a wrong state": put("optimizer_states", 0, "state", value={5000: {}}),
     "moments of other weights": put("optimizer_states", 0, "param_groups", 0, "params", 34, value=10**9),
     "other betas": put("optimizer_states", 0, "param_groups", 0, "betas", value=(0.1, 0.2)),
