@@ -154,10 +154,11 @@ def _check_optimizer(content: Mapping[str, Any], fresh: Optimizer) -> None:
         if not parts or parts.keys() != next(iter(state.values())).keys():
             raise _Misfit(f"its optimizer remembers {str(list(parts))[:100]} of a weight")
         for name, value in parts.items():
-            if name != "step" and value is not None:  # SGD without momentum has none
-                _check_tensor(value, weights[index].detach(), f"the optimizer's {name}")
-            elif name == "step" and not 0 < float(_at(parts, "step", kind=Tensor).sum()) <= content["global_step"]:
-                raise _Misfit(f"its optimizer's step is {str(value)[:100]}")
+            if value is not None:  # SGD without momentum has none
+                like = torch.zeros(()) if name == "step" else weights[index].detach()
+                _check_tensor(value, like, f"the optimizer's {name}")
+            if name == "step" and not 0 < value <= content["global_step"]:
+                raise _Misfit(f"its optimizer's step is {float(value)}")
 
 
 def _at(content: Any, *keys: str, kind: type = int) -> Any:
