@@ -212,11 +212,12 @@ def test_the_lock_dies_with_its_training(run):
     )
     child = int(holder.stdout.readline())  # forked while the lock was held, as a process that reads pictures is
     try:
-        with pytest.raises(KerbsegError, match=f"process {holder.pid} is training into"):
-            fit(tiny(), run, device="cpu", resume=True)
+        with pytest.raises(KerbsegError, match=f"process {holder.pid} is training into"), claim(run, SINGLE):
+            pass
         holder.kill()
         holder.wait()
-        fit(tiny(), run, device="cpu", resume=True)
+        with claim(run, SINGLE):
+            assert (run / ".lock").read_text() == f"{os.getpid()}\n"
     finally:
         os.kill(child, signal.SIGKILL)
         holder.stdin.close()

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import kerbseg.models as models
+from kerbseg.bundle import locate
 from kerbseg.compress.grouping import fade, make_dense
 from kerbseg.core.errors import KerbsegError
 from kerbseg.train.builders import alpha_of
@@ -96,6 +97,8 @@ def train(
     place = training_device(device, recipe, rank)
     if compile:
         check_compiling(place, rank)
+    if initial is not None:
+        locate(initial)  # before any data is read
     check_folder(run, recipe, resume, rank)
     machine = Machine(place, rank, data_root, workers, cache, compile)
     with claim(run, rank), plain_errors():
