@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C (128 and its number for another signal);
     a defect of ours is a traceback.
     """
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
     if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is shown as escapes
         sys.stdout.reconfigure(errors="backslashreplace")
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
     keep_home_clean()
     typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
     piped = any(each.endswith((STDOUT, "/dev/fd/1")) for each in typed)
