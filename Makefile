@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow check bench lock clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,13 @@ check: $(READY)  ## lint, format, types, direction of imports
 
 bench: $(READY)
 	$(BIN)/python benchmarks/cpu.py
+
+lock: $(READY)  ## requirements.lock: hashes of the versions in constraints.txt, without torch and what its CUDA build needs
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra all -c constraints.txt --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.all
+	awk '/^[^ #]/ { drop = /^(torch==|triton==|cuda-|nvidia-)/ } !drop' requirements.all > requirements.lock
+	rm requirements.all
 
 clean:
 	rm -rf $(VENV) demo build dist src/*.egg-info

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kerbseg.core.errors import KerbsegError
-from kerbseg.core.files import atomic_write, remove_leftovers
+from kerbseg.core.files import _target, atomic_write, check_writable, remove_leftovers
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 
@@ -24,9 +24,8 @@ def put(path, text="new"):
 def test_a_file_is_replaced_when_the_block_ends_well_and_kept_when_not(tmp_path):
     path = tmp_path / "made" / "figures.json"
     put(path, "old")
-    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    with pytest.raises(TypeError), atomic_write(path) as temporary:
+        temporary.write_text("half") + None
     assert path.read_text() == "old"
     put(path)
     assert path.read_text() == "new"
@@ -55,11 +54,12 @@ def test_a_device_is_written_through_and_stays_a_device(tmp_path):
     os.close(slave)
 
 
+# never by the name /dev/stdout: code that is wrong, run by root, would replace the machine's own
 @LINUX
-@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
+@pytest.mark.parametrize("name", ["/dev/fd/1", "/proc/self/fd/1", "link"])
 def test_standard_output_keeps_what_was_written_to_it_before(tmp_path, name):
     log = tmp_path / "log"
-    (tmp_path / "link").symlink_to("/dev/stdout")
+    (tmp_path / "link").symlink_to("/proc/self/fd/1")
     code = (
         "import sys\nfrom kerbseg.core.files import atomic_write\nprint('printed')\n"
         "with atomic_write(sys.argv[1]) as path: path.write_text('written\\n')\nprint('after')"
@@ -70,6 +70,11 @@ def test_standard_output_keeps_what_was_written_to_it_before(tmp_path, name):
         subprocess.run([sys.executable, "-c", code, name], stdout=file, cwd=tmp_path, check=True)
     assert log.read_text() == "before\nprinted\nwritten\nafter\n"
     assert (tmp_path / "link").is_symlink()
+
+
+def test_the_standard_streams_are_known_by_name():
+    assert _target(Path("/dev/stdout")) == (Path("/dev/stdout"), 1)
+    assert _target(Path("/dev/stderr")) == (Path("/dev/stderr"), 2)
 
 
 def test_symbolic_links_are_followed_to_the_file(tmp_path):
@@ -101,6 +106,8 @@ def test_what_cannot_be_written_is_said_before_any_work(tmp_path, name, complain
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(KerbsegError, match=complaint), atomic_write(tmp_path / name):
         pytest.fail("began to work")
+    with pytest.raises(KerbsegError, match=complaint.replace("File exists", "is no folder")):
+        check_writable(tmp_path / name)
     assert sorted(os.listdir(tmp_path)) == ["file", "loop"]
     assert (tmp_path / "file").read_text() == "kept"
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from io import TextIOWrapper
+from itertools import pairwise
 from typing import Any
 
 from cyclopts import App, CycloptsError
@@ -14,7 +17,12 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unuse
 
 import kerbseg
 from kerbseg.cli.help import ListingFormatter
-from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean
+from kerbseg.core.console import SafeConsole
+from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean, needing_extras
+from kerbseg.core.text import printable, redact
+
+STDOUT = "/dev/stdout"
+OUTPUTS = ("--json", "--out", "-o")  # options that take a file to write
 
 app = App(
     name="kerbseg",
@@ -34,19 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     a defect of ours is a traceback.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
+    if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is shown as escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
+    typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
+    piped = any(each.endswith((STDOUT, "/dev/fd/1")) for each in typed)
     try:
-        typed = sys.argv[1:] if arguments is None else arguments
-        # to the parser a lone hyphen is an option that has no name
-        typed = ["/dev/stdin" if each == "-" else each for each in typed]
-        with _warnings_of_one_line():
-            app(typed, exit_on_error=False, print_error=False, result_action="return_value")
+        with needing_extras(), _warnings_of_one_line(), redirect_stdout(sys.stderr) if piped else nullcontext():
+            # figures stay alone on the standard output
+            app(typed, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
+        sys.stdout.flush()
     except KerbsegError as error:
         _leave(str(error), 2)
     except CycloptsError as error:
         _leave(explain(error), 2)
     except BrokenPipeError:  # the reader of our output went away, such as `head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
         sys.exit(0)
+    except OSError as error:
+        if error.errno is None:  # no word of the system's
+            raise
+        _leave(_unusable(error), 2)
     except KeyboardInterrupt as error:
         _leave("interrupted; what was finished is kept", 128 + getattr(error, "signum", signal.SIGINT))
 
@@ -60,12 +75,30 @@ def _warnings_of_one_line() -> Iterator[None]:
 
         def shown(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, KerbsegWarning):
-                print(f"kerbseg: {message}", file=sys.stderr)
+                print(f"kerbseg: {printable(redact(str(message)))}", file=sys.stderr)
             else:
                 others(message, category, *place, **more)
 
         warnings.showwarning = shown
         yield
+
+
+def _name_streams(typed: Sequence[str]) -> list[str]:
+    """Names for `-`, which to the parser is an option without a name: standard output for outputs, else the input."""
+    named = []
+    for before, each in pairwise(["", *typed]):
+        option, _, value = each.partition("=")
+        if each == "-":
+            each = STDOUT if before in OUTPUTS else "/dev/stdin"
+        elif value == "-" and option in OUTPUTS:
+            each = f"{option}={STDOUT}"
+        named.append(each)
+    return named
+
+
+def _unusable(error: OSError) -> str:
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{where}{error.strerror or error}; check that the path is right, and that you may use it"
 
 
 def explain(error: CycloptsError) -> str:
@@ -87,5 +120,5 @@ def explain(error: CycloptsError) -> str:
 
 
 def _leave(message: str, status: int) -> None:
-    print(f"kerbseg: {' '.join(message.split())}", file=sys.stderr)
+    print(f"kerbseg: {printable(redact(' '.join(message.split())))}", file=sys.stderr)
     sys.exit(status)

@@ -61,6 +61,22 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             _writing.discard(temporary.name)
 
 
+def check_writable(path: str | Path) -> None:
+    """Raises KerbsegError where `atomic_write` would, as far as it can be known before the work and without a trace."""
+    path = Path(path)
+    try:
+        target, special = _target(path)
+        place = target if special is not None else target.parent
+        while special is None and not os.path.lexists(place):
+            place = place.parent  # folders are made
+        if special is None and not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{place} is no folder")
+        if not isinstance(special, int) and not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes what `atomic_write` was writing into the folder when its process was killed."""
     for path in folder.glob(".kerbseg-*"):
