@@ -1,7 +1,8 @@
-"""Films look as a player shows them, every frame of whatever moves is taken, and what is whole is not called damaged."""
+"""Films look as a player shows them, every frame of what moves is taken, and what is whole is not called damaged."""
 
 import struct
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -173,7 +174,7 @@ def test_two_transport_streams_in_one_file_are_whole_and_one_follows_the_other(b
     assert report.whole
     went = times(tmp_path / "joined_overlay.mp4")[0]
     assert len(went) == 24
-    assert {later - earlier for earlier, later in zip(went, went[1:], strict=False)} == {Fraction(1, 25)}
+    assert {later - earlier for earlier, later in pairwise(went)} == {Fraction(1, 25)}
 
 
 def test_packets_that_lack_in_a_transport_stream_are_still_told(bright, video_file, tmp_path):
@@ -256,9 +257,9 @@ def test_an_index_at_the_end_that_a_pipe_cannot_reach_is_named(video_file, tmp_p
 
 
 def test_wrong_arguments_are_told_in_one_line(bright, tmp_path):
-    with pytest.raises(InputError, match="needs a predictor, .*found str"):
+    with pytest.raises(InputError, match=r"needs a predictor, .*found str"):
         video(film(tmp_path / "d.mp4", corners()), "name")
-    with pytest.raises(InputError, match="needs a predictor, .*found str"):
+    with pytest.raises(InputError, match=r"needs a predictor, .*found str"):
         segment_video(tmp_path / "d.mp4", "name", tmp_path)
-    with pytest.raises(InputError, match="needs a predictor, .*found str"):
+    with pytest.raises(InputError, match=r"needs a predictor, .*found str"):
         predict_files("name", [tmp_path / "d.mp4"], tmp_path)

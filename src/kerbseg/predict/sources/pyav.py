@@ -47,8 +47,8 @@ FORMATS = {
     "yuv4mpegpipe": ".y4m",
     "jpeg_pipe": "",  # what MJPEG without a container is taken for
 }
-"""Formats as PyAV calls them, and the suffixes of their files. No other is opened unless it is asked for: among them are
-playlists, which open addresses, and readers that make a video of any text."""
+"""Formats as PyAV calls them, and the suffixes of their files. No other is opened unless it is asked for: among others
+are playlists, which open addresses, and readers that make a video of any text."""
 
 VIDEO_SUFFIXES = frozenset(" ".join(FORMATS.values()).split())
 
