@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kerbseg.core.errors import DataError, MissingExtra
+from kerbseg.core.errors import DataError, KerbsegWarning, MissingExtra
 from kerbseg.predict.sources.containers import truncated_bytes
 from kerbseg.predict.sources.frame import Frame, Source
 from kerbseg.predict.sources.look import Look
@@ -21,9 +23,9 @@ JOINED = 2
 BACK = 2
 """Steps that a time may go back without being a new beginning: a clock that is not exact."""
 
-LOST_S = 1.0
-"""A video that ends earlier than it says by more than this is damaged: less may be the last frame's own time."""
-
+LOST_S, LOST_FRAMES = 1.0, 2.5
+"""A video that ends earlier than it says, by more than this or so many of its longest frames, is damaged: less may be
+the last frame's own time."""
 
 FORMATS = {
     "mov,mp4,m4a,3gp,3g2,mj2": ".mp4 .mov .m4v .3gp .3g2 .f4v .qt",
@@ -87,9 +89,12 @@ def frames(stream: Stream) -> Iterator[Frame]:
             rate = Fraction(video.average_rate or video.guessed_rate or 25)
             clock = _Clock(1 / (rate * video.time_base), stream.live)
             look = Look(video.sample_aspect_ratio)
-            announced_s, end_s = _announced_s(reader, video), 0.0
+            announced_s, end_s, longest_s = _announced_s(reader, video), 0.0, float(1 / rate)
+            started_s = None
             for frame in _decoded(reader, video, stream.live):
-                end_s = float(((frame.pts or 0) + (frame.duration or 0)) * video.time_base)
+                time_s = float((frame.pts or 0) * video.time_base)
+                longest_s = max(longest_s, time_s - (time_s if started_s is None else started_s))
+                started_s, end_s = time_s, time_s + float((frame.duration or 0) * video.time_base)
                 yield Frame(
                     picture=look(frame),
                     index=number,
@@ -106,7 +111,7 @@ def frames(stream: Stream) -> Iterator[Frame]:
     lacking = truncated_bytes(stream.path) if stream.path else 0
     if lacking:
         raise DataError(f"{stream} is cut off after frame {number} ({lacking} bytes lack at its end)")
-    if number and announced_s - end_s > LOST_S and not stream.live:
+    if number and announced_s - end_s > min(LOST_S, LOST_FRAMES * longest_s) and not stream.live:
         raise DataError(f"{stream} is damaged after frame {number} (it ends {announced_s - end_s:.1f} s early)")
     if not number:
         raise DataError(f"{stream} holds no frame that can be decoded; {hint}")
@@ -166,7 +171,7 @@ def _decoded(reader: Any, video: Any, live: bool) -> Iterator[Any]:
     the next ones begin anew.
     """
     av = av_module()
-    started, marked = False, None
+    started, marked, unusable = False, None, 0
     for n, packet in enumerate(reader.demux(video)):
         if marked is not None and (packet.is_keyframe or n - marked > JOINED):
             if not packet.is_keyframe:
@@ -185,12 +190,22 @@ def _decoded(reader: Any, video: Any, live: bool) -> Iterator[Any]:
             continue
         for frame in decoded:
             if not frame.is_corrupt:
+                if unusable and not started:
+                    _tell_of_start(reader.name, unusable)
                 yield frame
                 started = True
-            elif started and not live:  # before the first whole one: a recording that began in mid-stream
+            elif started and not live:
                 raise av.InvalidDataError(0, "a frame is damaged")
+            else:  # a recording that began in mid-stream, or whose beginning is damaged
+                unusable += 1
     if marked is not None:
         raise av.InvalidDataError(0, "it ends, or is damaged, in mid-frame")
+
+
+def _tell_of_start(name: str, frames: int) -> None:
+    shown = Path(name.removeprefix("file:")).name
+    message = f"{shown} begins in mid-stream, or is damaged there: {frames} frame(s) cannot be decoded, and are left out"
+    warnings.warn(KerbsegWarning(message), stacklevel=2)
 
 
 class _Clock:
