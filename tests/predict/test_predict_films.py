@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kerbseg.cli import main
-from kerbseg.core.errors import DataError, InputError
+from kerbseg.core.errors import DataError, InputError, KerbsegWarning
 from kerbseg.predict import Predictor, predict_files, segment_video, video
 from kerbseg.predict.sources import open_source
 from kerbseg.predict.sources.containers import truncated_bytes
@@ -175,6 +175,32 @@ def test_two_transport_streams_in_one_file_are_whole_and_one_follows_the_other(b
     went = times(tmp_path / "joined_overlay.mp4")[0]
     assert len(went) == 24
     assert {later - earlier for earlier, later in pairwise(went)} == {Fraction(1, 25)}
+
+
+def test_a_film_whose_beginning_is_damaged_says_what_is_left_out(bright, video_file, tmp_path):
+    source = video_file(tmp_path / "bad.avi", frames=40, size=(64, 96), codec="mpeg4")
+    with av.open(str(source)) as file:
+        first = bytes(next(file.demux(video=0)))
+    content = source.read_bytes()
+    source.write_bytes(content.replace(first[-2000:], b"\xff" * 2000))
+    with pytest.warns(KerbsegWarning, match=r"bad\.avi begins in mid-stream, or is damaged there"):
+        report = segment_video(source, Predictor(bright), tmp_path)
+    assert report.frames == 39
+
+
+@pytest.mark.parametrize("lost", [1, 1000])
+def test_a_y4m_that_was_cut_off_says_what_lacks(tmp_path, lost):
+    with av.open(str(tmp_path / "raw.y4m"), "w", format="yuv4mpegpipe") as file:
+        stream = file.add_stream("rawvideo", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 47, 33, "yuv420p"
+        for _ in range(5):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((33, 47, 3), np.uint8), format="rgb24")))
+    content = (tmp_path / "raw.y4m").read_bytes()
+    assert truncated_bytes(tmp_path / "raw.y4m") == 0
+    (tmp_path / "raw.y4m").write_bytes(content[:-lost])
+    assert truncated_bytes(tmp_path / "raw.y4m") == lost
+    with pytest.raises(DataError, match="cut off after frame 4"):
+        list(open_source(tmp_path / "raw.y4m"))
 
 
 def test_packets_that_lack_in_a_transport_stream_are_still_told(bright, video_file, tmp_path):

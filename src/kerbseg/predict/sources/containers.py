@@ -25,7 +25,7 @@ SYNC, PACKET = 0x47, 188  # of an MPEG transport stream
 
 
 def truncated_bytes(path: Path) -> int:
-    """How many bytes lack at the end of an MP4, Matroska, AVI, MPEG-TS or YUV4MPEG2 file; 0 where it is whole or does not say."""
+    """How many bytes lack at the end of an MP4, Matroska, AVI, MPEG-TS or YUV4MPEG2 file; 0 where it says nothing."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)

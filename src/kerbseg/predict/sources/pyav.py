@@ -85,7 +85,7 @@ def frames(stream: Stream) -> Iterator[Frame]:
             if stream.path is None and "mov" in reader.format.name:
                 hint = WHOLE
             video = reader.streams.video[0]
-            video.thread_type = "AUTO"
+            video.thread_type = "SLICE"  # with a thread for each frame, damage is noted now and then only
             rate = Fraction(video.average_rate or video.guessed_rate or 25)
             clock = _Clock(1 / (rate * video.time_base), stream.live)
             look = Look(video.sample_aspect_ratio)
