@@ -183,9 +183,18 @@ def test_a_film_whose_beginning_is_damaged_says_what_is_left_out(bright, video_f
         first = bytes(next(file.demux(video=0)))
     content = source.read_bytes()
     source.write_bytes(content.replace(first[-2000:], b"\xff" * 2000))
-    with pytest.warns(KerbsegWarning, match=r"bad\.avi begins in mid-stream, or is damaged there"):
+    with pytest.warns(KerbsegWarning, match=r"bad\.avi: 1 of 40 frames cannot be decoded"):
         report = segment_video(source, Predictor(bright), tmp_path)
     assert report.frames == 39
+
+
+def test_a_film_that_begins_in_mid_stream_says_what_is_left_out(video_file, tmp_path):
+    source = video_file(tmp_path / "late.ts", frames=40, size=(64, 96), encoding={"g": "10"})
+    content = source.read_bytes()
+    source.write_bytes(content[60 * 188 :])
+    with pytest.warns(KerbsegWarning, match=r"late\.ts: \d of \d\d frames cannot be decoded"):
+        came = len(list(open_source(source)))
+    assert 20 < came < 40
 
 
 @pytest.mark.parametrize("lost", [1, 1000])

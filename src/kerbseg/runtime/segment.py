@@ -101,9 +101,7 @@ class Placed:
         return resize_ids(seen[self.rows, self.columns], self.size)
 
 
-def letterboxed(
-    picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], color: tuple[int, int, int]
-) -> Placed:
+def letterboxed(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], color: tuple[int, int, int]) -> Placed:
     """The picture as large as it can be in `size`, its proportions kept, in the middle of `color`."""
     own = (picture.shape[0], picture.shape[1])
     scale = min(size[0] / own[0], size[1] / own[1])

@@ -20,6 +20,17 @@ from kerbseg.predict.sources.streams import Stream
 JOINED = 2
 """A reader marks a packet or two before the one with which the second of two joined streams begins."""
 
+MID_FRAME = "it ends, or is damaged, in mid-frame"
+
+ONE_EACH = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "rawvideo")
+"""Decoders, as PyAV calls them, that give a frame for each packet; others have some that are not shown."""
+
+EMPTY = 8
+"""Bytes of a packet that only says that nothing changed."""
+
+JPEG = b"\xff\xd8\xff"
+"""How a JPEG picture begins."""
+
 BACK = 2
 """Steps that a time may go back without being a new beginning: a clock that is not exact."""
 
@@ -168,20 +179,22 @@ def _decoded(reader: Any, video: Any, live: bool) -> Iterator[Any]:
     """PyAV's frames up to the first damage; of a live stream all that are whole.
 
     A reader marks what stands where two transport streams were joined as damage, too. There every frame is whole, and
-    the next ones begin anew.
+    the next ones begin anew. Before the first whole frame there may be others: a recording that began in mid-stream, or
+    a beginning that is damaged. How many, and how many a decoder gave no frame of, is told at the end.
     """
     av = av_module()
-    started, marked, unusable = False, None, 0
+    marked, given, came, interlaced = None, 0, 0, False
     for n, packet in enumerate(reader.demux(video)):
         if marked is not None and (packet.is_keyframe or n - marked > JOINED):
             if not packet.is_keyframe:
-                raise av.InvalidDataError(0, "it ends, or is damaged, in mid-frame")
+                raise av.InvalidDataError(0, MID_FRAME)
             marked = None
         if packet.is_corrupt and not live and marked is None:
             if "mpegts" not in reader.format.name:
                 yield from video.codec_context.decode(None)  # what the decoder still holds is whole
-                raise av.InvalidDataError(0, "it ends, or is damaged, in mid-frame")
+                raise av.InvalidDataError(0, MID_FRAME)
             marked = n
+        given += _pictures_in(packet, reader)
         try:
             decoded = packet.decode()
         except av.InvalidDataError:
@@ -190,22 +203,26 @@ def _decoded(reader: Any, video: Any, live: bool) -> Iterator[Any]:
             continue
         for frame in decoded:
             if not frame.is_corrupt:
-                if unusable and not started:
-                    _tell_of_start(reader.name, unusable)
                 yield frame
-                started = True
-            elif started and not live:
+                came, interlaced = came + 1, interlaced or frame.interlaced_frame
+            elif came and not live:
                 raise av.InvalidDataError(0, "a frame is damaged")
-            else:  # a recording that began in mid-stream, or whose beginning is damaged
-                unusable += 1
     if marked is not None:
-        raise av.InvalidDataError(0, "it ends, or is damaged, in mid-frame")
+        raise av.InvalidDataError(0, MID_FRAME)
+    one_each = video.codec_context.name in ONE_EACH and not interlaced  # an interlaced frame may have two packets
+    if 0 < came < given and one_each and not live:
+        shown = Path(reader.name.removeprefix("file:")).name
+        message = f"{shown}: {given - came} of {given} frames cannot be decoded, and are left out"
+        warnings.warn(KerbsegWarning(message), stacklevel=2)
 
 
-def _tell_of_start(name: str, frames: int) -> None:
-    shown = Path(name.removeprefix("file:")).name
-    message = f"{shown} begins in mid-stream, or is damaged there: {frames} frame(s) cannot be decoded, and are left out"
-    warnings.warn(KerbsegWarning(message), stacklevel=2)
+def _pictures_in(packet: Any, reader: Any) -> int:
+    """How many frames a packet should give."""
+    if packet.size <= EMPTY or packet.is_discard:
+        return 0
+    if reader.format.name in ("mjpeg", "jpeg_pipe"):  # which may not see where the next picture begins
+        return max(1, bytes(packet).count(JPEG))
+    return 1
 
 
 class _Clock:
