@@ -173,7 +173,8 @@ def _spoil_park(draw: Random, folder: Path) -> Mutation:
         meaning: Meaning = "whole" if label in ("cut", "empty") else "same" if how == "mask" else "any"
         return Mutation(f"{how}: {label}", meaning)
     name = draw.choice(list(STRUCTURES))
-    return Mutation(f"structure: {name}", STRUCTURES[name](path))
+    # the doctor looks at all; what other commands need of it may be whole
+    return Mutation(f"structure: {name}", STRUCTURES[name](path), _park_commands(draw, folder)[:1])
 
 
 def _mask(path: Path, change: str) -> Meaning:
