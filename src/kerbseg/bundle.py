@@ -315,7 +315,7 @@ def check_seal(card: str, state: Mapping[str, torch.Tensor], where: str) -> None
     """Raises BundleError where weights or card are not those that were sealed; older files have no digest."""
     try:
         given = _parse(card).get(DIGEST_KEY)
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{where}: its card is damaged ({error}); copy or train it again") from error
     bare = card.removesuffix(f', "{DIGEST_KEY}": "{given}"}}') + "}"
     if given is not None and digest(state, bare) != given:
