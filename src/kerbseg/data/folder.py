@@ -14,7 +14,7 @@ given here must be the palette's, since optimizers renumber palettes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from reprlib import Repr
@@ -28,7 +28,7 @@ from kerbseg.core.labels import Color, LabelSet
 from kerbseg.core.strict_yaml import read_yaml
 from kerbseg.core.text import printable
 from kerbseg.data.masks import id_mask
-from kerbseg.data.pairs import PairedFiles, by_relative_stem, check_split, pair_up
+from kerbseg.data.pairs import PairedFiles, by_relative_stem, check_split, is_picture, pair_up
 
 
 def open_split(root: Path, split: str) -> PairedFiles:
@@ -57,6 +57,19 @@ def splits(root: Path) -> tuple[str, ...]:
         raise DataError(f"{images} has no folder for a split; move the pictures into images/train, masks likewise")
     usual = ("train", "val", "test")
     return tuple(sorted(present, key=lambda name: (usual.index(name) if name in usual else len(usual), name)))
+
+
+def strays(root: Path) -> Iterator[str]:
+    """What lies in the data set's folders and belongs to no split, in words."""
+    for kind in ("images", "masks"):
+        if loose := sorted(path for path in (root / kind).glob("*") if is_picture(path) and path.is_file()):
+            yield (
+                f"{len(loose)} file(s) lie right in {root / kind}, such as {loose[0].name}, and belong to no split;"
+                f" move them into {kind}/train"
+            )
+    for path in sorted((root / "masks").glob("[!.]*")):
+        if path.is_dir() and not (root / "images" / path.name).is_dir():
+            yield f"{path} has no {root / 'images' / path.name} beside it; add the pictures, or remove the masks"
 
 
 def _visible(text: str) -> str:

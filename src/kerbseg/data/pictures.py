@@ -108,7 +108,7 @@ def upright(
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        stored[top:bottom] = values(image.crop((0, top, width, bottom)))
+        stored[top:bottom] = values(image if rows >= height else image.crop((0, top, width, bottom)))
     return pixels
 
 
@@ -191,6 +191,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _rgb(band: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    if band.mode == "RGB":
+        return np.asarray(band)
     if "transparency" in band.info:  # Pillow warns where a palette's transparency is left out at once
         band = band.convert("RGBA")
     return np.asarray(band.convert("RGB"))
