@@ -72,9 +72,8 @@ def test_a_fixed_batch_is_in_the_graph_and_any_number_runs_through_it(folder):
         runtime.forward_only(pictures[:1])()
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_the_command_writes_a_fixed_batch(suffix, camvid_bundle, tmp_path, capsys):
-    path = tmp_path / f"m{suffix}"
+def test_the_command_writes_a_fixed_batch(camvid_bundle, tmp_path, capsys):
+    path = tmp_path / "m.onnx"
     main(["export", str(camvid_bundle), "-o", str(path), "--batch", "3"])
     assert "100.0000%" in capsys.readouterr().out
     assert open_runtime(path)(np.zeros((1, 32, 48, 3), np.uint8)).shape == (1, 32, 48)
