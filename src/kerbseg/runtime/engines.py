@@ -161,7 +161,7 @@ def open_runtime(
     from kerbseg.bundle import Bundle, locate
 
     wanted = replace(options or RuntimeOptions(), **keywords)
-    if not isinstance(model, str | Path | Bundle | Runtime):
+    if not isinstance(model, str | Path | Bundle) and not (callable(model) and hasattr(model, "card")):
         raise KerbsegError(
             f"a model is a file, a run's folder, the name of shipped weights, a bundle or a runtime, not"
             f" {type(model).__name__}; kerbseg.load reads a file as a bundle"
