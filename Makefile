@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow check bench lock clean
+.PHONY: demo test test-slow fuzz check bench lock clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,9 @@ test: $(READY)  ## all tests but the slow ones
 
 test-slow: $(READY)  ## the slow ones too
 	$(BIN)/python -m pytest -q -m ''
+
+fuzz: $(READY)  ## every command on more than a thousand spoiled files (about 20 minutes)
+	$(BIN)/python tests/fuzz/fuzz_run.py --jobs 2 --out build/fuzz
 
 check: $(READY)  ## lint, format, types, direction of imports
 	$(BIN)/ruff check .

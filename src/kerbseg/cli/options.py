@@ -25,9 +25,7 @@ DataRoot = Annotated[Path | None, Parameter(help="Folder of the data set (defaul
 Device = Annotated[str, Parameter(help="Device that computes: {devices}")]
 Fit = Annotated[
     Literal["letterbox", "stretch"],
-    Parameter(
-        help="How a picture comes to the one size of an exported file; letterbox: between bars, its proportions kept"
-    ),
+    Parameter(help="How a picture comes to the one size of an exported file; letterbox: padded, its proportions kept"),
 ]
 Json = Annotated[
     Path | None,

@@ -108,7 +108,7 @@ def upright(
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        stored[top:bottom] = values(image.crop((0, top, width, bottom)))
+        stored[top:bottom] = values(image if rows >= height else image.crop((0, top, width, bottom)))
     return pixels
 
 
@@ -122,6 +122,18 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
                 " save each as a file of its own"
             )
         yield image
+
+
+def exif_orientation(path: Path) -> int:
+    """How the camera was held, 1..8, as a picture file notes it; 1 where it notes nothing. Raises DataError too."""
+    with _opened(path) as image:
+        return _orientation(image)
+
+
+def as_turned(pixels: UInt8[np.ndarray, "h w"], orientation: int) -> UInt8[np.ndarray, "h2 w2"]:
+    """What is drawn on a picture as it is stored, turned as the picture is."""
+    inverse = {6: 8, 8: 6}.get(orientation, orientation)
+    return _STORED[inverse](pixels) if inverse in _STORED else pixels
 
 
 def is_animation(path: Path) -> bool:
@@ -179,6 +191,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _rgb(band: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    if band.mode == "RGB":
+        return np.asarray(band)
     if "transparency" in band.info:  # Pillow warns where a palette's transparency is left out at once
         band = band.convert("RGBA")
     return np.asarray(band.convert("RGB"))

@@ -35,8 +35,8 @@ class Predictor:
 
     A picture is looked at with the height that the network was trained on, its proportions kept; `input_size="own"`
     looks at it as it is, and a (height, width) at that size. The ids come back at the picture's own size. A picture of
-    other proportions than that size, or than the only size that an exported file takes, is looked at between bars
-    (`fit="letterbox"`), or with its proportions changed (`fit="stretch"`).
+    other proportions than that size, or than the only size that an exported file takes, keeps its own and is
+    padded (`fit="letterbox"`), or is stretched to them (`fit="stretch"`).
 
     `channels` is the order of the channels in arrays and tensors. **OpenCV's frames are BGR: say `channels="bgr"`. One
     that was not marked kept 37 % of the right ids, without any error.** Other options are those of `open_runtime`:

@@ -49,9 +49,36 @@ class CachedSplit:
             counts += np.bincount(mask.cpu().numpy().ravel(), minlength=256)
         return counts[: len(self.labels)], int(counts[VOID])
 
+    def absent(self) -> list[str]:
+        """Classes of which no picture in memory has a pixel; pictures are looked at until every class has been seen.
+
+        Of pictures on disk nothing is said: to decode them all for it would take too long.
+        """
+        seen: set[int] = set()
+        if self.batches.in_memory:
+            for mask in self._masks():
+                seen.update(mask.unique().tolist())
+                if len(seen - {VOID}) == len(self.labels):
+                    break
+            return [name for index, name in enumerate(self.labels.classes) if index not in seen]
+        return []
+
     def labelled(self) -> bool:
         """Whether any pixel has a class; pictures are looked at until one has."""
         return any(bool((mask != VOID).any()) for mask in self._masks())
+
+    def check_several_classes(self) -> None:
+        """Raises DataError where only one class occurs: a network that says it everywhere would be perfect."""
+        present: set[int] = set()
+        for mask in self._masks():
+            present |= {*mask.unique().tolist()} - {VOID}
+            if len(present) > 1:
+                return
+        names = [self.labels.classes[i] for i in present]
+        raise DataError(
+            f"all labelled pixels of the {len(self.batches)} training pictures are of class {names[0]!r}, so that there"
+            " is nothing to tell apart; kerbseg doctor says what may be wrong with the masks"
+        )
 
     def _masks(self) -> Iterator[Tensor]:
         """Those of a few pictures at a time."""
