@@ -118,3 +118,9 @@ def test_what_was_skipped_says_so_and_why():
     assert not isinstance(skipped, str)
     with pytest.raises(dataclasses.FrozenInstanceError):
         skipped.reason = ""
+
+
+@pytest.mark.parametrize("seconds", [1e30, math.inf, math.nan, 0, -1])
+def test_a_budget_that_never_ends_is_refused(seconds):
+    with pytest.raises(KerbsegError, match="above 0 and up to a day"):
+        Budget(seconds)

@@ -73,7 +73,7 @@ def _warnings_of_one_line() -> Iterator[None]:
 
         def shown(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, KerbsegWarning):
-                print(f"kerbseg: {message}", file=sys.stderr)
+                print(f"kerbseg: warning: {message}", file=sys.stderr)
             else:
                 others(message, category, *place, **more)
 
