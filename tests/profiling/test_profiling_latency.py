@@ -1,6 +1,7 @@
 """Timing: how many runs, in which order, until when; on a clock that only the calls move."""
 
 import dataclasses
+import math
 
 import pytest
 
