@@ -72,7 +72,10 @@ def _open_onnx(path: Path, options: RuntimeOptions) -> Runtime:
 
 
 def _open_openvino(path: Path, options: RuntimeOptions) -> Runtime:
-    from kerbseg.runtime.openvino import OpenvinoRuntime
+    try:
+        from kerbseg.runtime.openvino import OpenvinoRuntime
+    except MissingExtra as error:  # of its last stage: this engine's extra has all that it needs
+        raise ENGINES["openvino"].missing("numba") from error
 
     return OpenvinoRuntime(path, options)
 
