@@ -154,11 +154,12 @@ def test_an_empty_argument_is_not_the_folder_one_is_in(capsys):
     assert capsys.readouterr().err.startswith("kerbseg: argument 3 is empty: ")
 
 
-def test_a_warning_is_told_from_an_error(monkeypatch, capsys):
+def test_a_warning_is_told_once_and_from_an_error(monkeypatch, capsys):
     def warns(*_):
-        warnings.warn(KerbsegWarning("a\x1b[2Jb"), stacklevel=1)
+        for text in ("a\x1b[2Jb", "a\x1b[2Jb", "another"):
+            warnings.warn(KerbsegWarning(text), stacklevel=1)
         return []
 
     monkeypatch.setattr("kerbseg.models.list_models", warns)
     main(["models"])
-    assert capsys.readouterr().err == "kerbseg: warning: a\\x1b[2Jb\n"
+    assert capsys.readouterr().err == "kerbseg: warning: a\\x1b[2Jb\nkerbseg: warning: another\n"

@@ -86,16 +86,18 @@ def _reader_left() -> bool:
 
 @contextmanager
 def _warnings_of_one_line() -> Iterator[None]:
-    """Prints our own warnings without the place in our source that they come from."""
+    """Prints each of our own warnings once, without the place in our source that it comes from."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", KerbsegWarning)
-        others = warnings.showwarning
+        warnings.simplefilter("always", KerbsegWarning)  # Python would count per place, and over several commands
+        others, shown = warnings.showwarning, set()
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, KerbsegWarning):
-                print(f"kerbseg: warning: {_shown(str(message))}", file=sys.stderr)
-            else:
+            text = str(message)
+            if not issubclass(category, KerbsegWarning):
                 others(message, category, *place, **more)
+            elif text not in shown:
+                shown.add(text)
+                print(f"kerbseg: warning: {_shown(text)}", file=sys.stderr)
 
         warnings.showwarning = show
         yield

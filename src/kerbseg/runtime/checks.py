@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kerbseg.core.errors import InputError, KerbsegError
-
-MOST_THREADS = 1024  # engines end the whole process where they get no more
+from kerbseg.core.limits import MOST_THREADS
 
 
 def all_threads() -> int:

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from kerbseg.core.errors import KerbsegError, RecipeError
+from kerbseg.core.limits import MOST_THREADS
 from kerbseg.train.recipe import AnyRecipe
 from kerbseg.train.recipe_file import checked, first_difference
 
 MOVING = ("params", "lr", "initial_lr")  # of an optimizer's group, while a network trains
-MOST_THREADS = 4096
 DAMAGED = (  # what Python's and torch's readers raise for bytes that they did not write
     BadZipFile, UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
     ImportError, AssertionError, ArithmeticError, MemoryError, struct.error,
