@@ -1,0 +1,102 @@
+"""Masks that are pictures already, of ids or of colors: what the readers of public data sets share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kerbseg.core.errors import DataError
+from kerbseg.core.labels import Color, LabelSet
+from kerbseg.core.types import VOID
+from kerbseg.data.formats.source import Entry, Folder, Source, SourceClass
+from kerbseg.data.masks import ID_MODES, Mask, color_mask, id_mask, open_mask, refuse_unknown
+from kerbseg.data.pictures import SUFFIXES
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the values of a data set's masks mean: a class's name, or None for what is no class."""
+
+    data: str
+    ids: Mapping[int, str | None]
+    colors: Mapping[Color, str | None]
+
+    @property
+    def classes(self) -> tuple[SourceClass, ...]:
+        """All classes, with their colors, in order of their ids, or of their colors where there are no ids."""
+        colors: dict[str, Color] = {}
+        for color, name in self.colors.items():
+            if name is not None:
+                colors.setdefault(name, color)
+        names = (name for name in (self.ids or self.colors).values() if name is not None)
+        return tuple(SourceClass(name, colors.get(name)) for name in dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask in a file."""
+
+    path: Path
+    values: Values
+
+    def mask(self, size: tuple[int, int], train_ids: Mapping[str, int]) -> UInt8[np.ndarray, "h w"]:
+        """As `Marks.mask`; a value without a meaning is an error that names file, value and place."""
+        mask, labels = self._read(train_ids)
+        if mask.ids.shape != size:
+            height, width = mask.ids.shape
+            raise DataError(f"mask {self.path} is {width}x{height} but its picture is {size[1]}x{size[0]}; replace one")
+        refuse_unknown(mask, self.path, labels)
+        return mask.ids
+
+    def _read(self, train_ids: Mapping[str, int]) -> tuple[Mask, LabelSet]:
+        def train_id(name: str | None) -> int:
+            return VOID if name is None else train_ids[name]
+
+        ids = {each: train_id(name) for each, name in self.values.ids.items()}
+        labels = LabelSet(self.values.data, (self.values.data,), ((0, 0, 0),), ids)
+        with open_mask(self.path) as image:
+            of_ids = bool(ids) and image.mode in ID_MODES
+        if of_ids or not self.values.colors:
+            return id_mask(self.path, labels), labels
+        return color_mask(self.path, {color: train_id(name) for color, name in self.values.colors.items()}), labels
+
+
+def values_of(labels: LabelSet, file_ids: bool) -> Values:
+    """The values of masks that hold the ids of a label set: those of its files, or train ids with 255 for void."""
+    ids: dict[int, str | None]
+    if file_ids:
+        ids = {each: labels.classes[train_id] for each, train_id in labels.file_ids.items()}
+        ids |= dict.fromkeys(labels.ignored_file_ids)
+    else:
+        ids = {**dict(enumerate(labels.classes)), VOID: None}
+    return Values(labels.name, ids, dict(zip(labels.colors, labels.classes, strict=True)))
+
+
+def entries_of(
+    folder: Folder, masks: Path, pictures: Path, endings: tuple[str, str], values: Values, split: str | None
+) -> Iterator[Entry]:
+    """An entry for each mask of a folder, or of one below; its picture lies at the same place of the other folder.
+
+    Stems end so in masks and in pictures. Raises DataError for a mask without a picture.
+    """
+    ending, picture_ending = endings
+    for mask in sorted(masks.rglob(f"*{ending}.png")):
+        if mask.name.startswith("."):
+            continue
+        stem = mask.relative_to(masks).with_suffix("").as_posix().removesuffix(ending)
+        places = [pictures / f"{stem}{picture_ending}{suffix}" for suffix in sorted(SUFFIXES)]
+        picture = next((place for place in places if place.is_file()), None)
+        if picture is None:
+            raise DataError(f"mask {mask} has no picture {places[0].with_suffix('')}.*; add it or remove the mask")
+        yield Entry(folder.name_of(pictures / stem), picture, MaskFile(mask, values), str(mask), split=split)
+
+
+def source_of(entries: list[Entry], values: Values, nothing: str, notes: tuple[str, ...] = ()) -> Source:
+    """The source of masks in files. Raises DataError, which says `nothing`, where there are none."""
+    if not entries:
+        raise DataError(nothing)
+    return Source(values.classes, tuple(entries), notes=notes)
