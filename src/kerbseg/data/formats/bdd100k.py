@@ -25,9 +25,9 @@ def read(root: Path) -> Source:
     """All masks. Raises DataError naming the file."""
     folder = Folder(root)
     values = values_of(label_set("cityscapes"), file_ids=False)
+    masks, pictures, ending = next((each for each in LAYOUTS if (folder.root / each[0]).is_dir()), LAYOUTS[0])
     entries: list[Entry] = []
-    for masks, pictures, ending in LAYOUTS:
-        for split in ("train", "val"):
-            where = folder.root / masks / split, folder.root / pictures / split
-            entries += entries_of(folder, *where, (ending, ""), values, split) if not entries or ending == "" else ()
+    for split in ("train", "val"):
+        where = folder.root / masks / split, folder.root / pictures / split
+        entries += entries_of(folder, *where, (ending, ""), values, split)
     return source_of(entries, values, f"{root} holds no masks in labels/sem_seg/masks/train; check the path")

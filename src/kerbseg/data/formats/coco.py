@@ -76,7 +76,6 @@ def read(root: Path) -> Source:
     left_out: Counter[str] = Counter()
     for path in paths:
         entries += _read_file(path, folder, names, left_out)
-    _check_once(entries)
     return Source(with_background(name for each in sorted(names) for name in names[each]), tuple(entries), left_out)
 
 
@@ -145,14 +144,3 @@ def _region(segmentation: list[list[float]] | _Runs, image: _Image, where: str) 
     counts = segmentation.counts
     lengths = coco_lengths(counts, where) if isinstance(counts, str) else counts
     return Runs(run_lengths(lengths, size[0] * size[1], where), size, by_column=True)
-
-
-def _check_once(entries: Sequence[Entry]) -> None:
-    """Raises DataError where two entries name one picture: their marks would be two masks."""
-    first: dict[Path, Entry] = {}
-    for entry in entries:
-        other = first.setdefault(entry.picture, entry)
-        if other is not entry:
-            raise DataError(
-                f"{entry.where}: picture {entry.picture} stands in {other.where} too; name one of the files"
-            )

@@ -57,18 +57,16 @@ def read(root: Path) -> Source:
     data = _read_data(path)
     names = dict(enumerate(data.names)) if isinstance(data.names, list) else data.names
     left_out: Counter[str] = Counter()
-    entries, unlabelled = [], 0
+    entries: list[Entry] = []
     for split, written in (("train", data.train), ("val", data.val), ("test", data.test)):
         for each in [written] if isinstance(written, str) else written or []:
             for picture in _pictures(folder, data.path, each, f"{path}: {split}"):
                 labels = _labels_of(picture, folder)
-                unlabelled += not labels.is_file()
                 marks = tuple(_marks(labels, names, left_out)) if labels.is_file() else ()
                 entries.append(Entry(folder.name_of(picture), picture, Drawn(marks), str(labels), split=split))
     if not entries:
         raise DataError(f"{path} names no pictures: train, val and test are empty; check its paths")
-    notes = (f"{unlabelled} picture(s) without a .txt are background throughout",) if unlabelled else ()
-    return Source(with_background(names[each] for each in sorted(names)), tuple(entries), left_out, notes)
+    return Source(with_background(names[each] for each in sorted(names)), tuple(entries), left_out)
 
 
 def _yaml_files(root: Path) -> list[Path]:
