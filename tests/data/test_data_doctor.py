@@ -118,8 +118,10 @@ def test_every_fault_is_listed(camvid_root: Path) -> None:
     assert "train_003.png is 20x20 but picture" in text
     assert "val_000.png cannot be read as a picture" in text
     assert "val_001.png cannot be read as a picture" in text
-    assert "test_000.png has no mask; add the mask or remove the picture" in text
-    assert "test_001.png has no picture; add the picture or remove the mask" in text
+    assert "1 picture(s) without mask, the first is" in text
+    assert "test_000.png; add the mask or remove the picture" in text
+    assert "1 mask(s) without picture, the first is" in text
+    assert "test_001.png; add the picture or remove the mask" in text
     assert not checkup.healthy
     assert all(problem.text in shown(checkup).replace("\n", "") for problem in checkup.problems[:1])
     unknown = checkup.to_dict()["splits"]["train"]["unknown"]
@@ -210,8 +212,10 @@ def test_split_whose_folder_is_wrong_is_a_problem(camvid_root: Path) -> None:
 
 
 def test_long_lists_are_cut_and_counted(camvid_root: Path) -> None:
-    for i in range(30):
-        Image.new("RGB", (8, 8), (i, i, i)).save(camvid_root / "train" / f"more_{i}.png")
+    path = camvid_root / "trainannot" / "train_000.png"
+    ids = np.array(Image.open(path))
+    ids[0, :30] = np.arange(100, 130)
+    Image.fromarray(ids).save(path)
     text = shown(examine_all("camvid", camvid_root))
     assert "... and 10 more problems; --json lists them all" in text
     assert "30 problem(s)" in text

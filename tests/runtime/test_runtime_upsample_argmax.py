@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 from torch.nn.functional import interpolate
 
-from kerbseg.runtime.upsample_argmax import UpsampleArgmax
+from kerbseg.runtime.upsample_argmax import UpsampleArgmax, compiled
 
 sides = st.integers(1, 23)
 
@@ -53,3 +54,11 @@ def test_of_equal_scores_the_first_class_wins_as_in_torch():
 
 def test_shrinking_is_torchs_too():
     agree(smooth(3, (1, 5, 40, 60)), (20, 30), (20, 30), False, 1)
+
+
+def test_numba_works_where_it_has_no_folder_for_what_it_compiles():
+    names: dict = {}
+    exec("def twice(x):\n    return 2 * x", names)  # of no file, so no folder fits
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        njit(cache=True)(names["twice"])
+    assert compiled(names["twice"])(21) == 42

@@ -5,6 +5,8 @@ import dataclasses
 import errno
 import itertools
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -208,8 +210,10 @@ def test_what_a_killed_run_was_writing_is_removed_by_the_next(in_ram, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(InterruptedError):
         fit(tiny(), run, device="cpu", callbacks=[StopAfter(1)])
-    for name in (".last.4711.tmp.ckpt", ".best.4711.tmp.safetensors"):
-        (run / name).write_bytes(b"half")
+    killed = "import os\nfrom kerbseg.core.files import atomic_write\nwith atomic_write({!r}): os._exit(9)"
+    for name in ("last.ckpt", "best.safetensors"):
+        subprocess.run([sys.executable, "-c", killed.format(str(run / name))], check=False)
+    assert len(list(run.glob(".*.tmp.*"))) == 2
     (run / ".notes.tmp.txt").write_text("mine")
     fit(tiny(), run, device="cpu", resume=True)
     assert [path.name for path in run.glob(".*")] == [".notes.tmp.txt"]

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from io import TextIOWrapper
+from itertools import pairwise
 
 from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 import kerbseg
 from kerbseg.cli.help import ListingFormatter
+from kerbseg.core.console import SafeConsole
 from kerbseg.core.errors import KerbsegError, did_you_mean
+from kerbseg.core.text import printable, redact
+
+STDOUT = "/dev/stdout"
+OUTPUTS = ("--json", "--out", "-o")  # options that take a file to write
 
 app = App(
     name="kerbseg",
@@ -30,20 +39,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C; a defect of ours is a traceback.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
+    if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is shown as escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
+    typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
+    piped = any(each.endswith((STDOUT, "/dev/fd/1")) for each in typed)
     try:
-        typed = sys.argv[1:] if arguments is None else arguments
-        # to the parser a lone hyphen is an option that has no name
-        typed = ["/dev/stdin" if each == "-" else each for each in typed]
-        app(typed, exit_on_error=False, print_error=False, result_action="return_value")
+        with redirect_stdout(sys.stderr) if piped else nullcontext():  # the output proper goes there alone
+            app(typed, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
+        sys.stdout.flush()
     except KerbsegError as error:
         _leave(str(error), 2)
     except CycloptsError as error:
         _leave(explain(error), 2)
     except BrokenPipeError:  # the reader of our output went away, such as `head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
         sys.exit(0)
+    except OSError as error:
+        if error.errno is None:  # no word of the system's
+            raise
+        _leave(_unusable(error), 2)
     except KeyboardInterrupt:
         _leave("interrupted; what was finished is kept", 130)
+
+
+def _name_streams(typed: Sequence[str]) -> list[str]:
+    """Names for `-`, which to the parser is an option without a name: standard output for outputs, else the input."""
+    named = []
+    for before, each in pairwise(["", *typed]):
+        option, _, value = each.partition("=")
+        if each == "-":
+            each = STDOUT if before in OUTPUTS else "/dev/stdin"
+        elif value == "-" and option in OUTPUTS:
+            each = f"{option}={STDOUT}"
+        named.append(each)
+    return named
+
+
+def _unusable(error: OSError) -> str:
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{where}{error.strerror or error}; check that the path is right, and that you may use it"
 
 
 def explain(error: CycloptsError) -> str:
@@ -65,5 +99,5 @@ def explain(error: CycloptsError) -> str:
 
 
 def _leave(message: str, status: int) -> None:
-    print(f"kerbseg: {' '.join(message.split())}", file=sys.stderr)
+    print(f"kerbseg: {printable(redact(' '.join(message.split())))}", file=sys.stderr)
     sys.exit(status)

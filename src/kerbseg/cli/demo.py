@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kerbseg.cli.app import app
+from kerbseg.cli.terminal import tell
 
 
 @app.command
@@ -24,4 +25,4 @@ def demo(*, out: Path = Path("demo"), minutes: float = 2.5) -> None:
     """
     from kerbseg.apps.demo import run
 
-    print(f"open {run(out, minutes)}")
+    tell(f"open {run(out, minutes)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kerbseg.cli.app import app
 from kerbseg.cli.options import DataRoot, Json, Out, Threads, parse_size
-from kerbseg.cli.terminal import show, write_json
+from kerbseg.cli.terminal import show, tell, write_json
 from kerbseg.core.errors import KerbsegError
 
 
@@ -71,7 +71,7 @@ def export(
             val = open_dataset(calibration, "val", data_root)
             pictures = pictures_of(val, chosen_size or source.card.input_size, COMPARED)
         agreement = write(source, out, chosen_size, pictures=pictures, logits=logits, floor=parity)
-        print(f"{out}: {agreement}")
+        tell(f"{out}: {agreement}")
         if json is not None:
             write_json(json, agreement.to_dict())
         return

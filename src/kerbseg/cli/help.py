@@ -99,6 +99,13 @@ def filled(text: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: ", ".join(LISTS[match[1]]()) if match[1] in LISTS else match[0], text)
 
 
+def shown(text: str) -> str:
+    """The text with lists filled in, as markdown that keeps `<name>`, which it would take for HTML and leave out."""
+    parts = filled(text).split("`")
+    parts[::2] = [part.replace("<", r"\<") for part in parts[::2]]  # every second one is code
+    return "`".join(parts)
+
+
 class ListingFormatter(DefaultFormatter):
     """Cyclopts' own help, with lists filled in; only the tables that the shown command names are imported."""
 
@@ -118,4 +125,4 @@ def _fill(description: Any) -> None:
     from rich.markdown import Markdown
 
     if isinstance(description, InlineText) and isinstance(description.primary_renderable, Markdown):
-        description.primary_renderable = Markdown(filled(description.primary_renderable.markup))
+        description.primary_renderable = Markdown(shown(description.primary_renderable.markup))

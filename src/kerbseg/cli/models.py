@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kerbseg.cli.app import app
 from kerbseg.cli.options import Json, LabelSetName, Out
-from kerbseg.cli.terminal import show, width, write_json
+from kerbseg.cli.terminal import show, tell, width, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,7 +48,7 @@ def models(*, all: bool = False, json: Json = None) -> None:
     chosen = cards if all else [card for card in cards if card.main]
     show(_networks(chosen))
     if len(chosen) < len(cards):
-        print(f"{len(cards) - len(chosen)} more: kerbseg models --all")
+        tell(f"{len(cards) - len(chosen)} more: kerbseg models --all")
 
 
 def _networks(cards: list[Card]) -> Table:
@@ -141,7 +141,7 @@ def import_(format: str, source: Path, *, out: Out, classes: LabelSetName = None
     bundle = import_checkpoint(format, source, label_set(classes) if classes else None, model)
     save(bundle, out)
     card = bundle.card
-    print(f"{out}: {card.model}, {len(card.labels)} classes of {card.labels.name}, {card.outputs} outputs")
+    tell(f"{out}: {card.model}, {len(card.labels)} classes of {card.labels.name}, {card.outputs} outputs")
 
 
 @app.command
@@ -195,7 +195,7 @@ def group(
     result = grouped_of(source, groups, chosen, into)
     save(result.bundle, out)
     before, after = (sum(each.numel() for each in net.parameters()) for net in (source.model, result.bundle.model))
-    print(
+    tell(
         f"{out}: {result.bundle.card.model}, {len(result.names)} convolutions in {groups} groups, {before:,} parameters"
         f" became {after:,}; {result.lost:.0%} of the grouped weights (squared) is gone: train it on with --init {out}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +10,28 @@ from cyclopts import Parameter
 
 from kerbseg.core import precision as core
 from kerbseg.core.errors import KerbsegError
+from kerbseg.core.files import check_writable
+
+MOST_PIXELS = 2**25  # an 8K picture; a network needs some hundred bytes for each
+
+
+def _before_the_work(_: object, path: Path | None) -> None:
+    """Refuses a file that could not be written after hours of work."""
+    if path is not None:
+        check_writable(path)
+
 
 DataRoot = Annotated[Path | None, Parameter(help="Folder of the data set (default: $KERBSEG_DATA/NAME)")]
 Device = Annotated[str, Parameter(help="Device that computes: {devices}")]
-Json = Annotated[Path | None, Parameter(help="Write the figures to this file as JSON")]
+Json = Annotated[
+    Path | None,
+    Parameter(
+        help="Write the figures to this file as JSON; - is the standard output, and the report goes to stderr then",
+        validator=_before_the_work,
+    ),
+]
 LabelSetName = Annotated[str | None, Parameter(help="Label set: {label_sets}")]
-Out = Annotated[Path, Parameter(name=["--out", "-o"])]
+Out = Annotated[Path, Parameter(name=["--out", "-o"], validator=_before_the_work)]
 OutOrNothing = Annotated[Path | None, Parameter(name=["--out", "-o"])]
 Precision = Annotated[
     core.Precision | None,
@@ -34,7 +51,10 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """Height and width of a text such as 256x512; None stays None. Raises KerbsegError for another text."""
     if text is None:
         return None
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise KerbsegError(f"size {text!r} is no HEIGHTxWIDTH such as 256x512")
-    return int(height), int(width)
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text, re.IGNORECASE)
+    height, width = (int(side) for side in match.groups()) if match else (0, 0)
+    if not 0 < height * width <= MOST_PIXELS:
+        raise KerbsegError(
+            f"size {text!r} is no HEIGHTxWIDTH such as 256x512 (of at least 1x1 and at most {MOST_PIXELS:,} pixels)"
+        )
+    return height, width

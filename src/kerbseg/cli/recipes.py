@@ -140,8 +140,7 @@ def recipe(name: str, *overrides: str) -> None:
     overrides
         Recipe keys to change, such as optim.lr=1e-3
     """
-    import yaml
-
+    from kerbseg.core.strict_yaml import dump_yaml
     from kerbseg.train.recipe_file import read_any
 
-    print(yaml.safe_dump(read_any(name, overrides).to_dict(), sort_keys=False), end="")
+    print(dump_yaml(read_any(name, overrides).to_dict()), end="")

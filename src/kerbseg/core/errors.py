@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from kerbseg.core.text import printable, redact
+
 
 class KerbsegError(Exception):
-    """Bad input: says what was wrong, what was found and the way out, in one line."""
+    """Bad input: says what was wrong, what was found and the way out, in one line that a terminal can show."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(redact(" ".join(message.split()))))
 
 
 class DataError(KerbsegError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kerbseg.core.errors import DataError, did_you_mean
@@ -33,7 +34,8 @@ NEEDS_NO_ROOT = frozenset({"scenes"})
 def open_dataset(name: str, split: str, root: str | Path | None = None) -> Dataset:
     """One split of a data set. Without `root` it is looked for at `$KERBSEG_DATA/<name>`.
 
-    Raises DataError for an unknown name or split, a missing or empty root, or a file without its partner.
+    Raises DataError for an unknown name or split, a missing or empty root, folders that cannot be read, or a file
+    without its partner.
     """
     dataset = open_unchecked(name, split, root)
     if isinstance(dataset, PairedFiles):
@@ -44,17 +46,23 @@ def open_dataset(name: str, split: str, root: str | Path | None = None) -> Datas
 def open_unchecked(name: str, split: str, root: str | Path | None = None) -> Dataset:
     """As `open_dataset`, but files without a partner are left for the doctor to list."""
     check_name(name)
-    return DATASETS[name](data_root(name, root), split)
+    if not isinstance(split, str):
+        raise DataError(f"a split is named by text, such as 'train'; found {type(split).__name__}")
+    with _readable():
+        return DATASETS[name](data_root(name, root), split)
 
 
 def splits(name: str, root: str | Path | None = None) -> tuple[str, ...]:
     """The splits of a data set that are there. Raises DataError as `open_dataset`."""
     check_name(name)
-    return SPLITS[name](data_root(name, root))
+    with _readable():
+        return SPLITS[name](data_root(name, root))
 
 
 def check_name(name: str) -> None:
     """Raises DataError for a data set that does not exist, with the nearest name."""
+    if not isinstance(name, str):
+        raise DataError(f"a data set is named by text, one of {', '.join(DATASETS)}; found {type(name).__name__}")
     if name not in DATASETS:
         raise DataError(f"unknown data set {name!r}; {did_you_mean(name, DATASETS)}")
 
@@ -69,9 +77,23 @@ def data_root(name: str, root: str | Path | None = None) -> Path:
                 f"no root for data set {name!r}; pass --data-root or set KERBSEG_DATA to the folder above it"
             )
         root = Path(os.environ["KERBSEG_DATA"]) / name
+    if not isinstance(root, str | Path) or "\0" in str(root):
+        raise DataError(f"a data root is the path of a folder, found {root!r:.80}; check it")
     root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"data root {root} does not exist; check --data-root or KERBSEG_DATA")
-    if next(root.iterdir(), None) is None:
-        raise DataError(f"data root {root} is empty; unpack data set {name!r} there, or check --data-root")
+    with _readable():
+        if not root.is_dir():
+            raise DataError(f"data root {root} does not exist; check --data-root or KERBSEG_DATA")
+        if next(root.iterdir(), None) is None:
+            raise DataError(f"data root {root} is empty; unpack data set {name!r} there, or check --data-root")
     return root
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turns what the system says of folders and files (no permission, a name too long) into a DataError."""
+    try:
+        yield
+    except OSError as problem:
+        raise DataError(
+            f"{problem.filename} cannot be read: {problem.strerror or problem}; check it, and the data root"
+        ) from problem

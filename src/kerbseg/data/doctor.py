@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from itertools import chain
@@ -17,10 +16,12 @@ import numpy as np
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID, Dataset
-from kerbseg.data import open_unchecked
+from kerbseg.data import faults, open_unchecked
 from kerbseg.data import splits as splits_of
+from kerbseg.data.faults import Fault, Look, turned_fit
 from kerbseg.data.masks import check_sizes
-from kerbseg.data.pairs import Listing, PairedFiles
+from kerbseg.data.pairs import PairedFiles
+from kerbseg.data.pictures import exif_orientation
 from kerbseg.data.report import Copies, DatasetReport, Problem, SplitReport, UnknownInFile
 
 if TYPE_CHECKING:
@@ -31,19 +32,6 @@ Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 """Passes items on and shows how far it is: (items, description, number of items)."""
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What one pair shows."""
-
-    name: str
-    size: tuple[int, int] | None = None  # none where the picture cannot be read
-    fingerprint: str = ""
-    counts: np.ndarray | None = None  # pixels of each train id; none without a readable mask
-    labelled: bool = True
-    unknown: tuple[UnknownInFile, ...] = ()
-    problems: tuple[Problem, ...] = ()
-
-
 def silent(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
     """The items, and nothing shown."""
     return items
@@ -51,34 +39,36 @@ def silent(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
 
 def on_terminal(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
     """The items, with a progress bar on stderr where that is a terminal."""
-    from rich.console import Console
+    from rich.markup import escape
     from rich.progress import track
 
-    console = Console(stderr=True)
-    return track(items, description, total, console=console, transient=True, disable=not console.is_terminal)
+    from kerbseg.core.console import SafeConsole
+
+    console = SafeConsole(stderr=True)
+    return track(items, escape(description), total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def examine(dataset: Dataset, track: Track = silent) -> SplitReport:
     """Figures and problems of one split, from a look at every picture and mask."""
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:  # decoding leaves the interpreter free
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:  # decoding leaves the interpreter free
         looks = list(track(pool.map(partial(_look, dataset), range(len(dataset))), dataset.split, len(dataset)))
     k = len(dataset.labels)
     counts = np.stack([np.zeros(256, np.int64), *(look.counts for look in looks if look.counts is not None)])
     total, containing = counts.sum(0), (counts > 0).sum(0)
-    sizes = Counter(look.size for look in looks if look.size is not None)
-    unpaired = _unpaired(dataset.listing) if isinstance(dataset, PairedFiles) else []
+    listing = dataset.listing if isinstance(dataset, PairedFiles) else None
     return SplitReport(
         data=dataset.name,
         split=dataset.split,
         labels=dataset.labels,
         pictures=len(dataset),
         unlabelled=sum(not look.labelled for look in looks),
-        sizes=dict(sizes.most_common()),
+        sizes=dict(Counter(look.size for look in looks if look.size is not None).most_common()),
         pixels=tuple(total[:k].tolist()),
         containing=tuple(containing[:k].tolist()),
         void=int(total[VOID]),
         unknown=tuple(value for look in looks for value in look.unknown),
-        damage=(*unpaired, *(problem for look in looks for problem in look.problems)),
+        damage=tuple(faults.of_split(dataset, looks)),
+        notes=() if listing is None or not listing.skipped else (f"{dataset.split}: left out {listing.skipped_kinds}",),
         fingerprints={look.name: look.fingerprint for look in looks if look.fingerprint},
     )
 
@@ -99,6 +89,8 @@ def examine_all(
             unopened.append(Problem("layout", str(error)))
             continue
         reports.append(examine(dataset, track))
+    if splits is None:
+        unopened += faults.of_splits(splits_of(name, root))
     return DatasetReport(name, tuple(reports), tuple(unopened), find_copies(reports))
 
 
@@ -124,6 +116,7 @@ def render(report: DatasetReport, longest: int = 20) -> RenderableType:
     parts += [Text(f"{problem.kind}: {problem.text}", style="red") for problem in problems[:longest]]
     if len(problems) > longest:
         parts.append(Text(f"... and {len(problems) - longest} more problems; --json lists them all"))
+    parts += [Text(f"note: {note}") for split in report.splits for note in split.notes]
     repeats = sum(not copies.leak for copies in report.copies)
     if repeats:
         parts.append(Text(f"note: {repeats} picture(s) stand more than once among splits of one kind"))
@@ -131,67 +124,67 @@ def render(report: DatasetReport, longest: int = 20) -> RenderableType:
     return Group(*parts)
 
 
-def _look(dataset: Dataset, index: int) -> _Look:
+def _look(dataset: Dataset, index: int) -> Look:
     if isinstance(dataset, PairedFiles):
         return _look_at_files(dataset, index)
     sample = dataset[index]
     image = sample.image
     counts = np.bincount(sample.mask.ravel(), minlength=256)
-    return _Look(sample.name, sample.mask.shape, _fingerprint(image), counts)
+    return Look(sample.name, sample.mask.shape, _fingerprint(image), counts)
 
 
-def _look_at_files(dataset: PairedFiles, index: int) -> _Look:
+def _look_at_files(dataset: PairedFiles, index: int) -> Look:
     pair = dataset.listing.pairs[index]
-    problems: list[Problem] = []
+    wrong: list[Fault] = []
     image = mask = None
     try:
         image = dataset.picture(index)
     except DataError as error:
-        problems.append(Problem("unreadable", str(error)))
+        wrong.append(Fault("unreadable", str(error), (str(pair.image),)))
     try:
         mask = dataset.mask(index)
     except DataError as error:
-        problems.append(Problem("unreadable", str(error)))
+        wrong.append(Fault("unreadable", str(error), (str(pair.mask),)))
+    turned = None
     if image is not None and mask is not None and pair.mask is not None:
         try:
             check_sizes(image, mask.ids, pair.image, pair.mask)
+            turned = turned_fit(image, mask.ids, exif_orientation(pair.image))
         except DataError as error:
-            problems.append(Problem("size", str(error)))
+            wrong.append(Fault("size", str(error), (str(pair.mask), str(pair.image))))
     counts, unknown = None, tuple[UnknownInFile, ...]()
     if mask is not None:
         counts = np.bincount(mask.ids.ravel(), minlength=256)
         counts[VOID] -= sum(value.pixels for value in mask.unknown)
         unknown = tuple(UnknownInFile(str(pair.mask), v.value, v.pixels, v.row, v.column) for v in mask.unknown)
-    return _Look(
+    return Look(
         pair.name,
         None if image is None else (image.shape[0], image.shape[1]),
         "" if image is None else _fingerprint(image),
         counts,
         pair.mask is not None,
         unknown,
-        tuple(problems),
+        tuple(wrong),
+        {} if mask is None else mask.palette,
+        turned,
+        pair,
     )
 
 
 def _fingerprint(image: np.ndarray) -> str:
     """A digest of the pixels: a copy in another format or under another name has the same."""
-    return blake2b(np.ascontiguousarray(image).tobytes() + repr(image.shape).encode(), digest_size=16).hexdigest()
-
-
-def _unpaired(listing: Listing) -> Iterator[Problem]:
-    for path in listing.lone_pictures:
-        yield Problem("partner", f"picture {path} has no mask; add the mask or remove the picture")
-    for path in listing.lone_masks:
-        yield Problem("partner", f"mask {path} has no picture; add the picture or remove the mask")
-    if not listing.pairs:
-        yield Problem("layout", f"{listing.where} holds no pairs of picture and mask; check --data-root")
+    digest = blake2b(np.ascontiguousarray(image).data, digest_size=16)
+    digest.update(repr(image.shape).encode())
+    return digest.hexdigest()
 
 
 def _splits_table(report: DatasetReport) -> Table:
     from rich.table import Table
     from rich.text import Text  # a name in brackets would be read as markup
 
-    table = Table("split", "pictures", "sizes (HxW)", "void share", "unknown pixels", "problems", title=report.data)
+    table = Table(
+        "split", "pictures", "sizes (HxW)", "void share", "unknown pixels", "problems", title=Text(report.data)
+    )
     for split in report.splits:
         sizes = [f"{h}x{w}" + (f" ({n})" if len(split.sizes) > 1 else "") for (h, w), n in split.sizes.items()]
         table.add_row(
@@ -207,11 +200,11 @@ def _splits_table(report: DatasetReport) -> Table:
 
 def _classes_table(labelled: Sequence[SplitReport]) -> Table:
     """Share of pixels and number of pictures of each class in each split."""
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    heads = [f"{split.split}: {figure}" for split in labelled for figure in ("share", "pictures")]
-    table = Table("id", "class", *heads)
+    heads = [Text(f"{split.split}: {figure}") for split in labelled for figure in ("share", "pictures")]
+    table = Table("id", "class", *map(Column, heads))
     for i, name in enumerate(labelled[0].labels.classes):
         figures = ((f"{split.shares[i]:.3%}", f"{split.containing[i]}") for split in labelled)
         table.add_row(str(i), Text(name), *chain.from_iterable(figures))
@@ -223,7 +216,7 @@ def _weights_table(split: SplitReport) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("id", "class", *split.class_weights, title=f"class weights from split {split.split!r}")
+    table = Table("id", "class", *split.class_weights, title=Text(f"class weights from split {split.split!r}"))
     for i, name in enumerate(split.labels.classes):
         table.add_row(str(i), Text(name), *(f"{weights[i]:.4f}" for weights in split.class_weights.values()))
     return table

@@ -7,6 +7,9 @@ Pictures and masks are paired by their path within the split, without suffix; su
       - {name: path, color: [128, 64, 128], ids: [1, 4]}   # ids that masks hold; the position without them
       - {name: grass}                                      # a color is chosen where none is given
     ignore: [0, 255]            # ids that are no class; [255] without it
+
+Two classes or more: what is none of them is a class too, such as background. Where masks have a palette, the colors
+given here must be the palette's, since optimizers renumber palettes.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,18 +25,26 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.labels import Color, LabelSet
-from kerbseg.core.strict_yaml import load_yaml
+from kerbseg.core.strict_yaml import read_yaml
+from kerbseg.core.text import printable
 from kerbseg.data.masks import id_mask
 from kerbseg.data.pairs import PairedFiles, by_relative_stem, check_split, pair_up
 
 
 def open_split(root: Path, split: str) -> PairedFiles:
     """One split; its name is that of a folder under `images`."""
-    labels = read_labels(root / "dataset.yaml")
+    path = root / "dataset.yaml"
+    document = _read(path)
+    labels = _labels(document, path)
     check_split(labels.name, split, splits(root))
     images, masks = root / "images" / split, root / "masks" / split
     listing = pair_up(images, by_relative_stem(images), by_relative_stem(masks))
-    return PairedFiles("folder", split, labels, listing, partial(id_mask, labels=labels))
+    given = {
+        file_id: labels.colors[train_id]
+        for file_id, train_id in labels.file_ids.items()
+        if document.classes[train_id].color is not None
+    }
+    return PairedFiles("folder", split, labels, listing, partial(id_mask, labels=labels, given=given), given)
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -48,8 +60,8 @@ def splits(root: Path) -> tuple[str, ...]:
 
 
 def _visible(text: str) -> str:
-    if not text.strip():
-        raise ValueError("empty")
+    if not text.strip() or printable(text) != text or len(text) > LONGEST_NAME:
+        raise ValueError("cannot be shown")
     return text
 
 
@@ -66,6 +78,8 @@ def _once(ids: list[int]) -> list[int]:
     return ids
 
 
+LONGEST_NAME = 100  # characters: a picture's legend is as wide as its longest name
+
 Text = Annotated[str, AfterValidator(_visible)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Rgb = Annotated[list[Byte], Field(min_length=3, max_length=3), BeforeValidator(_from_hex)]
@@ -79,6 +93,10 @@ _WANTED = {  # by the key in `dataset.yaml`: what it holds, and what to do where
     "ids": ("must be a list of ids 0..255 such as [3, 7]", "list each id that masks hold for the class"),
     "ignore": ("must be a list of ids 0..255 such as [3, 7]", "list each id that is no class"),
 }
+
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
 
 
 class _Document(BaseModel):
@@ -103,7 +121,10 @@ class DatasetFile(_Document):
 
 def read_labels(path: Path) -> LabelSet:
     """The label set of a `dataset.yaml`. Raises DataError naming the key that is wrong."""
-    document = _read(path)
+    return _labels(_read(path), path)
+
+
+def _labels(document: DatasetFile, path: Path) -> LabelSet:
     names = [entry.name for entry in document.classes]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{path}: classes name {twice[0]!r} stands twice; give every class its own name")
@@ -123,6 +144,11 @@ def read_labels(path: Path) -> LabelSet:
         raise DataError(
             f"{path}: id {both[0]} in ignore belongs to class {names[file_ids[both[0]]]!r} too; keep one of them"
         )
+    if len(names) == 1:
+        raise DataError(
+            f"{path}: {names[0]!r} is the only class, so that every pixel is of it; add a background class for all"
+            " else, such as {name: background}"
+        )
     colors = distinct_colors(None if entry.color is None else _color(entry.color) for entry in document.classes)
     return LabelSet(document.name or path.resolve().parent.name, tuple(names), tuple(colors), file_ids, ignored)
 
@@ -133,14 +159,11 @@ def _color(rgb: list[int]) -> Color:
 
 
 def _read(path: Path) -> DatasetFile:
-    if not path.is_file():
+    if not path.exists():
         raise DataError(
             f"{path} does not exist; it names the classes, such as: classes: [{{name: road}}, {{name: sky}}]"
         )
-    try:
-        document = load_yaml(path.read_text(encoding="utf-8"), str(path), DataError)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text ({error}); save it as UTF-8") from error
+    document = read_yaml(path, DataError)
     if not isinstance(document, dict):
         keys = ", ".join(DatasetFile.model_fields)
         raise DataError(f"{path} must hold keys ({keys}), found {type(document).__name__}; add classes:")
@@ -163,9 +186,11 @@ def _explain(error: ValidationError, document: Any) -> str:
         kind = DatasetFile if len(first["loc"]) == 1 else ClassEntry
         return f"unknown key {where}; {did_you_mean(key, kind.model_fields)}"
     if first["type"] == "value_error" and key in ("ids", "ignore"):
-        return f"{where} holds an id twice, found {stands!r}; keep one of each"
+        return f"{where} holds an id twice, found {_SHORT.repr(stands)}; keep one of each"
+    if first["type"] == "value_error" and key == "name":
+        return f"{where} must be 1 to {LONGEST_NAME} visible characters, found {_SHORT.repr(stands)}; correct it"
     wanted, remedy = _WANTED["class" if len(first["loc"]) == 2 else key]
-    shown = "nothing" if stands is None and key == "name" else repr(stands)
+    shown = "nothing" if stands is None and key == "name" else _SHORT.repr(stands)
     return f"{where} {wanted}, found {shown}; {remedy}"
 
 

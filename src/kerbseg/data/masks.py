@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from PIL import Image
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import Color, LabelSet
 from kerbseg.core.types import VOID
-from kerbseg.data.pictures import decode, open_picture, rgb_pixels, upright
+from kerbseg.data.pictures import decode, exif_orientation, open_picture, rgb_pixels, upright
 
 ID_MODES = frozenset({"1", "L", "P", "I", "I;16", "I;16B"})
 
@@ -36,17 +36,37 @@ class Mask:
 
     ids: UInt8[np.ndarray, "h w"]
     unknown: tuple[Unknown, ...] = ()
+    palette: Mapping[int, Color] = field(default_factory=dict)  # of a palette mask: the color of each id in it
 
 
 def read_ids(path: Path) -> UInt8[np.ndarray, "h w"]:
     """The mask's stored ids, palette indices included, upright. Raises DataError where they cannot be those drawn."""
-    with open_mask(path) as image:
-        decode(image, f"mask {path}", DataError)
-        if image.mode not in ID_MODES:
+    return _read(path)[0]
+
+
+def id_mask(path: Path, labels: LabelSet, given: Mapping[int, Color] | None = None) -> Mask:
+    """The mask of a file of ids; `given` are colors that ids must have if the file has a palette.
+
+    Raises DataError where a palette shows that ids were renumbered after they were drawn, and as `read_ids`.
+    """
+    ids, palette = _read(path)
+    refuse_renumbered(palette, labels, given or {}, path)
+    return replace(mask_of(ids, labels), palette=palette)
+
+
+def refuse_renumbered(palette: Mapping[int, Color], labels: LabelSet, given: Mapping[int, Color], path: Path) -> None:
+    """Raises DataError where an id has the color of another id: optimizers sort palettes, and ids change with that."""
+    id_of = {color: file_id for file_id, color in given.items()}
+    known, grays = {*labels.file_ids, *labels.ignored_file_ids}, {r for r, _, _ in palette.values()}
+    if all(r == g == b for r, g, b in palette.values()) and grays <= known and grays - {0, 255}:
+        id_of |= {(gray, gray, gray): gray for gray in known}  # a gray mask that was given a palette: its grays are ids
+    for file_id, color in palette.items():
+        drawn = id_of.get(color, file_id)
+        if drawn != file_id and given.get(file_id) != color:
             raise DataError(
-                f"mask {path} has mode {image.mode}, not one id a pixel; save it as 8-bit gray or palette PNG"
+                f"mask {path}: pixels of id {file_id} have the palette's color {color}, which is that of id {drawn}: an"
+                " optimizer renumbered the palette; export the masks again, as 8-bit gray PNG, and keep optimizers off"
             )
-        return upright(image, partial(_ids, path=path))
 
 
 @contextmanager
@@ -59,11 +79,6 @@ def open_mask(path: Path) -> Iterator[Image.Image]:
                 " (a JPEG saved as PNG stays wrong)"
             )
         yield image
-
-
-def id_mask(path: Path, labels: LabelSet) -> Mask:
-    """The mask of a file of ids."""
-    return mask_of(read_ids(path), labels)
 
 
 def mask_of(ids: UInt8[np.ndarray, "h w"], labels: LabelSet) -> Mask:
@@ -108,12 +123,16 @@ def train_ids(ids: UInt8[np.ndarray, "h w"], labels: LabelSet, path: Path) -> UI
 
 def check_sizes(image: np.ndarray, mask: np.ndarray, image_path: Path, mask_path: Path) -> None:
     """Raises DataError where mask and picture differ in height or width."""
-    if image.shape[:2] != mask.shape:
-        (h, w), (mask_h, mask_w) = image.shape[:2], mask.shape
-        raise DataError(
-            f"mask {mask_path} is {mask_w}x{mask_h} but picture {image_path} is {w}x{h};"
-            " save both at one size (masks with nearest resampling)"
+    if image.shape[:2] == mask.shape:
+        return
+    (h, w), (mask_h, mask_w) = image.shape[:2], mask.shape
+    remedy = "save both at one size (masks with nearest resampling)"
+    if (h, w) == (mask_w, mask_h) and exif_orientation(image_path) >= 5:
+        remedy = (
+            "the camera's note in the picture's EXIF turns it, and the mask was drawn before; remove the note from the"
+            " pictures (exiftool -Orientation= FILE) or turn the masks as the pictures are"
         )
+    raise DataError(f"mask {mask_path} is {mask_w}x{mask_h} but picture {image_path} is {w}x{h}; {remedy}")
 
 
 def _unknown(
@@ -130,6 +149,22 @@ def _unknown(
 
 def _color_name(code: int) -> str:
     return f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
+
+
+def _read(path: Path) -> tuple[UInt8[np.ndarray, "h w"], dict[int, Color]]:
+    """Stored ids, and of a palette mask the color of each."""
+    with open_mask(path) as image:
+        decode(image, f"mask {path}", DataError)
+        if image.mode not in ID_MODES:
+            raise DataError(
+                f"mask {path} has mode {image.mode}, not one id a pixel; save it as 8-bit gray or palette PNG"
+            )
+        ids = upright(image, partial(_ids, path=path))
+        if image.mode != "P":
+            return ids, {}
+        colors = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3).tolist()
+        used = np.flatnonzero(np.bincount(ids.ravel())).tolist()
+        return ids, {i: (colors[i][0], colors[i][1], colors[i][2]) for i in used if i < len(colors)}
 
 
 def _ids(band: Image.Image, path: Path) -> UInt8[np.ndarray, "h w"]:

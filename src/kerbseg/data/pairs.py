@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 from jaxtyping import UInt8
 
 from kerbseg.core.errors import DataError, did_you_mean
-from kerbseg.core.labels import LabelSet
+from kerbseg.core.labels import Color, LabelSet
 from kerbseg.core.types import VOID, Sample
 from kerbseg.data.masks import Mask, check_sizes, refuse_unknown
 from kerbseg.data.pictures import SUFFIXES, read_rgb
@@ -27,35 +31,63 @@ class Pair:
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in the folders of a split: pairs in order of name, and files without a partner."""
+    """What lies in the folders of a split: pairs in order of name, files without a partner, and other files."""
 
     where: Path
     pairs: tuple[Pair, ...]
     lone_pictures: tuple[Path, ...] = ()
     lone_masks: tuple[Path, ...] = ()
+    skipped: tuple[Path, ...] = ()  # of kinds that are not read
 
     def check(self) -> None:
         """Raises DataError for a picture without mask or the reverse, or where there is no pair."""
+        if problems := self.problems():
+            raise DataError(problems[0][0])
+
+    def problems(self) -> list[tuple[str, tuple[Path, ...]]]:
+        """What is wrong, a line for each kind of fault, with the files that it is about."""
+        told: list[tuple[str, tuple[Path, ...]]] = []
+        renaming = _renaming(self.lone_pictures, self.lone_masks)
         for unpaired, present, missing in (
             (self.lone_pictures, "picture", "mask"),
             (self.lone_masks, "mask", "picture"),
         ):
             if unpaired:
-                raise DataError(
-                    f"{self.where}: {len(unpaired)} {present}(s) without {missing}, the first is {unpaired[0]};"
-                    f" add the {missing} or remove the {present}"
+                remedy = renaming or f"add the {missing} or remove the {present}"
+                told.append(
+                    (
+                        f"{self.where}: {len(unpaired)} {present}(s) without {missing}, the first is {unpaired[0]};"
+                        f" {remedy}",
+                        unpaired,
+                    )
                 )
         if not self.pairs:
-            raise DataError(f"{self.where} holds no pictures; check --data-root and the split")
+            others = f" that can be read, but {self.skipped_kinds}: save them as PNG or JPEG" if self.skipped else ""
+            told.append((f"{self.where} holds no pictures{others or '; check --data-root and the split'}", ()))
+        return told
+
+    @property
+    def skipped_kinds(self) -> str:
+        """How many files are of kinds that are not read, and of which."""
+        counts = Counter(path.suffix.lower() or "no suffix" for path in self.skipped)
+        kinds = ", ".join(f"{suffix} ({n})" for suffix, n in counts.most_common(5))
+        return f"{len(self.skipped)} file(s) of other kinds: {kinds}{' and more' if len(counts) > 5 else ''}"
 
 
 class PairedFiles:
     """One split of a data set of files; `read_mask` maps what masks hold to train ids."""
 
     def __init__(
-        self, name: str, split: str, labels: LabelSet, listing: Listing, read_mask: Callable[[Path], Mask]
+        self,
+        name: str,
+        split: str,
+        labels: LabelSet,
+        listing: Listing,
+        read_mask: Callable[[Path], Mask],
+        given: Mapping[int, Color] | None = None,
     ) -> None:
         self.name, self.split, self.labels, self.listing = name, split, labels, listing
+        self.given = given or {}  # the colors that the user gave to ids in files
         self._read_mask = read_mask
 
     @property
@@ -88,7 +120,7 @@ class PairedFiles:
         return None if path is None else self._read_mask(path)
 
 
-def pair_up(where: Path, images: dict[str, Path], masks: dict[str, Path], need_masks: bool = True) -> Listing:
+def pair_up(where: Path, images: Mapping[str, Path], masks: Mapping[str, Path], need_masks: bool = True) -> Listing:
     """Pictures and masks of the same name; without `need_masks` a picture may go without."""
     names = sorted(images if not need_masks else images.keys() & masks.keys())
     return Listing(
@@ -96,28 +128,49 @@ def pair_up(where: Path, images: dict[str, Path], masks: dict[str, Path], need_m
         tuple(Pair(name, images[name], masks.get(name)) for name in names),
         tuple(images[name] for name in sorted(images.keys() - masks.keys()) if need_masks),
         tuple(masks[name] for name in sorted(masks.keys() - images.keys())),
+        tuple(path for folder in (images, masks) if isinstance(folder, Folder) for path in folder.skipped),
     )
 
 
-def by_stem(folder: Path, ending: str = "") -> dict[str, Path]:
+class Folder(dict[str, Path]):
+    """The pictures of a folder by name, and its files of kinds that are not read; hidden files are neither."""
+
+    skipped: tuple[Path, ...] = ()
+
+
+def by_stem(folder: Path, ending: str = "") -> Folder:
     """Pictures of a folder whose stem ends so, by the stem without it.
 
     Raises DataError if the folder is missing or a stem stands twice.
     """
     _need(folder)
-    return _unique(
-        (path.stem.removesuffix(ending), path) for path in sorted(folder.iterdir()) if _is_picture(path, ending)
-    )
+    return _by_name(sorted(folder.iterdir()), lambda path: path.stem.removesuffix(ending), ending)
 
 
-def by_relative_stem(folder: Path) -> dict[str, Path]:
+def by_relative_stem(folder: Path) -> Folder:
     """Pictures of a folder and its subfolders, by their path within it without suffix. Raises as `by_stem`."""
     _need(folder)
-    return _unique(
-        (path.relative_to(folder).with_suffix("").as_posix(), path)
-        for path in sorted(folder.rglob("*"))
-        if _is_picture(path)
-    )
+    return _by_name(files_below(folder), lambda path: path.relative_to(folder).with_suffix("").as_posix())
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The files of a folder and its subfolders in order of their paths, links to folders followed.
+
+    Raises DataError where a subfolder cannot be read, or is reached twice: its pictures would stand twice, or for ever.
+    """
+    files: list[Path] = []
+    reached: dict[tuple[int, int], str] = {}
+    try:
+        for inside, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
+            here = os.stat(inside)
+            first = reached.setdefault((here.st_dev, here.st_ino), inside)
+            if first != inside:
+                raise DataError(f"folder {inside} is a link to {first}, which is read already; remove the link")
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            files += [Path(inside, name) for name in names]
+    except OSError as problem:
+        raise DataError(f"folder {problem.filename} cannot be read: {problem.strerror}; check it") from problem
+    return sorted(files)
 
 
 def check_split(data: str, split: str, splits: Iterable[str]) -> None:
@@ -127,8 +180,8 @@ def check_split(data: str, split: str, splits: Iterable[str]) -> None:
         raise DataError(f"data set {data!r} has no split {split!r}; {did_you_mean(split, splits)}")
 
 
-def _is_picture(path: Path, ending: str = "") -> bool:
-    return path.suffix.lower() in SUFFIXES and path.stem.endswith(ending) and not path.name.startswith(".")
+def _raise(problem: OSError) -> None:
+    raise problem
 
 
 def _need(folder: Path) -> None:
@@ -136,10 +189,44 @@ def _need(folder: Path) -> None:
         raise DataError(f"folder {folder} does not exist; check --data-root and the split")
 
 
-def _unique(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    by_name: dict[str, Path] = {}
-    for stem, path in files:
-        if stem in by_name:
-            raise DataError(f"{path} and {by_name[stem]} share a stem; keep one of them")
-        by_name[stem] = path
+def _by_name(paths: Iterable[Path], name_of: Callable[[Path], str], ending: str = "") -> Folder:
+    by_name, skipped = Folder(), []
+    for path in paths:
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() not in SUFFIXES:
+            skipped.append(path)
+        elif path.stem.endswith(ending):
+            name = normalize("NFC", name_of(path))  # some systems write é as one character, some as two
+            if name in by_name:
+                raise DataError(f"{path} and {by_name[name]} share a stem; keep one of them")
+            by_name[name] = path
+    by_name.skipped = tuple(path for path in skipped if not path.is_dir())
     return by_name
+
+
+def _renaming(pictures: Sequence[Path], masks: Sequence[Path]) -> str | None:
+    """How lone masks are paired, where they differ from lone pictures in one ending, or only in their subfolders."""
+    if not pictures or not masks:
+        return None
+    mask = masks[0]
+    picture = max(pictures, key=lambda path: _shared(path.stem, mask.stem))
+    shared = _shared(picture.stem, mask.stem)
+    of_picture, of_mask = picture.stem[shared:], mask.stem[shared:]
+    known = {path.stem.removesuffix(of_picture) for path in pictures if path.stem.endswith(of_picture)}
+    alike = all(path.stem.endswith(of_mask) and path.stem.removesuffix(of_mask) in known for path in masks)
+    if not shared or not alike or re.search(r"\d", of_picture + of_mask):  # 001 and 002 are two numbers, no endings
+        return None
+    if picture.stem == mask.stem:
+        return f"put each mask into the same subfolder as its picture: {mask} belongs to {picture}"
+    pictures_end = f" and their pictures in {of_picture!r}" if of_picture else ""
+    return (
+        f"these masks end in {of_mask!r}{pictures_end}: rename each mask as its picture, such as {mask.name} to"
+        f" {picture.stem}{mask.suffix}"
+    )
+
+
+def _shared(one: str, other: str) -> int:
+    """Characters with which both begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -124,6 +124,18 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
+def exif_orientation(path: Path) -> int:
+    """How the camera was held, 1..8, as a picture file notes it; 1 where it notes nothing. Raises DataError too."""
+    with _opened(path) as image:
+        return _orientation(image)
+
+
+def as_turned(pixels: UInt8[np.ndarray, "h w"], orientation: int) -> UInt8[np.ndarray, "h2 w2"]:
+    """What is drawn on a picture as it is stored, turned as the picture is."""
+    inverse = {6: 8, 8: 6}.get(orientation, orientation)
+    return _STORED[inverse](pixels) if inverse in _STORED else pixels
+
+
 def is_animation(path: Path) -> bool:
     """Whether a picture file holds frames one after the other. Raises DataError as `read_rgb`."""
     with _opened(path) as image:

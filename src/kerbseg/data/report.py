@@ -12,7 +12,9 @@ import numpy as np
 from kerbseg.core.labels import LabelSet
 from kerbseg.data.statistics import enet_weights, median_frequency_weights
 
-Kind = Literal["layout", "partner", "unreadable", "size", "unknown", "leak"]
+Kind = Literal[
+    "layout", "partner", "unreadable", "size", "unknown", "leak", "absent", "unlabelled", "palette", "orientation"
+]
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Problem:
 
     kind: Kind
     text: str
+    files: tuple[str, ...] = ()  # all that it is about; the text names the first
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class SplitReport:
     void: int  # pixels
     unknown: tuple[UnknownInFile, ...] = ()
     damage: tuple[Problem, ...] = ()  # all but unknown values
+    notes: tuple[str, ...] = ()  # what is worth knowing, and nothing to mend
     fingerprints: Mapping[str, str] = field(default_factory=dict, repr=False)  # picture -> digest of its pixels
 
     @property
@@ -88,7 +92,8 @@ class SplitReport:
             "unknown",
             f"{self.split}: value {value} is outside label set {self.labels.name!r}: {pixels}"
             f" pixels in {len(places)} mask(s), the first in {first.file} at row {first.row}, column {first.column};"
-            " map or ignore it in the label set, or correct the masks",
+            " give it to a class or ignore it in the label set, or correct the masks",
+            tuple(place.file for place in places),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,6 +115,7 @@ class SplitReport:
             },
             "unknown": [asdict(value) for value in self.unknown],
             "problems": [asdict(problem) for problem in self.problems],
+            "notes": list(self.notes),
         }
 
 

@@ -52,9 +52,9 @@ def save(model: Any, exported: ExportedCard, path: Path) -> None:
     for key, value in exported.to_metadata().items():
         model.set_rt_info(value, [RT_INFO, key])
     with atomic_write(weights_of(path)) as weights, atomic_write(path) as graph:
-        openvino.save_model(model, graph, compress_to_fp16=False)
+        openvino.serialize(model, graph, weights)
         model.set_rt_info(digest(weights), [RT_INFO, WEIGHTS_KEY])
-        openvino.save_model(model, graph, compress_to_fp16=False)
+        openvino.serialize(model, graph, weights)
 
 
 class OpenvinoGraph:

@@ -7,6 +7,7 @@ of interpolating all logits and taking the argmax, but for float rounding; of eq
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
@@ -90,7 +91,18 @@ def _starts(before: Int32[np.ndarray, " n"], source: int) -> Int32[np.ndarray, "
     return np.searchsorted(before, np.arange(source + 1)).astype(np.int32)
 
 
-@njit(nogil=True, cache=True)
+def compiled(kernel: Callable[..., Any]) -> Any:
+    """The kernel as machine code, kept for the next process where numba has a folder for it.
+
+    Where it has none (a read-only installation, no home) each process compiles anew, which takes some seconds.
+    """
+    try:
+        return njit(nogil=True, cache=True)(kernel)
+    except RuntimeError:
+        return njit(nogil=True)(kernel)
+
+
+@compiled
 def _argmax(logits, tops, first, last):  # type: ignore[no-untyped-def] # numba's own types
     """The class of the largest logit of each pixel, in some rows."""
     batch, _, width, classes = logits.shape
@@ -100,7 +112,7 @@ def _argmax(logits, tops, first, last):  # type: ignore[no-untyped-def] # numba'
                 tops[b, y, x] = _first_of_largest(logits[b, y, x], classes)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _first_of_largest(row, classes):  # type: ignore[no-untyped-def]
     """Where the largest value stands first: the value in wide registers, then its place."""
     largest = row[0]
@@ -112,7 +124,7 @@ def _first_of_largest(row, classes):  # type: ignore[no-untyped-def]
     return 0  # nothing is equal to NaN
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _interpolate(logits, tops, rows, row_weights, columns, column_weights, starts, ids, first, last):  # type: ignore[no-untyped-def]
     """Ids of some rows: cells between four equal classes are filled, the others interpolated."""
     batch, height, width, classes = logits.shape

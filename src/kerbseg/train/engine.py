@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
@@ -25,6 +24,7 @@ from kerbseg.core.compiler import check_compiler
 from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.core.files import atomic_write, remove_leftovers
+from kerbseg.core.strict_yaml import dump_yaml
 from kerbseg.train.callbacks import (
     AveragedWeights,
     InterruptBetweenSteps,
@@ -90,7 +90,7 @@ def prepare(run: Path, recipe: AnyRecipe, rank: Rank) -> None:
     if rank.index > 0:
         return
     with atomic_write(run / "recipe.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+        temporary.write_text(dump_yaml(recipe.to_dict()), encoding="utf-8")
     remove_leftovers(run)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from pydantic import Tag, TypeAdapter, ValidationError
 
 from kerbseg.core.errors import KerbsegError, RecipeError, did_you_mean
-from kerbseg.core.strict_yaml import load_yaml
+from kerbseg.core.strict_yaml import load_yaml, read_yaml
 from kerbseg.train.recipe import AnyRecipe, Classification, Recipe
 
 
@@ -31,7 +31,7 @@ def read(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def read_any(source: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     """As `read`, and also a recipe that says `task: classification`."""
     path = find(str(source))
-    raw = load_yaml(path.read_text(encoding="utf-8"), str(path), RecipeError)
+    raw = read_yaml(path, RecipeError)
     if not isinstance(raw, dict):
         raise RecipeError(f"{path} holds no mapping of recipe keys; copy a shipped recipe and change it")
     for override in overrides:
