@@ -16,10 +16,10 @@ from pathlib import Path
 
 from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.labels import Color, LabelSet
-from kerbseg.core.strict_yaml import load_yaml
+from kerbseg.core.strict_yaml import read_yaml
 from kerbseg.core.types import VOID
-from kerbseg.data.folder import distinct_colors
-from kerbseg.data.formats.source import SourceClass, read_text
+from kerbseg.data.folder import distinct_colors, is_name
+from kerbseg.data.formats.source import SourceClass, shortened
 
 IGNORE = "ignore"
 REST = "*"
@@ -48,8 +48,11 @@ def map_classes(theirs: Sequence[SourceClass], name: str, path: Path | None = No
         order = written.values()
     classes = [each for each in dict.fromkeys(order) if each is not None and each in ours.values()]
     where = "the source" if path is None else str(path)
-    if not classes:
-        raise DataError(f"{where} names no class; map one of theirs to a class of yours at least")
+    if len(classes) < 2:
+        only = f"only class {classes[0]!r}" if classes else "no class"
+        raise DataError(f"{where} names {only}; two or more are needed: what is none of them is a class too")
+    if bad := [each for each in classes if not is_name(each)]:
+        raise DataError(f"{where} calls a class {shortened(bad[0])}, which cannot be shown; give it another name")
     if len(classes) > VOID:
         raise DataError(
             f"{where} has {len(classes)} classes, at most {VOID} fit; join some with a map (--map map.yaml)"
@@ -62,7 +65,7 @@ def map_classes(theirs: Sequence[SourceClass], name: str, path: Path | None = No
 
 def _read(path: Path) -> dict[str, str | None]:
     """Their classes to ours, None for `ignore`."""
-    written = load_yaml(read_text(path), str(path), DataError)
+    written = read_yaml(path, DataError)
     if not isinstance(written, dict) or not written:
         raise DataError(f"{path} must hold lines such as car: vehicle, one for each class of theirs; write them")
     for key, value in written.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -15,7 +16,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from kerbseg.core.errors import DataError, KerbsegError
@@ -157,15 +157,14 @@ def new_folder(out: Path) -> Iterator[Path]:
 def dataset_yaml(labels: LabelSet) -> str:
     """The text of a `dataset.yaml` for masks of train ids."""
 
-    def line(value: object) -> str:
-        return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6).strip()
+    def quoted(text: str) -> str:
+        return json.dumps(text, ensure_ascii=False)  # which YAML reads as the same text
 
-    classes = (
-        {"name": name, "color": list(color), "ids": [index]}
+    lines = [
+        f"  - {{name: {quoted(name)}, color: {list(color)}, ids: [{index}]}}\n"
         for index, (name, color) in enumerate(zip(labels.classes, labels.colors, strict=True))
-    )
-    lines = "".join(f"  - {line(each)}\n" for each in classes)
-    return f"{line({'name': labels.name})[1:-1]}\nclasses:\n{lines}ignore: [{VOID}]\n"
+    ]
+    return f"name: {quoted(labels.name)}\nclasses:\n{''.join(lines)}ignore: [{VOID}]\n"
 
 
 def _check_free(out: Path) -> None:

@@ -14,6 +14,7 @@ from kerbseg.core.labels import Color, LabelSet
 from kerbseg.core.types import VOID
 from kerbseg.data.formats.source import Entry, Folder, Source, SourceClass
 from kerbseg.data.masks import ID_MODES, Mask, color_mask, id_mask, open_mask, refuse_unknown
+from kerbseg.data.pairs import files_below
 from kerbseg.data.pictures import SUFFIXES
 
 
@@ -84,8 +85,8 @@ def entries_of(
     Stems end so in masks and in pictures. Raises DataError for a mask without a picture.
     """
     ending, picture_ending = endings
-    for mask in sorted(masks.rglob(f"*{ending}.png")):
-        if mask.name.startswith("."):
+    for mask in files_below(masks) if masks.is_dir() else []:
+        if mask.name.startswith(".") or not mask.name.endswith(f"{ending}.png"):
             continue
         stem = mask.relative_to(masks).with_suffix("").as_posix().removesuffix(ending)
         places = [pictures / f"{stem}{picture_ending}{suffix}" for suffix in sorted(SUFFIXES)]

@@ -18,6 +18,7 @@ from kerbseg.core.errors import DataError
 from kerbseg.core.labels import Color
 from kerbseg.core.types import VOID
 from kerbseg.data.formats.regions import Mark, Order, paint
+from kerbseg.data.pairs import files_below
 from kerbseg.data.pictures import MAX_PIXELS, SUFFIXES
 
 BACKGROUND = "background"
@@ -154,9 +155,13 @@ class Folder:
             raise DataError(f"folder {root} does not exist, or is no folder; check the path")
         self.root = Path(os.path.normpath(root))
 
+    @cached_property
+    def _files(self) -> list[Path]:
+        return [path for path in files_below(self.root) if not path.name.startswith(".")]
+
     def files(self, suffix: str) -> list[Path]:
         """All files of a suffix, in order."""
-        return sorted(path for path in self.root.rglob(f"*{suffix}") if path.is_file() and not self._hidden(path))
+        return [path for path in self._files if path.name.endswith(suffix)]
 
     def picture(self, written: str, where: str, beside: Path | None = None) -> Path:
         """The picture that a tool's file names, `beside` being the folder of that file.
@@ -205,13 +210,10 @@ class Folder:
     @cached_property
     def _by_file_name(self) -> dict[str, list[Path]]:
         pictures: dict[str, list[Path]] = {}
-        for path in sorted(self.root.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and not self._hidden(path):
+        for path in self._files:
+            if path.suffix.lower() in SUFFIXES:
                 pictures.setdefault(path.name, []).append(path)
         return pictures
-
-    def _hidden(self, path: Path) -> bool:
-        return any(part.startswith(".") for part in path.relative_to(self.root).parts)
 
 
 def _shared_end(one: tuple[str, ...], other: tuple[str, ...]) -> int:

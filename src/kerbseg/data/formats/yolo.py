@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from kerbseg.core.errors import DataError
-from kerbseg.core.strict_yaml import load_yaml
+from kerbseg.core.strict_yaml import read_yaml
 from kerbseg.data.formats.regions import FractionalPolygon, Mark, polygon
 from kerbseg.data.formats.source import (
     Document,
@@ -30,6 +30,7 @@ from kerbseg.data.formats.source import (
     shortened,
     with_background,
 )
+from kerbseg.data.pairs import files_below
 from kerbseg.data.pictures import SUFFIXES
 
 
@@ -85,7 +86,7 @@ def _data_file(root: Path) -> Path:
 
 
 def _read_data(path: Path) -> _Data:
-    document = load_yaml(read_text(path), str(path), DataError)
+    document = read_yaml(path, DataError)
     try:
         data = _Data.model_validate(document)
     except ValidationError as error:
@@ -110,7 +111,7 @@ def _pictures(folder: Folder, base: str, written: str, where: str) -> list[Path]
     if place is None:
         raise DataError(f"{where}: {written!r} does not exist in {folder.root}; correct it or delete the line")
     if place.is_dir():
-        return sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+        return [path for path in files_below(place) if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
     lines = enumerate(read_text(place).splitlines(), 1)
     return [folder.picture(line.strip(), f"{place}:{n}", place.parent) for n, line in lines if line.strip()]
 
