@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from kerbseg.cli.app import app
-from kerbseg.cli.options import DataRoot, Json, Out
-from kerbseg.cli.terminal import say, show, write_json
+from kerbseg.cli.options import DataRoot, Json
+from kerbseg.cli.terminal import say, show, tell, write_json
 from kerbseg.core.errors import KerbsegError
 
 
@@ -37,7 +40,7 @@ def convert(
     format: str,
     source: Path,
     *,
-    out: Out,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
     map: Path | None = None,
     split: float | None = None,
     seed: int = 0,
@@ -76,5 +79,5 @@ def convert(
     for line in conversion.warnings:
         say(line)
     place = shlex.quote(str(out))
-    print(f"now check it: kerbseg doctor folder --data-root {place}")
-    print(f"and train: kerbseg train camvid/mininet_v2_cpu data.name=folder --data-root {place} --out runs/mine")
+    tell(f"now check it: kerbseg doctor folder --data-root {place}")
+    tell(f"and train: kerbseg train camvid/mininet_v2_cpu data.name=folder --data-root {place} --out runs/mine")

@@ -164,7 +164,7 @@ def dataset_yaml(labels: LabelSet) -> str:
         f"  - {{name: {quoted(name)}, color: {list(color)}, ids: [{index}]}}\n"
         for index, (name, color) in enumerate(zip(labels.classes, labels.colors, strict=True))
     ]
-    return f"name: {quoted(labels.name)}\nclasses:\n{''.join(lines)}ignore: [{VOID}]\n"
+    return f"classes:\n{''.join(lines)}ignore: [{VOID}]\n"
 
 
 def _check_free(out: Path) -> None:

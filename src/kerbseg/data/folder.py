@@ -75,11 +75,13 @@ def splits(root: Path) -> tuple[str, ...]:
     Raises DataError where there is none.
     """
     images, path = root / "images", root / "dataset.yaml"
-    if not images.is_dir():
+    if not (images.is_dir() and path.exists()):
         from kerbseg.data.formats import advice  # which needs much of this room
 
-        other = advice(root) or "put pictures into images/train, masks into masks/train"
-        raise DataError(f"{root} has no folder images; {other}")
+        if other := advice(root):
+            raise DataError(f"{root} is not in the folder form, with images, masks and dataset.yaml; {other}")
+    if not images.is_dir():
+        raise DataError(f"{root} has no folder images; put pictures into images/train, masks into masks/train")
     present = [path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")]
     usual = ("train", "val", "test")
     if path.exists() and (share := _read(path).split) is not None:

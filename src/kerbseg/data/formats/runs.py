@@ -12,7 +12,9 @@ from kerbseg.core.errors import DataError
 
 def run_lengths(lengths: Sequence[int], pixels: int, where: str) -> Int[np.ndarray, " n"]:
     """Run lengths that fill so many pixels. Raises DataError, which says `where`, for others."""
-    if any(length < 0 for length in lengths) or sum(lengths) != pixels:
+    if any(length < 0 for length in lengths):
+        raise DataError(f"{where}: run lengths below 0; export it again")
+    if sum(lengths) != pixels:
         raise DataError(f"{where}: run lengths for {sum(lengths)} pixels where the mask has {pixels}; export it again")
     return np.array(lengths, np.int64)
 
