@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from outlines import DOOR, HOUSE, PARTLY_OUT, SIZE, inside
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID
 from kerbseg.data.formats.raster import fill_ring
 from kerbseg.data.formats.regions import Mark, Polygons, Runs, ellipse, paint, polygon, rectangle
-from outlines import DOOR, HOUSE, PARTLY_OUT, SIZE, inside
 
 
 def filled(points, size=SIZE):

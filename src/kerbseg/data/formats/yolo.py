@@ -36,7 +36,7 @@ from kerbseg.data.pictures import SUFFIXES
 
 class _Data(Document):
     names: list[str] | dict[int, str]
-    path: str = ""
+    path: str | None = None
     train: str | list[str] | None = None
     val: str | list[str] | None = None
     test: str | list[str] | None = None
@@ -61,7 +61,7 @@ def read(root: Path) -> Source:
     entries: list[Entry] = []
     for split, written in (("train", data.train), ("val", data.val), ("test", data.test)):
         for each in [written] if isinstance(written, str) else written or []:
-            for picture in _pictures(folder, data.path, each, f"{path}: {split}"):
+            for picture in _pictures(folder, data.path or "", each, f"{path}: {split}"):
                 labels = _labels_of(picture, folder)
                 marks = tuple(_marks(labels, names, left_out)) if labels.is_file() else ()
                 entries.append(Entry(folder.name_of(picture), picture, Drawn(marks), str(labels), split=split))
