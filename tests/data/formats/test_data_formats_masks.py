@@ -97,7 +97,9 @@ def test_values_have_the_meaning_of_their_data_set(tmp_path, case):
 def test_a_value_without_a_meaning_is_named(tmp_path, case):
     make, values, _, _ = MADE[case]
     make(tmp_path, (values[0], values[1], 199))
-    with pytest.raises(DataError, match=r"\.png: \d+ pixels hold values outside .*\(199 x\d+; the first at row 15, column 12"):
+    with pytest.raises(
+        DataError, match=r"\.png: \d+ pixels hold values outside .*\(199 x\d+; the first at row 15, column 12"
+    ):
         read(case.split()[0], tmp_path)
 
 
