@@ -41,7 +41,7 @@ def test_postscript_starts_no_program(tmp_path: Path, suffix: str, monkeypatch: 
 def test_postscript_that_a_caller_opened_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
     (tmp_path / "a.eps").write_bytes(EPS)
-    with Image.open(tmp_path / "a.eps") as picture, pytest.raises(InputError, match="PostScript.*save it as PNG"):
+    with Image.open(tmp_path / "a.eps") as picture, pytest.raises(InputError, match=r"PostScript.*save it as PNG"):
         as_rgb(picture)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.types import Dataset
 from kerbseg.data import camvid, cityscapes, folder, minicity, scenes
-from kerbseg.data.pairs import PairedFiles
+from kerbseg.data.pairs import PairedFiles, readable
 
 DATASETS: dict[str, Callable[[Path, str], Dataset]] = {
     "camvid": camvid.open_split,
@@ -48,14 +47,14 @@ def open_unchecked(name: str, split: str, root: str | Path | None = None) -> Dat
     check_name(name)
     if not isinstance(split, str):
         raise DataError(f"a split is named by text, such as 'train'; found {type(split).__name__}")
-    with _readable():
+    with readable():
         return DATASETS[name](data_root(name, root), split)
 
 
 def splits(name: str, root: str | Path | None = None) -> tuple[str, ...]:
     """The splits of a data set that are there. Raises DataError as `open_dataset`."""
     check_name(name)
-    with _readable():
+    with readable():
         return SPLITS[name](data_root(name, root))
 
 
@@ -80,20 +79,9 @@ def data_root(name: str, root: str | Path | None = None) -> Path:
     if not isinstance(root, str | Path) or "\0" in str(root):
         raise DataError(f"a data root is the path of a folder, found {root!r:.80}; check it")
     root = Path(root)
-    with _readable():
+    with readable():
         if not root.is_dir():
             raise DataError(f"data root {root} does not exist; check --data-root or KERBSEG_DATA")
         if next(root.iterdir(), None) is None:
             raise DataError(f"data root {root} is empty; unpack data set {name!r} there, or check --data-root")
     return root
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    """Turns what the system says of folders and files (no permission, a name too long) into a DataError."""
-    try:
-        yield
-    except OSError as problem:
-        raise DataError(
-            f"{problem.filename} cannot be read: {problem.strerror or problem}; check it, and the data root"
-        ) from problem

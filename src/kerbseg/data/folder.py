@@ -270,10 +270,13 @@ def _read(path: Path) -> DatasetFile:
 def _explain(error: ValidationError, document: Any) -> str:
     """The first complaint as one line: key, what stands there, way out."""
     # named first: a slip in a name also leaves one missing
-    first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
+    first = min(error.errors(), key=lambda complaint: complaint["type"] not in ("extra_forbidden", "invalid_key"))
+    if first["type"] == "invalid_key":
+        fields = (DatasetFile if len(first["loc"]) == 1 else ClassEntry).model_fields
+        return f"key {_SHORT.repr(first['input'])} is no word; keys are {', '.join(fields)}"
     where, stands = "", document
     for part in first["loc"][:3]:
-        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
+        where += f"[{part}]" if isinstance(part, int) else f".{part:.60}" if where else f"{part:.60}"
         stands = _at(stands, part)
     key = next(str(part) for part in reversed(first["loc"][:3]) if isinstance(part, str))
     if first["type"] == "extra_forbidden":

@@ -18,8 +18,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import DataError
-from kerbseg.data.loading import channels_first
-from kerbseg.data.pictures import SUFFIXES, read_rgb
+from kerbseg.data.loading import Loader, channels_first
+from kerbseg.data.pairs import files_below, is_picture, readable
+from kerbseg.data.pictures import read_rgb
 from kerbseg.data.samplers import shared, strided_shard
 
 CENTRE = 0.875  # side of the square that is looked at, as a share of the shorter side: 224 of 256
@@ -37,14 +38,16 @@ class ImageFolder:
 
     def __init__(self, root: Path, split: str, limit: int | None = None) -> None:
         folder = root / split
-        if not folder.is_dir():
-            raise DataError(f"folder {folder} does not exist; it holds a folder of pictures for each class")
-        self.classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+        with readable():
+            if not folder.is_dir():
+                raise DataError(f"folder {folder} does not exist; it holds a folder of pictures for each class")
+            inside = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+            self.classes = tuple(sorted(path.name for path in inside))
         self.files: list[tuple[Path, int]] = []
         for label, name in enumerate(self.classes):
-            pictures = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+            pictures = [path for path in files_below(folder / name) if is_picture(path)]
             if not pictures:
-                raise DataError(f"{folder / name} holds no pictures; add some, or remove the folder")
+                raise DataError(f"{folder / name} holds no pictures that can be read; add some, or remove the folder")
             self.files += [(path, label) for path in pictures[:limit]]
         if len(self.classes) < 2:
             raise DataError(f"{folder} has {len(self.classes)} class folder(s); a classifier needs two or more")
@@ -165,12 +168,11 @@ def class_loader(
         sampler = strided_shard(len(squares), rank)
     else:
         sampler = shared(EpochDraws(len(squares), seed), batch_size, rank)
-    return DataLoader(
+    return Loader(
         squares,
         batch_size=batch_size // rank.count,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=_as_is,  # type: ignore[arg-type] # the data sets give whole batches
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
@@ -185,7 +187,3 @@ def _resized(
 def _batch(squares: list[tuple[UInt8[np.ndarray, "s s 3"], int]]) -> ClassBatch:
     pictures = channels_first(torch.from_numpy(np.stack([square for square, _ in squares])))
     return ClassBatch(image=pictures, label=torch.tensor([label for _, label in squares]))
-
-
-def _as_is(batch: ClassBatch) -> ClassBatch:
-    return batch

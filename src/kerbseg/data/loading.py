@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NotRequired, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -14,10 +14,13 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from kerbseg.core.distributed import SINGLE, Rank
-from kerbseg.core.errors import DataError
+from kerbseg.core.errors import DataError, KerbsegError
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.core.types import Dataset, Sample, samples
 from kerbseg.data.samplers import Draw, EpochShuffle, Order, RareShuffle, shared, strided_shard
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Batch(TypedDict):
@@ -188,6 +191,14 @@ class Batches(Protocol):
     def __getitems__(self, indices: list[int]) -> Batch: ...
 
 
+class SupportsBatches(Protocol[T_co]):
+    """Anything that gives whole batches of some kind."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: list[Any], /) -> T_co: ...
+
+
 class WithCropCenters(TorchDataset[Batch]):
     """Batches that know which point of each picture a crop must show."""
 
@@ -202,6 +213,36 @@ class WithCropCenters(TorchDataset[Batch]):
         batch = self._batches.__getitems__([draw.picture for draw in draws])
         batch["focus"] = torch.tensor([(draw.x, draw.y) for draw in draws])
         return batch
+
+
+class Loader(DataLoader[T]):
+    """Batches of a data set that gives whole ones; what is wrong with a file is raised here, in its own words.
+
+    Torch would raise it with the traceback of the worker process that read the file.
+    """
+
+    def __init__(self, batches: SupportsBatches[T], **options: Any) -> None:
+        super().__init__(_ErrorsAsValues(batches), collate_fn=_as_is, **options)
+
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override] # torch's own class of iterators adds nothing here
+        for batch in super().__iter__():
+            if isinstance(batch, KerbsegError):
+                raise batch
+            yield batch
+
+
+class _ErrorsAsValues(TorchDataset[Any]):
+    def __init__(self, batches: SupportsBatches[Any]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitems__(self, indices: list[Any]) -> Any:
+        try:
+            return self._batches.__getitems__(indices)
+        except KerbsegError as error:
+            return error
 
 
 def training_loader(
@@ -236,16 +277,15 @@ def _loader(
     dataset: Batches | WithCropCenters, batch_size: int, workers: int, sampler: Iterable[Any]
 ) -> DataLoader[Batch]:
     workers = 0 if dataset.in_memory else workers  # an index needs no process of its own
-    return DataLoader(
-        dataset,  # type: ignore[arg-type] # it gives whole batches
+    return Loader(
+        dataset,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=_as_is,  # type: ignore[arg-type] # likewise
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available() and dataset.device.type == "cpu",
     )
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: T) -> T:
     return batch

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
@@ -160,7 +161,7 @@ def files_below(folder: Path) -> list[Path]:
     """
     files: list[Path] = []
     reached: dict[tuple[int, int], str] = {}
-    try:
+    with readable():
         for inside, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
             here = os.stat(inside)
             first = reached.setdefault((here.st_dev, here.st_ino), inside)
@@ -168,9 +169,21 @@ def files_below(folder: Path) -> list[Path]:
                 raise DataError(f"folder {inside} is a link to {first}, which is read already; remove the link")
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             files += [Path(inside, name) for name in names]
-    except OSError as problem:
-        raise DataError(f"folder {problem.filename} cannot be read: {problem.strerror}; check it") from problem
     return sorted(files)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file's name is that of a picture that can be read; hidden files are none."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Turns what the system says of folders and files (no permission, a name too long) into a DataError."""
+    try:
+        yield
+    except OSError as problem:
+        raise DataError(f"{problem.filename} cannot be read: {problem.strerror or problem}; check it") from problem
 
 
 def check_split(data: str, split: str, splits: Iterable[str]) -> None:
@@ -192,16 +205,14 @@ def _need(folder: Path) -> None:
 def _by_name(paths: Iterable[Path], name_of: Callable[[Path], str], ending: str = "") -> Folder:
     by_name, skipped = Folder(), []
     for path in paths:
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() not in SUFFIXES:
+        if not is_picture(path):
             skipped.append(path)
         elif path.stem.endswith(ending):
             name = normalize("NFC", name_of(path))  # some systems write é as one character, some as two
             if name in by_name:
                 raise DataError(f"{path} and {by_name[name]} share a stem; keep one of them")
             by_name[name] = path
-    by_name.skipped = tuple(path for path in skipped if not path.is_dir())
+    by_name.skipped = tuple(path for path in skipped if not path.name.startswith(".") and not path.is_dir())
     return by_name
 
 
