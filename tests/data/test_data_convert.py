@@ -66,7 +66,7 @@ def test_a_data_set_of_ones_own(source: Path, tmp_path: Path) -> None:
             source / f"{name}.jpg"
         ).read_bytes()
     assert len({name.partition("_")[0] for name in train.names}) == 4, "whole drives"
-    assert sum(made.pixels) + made.void == 10 * SIZE[0] * SIZE[1]
+    assert sum(made.pixels.values()) + made.void == 10 * SIZE[0] * SIZE[1]
 
 
 def test_masks_show_the_colors_of_their_classes(source: Path, tmp_path: Path) -> None:
@@ -212,6 +212,9 @@ def test_a_picture_in_two_splits_is_told(tmp_path: Path) -> None:
     (tmp_path / "yolo" / "data.yaml").write_text("train: images\nval: images\nnames: [car]\n")
     with pytest.raises(DataError, match=r"a\.jpg is in both train and val; draw a split: --split 0\.8"):
         convert("yolo", tmp_path / "yolo", tmp_path / "streets")
+    for name in "ab":
+        (tmp_path / "yolo" / "labels").mkdir(exist_ok=True)
+        (tmp_path / "yolo" / "labels" / f"{name}.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5")
     assert convert("yolo", tmp_path / "yolo", tmp_path / "streets", share=0.5).pictures == {"train": 1, "val": 1}
 
 
@@ -252,3 +255,61 @@ def test_the_doctor_says_what_a_folder_looks_like(
     assert f"it looks like labelme: kerbseg convert labelme {source} -o my_streets" in said
     assert advice(tmp_path / "none") == ""
     assert all(each.on_disk for each in FORMATS.values())
+
+
+def test_classes_that_were_never_drawn_are_left_out(source: Path, tmp_path: Path) -> None:
+    for path in source.glob("*.json"):
+        path.write_text(path.read_text().replace('"car"', '"vehicle"').replace(str(SQUARE), "[[0, 0], [0, 9], [0, 5]]"))
+    made = convert("labelme", source, tmp_path / "streets")
+    assert made.labels.classes == ("background", "road")
+    assert "note: no pixel is of vehicle: left out of the classes" in made.warnings
+    train = open_dataset("folder", "train", tmp_path / "streets")
+    assert train.labels.classes == ("background", "road")
+    assert (train[0].mask[3:10, 25:29] == 1).all()
+    (tmp_path / "map.yaml").write_text("vehicle: vehicle\nroad: road\nbackground: ignore\n")
+    made = convert("labelme", source, tmp_path / "mapped", class_map=tmp_path / "map.yaml")
+    assert made.labels.classes == ("vehicle", "road"), "a map says which classes there are"
+    assert "note: no pixel is of vehicle" in made.warnings
+    for path in source.glob("*.json"):
+        path.write_text(path.read_text().replace('"road"', '"background"'))
+    with pytest.raises(DataError, match="only class 'background' has pixels, and two are needed"):
+        convert("labelme", source, tmp_path / "none")
+
+
+# ---- read where they lie
+
+
+def test_a_source_is_a_data_set_where_it_lies(source: Path, tmp_path: Path) -> None:
+    convert("labelme", source, tmp_path / "streets")
+    assert splits("labelme", source) == ("train", "val")
+    for split in ("train", "val"):
+        here, converted = open_dataset("labelme", split, source), open_dataset("folder", split, tmp_path / "streets")
+        assert list(here.names) == list(converted.names)
+        assert here.labels.classes == converted.labels.classes
+        for index in range(len(here)):
+            assert (here[index].mask == converted[index].mask).all()
+            assert (here[index].image == converted[index].image).all()
+    with pytest.raises(DataError, match="data set 'labelme' has no split 'test'"):
+        open_dataset("labelme", "test", source)
+
+
+def test_a_map_beside_counts_for_both(source: Path, tmp_path: Path) -> None:
+    (source / "map.yaml").write_text("car: thing\nroad: thing\nbackground: nothing\n")
+    assert open_dataset("labelme", "train", source).labels.classes == ("thing", "nothing")
+    assert convert("labelme", source, tmp_path / "streets").labels.classes == ("thing", "nothing")
+
+
+def test_the_doctor_lists_what_is_broken_where_it_lies(source: Path) -> None:
+    spoil_size(source)
+    path = source / "drive0_000.jpg"
+    path.write_bytes(path.read_bytes()[:300])
+    texts = " | ".join(problem.text for problem in examine_all("labelme", source).problems)
+    assert "drive4_008.json: made for 32x24, but" in texts
+    assert "drive0_000.jpg cannot be read as a picture" in texts
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_a_data_set(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("nothing")
+    with pytest.raises(DataError, match=str(tmp_path)):
+        open_dataset(name, "train", tmp_path)

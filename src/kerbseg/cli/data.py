@@ -62,7 +62,8 @@ def convert(
     out
         New folder of the data set
     map
-        YAML of lines 'theirs: ours', several to one, or 'ignore' (default: their classes)
+        YAML of lines 'theirs: ours', several to one, or 'ignore' (default: map.yaml in the source, or
+        their classes)
     split
         Share of pictures for training, such as 0.8; drives stay whole (default: the source's splits, or 0.8)
     seed

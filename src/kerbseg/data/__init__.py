@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.types import Dataset
-from kerbseg.data import camvid, cityscapes, folder, minicity, scenes
+from kerbseg.data import camvid, cityscapes, folder, marked, minicity, scenes
+from kerbseg.data.formats import FORMATS
 from kerbseg.data.pairs import PairedFiles, readable
 
 DATASETS: dict[str, Callable[[Path, str], Dataset]] = {
@@ -17,6 +19,7 @@ DATASETS: dict[str, Callable[[Path, str], Dataset]] = {
     "folder": folder.open_split,
     "minicity": minicity.open_split,
     "scenes": scenes.open_split,
+    **{name: partial(marked.open_split, format=name) for name in FORMATS},
 }
 
 SPLITS: dict[str, Callable[[Path], tuple[str, ...]]] = {  # those that a root holds
@@ -25,6 +28,7 @@ SPLITS: dict[str, Callable[[Path], tuple[str, ...]]] = {  # those that a root ho
     "folder": folder.splits,
     "minicity": minicity.splits,
     "scenes": scenes.splits,
+    **{name: partial(marked.splits, format=name) for name in FORMATS},
 }
 
 NEEDS_NO_ROOT = frozenset({"scenes"})

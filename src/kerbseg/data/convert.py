@@ -7,11 +7,10 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +22,12 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import VOID
 from kerbseg.data.class_map import Mapped, map_classes
 from kerbseg.data.doctor import Track, silent
-from kerbseg.data.drives import draw_split
 from kerbseg.data.formats import read_source
 from kerbseg.data.formats.source import Drawn, Entry
-from kerbseg.data.pictures import read_rgb
+from kerbseg.data.marked import USUAL, divide, has_splits, map_beside, sample_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-SHARE = 0.8  # of the pictures that are for training, where nobody says another
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class Conversion:
     out: Path
     labels: LabelSet
     pictures: Mapping[str, int]  # of each split
-    pixels: tuple[int, ...]  # of each class
+    pixels: Mapping[str, int]  # of each class
     void: int
     drawn: bool  # whether the split was drawn, not the source's
     left_out: Mapping[str, int]  # what a mask has no place for -> how many
@@ -53,15 +49,20 @@ class Conversion:
         lines = [f"left out: {count} {what}" for what, count in self.left_out.items() if count]
         return [*lines, *(f"note: {note}" for note in self.notes)]
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of all pixels, by class."""
+        total = sum(self.pixels.values()) + self.void
+        return {name: count / total for name, count in self.pixels.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        total = sum(self.pixels) + self.void
         return {
             "out": str(self.out),
             "pictures": dict(self.pictures),
             "split": "drawn" if self.drawn else "the source's",
-            "shares": {name: n / total for name, n in zip(self.labels.classes, self.pixels, strict=True)},
-            "void_share": self.void / total,
+            "shares": self.shares,
+            "void_share": self.void / (sum(self.pixels.values()) + self.void),
             "left_out": dict(self.left_out),
             "notes": list(self.notes),
         }
@@ -84,30 +85,58 @@ def convert(
     """
     _check_free(out)
     read = read_source(format, source)
+    class_map = map_beside(source) if class_map is None else class_map
     mapped = map_classes(read.classes, out.resolve().name, class_map)
-    entries = _named(_with_splits(_once(read.entries, kept=share is None), share, seed))
-    drawn = share is not None or not _has_splits(read.entries)
+    entries = divide(read.entries, share, seed)
     total = np.zeros(256, np.int64)
-    with new_folder(out) as folder, ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with new_folder(out) as folder, ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
         try:  # decoding and encoding leave the interpreter free
             for counts in track(pool.map(lambda each: _write(each, folder, mapped), entries), "", len(entries)):
                 total += counts
         finally:
             pool.shutdown(cancel_futures=True)
-        (folder / "dataset.yaml").write_text(dataset_yaml(mapped.labels), encoding="utf-8")
-    empty = sum(isinstance(each.marks, Drawn) and not each.marks.marks for each in entries)
-    notes = (f"{empty} picture(s) without a shape: all background",) if empty else ()
-    splits = Counter(each.split or "" for each in entries)
+        labels = mapped.labels if class_map is not None else _present(mapped.labels, total, source)
+        (folder / "dataset.yaml").write_text(dataset_yaml(labels), encoding="utf-8")
+    counts = Counter(each.split or "" for each in entries)
     return Conversion(
         out,
-        mapped.labels,
-        {split: splits[split] for split in ("train", "val", "test") if splits[split]},
-        tuple(total[: len(mapped.labels)].tolist()),
+        labels,
+        {split: counts[split] for split in USUAL if counts[split]},
+        {labels.classes[train_id]: int(total[file_id]) for file_id, train_id in labels.file_ids.items()},
         int(total[VOID]),
-        drawn,
+        share is not None or not has_splits(read.entries),
         read.left_out,
-        (*read.notes, *notes),
+        (*read.notes, *_notes(entries, mapped.labels, labels, total)),
     )
+
+
+def _present(labels: LabelSet, pixels: np.ndarray, source: Path) -> LabelSet:
+    """The classes that have a pixel; ids in files stay. Raises DataError where that is one class or none.
+
+    A tool lists all classes that it was set up with, and a network cannot learn those that were never drawn.
+    """
+    ids = [file_id for file_id in labels.file_ids if pixels[file_id]]
+    if len(ids) < 2:
+        only = f"only class {labels.classes[ids[0]]!r}" if ids else "no class"
+        raise DataError(
+            f"{source}: {only} has pixels, and two are needed; draw more, or map what is ignored to a class"
+        )
+    return LabelSet(
+        labels.name,
+        tuple(labels.classes[i] for i in ids),
+        tuple(labels.colors[i] for i in ids),
+        {file_id: train_id for train_id, file_id in enumerate(ids)},
+        labels.ignored_file_ids,
+    )
+
+
+def _notes(entries: Sequence[Entry], listed: LabelSet, kept: LabelSet, pixels: np.ndarray) -> Iterator[str]:
+    absent = [name for name, count in zip(listed.classes, pixels, strict=False) if not count]
+    if absent:
+        shown = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
+        yield f"no pixel is of {shown}" + (": left out of the classes" if len(kept) < len(listed) else "")
+    if empty := sum(isinstance(each.marks, Drawn) and not each.marks.marks for each in entries):
+        yield f"{empty} picture(s) without a shape: all background"
 
 
 def render(conversion: Conversion) -> RenderableType:
@@ -120,11 +149,10 @@ def render(conversion: Conversion) -> RenderableType:
     pictures = ", ".join(f"{count} {split}" for split, count in conversion.pictures.items())
     how = "a split that was drawn" if conversion.drawn else "the source's split"
     table = Table("id", "class", "share", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    total = sum(conversion.pixels) + conversion.void
-    for index, (name, pixels) in enumerate(zip(conversion.labels.classes, conversion.pixels, strict=True)):
-        table.add_row(str(index), Text(name), f"{pixels / total:.2%}")
+    for index, (name, share) in enumerate(conversion.shares.items()):
+        table.add_row(str(index), Text(name), f"{share:.2%}")
     if conversion.void:
-        table.add_row(str(VOID), "no class", f"{conversion.void / total:.2%}")
+        table.add_row("", "no class", f"{1 - sum(conversion.shares.values()):.2%}")
     return Group(Text(f"{conversion.out}: {pictures} pictures ({how})"), table)
 
 
@@ -155,14 +183,14 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def dataset_yaml(labels: LabelSet) -> str:
-    """The text of a `dataset.yaml` for masks of train ids."""
+    """The text of a `dataset.yaml` for masks of the ids of a label set, one id a class."""
 
     def quoted(text: str) -> str:
         return json.dumps(text, ensure_ascii=False)  # which YAML reads as the same text
 
     lines = [
-        f"  - {{name: {quoted(name)}, color: {list(color)}, ids: [{index}]}}\n"
-        for index, (name, color) in enumerate(zip(labels.classes, labels.colors, strict=True))
+        f"  - {{name: {quoted(labels.classes[i])}, color: {list(labels.colors[i])}, ids: [{file_id}]}}\n"
+        for file_id, i in labels.file_ids.items()
     ]
     return f"classes:\n{''.join(lines)}ignore: [{VOID}]\n"
 
@@ -174,69 +202,9 @@ def _check_free(out: Path) -> None:
         raise KerbsegError(f"{out} is there already; choose another folder, or remove it first")
 
 
-def _once(entries: Sequence[Entry], kept: bool) -> list[Entry]:
-    """Each picture once. Raises DataError where it is marked in two places, or is in two splits that stay."""
-    first: dict[Path, Entry] = {}
-    for entry in entries:
-        other = first.setdefault(entry.picture, entry)
-        if other.where != entry.where:
-            raise DataError(
-                f"{entry.where}: its picture {entry.picture} is marked in {other.where} too; keep one of them"
-            )
-        if kept and other.split != entry.split:
-            raise DataError(
-                f"picture {entry.picture} is in both {other.split} and {entry.split}; draw a split: --split {SHARE:g}"
-            )
-    return list(first.values())
-
-
-def _has_splits(entries: Iterable[Entry]) -> bool:
-    return {"train", "val"} <= {entry.split for entry in entries}
-
-
-def _with_splits(entries: Sequence[Entry], share: float | None, seed: int) -> list[Entry]:
-    """The entries with a split each: the source's, or one that is drawn; what the source keeps for testing stays."""
-    if share is None and _has_splits(entries) and all(entry.split for entry in entries):
-        return list(entries)
-    has_others = any(entry.split != "test" for entry in entries)
-    tested = [entry for entry in entries if entry.split == "test" and has_others]
-    others = _named([replace(entry, split=None) for entry in entries if entry.split != "test" or not has_others])
-    training = draw_split([entry.name for entry in others], SHARE if share is None else share, seed)
-    drawn = [replace(entry, split="train" if train else "val") for entry, train in zip(others, training, strict=True)]
-    return [*drawn, *tested]
-
-
-def _named(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries with names that do not repeat the folders which all of a split share.
-
-    Raises DataError where two pictures of a split have one name.
-    """
-    folders: dict[str | None, tuple[str, ...]] = {}
-    for entry in entries:
-        parts = PurePosixPath(entry.name).parts[:-1]
-        folders[entry.split] = _common(folders.get(entry.split, parts), parts)
-    named: dict[tuple[str | None, str], Entry] = {}
-    for entry in entries:
-        name = "/".join(PurePosixPath(entry.name).parts[len(folders[entry.split]) :])
-        other = named.setdefault((entry.split, name), replace(entry, name=name))
-        if other.picture != entry.picture:
-            raise DataError(f"{entry.picture} and {other.picture} would have one name, {name}; rename one of them")
-    return list(named.values())
-
-
-def _common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-
-
 def _write(entry: Entry, folder: Path, mapped: Mapped) -> np.ndarray:
     """Copies a picture and writes its mask; gives the pixels of each train id."""
-    height, width = read_rgb(entry.picture).shape[:2]
-    if entry.size is not None and entry.size != (height, width):
-        raise DataError(
-            f"{entry.where}: made for {entry.size[1]}x{entry.size[0]}, but {entry.picture} is {width}x{height}:"
-            " put the marked picture there"
-        )
-    mask = entry.marks.mask((height, width), mapped.train_ids)
+    mask = sample_of(entry, mapped).mask
     inside = PurePosixPath(entry.split or "", entry.name)
     # not with_suffix: a name may hold dots
     picture = folder / "images" / f"{inside}{entry.picture.suffix}"

@@ -127,7 +127,10 @@ def render(report: DatasetReport, longest: int = 20) -> RenderableType:
 def _look(dataset: Dataset, index: int) -> Look:
     if isinstance(dataset, PairedFiles):
         return _look_at_files(dataset, index)
-    sample = dataset[index]
+    try:
+        sample = dataset[index]
+    except DataError as error:
+        return Look(dataset.names[index], faults=(Fault("unreadable", str(error), (dataset.names[index],)),))
     image = sample.image
     counts = np.bincount(sample.mask.ravel(), minlength=256)
     return Look(sample.name, sample.mask.shape, _fingerprint(image), counts)

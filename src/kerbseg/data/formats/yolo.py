@@ -71,14 +71,16 @@ def read(root: Path) -> Source:
 
 
 def _yaml_files(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.suffix in (".yaml", ".yml") and path.is_file())
+    ours = ("map.yaml", "dataset.yaml")
+    paths = (path for path in root.iterdir() if path.suffix in (".yaml", ".yml") and path.name not in ours)
+    return sorted(path for path in paths if path.is_file())
 
 
 def _data_file(root: Path) -> Path:
     Folder(root)
     if (root / "data.yaml").is_file():
         return root / "data.yaml"
-    paths = [path for path in _yaml_files(root) if path.name != "dataset.yaml" or b"names:" in read_bytes(path)]
+    paths = _yaml_files(root)
     if len(paths) != 1:
         seen = ", ".join(path.name for path in paths) or "no .yaml"
         raise DataError(f"{root} has no data.yaml (but {seen}); name the .yaml file of the data set itself")
