@@ -293,6 +293,16 @@ def test_a_source_is_a_data_set_where_it_lies(source: Path, tmp_path: Path) -> N
         open_dataset("labelme", "test", source)
 
 
+def test_classes_without_a_mark_are_left_out_where_they_lie_too(tmp_path: Path) -> None:
+    for name in "ab":
+        picture(tmp_path / "images" / f"{name}.jpg", 0)
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [car, tram]\n")
+    (tmp_path / "labels").mkdir()
+    for name in "ab":
+        (tmp_path / "labels" / f"{name}.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5")
+    assert open_dataset("yolo", "train", tmp_path).labels.classes == ("background", "car")
+
+
 def test_a_map_beside_counts_for_both(source: Path, tmp_path: Path) -> None:
     (source / "map.yaml").write_text("car: thing\nroad: thing\nbackground: nothing\n")
     assert open_dataset("labelme", "train", source).labels.classes == ("thing", "nothing")

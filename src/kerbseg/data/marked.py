@@ -15,7 +15,7 @@ from kerbseg.core.types import Sample
 from kerbseg.data.class_map import Mapped, map_classes
 from kerbseg.data.drives import draw_split
 from kerbseg.data.formats import read_source
-from kerbseg.data.formats.source import Entry
+from kerbseg.data.formats.source import Drawn, Entry, Source, SourceClass
 from kerbseg.data.pairs import check_split
 from kerbseg.data.pictures import read_rgb
 
@@ -46,7 +46,8 @@ class MarkedPictures:
 def open_split(root: Path, split: str, format: str) -> MarkedPictures:
     """One split of a folder in a format. Raises DataError naming the file and entry that is broken."""
     source = read_source(format, root)
-    mapped = map_classes(source.classes, root.resolve().name, map_beside(root))
+    path = map_beside(root)
+    mapped = map_classes(source.classes if path else _marked_classes(source), root.resolve().name, path)
     entries = divide(source.entries)
     check_split(format, split, _present(entries))
     chosen = sorted((entry for entry in entries if entry.split == split), key=lambda entry: entry.name)
@@ -90,6 +91,15 @@ def has_splits(entries: Iterable[Entry]) -> bool:
     """Whether a source says what is for training and what for validation."""
     splits = {entry.split for entry in entries}
     return {"train", "val"} <= splits and None not in splits
+
+
+def _marked_classes(source: Source) -> tuple[SourceClass, ...]:
+    """The classes that a mark has: tools list all that they were set up with. All where masks are files."""
+    marks = [entry.marks for entry in source.entries if isinstance(entry.marks, Drawn)]
+    if len(marks) < len(source.entries):
+        return source.classes
+    labels = {mark.label for drawn in marks for mark in drawn.marks} | {drawn.rest for drawn in marks}
+    return tuple(each for each in source.classes if each.name in labels)
 
 
 def _present(entries: Sequence[Entry]) -> tuple[str, ...]:
