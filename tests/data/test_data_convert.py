@@ -253,6 +253,11 @@ def test_the_doctor_says_what_a_folder_looks_like(
 ) -> None:
     said = refused(capsys, "doctor", "folder", "--data-root", source)
     assert f"it looks like labelme: kerbseg convert labelme {source} -o my_streets" in said
+    assert f"kerbseg convert labelme {source} -o my_streets" in refused(capsys, "doctor", source)
+    (tmp_path / "mine").mkdir()
+    assert f"such as: kerbseg doctor folder --data-root {tmp_path / 'mine'}" in refused(
+        capsys, "doctor", tmp_path / "mine"
+    )
     assert advice(tmp_path / "none") == ""
     assert all(each.on_disk for each in FORMATS.values())
 

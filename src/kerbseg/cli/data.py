@@ -25,8 +25,14 @@ def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
     data
         Data set: {data_sets}
     """
+    from kerbseg.data import DATASETS
     from kerbseg.data.doctor import examine_all, on_terminal, render
+    from kerbseg.data.formats import advice
 
+    if data not in DATASETS and Path(data).is_dir():
+        place = shlex.quote(data)
+        command = advice(Path(data)) or f"name the data set too, such as: kerbseg doctor folder --data-root {place}"
+        raise KerbsegError(f"{data} is a folder, and no data set has this name; {command}")
     report = examine_all(data, data_root, track=on_terminal)
     if json is not None:
         write_json(json, report.to_dict())

@@ -187,6 +187,12 @@ def test_numbers_that_are_none_are_refused(root):
         read_source("coco", root)
 
 
+def test_a_file_without_pictures_is_named(root):
+    labels(root, [], names=())
+    with pytest.raises(DataError, match="holds no marked picture in format coco"):
+        read_source("coco", root)
+
+
 def test_a_name_that_two_pictures_have_is_told(root):
     labels(root, [])
     shutil.copytree(root / "images", root / "more")

@@ -5,8 +5,10 @@ A new one is a file here, with `looks_like` and `read`, and a line in `FORMATS`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from kerbseg.core.errors import DataError, did_you_mean
@@ -24,6 +26,8 @@ from kerbseg.data.formats import (
     yolo,
 )
 from kerbseg.data.formats.source import Source
+
+MOST_FILES = 300_000
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,17 @@ def read_source(name: str, root: Path) -> Source:
         raise DataError(f"unknown format {name!r}; {did_you_mean(name, FORMATS)}")
     if root.is_dir() and not FORMATS[name].looks_like(root) and (others := recognize(root)):
         raise DataError(f"{root} does not look like {name} ({FORMATS[name].on_disk}); {_advice(others, root)}")
-    return FORMATS[name].read(root)
+    source = FORMATS[name].read(root)
+    if not source.entries:
+        raise DataError(f"{root} holds no marked picture in format {name}; check the path")
+    return source
 
 
 def recognize(root: Path) -> tuple[str, ...]:
-    """The formats that a folder looks like."""
+    """The formats that a folder looks like; none where it holds too much for a data set, such as a whole disk."""
+    files = (name for _, _, names in os.walk(root) for name in names)
+    if len(list(islice(files, MOST_FILES))) == MOST_FILES:
+        return ()
     return tuple(name for name, each in FORMATS.items() if each.looks_like(root))
 
 

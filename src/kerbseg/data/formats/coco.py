@@ -62,7 +62,8 @@ class _File(Document):
 
 def looks_like(root: Path) -> bool:
     """Whether a JSON in the folder, or one below, names pictures, objects and categories."""
-    return bool(_files(Folder(root)))
+    paths = Folder(root).glance(".json")
+    return any(path.name.startswith("instances_") or _is_coco(path) for path in paths)
 
 
 def read(root: Path) -> Source:

@@ -40,7 +40,7 @@ LEFT_OUT = {
 
 def looks_like(root: Path) -> bool:
     """Whether an XML in the folder, or one below, is CVAT's."""
-    return bool(_files(Folder(root)))
+    return any(_is_cvat(path) for path in Folder(root).glance(".xml"))
 
 
 def read(root: Path) -> Source:
@@ -62,7 +62,11 @@ def read(root: Path) -> Source:
 
 
 def _files(folder: Folder) -> list[Path]:
-    return [path for path in folder.files(".xml") if b"<annotations" in read_bytes(path)[:4096]]
+    return [path for path in folder.files(".xml") if _is_cvat(path)]
+
+
+def _is_cvat(path: Path) -> bool:
+    return b"<annotations" in read_bytes(path)[:4096]
 
 
 def _parsed(path: Path) -> Element:

@@ -87,7 +87,7 @@ class _File(RootModel[list[_Task]]):
 
 def looks_like(root: Path) -> bool:
     """Whether a JSON in the folder, or one below, holds tasks with annotations."""
-    return any(_is_export(path) for path in Folder(root).files(".json"))
+    return any(_is_export(path) for path in Folder(root).glance(".json"))
 
 
 def read(root: Path) -> Source:

@@ -57,7 +57,7 @@ class _File(Document):
 
 def looks_like(root: Path) -> bool:
     """Whether a JSON in the folder, or one below, holds shapes of one picture."""
-    return any(_is_labelme(path) for path in Folder(root).files(".json"))
+    return any(_is_labelme(path) for path in Folder(root).glance(".json"))
 
 
 def read(root: Path) -> Source:

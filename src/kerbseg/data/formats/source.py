@@ -35,6 +35,9 @@ SPLIT_NAMES = {  # what tools call the splits -> what we do
 }
 
 
+GLANCE = 100  # files that are read to see what a folder holds
+
+
 class Marks(Protocol):
     """How a picture is marked."""
 
@@ -158,6 +161,10 @@ class Folder:
     @cached_property
     def _files(self) -> list[Path]:
         return [path for path in files_below(self.root) if not path.name.startswith(".")]
+
+    def glance(self, suffix: str) -> list[Path]:
+        """The first files of a suffix, to see what the folder holds."""
+        return self.files(suffix)[:GLANCE]
 
     def files(self, suffix: str) -> list[Path]:
         """All files of a suffix, in order."""
