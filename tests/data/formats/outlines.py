@@ -62,4 +62,4 @@ def masks(format: str, root: Path, classes: Sequence[str]) -> dict[str, np.ndarr
 
 def left_out(format: str, root: Path) -> Mapping[str, int]:
     """What a reader left out."""
-    return dict(read_source(format, root).left_out)
+    return {what: count for what, count in read_source(format, root).left_out.items() if count}

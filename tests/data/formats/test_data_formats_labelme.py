@@ -134,6 +134,16 @@ def test_a_picture_that_is_not_there_is_named(tmp_path, name, says):
 
 def test_what_is_no_json_is_named(tmp_path):
     path = labels(tmp_path, shape("house", HOUSE))
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(DataError, match=r"a\.json is no whole JSON"):
-        read_source("labelme", tmp_path)
+    whole = path.read_bytes()
+    write(tmp_path / "b.json", whole.decode().replace("a.png", "drive/b.png"))
+    picture(tmp_path / "drive" / "b.png")
+    for length in (0, 10, 100, len(whole) - 30, len(whole) - 1):  # also where nothing shows any more whose it is
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"a\.json is no whole JSON"):
+            read_source("labelme", tmp_path)
+
+
+def test_pictures_without_a_file_are_left_out_and_counted(tmp_path):
+    labels(tmp_path, shape("house", HOUSE))
+    picture(tmp_path / "b.png")
+    assert left_out("labelme", tmp_path) == {"pictures without labels": 1}

@@ -15,6 +15,7 @@ from kerbseg.core.errors import DataError
 from kerbseg.data.formats.regions import Mark, Polygons, Region, Runs, polygon
 from kerbseg.data.formats.runs import coco_lengths, run_lengths
 from kerbseg.data.formats.source import (
+    UNMARKED,
     Document,
     Drawn,
     Entry,
@@ -63,7 +64,7 @@ class _File(Document):
 def looks_like(root: Path) -> bool:
     """Whether a JSON in the folder, or one below, names pictures, objects and categories."""
     paths = Folder(root).glance(".json")
-    return any(path.name.startswith("instances_") or _is_coco(path) for path in paths)
+    return any(path.name.startswith("instances_") or _is_coco(read_bytes(path)) for path in paths)
 
 
 def read(root: Path) -> Source:
@@ -77,6 +78,7 @@ def read(root: Path) -> Source:
     left_out: Counter[str] = Counter()
     for path in paths:
         entries += _read_file(path, folder, names, left_out)
+    left_out[UNMARKED] = folder.unmarked(entries)
     return Source(with_background(name for each in sorted(names) for name in names[each]), tuple(entries), left_out)
 
 
@@ -86,13 +88,11 @@ def _folder(root: Path) -> Path:
 
 def _files(folder: Folder) -> list[Path]:
     """COCO's own names first: beside `instances_*.json` lie captions and keypoints of the same pictures."""
-    paths = folder.files(".json")
-    instances = [path for path in paths if path.name.startswith("instances_")]
-    return instances or [path for path in paths if _is_coco(path)]
+    instances = [path for path in folder.files(".json") if path.name.startswith("instances_")]
+    return instances or folder.json_files(_is_coco)
 
 
-def _is_coco(path: Path) -> bool:
-    data = read_bytes(path)
+def _is_coco(data: bytes) -> bool:
     return all(key in data for key in (b'"images"', b'"annotations"', b'"categories"'))
 
 

@@ -18,6 +18,7 @@ from kerbseg.data.formats.regions import Mark, Polygons, Region, Runs, ellipse, 
 from kerbseg.data.formats.runs import run_lengths
 from kerbseg.data.formats.source import (
     BACKGROUND,
+    UNMARKED,
     Drawn,
     Entry,
     Folder,
@@ -56,6 +57,7 @@ def read(root: Path) -> Source:
         annotations = _parsed(path)
         classes |= _labels(annotations)
         entries += [_entry(image, path, folder, classes, left_out) for image in annotations.iter("image")]
+    left_out[UNMARKED] = folder.unmarked(entries)
     if not entries:
         raise DataError(f"{paths[0]} holds no pictures; export 'CVAT for images 1.1'")
     return Source(tuple(SourceClass(*each) for each in classes.items()), tuple(entries), left_out)

@@ -87,13 +87,13 @@ class _File(RootModel[list[_Task]]):
 
 def looks_like(root: Path) -> bool:
     """Whether a JSON in the folder, or one below, holds tasks with annotations."""
-    return any(_is_export(path) for path in Folder(root).glance(".json"))
+    return any(_is_export(read_bytes(path)) for path in Folder(root).glance(".json"))
 
 
 def read(root: Path) -> Source:
     """All regions of the JSON files in a folder, or of one file. Raises DataError naming file, task and region."""
     folder = Folder(root.parent if root.is_file() else root)
-    paths = [root] if root.is_file() else [path for path in folder.files(".json") if _is_export(path)]
+    paths = [root] if root.is_file() else folder.json_files(_is_export)
     left_out: Counter[str] = Counter()
     entries: list[Entry] = []
     several = 0
@@ -117,8 +117,7 @@ def read(root: Path) -> Source:
     return Source(with_background(sorted(labels)), tuple(entries), left_out, notes)
 
 
-def _is_export(path: Path) -> bool:
-    data = read_bytes(path)
+def _is_export(data: bytes) -> bool:
     return data.lstrip()[:1] == b"[" and b'"annotations"' in data and b'"data"' in data
 
 

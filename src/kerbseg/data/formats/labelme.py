@@ -23,6 +23,7 @@ from kerbseg.data.formats.regions import Mark, Polygons, Region, Runs, ellipse, 
 from kerbseg.data.formats.runs import lengths_of
 from kerbseg.data.formats.source import (
     BACKGROUND,
+    UNMARKED,
     Document,
     Drawn,
     Entry,
@@ -57,7 +58,7 @@ class _File(Document):
 
 def looks_like(root: Path) -> bool:
     """Whether a JSON in the folder, or one below, holds shapes of one picture."""
-    return any(_is_labelme(path) for path in Folder(root).glance(".json"))
+    return any(_is_labelme(read_bytes(path)) for path in Folder(root).glance(".json"))
 
 
 def read(root: Path) -> Source:
@@ -65,8 +66,8 @@ def read(root: Path) -> Source:
     folder = Folder(root)
     left_out: Counter[str] = Counter()
     labels = set[str]()
-    paths = [path for path in folder.files(".json") if _is_labelme(path)]
-    entries = [_entry(path, folder, left_out, labels) for path in paths]
+    entries = [_entry(path, folder, left_out, labels) for path in folder.json_files(_is_labelme)]
+    left_out[UNMARKED] = folder.unmarked(entries)
     if not entries:
         raise DataError(f"{root} holds no Labelme file: a .json with shapes and imagePath; check the path")
     classes = with_background(sorted(labels - {IGNORED, BACKGROUND}))
@@ -75,8 +76,7 @@ def read(root: Path) -> Source:
     return Source(classes, tuple(entries), left_out)
 
 
-def _is_labelme(path: Path) -> bool:
-    data = read_bytes(path)
+def _is_labelme(data: bytes) -> bool:
     return b'"shapes"' in data and b'"imagePath"' in data
 
 

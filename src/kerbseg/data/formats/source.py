@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import Color
@@ -35,6 +36,8 @@ SPLIT_NAMES = {  # what tools call the splits -> what we do
 }
 
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UNMARKED = "pictures without labels"
 GLANCE = 100  # files that are read to see what a folder holds
 
 
@@ -106,7 +109,7 @@ AnyDocument = TypeVar("AnyDocument", bound=BaseModel)
 
 def read_document(path: Path, kind: type[AnyDocument]) -> AnyDocument:
     """What a JSON file holds. Raises DataError that names file, entry and what stands there."""
-    data = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+    data = read_bytes(path).removeprefix(BYTE_ORDER_MARK)
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
@@ -169,6 +172,27 @@ class Folder:
     def files(self, suffix: str) -> list[Path]:
         """All files of a suffix, in order."""
         return [path for path in self._files if path.name.endswith(suffix)]
+
+    def json_files(self, is_ours: Callable[[bytes], bool]) -> list[Path]:
+        """The JSON files that `is_ours` takes by their bytes, in order.
+
+        Raises DataError for one that it does not take and that is no whole JSON: what is missing may have shown it.
+        """
+        ours = []
+        for path in self.files(".json"):
+            if is_ours(data := read_bytes(path)):
+                ours.append(path)
+                continue
+            try:
+                from_json(data.removeprefix(BYTE_ORDER_MARK))
+            except ValueError as error:
+                raise DataError(f"{path} is no whole JSON ({error}); export it again, or remove it") from error
+        return ours
+
+    def unmarked(self, entries: Iterable[Entry]) -> int:
+        """How many pictures of the folder no entry names."""
+        named = {entry.picture for entry in entries}
+        return sum(path not in named for paths in self._by_file_name.values() for path in paths)
 
     def picture(self, written: str, where: str, beside: Path | None = None) -> Path:
         """The picture that a tool's file names, `beside` being the folder of that file.
