@@ -188,6 +188,27 @@ def test_missing_val_split(root: Path) -> None:
     assert "there is no split 'val', which training measures on" in problem.text
 
 
+def test_missing_train_split(root: Path) -> None:
+    for kind in ("images", "masks"):
+        (root / kind / "train").rename(root / kind / "training")
+    assert "there is no split 'train', only val, training" in problems(root)[0].text
+
+
+def test_what_belongs_to_no_split_is_told(root: Path) -> None:
+    (root / "images" / "7.jpg").write_bytes((root / "images" / "val" / "4.jpg").read_bytes())
+    (root / "masks" / "test").mkdir()
+    told = [problem.text for problem in problems(root)]
+    assert [problem.kind for problem in problems(root)] == ["layout", "layout"]
+    assert "1 file(s) lie right in" in told[0]
+    assert "7.jpg, and belong to no split; move them into images/train" in told[0]
+    assert "test has no" in told[1]
+
+
+def test_slip_in_dataset_yaml_is_told_once(root: Path) -> None:
+    (root / "dataset.yaml").write_text("classes: [")
+    assert [problem.kind for problem in problems(root)] == ["layout"]
+
+
 def turn(path: Path, orientation: int) -> None:
     """Stores a picture turned, with the note that turns it back."""
     image = Image.open(path)
@@ -464,3 +485,15 @@ def test_folders_of_a_classifier_follow_links_and_leave_out_hidden_ones(tmp_path
     folder = ImageFolder(tmp_path, "train")
     assert folder.classes == ("cat", "dog")
     assert [(path.name, label) for path, label in folder.files] == [("1.png", 0), ("1.png", 1), ("2.jfif", 1)]
+
+
+def test_training_on_one_class_alone_is_refused(root: Path) -> None:
+    """0/255 masks gave a validation of 1.0000."""
+    from kerbseg.core.errors import KerbsegError
+    from kerbseg.train.recipe import Data
+    from kerbseg.train.split import open_split
+
+    redraw(root, lambda ids: np.where(ids == 0, 0, 255).astype(np.uint8))
+    split = open_split(Data(name="folder"), ["train"], root, "none")
+    with pytest.raises(KerbsegError, match="all labelled pixels of the 4 training pictures are of class 'sky'"):
+        split.check_several_classes()

@@ -16,7 +16,7 @@ import numpy as np
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID, Dataset
-from kerbseg.data import faults, open_unchecked
+from kerbseg.data import data_root, faults, folder, open_unchecked
 from kerbseg.data import splits as splits_of
 from kerbseg.data.faults import Fault, Look, turned_fit
 from kerbseg.data.masks import check_sizes
@@ -86,11 +86,14 @@ def examine_all(
         try:
             dataset = open_unchecked(name, split, root)
         except DataError as error:
-            unopened.append(Problem("layout", str(error)))
+            problem = Problem("layout", str(error))
+            unopened += [problem] if problem not in unopened else []  # dataset.yaml is that of all splits
             continue
         reports.append(examine(dataset, track))
     if splits is None:
-        unopened += faults.of_splits(splits_of(name, root))
+        unopened += faults.of_splits(name, splits_of(name, root))
+    if splits is None and name == "folder":
+        unopened += [Problem("layout", text) for text in folder.strays(data_root(name, root))]
     return DatasetReport(name, tuple(reports), tuple(unopened), find_copies(reports))
 
 

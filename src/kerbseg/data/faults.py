@@ -44,14 +44,14 @@ class Look:
     pair: Pair | None = None
 
 
-def of_splits(splits: Sequence[str]) -> Iterator[Problem]:
-    """The splits that training needs and does not have; without `train`, a data set may be there to evaluate on."""
+def of_splits(data: str, splits: Sequence[str]) -> Iterator[Problem]:
+    """The splits that training needs and does not have; a benchmark without `train` may be there to evaluate on."""
     if "train" in splits and "val" not in splits:
         yield Problem(
             "layout", "there is no split 'val', which training measures on; put some of the pictures of train there"
         )
-    if not {"train", "val", "test"} & {*splits}:
-        yield Problem("layout", f"no split is called train, val or test, only {', '.join(splits)}; rename the folders")
+    elif "train" not in splits and data == "folder":
+        yield Problem("layout", f"there is no split 'train', only {', '.join(splits)}; training needs train and val")
 
 
 def of_split(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Problem]:

@@ -26,7 +26,7 @@ given here must be the palette's, since optimizers renumber palettes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ from kerbseg.core.text import printable
 from kerbseg.core.types import VOID
 from kerbseg.data.drives import draw_split
 from kerbseg.data.masks import color_mask, id_mask
-from kerbseg.data.pairs import Listing, PairedFiles, by_relative_stem, check_split, pair_up
+from kerbseg.data.pairs import Listing, PairedFiles, by_relative_stem, check_split, is_picture, pair_up
 
 
 def open_split(root: Path, split: str) -> PairedFiles:
@@ -106,6 +106,22 @@ def _drawn(listing: Listing, split: str, share: float) -> Listing:
 def is_name(text: str) -> bool:
     """Whether a text can stand in a legend."""
     return bool(text.strip()) and printable(text) == text and len(text) <= LONGEST_NAME
+
+
+def strays(root: Path) -> Iterator[str]:
+    """What lies in the data set's folders and belongs to no split, in words."""
+    path = root / "dataset.yaml"
+    if path.exists() and _read(path).split is not None:  # all belongs to what is drawn
+        return
+    for kind in ("images", "masks"):
+        if loose := sorted(path for path in (root / kind).glob("*") if is_picture(path) and path.is_file()):
+            yield (
+                f"{len(loose)} file(s) lie right in {root / kind}, such as {loose[0].name}, and belong to no split;"
+                f" move them into {kind}/train"
+            )
+    for path in sorted((root / "masks").glob("[!.]*")):
+        if path.is_dir() and not (root / "images" / path.name).is_dir():
+            yield f"{path} has no {root / 'images' / path.name} beside it; add the pictures, or remove the masks"
 
 
 def _visible(text: str) -> str:

@@ -40,6 +40,7 @@ class Segmentation:
         with torch.device("meta"):  # a wrong option is named before any data is read
             models.create_model(recipe.model.name, **recipe.model.options)
         self.train = self._open(recipe.data.train, recipe.data.train_names)
+        self.train.check_several_classes()
         self.val = self._open((recipe.data.val,), recipe.data.val_names)
         self.init = recipe.model.init
 

@@ -53,6 +53,19 @@ class CachedSplit:
         """Whether any pixel has a class; pictures are looked at until one has."""
         return any(bool((mask != VOID).any()) for mask in self._masks())
 
+    def check_several_classes(self) -> None:
+        """Raises DataError where only one class occurs: a network that says it everywhere would be perfect."""
+        present: set[int] = set()
+        for mask in self._masks():
+            present |= {*mask.unique().tolist()} - {VOID}
+            if len(present) > 1:
+                return
+        names = [self.labels.classes[i] for i in present]
+        raise DataError(
+            f"all labelled pixels of the {len(self.batches)} training pictures are of class {names[0]!r}, so that there"
+            " is nothing to tell apart; kerbseg doctor says what may be wrong with the masks"
+        )
+
     def _masks(self) -> Iterator[Tensor]:
         """Those of a few pictures at a time."""
         for start in range(0, len(self.batches), 16):

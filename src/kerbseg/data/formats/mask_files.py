@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,14 @@ class Values:
     ids: Mapping[int, str | None]
     colors: Mapping[Color, str | None]
 
+    @cached_property
+    def labels(self) -> LabelSet:
+        """Their classes, by place, as a label set."""
+        names = tuple(each.name for each in self.classes)
+        ids = {each: names.index(name) for each, name in self.ids.items() if name is not None}
+        ignored = frozenset(each for each, name in self.ids.items() if name is None)
+        return LabelSet(self.data, names, ((0, 0, 0),) * len(names), ids, ignored)
+
     @property
     def classes(self) -> tuple[SourceClass, ...]:
         """All classes, with their colors, in order of their ids, or of their colors where there are no ids."""
@@ -46,24 +55,25 @@ class MaskFile:
 
     def mask(self, size: tuple[int, int], train_ids: Mapping[str, int]) -> UInt8[np.ndarray, "h w"]:
         """As `Marks.mask`; a value without a meaning is an error that names file, value and place."""
-        mask, labels = self._read(train_ids)
+        mask = self._read()
         if mask.ids.shape != size:
             height, width = mask.ids.shape
             raise DataError(f"mask {self.path} is {width}x{height} but its picture is {size[1]}x{size[0]}; replace one")
-        refuse_unknown(mask, self.path, labels)
-        return mask.ids
+        refuse_unknown(mask, self.path, self.values.labels)
+        lookup = np.full(256, VOID, np.uint8)
+        for place, name in enumerate(self.values.labels.classes):
+            lookup[place] = train_ids[name]
+        return lookup[mask.ids]
 
-    def _read(self, train_ids: Mapping[str, int]) -> tuple[Mask, LabelSet]:
-        def train_id(name: str | None) -> int:
-            return VOID if name is None else train_ids[name]
-
-        ids = {each: train_id(name) for each, name in self.values.ids.items()}
-        labels = LabelSet(self.values.data, (self.values.data,), ((0, 0, 0),), ids)
+    def _read(self) -> Mask:
+        """Their classes by place, not yet ours."""
+        ids, colors, labels = self.values.ids, self.values.colors, self.values.labels
         with open_mask(self.path) as image:
             of_ids = bool(ids) and image.mode in ID_MODES
-        if of_ids or not self.values.colors:
-            return id_mask(self.path, labels), labels
-        return color_mask(self.path, {color: train_id(name) for color, name in self.values.colors.items()}), labels
+        if of_ids or not colors:
+            return id_mask(self.path, labels)
+        places = {None: VOID, **{name: place for place, name in enumerate(labels.classes)}}
+        return color_mask(self.path, {color: places[name] for color, name in colors.items()})
 
 
 def values_of(labels: LabelSet, file_ids: bool) -> Values:
