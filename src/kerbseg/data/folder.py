@@ -27,6 +27,7 @@ given here must be the palette's, since optimizers renumber palettes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -84,7 +85,13 @@ def splits(root: Path) -> tuple[str, ...]:
         raise DataError(f"{root} has no folder images; put pictures into images/train, masks into masks/train")
     present = [path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")]
     usual = ("train", "val", "test")
-    if path.exists() and (share := _read(path).split) is not None:
+    try:
+        share = _read(path).split if path.exists() else None
+    except DataError:
+        if not present:
+            raise
+        share = None  # folders are the splits, and opening one tells what is wrong
+    if share is not None:
         if folders := [name for name in usual if name in present]:
             raise DataError(f"{path} draws a split, but {images / folders[0]} is one; remove split: from dataset.yaml")
         return ("train", "val") if share < 1 else ("train",)
@@ -110,9 +117,9 @@ def is_name(text: str) -> bool:
 
 def strays(root: Path) -> Iterator[str]:
     """What lies in the data set's folders and belongs to no split, in words."""
-    path = root / "dataset.yaml"
-    if path.exists() and _read(path).split is not None:  # all belongs to what is drawn
-        return
+    with suppress(DataError):  # without a dataset.yaml that can be read, folders are the splits
+        if _read(root / "dataset.yaml").split is not None:  # all belongs to what is drawn
+            return
     for kind in ("images", "masks"):
         if loose := sorted(path for path in (root / kind).glob("*") if is_picture(path) and path.is_file()):
             yield (

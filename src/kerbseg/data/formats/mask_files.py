@@ -72,7 +72,7 @@ class MaskFile:
             of_ids = bool(ids) and image.mode in ID_MODES
         if of_ids or not colors:
             return id_mask(self.path, labels)
-        places = {None: VOID, **{name: place for place, name in enumerate(labels.classes)}}
+        places: dict[str | None, int] = {None: VOID, **{name: place for place, name in enumerate(labels.classes)}}
         return color_mask(self.path, {color: places[name] for color, name in colors.items()})
 
 
