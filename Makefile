@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow fuzz check bench lock clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,9 @@ test: $(READY)  ## all tests but the slow ones
 test-slow: $(READY)  ## the slow ones too
 	$(BIN)/python -m pytest -q -m ''
 
+fuzz: $(READY)  ## every command on more than a thousand spoiled files (about 20 minutes)
+	$(BIN)/python tests/fuzz/fuzz_run.py --jobs 2 --out build/fuzz
+
 check: $(READY)  ## lint, format, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -28,6 +31,13 @@ check: $(READY)  ## lint, format, types, direction of imports
 
 bench: $(READY)
 	$(BIN)/python benchmarks/cpu.py
+
+lock: $(READY)  ## requirements.lock: hashes of the versions in constraints.txt, without torch and what its CUDA build needs
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra all -c constraints.txt --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.all
+	awk '/^[^ #]/ { drop = /^(torch==|triton==|cuda-|nvidia-)/ } !drop' requirements.all > requirements.lock
+	rm requirements.all
 
 clean:
 	rm -rf $(VENV) demo build dist src/*.egg-info

@@ -43,6 +43,7 @@ from kerbseg.profiling.machine import this_machine
 from kerbseg.profiling.workers import Ready, drawn_street, of_model, worker
 from kerbseg.runtime import ENGINES, RuntimeOptions, open_runtime
 from kerbseg.runtime.engines import exporting
+from kerbseg.runtime.openvino import openvino
 
 SIZES = ((256, 512), (360, 640), (512, 1024))
 MODELS = (  # one of each family, the quick ones first
@@ -176,8 +177,8 @@ def measured(
 
 def arithmetic(threads: int, int8: bool, kernel: int) -> Ready:
     """A large convolution in OpenVINO, 256 to 256 channels on 64x64 pixels, and its multiply-accumulates."""
-    import openvino as ov
-    from openvino import opset13 as op
+    ov = openvino()
+    op = ov.opset13
 
     def quantized(value: Any, low: float, high: float, levels: int) -> Any:
         if not int8:
@@ -241,7 +242,7 @@ def our_last_stage(threads: int) -> Ready:
 
 def openvino_last_stage(threads: int) -> Ready:
     """The same by OpenVINO's interpolation and TopK, converted from torch's."""
-    import openvino as ov
+    ov = openvino()
 
     class UpsampleArgmax(torch.nn.Module):
         def forward(self, logits: torch.Tensor) -> torch.Tensor:

@@ -117,9 +117,9 @@ MUTANTS = (
         "votes >= most",
         "predict/test_predict_vote.py",
     ),
-    Mutant("outputs-257", "bundle.py", "MOST_OUTPUTS = 256", "MOST_OUTPUTS = 257", OUTPUTS),
-    Mutant("outputs-255", "bundle.py", "<= MOST_OUTPUTS", "< MOST_OUTPUTS", OUTPUTS),
-    Mutant("classes-256", "core/labels.py", "len(self.classes) > 255", "len(self.classes) > 256", CLASSES),
+    Mutant("outputs-257", "models/_registry.py", "MOST_OUTPUTS = 256", "MOST_OUTPUTS = 257", OUTPUTS),
+    Mutant("outputs-255", "bundle.py", "<= models.MOST_OUTPUTS", "< models.MOST_OUTPUTS", OUTPUTS),
+    Mutant("classes-256", "core/labels.py", "count > 255", "count > 256", CLASSES),
     Mutant(
         "pipeline-close",
         "predict/pipeline.py",

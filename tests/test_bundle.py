@@ -4,12 +4,15 @@ import errno
 import json
 import os
 import pickle
+import re
 import signal
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -274,6 +277,61 @@ def test_header_that_claims_more_than_the_file_holds_is_refused(saved):
     assert "no whole .safetensors" in refusal(saved)
 
 
+# ---- what became of the weights since they were saved
+
+
+def flipped(path: Path, at: int, bit: int) -> Path:
+    """The file with one bit of it changed."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1 << bit
+    path.unlink()  # it is mapped into memory
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_one_flipped_bit_of_the_weights_is_refused(saved, seed):
+    size = saved.stat().st_size
+    begin = 8 + int.from_bytes(saved.read_bytes()[:8], "little")
+    at, bit = begin + (seed * 2654435761) % (size - begin), seed % 8
+    assert "is damaged" in refusal(flipped(saved, at, bit))
+
+
+def test_a_flipped_bit_of_the_header_is_refused(saved):
+    whole = saved.read_bytes()
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    key = whole.index(b', \\"digest')
+    for at in [*range(0, begin, 997), *range(key, key + 88, 4)]:  # anywhere, and in the digest itself
+        refusal(flipped(saved, at, at // 4 % 8))
+        saved.unlink()
+        saved.write_bytes(whole)
+
+
+def test_a_bundle_of_before_digests_loads(saved):
+    loaded = load(write(saved))
+    assert b"digest" not in saved.read_bytes()
+    assert loaded.card == read_card(saved)
+
+
+def test_shipped_weights_are_sealed():
+    for name in bundles.shipped():
+        assert b"digest" in locate(name).read_bytes()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_finite_numbers_are_neither_saved_nor_loaded(small, saved, value):
+    tensors = safetensors.torch.load_file(saved)
+    tensors["features.1.far_bn.running_var"] = tensors["features.1.far_bn.running_var"].clone()
+    tensors["features.1.far_bn.running_var"][0] = value
+    assert "'features.1.far_bn.running_var' holds NaN or infinite values" in refusal(write(saved, tensors))
+    broken = bundle_of("mininet_v2_cpu")
+    broken.model.load_state_dict(tensors)
+    target = saved.with_name("new.safetensors")
+    with pytest.raises(BundleError, match=r"'features\.1\.far_bn\.running_var' holds NaN"):
+        save(broken, target)
+    assert not target.exists()
+
+
 # ---- the rule for a model's name
 
 
@@ -344,6 +402,88 @@ def test_a_seed_gives_the_weights_of_a_trainings_first_step_and_leaves_the_calle
     assert bundle.card.options == {"dropout": 0.125}
 
 
+# ---- cards that ask for what nobody has
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"input_size": [20000, 20000]}, "input size 20000x20000"),
+        ({"input_size": [1, 10**9]}, "input size 1x1000000000"),
+        ({"preprocessing": {"mean": [0, 0, float("nan")]}}, "not JSON compliant"),
+        ({"scores": {"miou": float("inf")}}, "not JSON compliant"),
+        ({"preprocessing": {"std": [1, 1, 0]}}, "std (1.0, 1.0, 0.0)"),
+        ({"preprocessing": {"std": [1, -1, 1]}}, "std (1.0, -1.0, 1.0)"),
+        ({"preprocessing": {"mean": [0, 0, 1e300]}}, "mean (0.0, 0.0, 1e+300)"),
+        ({"source": "\ud800"}, "surrogates"),
+        ({"source": "long" * 300_000}, "characters"),
+        ({"recipe": json.loads("[" * 50 + "]" * 50)}, "levels deep"),
+        ({"outputs": 0}, "0 outputs"),
+        ({"outputs": -1}, "-1 outputs"),
+    ],
+)
+def test_a_card_beyond_all_sense_is_refused(saved, changes, named):
+    message = refusal(write(saved, **changes))
+    assert named in message
+    assert "its card is damaged" in message
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        ({"classes": ["all"], "colors": [[0, 0, 0]]}, "add one for all the rest, such as background"),
+        ({"classes": ["a", "b\x1b[2J"]}, "control characters"),
+        ({"classes": ["a", "b\nc"]}, "control characters"),
+        ({"classes": ["a", " "]}, "a name of 1 characters"),
+        ({"classes": ["a", "b" * 5000]}, "a name of 5000 characters"),
+        ({"name": "\x07"}, "control characters"),
+        ({"colors": [[0, 0, 0], [0, 0, 256]]}, "color (0, 0, 256)"),
+        ({"colors": [[0, 0, 0], [0, -1, 0]]}, "color (0, -1, 0)"),
+        ({"file_ids": {"256": 0}}, "id 256 of files"),
+        ({"file_ids": {"0": 2}}, "train id 2 is not in 0..1"),
+        ({"ignored_file_ids": [-1]}, "id -1 of files"),
+        ({"submission_ids": [7]}, "2 classes, 1 submission ids"),
+        ({"categories": {"flat": ["c"]}}, "unknown class 'c'"),
+    ],
+)
+def test_labels_beyond_all_sense_are_refused(saved, labels, named):
+    usual = {"name": "x", "classes": ["a", "b"], "colors": [[0, 0, 0], [1, 1, 1]]}
+    assert named in refusal(write(saved, labels=usual | labels))
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "named"),
+    [
+        ("efficientseg", {"width": 1000}, "at most 268,435,456 are made"),
+        ("efficientseg", {"width": 1e30}, "option width is 1e+30"),
+        ("efficientseg", {"width": "1.5"}, "option width is '1.5'"),
+        ("efficientseg", {"raw_logits": 1}, "option raw_logits is 1"),
+        ("erfnet_grouped_encoder", {"near": 10**9}, "option near is 1000000000"),
+        ("liteseg_mobilenet_v2_aspp", {"width": 0}, "option width is 0"),
+        ("espnet", {"alpha2": True}, "option alpha2 is True"),
+        ("mininet_v2_cpu", {"grouped": {"groups": 10**12}}, "1000000000000"),
+    ],
+)
+def test_a_card_of_a_network_beyond_all_sense_is_refused_before_it_is_made(saved, model, options, named):
+    message = refusal(write(saved, model=model, options=options))
+    assert named in message
+    assert "asks for a network that cannot be made" in message
+
+
+def test_a_network_is_made_only_when_the_weights_are_those_of_its_card(saved, monkeypatch):
+    made = []
+    build = bundles.models.create_model
+
+    def counted(*arguments, **options):
+        made.append(net := build(*arguments, **options))
+        return net
+
+    monkeypatch.setattr(bundles.models, "create_model", counted)
+    refusal(write(saved, model="efficientseg_6_0"))  # 0.8 GB
+    assert [value.is_meta for net in made for value in net.parameters()].count(False) == 0
+    assert made
+
+
 # ---- saving
 
 
@@ -351,8 +491,86 @@ def contents(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def test_figures_that_json_does_not_have_are_not_saved(small, tmp_path):
+    for value in (float("nan"), {1, 2}):
+        card = replace(small.card, scores={"miou": value})
+        with pytest.raises(BundleError, match="cannot be written as JSON") as caught:
+            save(Bundle(small.model, card), tmp_path / "x.safetensors")
+        assert "\n" not in str(caught.value)
+    assert not contents(tmp_path)
+
+
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), safetensors.SafetensorError("disk")]
+    ("changes", "named"),
+    [
+        ({"model": "mininet_v2"}, "for a MiniNetV2"),
+        ({"outputs": 19}, r"'output\.weight' is \[64, 11, 3, 3\], the network needs \[64, 19, 3, 3\]"),
+        ({"options": {"width": 3}}, "asks for a network that cannot be made"),
+        ({"options": {"grouped": {"groups": 2}}}, "the network needs"),
+    ],
+)
+def test_a_network_that_does_not_fit_its_card_is_not_saved(small, tmp_path, changes, named):
+    with pytest.raises(BundleError, match=named) as caught:
+        save(Bundle(small.model, replace(small.card, **changes)), tmp_path / "x.safetensors")
+    assert "this network does not fit its card" in str(caught.value)
+    assert not contents(tmp_path)
+
+
+def test_weights_of_another_type_are_not_saved(tmp_path):
+    half = bundle_of("mininet_v2_cpu")
+    with pytest.raises(BundleError, match=r"the network needs torch\.float32"):
+        save(Bundle(half.model.half(), half.card), tmp_path / "x.safetensors")
+    assert not contents(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda bundle: load(None), "a model is a path or a name, not NoneType"),
+        (lambda bundle: load(bundle), "a model is a path or a name, not Bundle"),
+        (lambda bundle: save("x.safetensors", bundle), "save takes a bundle"),
+        (lambda bundle: save(bundle.model, "x.safetensors"), "save takes a bundle"),
+        (lambda bundle: save(bundle, None), "save takes a bundle"),
+        (lambda bundle: save(Bundle(None, bundle.card), "x.safetensors"), "save takes a bundle"),
+        (lambda bundle: create_model(None), "unknown model None"),
+        (lambda bundle: create_model("erfnet", 0), "cannot have 0 classes; give a number from 1 to 256"),
+        (lambda bundle: create_model("erfnet", -1), "cannot have -1 classes"),
+        (lambda bundle: create_model("erfnet", 300), "cannot have 300 classes"),
+        (lambda bundle: create_model("erfnet", "11"), "cannot have '11' classes"),
+        (lambda bundle: create_model("erfnet", True), "cannot have True classes"),
+        (lambda bundle: create_model("mininet_v2_cpu", dropout=float("nan")), "option dropout is nan"),
+        (lambda bundle: create_model("mininet_v2_cpu", dropout=2), "dropout probability"),
+        (lambda bundle: label_set(None), "unknown label set None"),
+        (lambda bundle: Preprocessing("hsv"), "channels 'hsv'"),
+        (lambda bundle: LabelSet("x", (1, 2), ((0, 0, 0),) * 2), "called 1, which is no text"),
+    ],
+)
+def test_arguments_that_are_none_are_named(small, call, named):
+    with pytest.raises(KerbsegError, match=re.escape(named)) as caught:
+        call(small)
+    assert "\n" not in str(caught.value)
+
+
+def test_as_many_classes_as_numpy_counted():
+    assert create_model("mininet_v2_cpu", np.int64(3)).output.out_channels == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a POSIX feature")
+def test_a_named_pipe_is_no_model(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    assert "is a pipe or a device" in refusal(tmp_path / "pipe.safetensors")
+
+
+def test_a_name_that_no_file_system_takes_is_refused(tmp_path):
+    assert "cannot be read" in refusal(tmp_path / ("x" * 5000))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        safetensors.SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
 )
 def test_full_disk_keeps_the_bundle_before(saved, monkeypatch, error):
     before = saved.read_bytes()

@@ -116,7 +116,7 @@ NOT_RUN = {
     'kerbseg train modern/mininet_v2_cpu "auxiliary=[{at: features}]" "loss.boundary={}" --data-root DATA/camvid'
     " --out runs/more": "hours; tests/train/test_train_modern.py does it shortly",
 }  # fmt: skip
-FOREIGN = {"--nproc-per-node"}  # options of programs that are not ours
+FOREIGN = {"--nproc-per-node", "--index-url", "--no-deps", "--require-hashes"}  # options of programs that are not ours
 
 
 # ---- what the documents say

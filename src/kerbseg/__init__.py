@@ -70,7 +70,10 @@ else:
                 return import_module("kerbseg.predict")
             if name not in _HOMES:
                 raise AttributeError(f"module 'kerbseg' has no attribute {name!r}")
-            value = getattr(import_module(_HOMES[name]), name)
+            from kerbseg.core.errors import needing_extras
+
+            with needing_extras():
+                value = getattr(import_module(_HOMES[name]), name)
             if (subpackage := sys.modules.get(f"kerbseg.{name}")) is None:
                 setattr(self, name, value)
             else:

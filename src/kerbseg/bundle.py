@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
@@ -23,8 +25,10 @@ from kerbseg.core.types import Preprocessing
 
 FORMAT = 1
 METADATA_KEY = "kerbseg"  # of the safetensors header, and of exported models
+DIGEST_KEY = "digest"  # of a card in a file; not a metadata entry beside it, since safetensors keeps no order of those
 BEST = "best.safetensors"  # of a run's folder
-MOST_OUTPUTS = 256  # ids are uint8, of which one is void: 255 classes, and an output that is none
+MOST_PIXELS = 2**25  # of an input size: an 8K picture
+LONGEST_CARD, DEEPEST_CARD = 2**20, 20  # characters; levels of lists and mappings
 
 
 @dataclass(frozen=True)
@@ -42,31 +46,58 @@ class BundleCard:
     source: str = ""  # how the weights came to be, in words
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not len(self.labels) <= self.outputs <= models.MOST_OUTPUTS:
+            raise KerbsegError(f"{self.outputs} outputs for {len(self.labels)} classes")
+        height, width = self.input_size
+        if min(height, width) < 1 or height * width > MOST_PIXELS:
+            raise KerbsegError(f"input size {height}x{width} (HxW); it has 1 to {MOST_PIXELS:,} pixels")
+
     def to_json(self) -> str:
-        """The card as it stands in a file's metadata."""
+        """The card as it stands in a file's metadata. Raises BundleError for what JSON does not have, such as NaN."""
         card = asdict(self)
         card["labels"] = labels_to_dict(self.labels)
-        return json.dumps({"format": FORMAT, **card})
+        try:
+            return json.dumps({"format": FORMAT, **card}, allow_nan=False)
+        except (ValueError, TypeError) as error:
+            raise BundleError(
+                f"the card of this {self.model} cannot be written as JSON ({error}); change it"
+            ) from error
 
     @classmethod
     def from_json(cls, text: str, where: str) -> BundleCard:
-        """The card of a file's metadata. Raises BundleError if it is damaged or of a newer format."""
+        """The card of a file's metadata. Raises BundleError if it is damaged, absurd or of a newer format."""
         try:
-            raw = json.loads(text)
+            raw = _parse(text)
             if raw.pop("format") > FORMAT:
-                raise BundleError(f"{where} was written by a newer kerbseg; run: pip install -U kerbseg")
+                raise _Newer
+            raw.pop(DIGEST_KEY, None)  # `check_seal` looks at it
             if unknown := raw.keys() - {each.name for each in fields(cls)}:
                 raise ValueError(f"unknown key {min(unknown)!r}")
-            card = TypeAdapter(cls).validate_python(raw)
-            if not len(card.labels) <= card.outputs <= MOST_OUTPUTS:
-                raise ValueError(f"{card.outputs} outputs for {len(card.labels)} classes")
-            if min(card.input_size) < 1:
-                raise ValueError(f"input size {card.input_size}")
-        except BundleError:
-            raise
+            return TypeAdapter(cls).validate_python(raw)
+        except _Newer:
+            raise BundleError(f"{where} was written by a newer kerbseg; run: pip install -U kerbseg") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, KerbsegError) as error:
             raise BundleError(f"{where}: its card is damaged ({_brief(error)}); export or train it again") from error
-        return card
+
+
+class _Newer(Exception):
+    """A card of a format to come."""
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """What a card's JSON says. Raises ValueError for what no card of ours holds."""
+    if len(text) > LONGEST_CARD:
+        raise ValueError(f"it has {len(text):,} characters")
+    raw: dict[str, Any] = json.loads(text)
+    json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()  # Python reads NaN and halves of characters
+    level: list[Any] = [raw]
+    for _ in range(DEEPEST_CARD):
+        level = [below for each in level for below in (each.values() if isinstance(each, dict) else each)]
+        level = [each for each in level if isinstance(each, dict | list)]
+    if level:
+        raise ValueError(f"it is nested more than {DEEPEST_CARD} levels deep")
+    return raw
 
 
 def _brief(error: Exception) -> str:
@@ -101,16 +132,35 @@ def random_bundle(
 
 
 def save(bundle: Bundle, path: str | Path) -> None:
-    """Writes the bundle; a file already there is replaced only when the new one is whole."""
+    """Writes the bundle; a file already there is replaced only when the new one is whole.
+
+    Raises BundleError for one that `load` would refuse: weights that are not finite, or that do not fit the card.
+    """
+    fits = isinstance(bundle, Bundle) and isinstance(bundle.model, nn.Module) and isinstance(bundle.card, BundleCard)
+    if not fits or not isinstance(path, str | Path):
+        raise KerbsegError(
+            f"save takes a bundle (network and card) and a path, not {type(bundle).__name__} and"
+            f" {type(path).__name__}; write: save(Bundle(network, card), 'model.safetensors')"
+        )
     path = Path(path)
     if path.suffix != ".safetensors":
         raise KerbsegError(f"a bundle is a .safetensors file, not {path.name!r}; name it {path.stem}.safetensors")
     tensors = {key: value.detach().cpu().contiguous() for key, value in bundle.model.state_dict().items()}
+    text, where = bundle.card.to_json(), f"this network does not fit its card and is not saved as {path}"
+    BundleCard.from_json(text, where)
+    _check_fit(_shapes(bundle.card, where), tensors, where)
+    check_finite(tensors, f"{path} is not written")
+    write_sealed(tensors, METADATA_KEY, text, path)
+
+
+def write_sealed(tensors: Mapping[str, torch.Tensor], key: str, card: str, path: Path) -> None:
+    """Writes weights and, under a key of the header, a card's JSON with the digest of both."""
     with atomic_write(path) as temporary:
         try:
-            safetensors.torch.save_file(tensors, temporary, metadata={METADATA_KEY: bundle.card.to_json()})
-        except SafetensorError as error:  # safetensors reports a full disk as its own error
-            raise OSError(str(error)) from error
+            safetensors.torch.save_file(dict(tensors), temporary, metadata={key: seal(card, tensors)})
+        except SafetensorError as error:  # so safetensors reports a full disk
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else None, str(error)) from error
 
 
 def shipped() -> list[str]:
@@ -124,14 +174,21 @@ def locate(model: str | Path) -> Path:
     Every command and function that takes a model follows this one rule. Raises BundleError, with the nearest name,
     where there is no such file.
     """
+    if not isinstance(model, str | Path):
+        raise BundleError(f"a model is a path or a name, not {type(model).__name__}; write: load('model.safetensors')")
     path = Path(model)
-    for candidate in (path, path / BEST):
-        if candidate.is_file():
-            return candidate
-    if str(model) in shipped():
-        return _shipped_root() / f"{model}.safetensors"
-    if path.is_dir():
-        raise BundleError(f"model {model} is a folder without {BEST}; name a run's folder, or the file itself")
+    try:
+        for candidate in (path, path / BEST):
+            if candidate.is_file():
+                return candidate
+        if str(model) in shipped():
+            return _shipped_root() / f"{model}.safetensors"
+        if path.is_dir():
+            raise BundleError(f"model {model} is a folder without {BEST}; name a run's folder, or the file itself")
+        if path.exists():
+            raise BundleError(f"model {model} is a pipe or a device, which cannot be read twice; copy it to a file")
+    except OSError as error:  # a name that is too long, a folder that is closed to us
+        raise BundleError(f"model {model} cannot be read ({error.strerror or error}); check its name") from error
     if str(model) in models.list_models():
         raise BundleError(f"model {model} is a network without weights; name a bundle of it, or a run's folder")
     hint = "" if path.suffix else f"; of the weights that come with kerbseg, {did_you_mean(str(model), shipped())}"
@@ -163,6 +220,11 @@ def _shipped_root() -> Path:
 def read_card(path: str | Path) -> BundleCard:
     """The card alone, without reading the weights. Raises BundleError as `load` does."""
     path = locate(path)
+    return BundleCard.from_json(_card_text(path), str(path))
+
+
+def _card_text(path: Path) -> str:
+    """The card as it stands in a file's header."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -172,7 +234,7 @@ def read_card(path: str | Path) -> BundleCard:
         ) from error
     if METADATA_KEY not in metadata:
         raise BundleError(f"{path} holds weights but no kerbseg card; use: kerbseg import")
-    return BundleCard.from_json(metadata[METADATA_KEY], str(path))
+    return metadata[METADATA_KEY]
 
 
 def load(path: str | Path) -> Bundle:
@@ -182,20 +244,36 @@ def load(path: str | Path) -> Bundle:
     damaged or foreign file, or weights that do not fit the card's network.
     """
     path = locate(path)
-    card = read_card(path)
+    text = _card_text(path)
+    card = BundleCard.from_json(text, str(path))
     try:
-        model = models.create_model(card.model, card.outputs, **card.options)
-    except (KerbsegError, TypeError, ValueError, RuntimeError) as error:
-        raise BundleError(f"{path}: its card asks for a network that cannot be made ({error})") from error
-    try:
-        load_strictly(model, safetensors.torch.load_file(path), str(path))
-    except SafetensorError as error:
+        state = safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
         raise BundleError(f"{path} is damaged ({error}); copy or train it again") from error
+    check_seal(text, state, str(path))
+    _check_fit(_shapes(card, str(path)), state, str(path))  # before a network of that size is made
+    model = models.create_model(card.model, card.outputs, **card.options)
+    load_strictly(model, state, str(path))
     return Bundle(model.eval(), card)
 
 
+def _shapes(card: BundleCard, where: str) -> nn.Module:
+    """The card's network without its weights: neither time nor memory. Raises BundleError where it cannot be made."""
+    try:
+        with torch.device("meta"):
+            return models.create_model(card.model, card.outputs, **card.options)
+    except (KerbsegError, TypeError) as error:
+        raise BundleError(f"{where}: its card asks for a network that cannot be made ({error})") from error
+
+
 def load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Loads weights whose keys and shapes must all fit. Raises BundleError naming the first that does not."""
+    """Loads finite weights whose keys, types and shapes all fit. Raises BundleError naming the first that does not."""
+    _check_fit(model, state, where)
+    check_finite(state, where)
+    model.load_state_dict(dict(state))
+
+
+def _check_fit(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
     wanted = model.state_dict()
     for key in [*wanted, *state]:
         if key not in state or key not in wanted:
@@ -208,7 +286,40 @@ def load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], where: st
             raise BundleError(
                 f"{where}: {key!r} is {given}, the network needs {expected}; another class count or width?"
             )
-    model.load_state_dict(dict(state))
+
+
+def check_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Raises BundleError naming the first weight that holds NaN or an infinite value."""
+    for key, value in state.items():
+        if not torch.isfinite(value).all():
+            raise BundleError(f"{where}: {key!r} holds NaN or infinite values; copy or train it again")
+
+
+def digest(state: Mapping[str, torch.Tensor], text: str = "") -> str:
+    """SHA-256 of weights (their names, types, shapes and bytes, whatever their order) and of a text beside them."""
+    made = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key].detach().cpu().contiguous()
+        made.update(f"{key} {value.dtype} {list(value.shape)}\n".encode())
+        made.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    made.update(text.encode())
+    return made.hexdigest()
+
+
+def seal(card: str, state: Mapping[str, torch.Tensor]) -> str:
+    """A card's JSON with the digest of itself and its weights as the last entry."""
+    return f'{card[:-1]}, "{DIGEST_KEY}": "{digest(state, card)}"}}'
+
+
+def check_seal(card: str, state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Raises BundleError where weights or card are not those that were sealed; older files have no digest."""
+    try:
+        given = _parse(card).get(DIGEST_KEY)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{where}: its card is damaged ({error}); copy or train it again") from error
+    bare = card.removesuffix(f', "{DIGEST_KEY}": "{given}"}}') + "}"
+    if given is not None and digest(state, bare) != given:
+        raise BundleError(f"{where} is damaged: its weights or its card are not those saved; copy or train it again")
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset, Sample
 from kerbseg.data.drives import drive_of
 from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
-from kerbseg.runtime import InputSizePolicy, Runtime, network_size, open_runtime, segment
+from kerbseg.runtime import Fit, InputSizePolicy, Runtime, network_size, open_runtime, segment
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,6 +89,7 @@ def evaluate(
     tta: TTA = "none",
     by: By | None = None,
     input_size: InputSizePolicy = "trained",
+    fit: Fit = "letterbox",
     on_prediction: PredictionCallback | None = None,
     progress: Callable[[range], Any] = iter,
 ) -> Report:
@@ -114,7 +115,7 @@ def evaluate(
     start = time.monotonic()
     for index in progress(range(count)):
         sample = dataset[index]
-        ids = segment(predictor, sample.image, input_size)
+        ids = segment(predictor, sample.image, input_size, fit)
         drive = drive_of(sample.name) if by == "drive" else ""
         images[drive] += 1
         confusions[drive].update(torch.from_numpy(ids)[None].long(), torch.from_numpy(sample.mask)[None].long())
@@ -135,6 +136,7 @@ def evaluate(
         "limit": limit,  # null: the whole split
         "label_size": _only(label_sizes),
         "input_size": _only(input_sizes),
+        "fit": fit,
         "tta": tta,
         "runtime": runtime.name,
         "precision": runtime.precision,

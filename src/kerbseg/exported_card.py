@@ -14,6 +14,7 @@ from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.precision import Precision
 
 LAST_STAGE_KEY = "kerbseg_last_stage"  # of a file's metadata
+INPUT = "uint8 RGB NHWC, nothing to normalize"  # for whoever runs the graph without us
 PICTURES, IDS, LOGITS = "pictures", "ids", "logits"  # tensors of the graph
 
 
@@ -36,6 +37,10 @@ class ExportedCard:
     def to_metadata(self) -> dict[str, str]:
         """As it stands in the file."""
         return {METADATA_KEY: self.card.to_json(), LAST_STAGE_KEY: json.dumps(asdict(self.last_stage))}
+
+    def for_others(self) -> dict[str, str]:
+        """What other programs need to know, beside the cards, whose preprocessing is inside the graph already."""
+        return {"input": INPUT, "names": json.dumps(self.card.labels.classes)}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ExportedCard:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kerbseg.core.errors import DataError
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import VOID
 
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
 
 def confusion_metric(classes: int) -> MulticlassConfusionMatrix:
-    """Counts pixels: `update(ids, mask)`; `compute()` gives int64 [k k], rows the truth, columns the prediction."""
+    """Counts pixels: `update(ids, mask)`; `compute()` gives int64 [k k], rows the truth, columns the prediction.
+
+    Raises DataError for fewer than two classes, of which nothing can be told apart.
+    """
+    if classes < 2:
+        raise DataError(f"{classes} class cannot be told from anything; add one for the rest, such as 'background'")
     from torchmetrics.classification import MulticlassConfusionMatrix  # seconds, which prediction does not need
 
     return MulticlassConfusionMatrix(classes, ignore_index=VOID, validate_args=False)

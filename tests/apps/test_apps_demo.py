@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import math
 import re
 import sys
 
@@ -12,7 +13,7 @@ from PIL import Image
 from kerbseg.apps import demo, deployment, report
 from kerbseg.apps.deployment import Deployment, Effort, deploy
 from kerbseg.bundle import load
-from kerbseg.core.errors import KerbsegError
+from kerbseg.core.errors import KerbsegError, MissingExtra
 from kerbseg.data.scenes import Scenes
 from kerbseg.evaluate import evaluate
 from kerbseg.predict.predictor import Predictor
@@ -42,6 +43,7 @@ def told(tmp_path_factory):
         patch.setattr(demo, "examine_all", lambda name, splits: [])
         patch.setattr(demo, "render", lambda examinations: "healthy")
         patch.setattr(demo, "deploy", little)
+        patch.setattr(demo.os, "getloadavg", lambda: (3.0, 0.0, 0.0))
         page = demo.run(out, 1.0)
     return page, measured[0]
 
@@ -54,6 +56,7 @@ def test_the_report_needs_no_other_file_and_shows_pictures_curves_and_classes(to
     for name in ("road", "sidewalk", "traffic light", "bicycle", demo.SHIPPED):
         assert name in page
     assert "1 threads" not in page
+    assert page.count("The machine was busy: load 3.0 on") == 2  # beside the figure on top, and the table
 
 
 def test_the_figures_are_those_of_the_run(told):
@@ -116,9 +119,9 @@ def test_what_is_not_installed_is_named_and_the_rest_is_measured(told, tmp_path,
     said = []
     deployed = deploy(bundle, tmp_path, val, val, said.append, LITTLE)
     for why in deployed.files.values():
-        assert why == Skipped("onnx_ir is not installed; run: pip install 'kerbseg[export]'")
+        assert why == Skipped(str(MissingExtra("onnx_ir", "export")))
         assert any(f"not measured: {why.reason}" in str(line) for line in said)
-    assert deployed.int8 == Skipped("nncf is not installed; run: pip install 'kerbseg[int8]'")
+    assert deployed.int8 == Skipped(str(MissingExtra("nncf", "int8")))
     measured = [row.candidate.name for row in deployed.times if not isinstance(row.timing, Skipped)]
     assert measured == ["torch-eager", "torch"]
     assert deployed.times[4].timing == deployed.int8
@@ -152,9 +155,35 @@ def test_the_epochs_fit_the_time_given(monkeypatch):
     assert demo.fitted_to(0.5, recipe, 1000 * recipe.batch_size).epochs == 2
 
 
-def test_too_little_time_is_named(tmp_path):
-    with pytest.raises(KerbsegError, match="minutes is 0"):
-        demo.run(tmp_path, 0)
+@pytest.mark.parametrize("minutes", [0, -1, math.nan, math.inf, 1e9])
+def test_a_time_that_is_none_is_named(tmp_path, minutes):
+    with pytest.raises(KerbsegError, match=f"minutes is {minutes:g}; training takes 0.25 to"):
+        demo.run(tmp_path, minutes)
+
+
+def test_the_page_fits_a_phone(told):
+    """A phone is narrower than the curve and the tables: they must not make the page wider."""
+    text = told[0].read_text()
+    assert re.search(r"svg \{[^}]*max-width: 100%; height: auto", text)
+    assert text.count("<table>") == text.count('<div class="scroll"><table>') >= 4
+    assert re.search(r"\.scroll \{[^}]*overflow-x: auto", text)
+
+
+def test_truth_is_drawn_as_the_prediction_is_with_the_legend_beside_it(told):
+    bundle = load(told[0].parent / "run" / "best.safetensors")
+    scene = report.scenes(bundle, Scenes("test", 1, (64, 128)), 1)[0]
+    right = (scene.truth == scene.prediction).all(2)
+    inner = right[1:-1, 1:-1] & right[1:-1, 2:] & right[2:, 1:-1]  # borders of regions are drawn dark
+    assert inner.any()
+    assert (scene.truth_over[1:-1, 1:-1][inner] == scene.over[1:-1, 1:-1][inner]).all()
+    text = told[0].read_text()
+    legend = text[text.index('<div class="legend">') : text.index('<div class="row head">')]
+    assert legend.count('class="chip"') == len(bundle.card.labels)
+
+
+def test_a_busy_machine_is_said_beside_its_times():
+    assert report.busy(0.1) is None
+    assert "load 3.0 on" in report.busy(3.04)
 
 
 def test_one_is_one():

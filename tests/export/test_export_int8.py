@@ -146,5 +146,5 @@ def test_other_classes_and_empty_splits_are_refused(camvid_bundle, folder_root, 
 def test_without_nncf_the_extra_is_named(camvid_bundle, camvid_root, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nncf", None)
     train = open_dataset("camvid", "train", camvid_root)
-    with pytest.raises(MissingExtra, match=r"nncf is not installed; run: pip install 'kerbseg\[int8\]'"):
+    with pytest.raises(MissingExtra, match=r"nncf is not installed; .*run: pip install .*\[int8\]'"):
         export_int8(load(camvid_bundle), tmp_path / "m.xml", calibration=train, eval_set=train)

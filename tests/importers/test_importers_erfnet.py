@@ -121,6 +121,14 @@ def test_the_network_is_recognised_in_any_wrapping(classes, labels, prefix, wrap
     assert "left out: encoder.output_conv" in card.source
 
 
+def test_classes_of_any_other_number_are_asked_for(written):
+    source = written(filled(whole(3)))  # any three, or two and void
+    with pytest.raises(BundleError, match=r"has 3 outputs, .*; say what they are with --classes \(.*text\)"):
+        import_checkpoint("erfnet-pytorch", source)
+    card = import_checkpoint("erfnet-pytorch", source, label_set("text")).card
+    assert (card.labels.name, card.outputs) == ("text", 3)
+
+
 def test_a_file_without_training_head_and_counters_of_batches_loads(written):
     old = {key: value for key, value in filled(whole(20)).items() if "output_conv" not in key or "decoder" in key}
     old = {key: value for key, value in old.items() if not key.endswith("num_batches_tracked")}
@@ -186,7 +194,7 @@ def test_labels_and_network_given_must_fit_the_file(written):
         import_checkpoint("erfnet-pytorch", source, label_set("camvid"))
     with pytest.raises(KerbsegError, match="did you mean 'erfnet_encoder'"):
         import_checkpoint("erfnet-pytorch", source, model="erfnet_encode")
-    with pytest.raises(BundleError, match="7 outputs, of no known label set; name one with --classes"):
+    with pytest.raises(BundleError, match="7 outputs, which is no number of classes that its authors published"):
         import_checkpoint("erfnet-pytorch", written(filled(whole(7))))
 
 

@@ -4,8 +4,10 @@ import hashlib
 import math
 import pickle
 import re
+import struct
 from collections import Counter
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -218,8 +220,11 @@ def test_labels_follow_from_the_count_or_are_asked_for(tmp_path, graph):
     own = LabelSet("own", tuple("abcdefghijk"), ((0, 0, 0),) * 11)
     assert import_checkpoint("mininet-tf", source, own).card.labels == own
     assert "11 classes, label set 'cityscapes' has 19" in message(source, label_set("cityscapes"))
-    seven = npz(tmp_path / "b.npz", Graph(7, 0, **CPU).variables)
-    assert "7 classes, of no known label set; name one with --classes" in message(seven)
+    for count in (2, 7):  # any two classes, not those of a label set of ours
+        other = npz(tmp_path / f"{count}.npz", Graph(count, 0, **CPU).variables)
+        assert f"has {count} classes, which is no number that its authors published" in message(other)
+        assert "--classes (cityscapes, camvid, text)" in message(other)
+    assert import_checkpoint("mininet-tf", tmp_path / "2.npz", label_set("text")).card.labels.name == "text"
 
 
 def test_unknown_format_and_model_are_answered_with_the_nearest(tmp_path, graph):
@@ -246,6 +251,9 @@ def test_unknown_format_and_model_are_answered_with_the_nearest(tmp_path, graph)
         ({"conv2d/kernel": np.zeros((3, 3, 3, 13), np.int32)}, "is int32"),
         ({"conv2d/kernel": np.zeros(7)}, "needs float [3, 3, 3, 13]"),
         ({"separable_conv2d/depthwise_kernel": np.full((3, 3, 64, 1), np.nan)}, "NaN"),
+        ({"separable_conv2d/depthwise_kernel": np.full((3, 3, 64, 1), 1e300)}, "'separable_conv2d/depthwise_kernel'"),
+        ({"batch_normalization/moving_mean": np.full(16, -1e39)}, "numbers beyond float32"),
+        ({"conv2d_transpose_1/bias": np.zeros(0)}, "0 classes"),
         ({"conv2d_transpose_1/bias": np.zeros((11, 100))}, "1100 classes"),
     ],
 )
@@ -267,6 +275,45 @@ def test_foreign_and_damaged_npz_is_refused(tmp_path, graph):
     with (tmp_path / "c.npz").open("wb") as file:
         np.save(file, np.zeros(3))
     assert "damaged or foreign" in message(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (11,",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (11,)} L\x80",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 30 + ",)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}",
+        "{'descr': ['<f4'], 'fortran_order': False, 'shape': (11,)}",
+        "{[]: '<f4', 'fortran_order': False, 'shape': (11,)}",
+        "(" * 5000,
+        "  }\n\t {",
+        '"""',
+    ],
+)
+def test_a_header_that_is_no_literal_is_refused(tmp_path, graph, header):
+    variables = {name: value for name, value in graph.variables.items() if name != "conv2d_transpose_1/bias"}
+    path = npz(tmp_path / "a.npz", variables)
+    text = header.encode("latin1")
+    with ZipFile(path, "a") as archive:
+        archive.writestr("conv2d_transpose_1/bias.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
+    assert "damaged or foreign" in message(path)
+
+
+def test_a_member_that_unpacks_to_anything_is_refused(tmp_path, graph):
+    path = npz(tmp_path / "a.npz", {n: v for n, v in graph.variables.items() if n != "conv2d_transpose_1/bias"})
+    with ZipFile(path, "a", ZIP_DEFLATED) as archive:
+        archive.writestr("conv2d_transpose_1/bias.npy", bytes(70 << 20))
+    assert path.stat().st_size < 2 << 20
+    assert "far too large" in message(path)
+
+
+@pytest.mark.parametrize("call", [{"source": None}, {"format": None}, {"labels": "camvid"}])
+def test_arguments_of_another_type_are_named(tmp_path, graph, call):
+    usual = {"format": "mininet-tf", "source": npz(tmp_path / "a.npz", graph.variables)}
+    with pytest.raises(KerbsegError, match=f"{'None' if 'labels' not in call else 'write: label_set'}") as caught:
+        import_checkpoint(**(usual | call))
+    assert "\n" not in str(caught.value)
 
 
 class Malicious:

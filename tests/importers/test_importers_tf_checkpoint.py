@@ -149,6 +149,8 @@ def test_compressed_blocks_are_refused(tmp_path, write_checkpoint):
 
 
 LITTLE = b"\x08\x01"  # a header of one data file
+ENORMOUS = b"\x08\x01\x12\x08\x12\x06\x08\x80\x80\x80\x80\x10\x28\x80\x80\x80\x80\x40"  # float [2^32]
+ENDLESS = b"\x08\x01\x12\x10\x12\x02\x08\x00\x12\x0a\x08" + b"\xff" * 8 + b"\x7f" + b"\x28\x00"  # float [0 2^63-1]
 FLOAT = b"\x08\x01\x12\x04\x12\x02\x08\x02\x28\x08"  # float [2], 8 bytes from the beginning
 
 
@@ -162,6 +164,8 @@ FLOAT = b"\x08\x01\x12\x04\x12\x02\x08\x02\x28\x08"  # float [2], 8 bytes from t
         (LITTLE, b"\x08\x07\x28\x08", "type is number 7"),
         (LITTLE, b"\x08\x01\x12\x04\x12\x02\x08\x03\x28\x08", "shape [3] does not fit its 8 bytes"),
         (LITTLE, FLOAT + b"\x20\x01", "ends before it"),
+        (LITTLE, ENORMOUS, "larger than 8,388,608 bytes"),
+        (LITTLE, ENDLESS, "cannot be read"),
         (LITTLE, FLOAT + b"\x20" + b"\xff" * 9 + b"\x01", "ends before it"),
         (LITTLE, FLOAT + b"\x35\x00\x00\x00\x00", "does not match its checksum"),
         (LITTLE, FLOAT + b"\x3a\x00", "in slices"),

@@ -1,5 +1,6 @@
 """Videos to read, and networks that need no time."""
 
+import signal
 from fractions import Fraction
 
 import numpy as np
@@ -8,6 +9,16 @@ import pytest
 from kerbseg.bundle import BundleCard
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import Preprocessing
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """The command leaves signals unheard once it was told to end, as its process does then."""
+    signums = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    before = [signal.getsignal(signum) for signum in signums]
+    yield
+    for signum, handler in zip(signums, before, strict=True):
+        signal.signal(signum, handler)
 
 
 class Made:

@@ -69,9 +69,10 @@ def test_the_command_takes_files_folders_and_globs(camvid_bundle, street, tmp_pa
 
 
 def test_results_of_one_name_are_refused_before_any_work(predictor, street, tmp_path):
-    shutil.copy(street / "a.png", street / "b.png")
+    (street / "more").mkdir()
+    shutil.copy(street / "a.png", street / "more" / "a.png")
     with pytest.raises(KerbsegError, match="would both write"):
-        predict_files(predictor, [street], tmp_path / "out")
+        predict_files(predictor, [street / "a.png", street / "more"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -99,6 +100,6 @@ def test_an_input_that_names_nothing_is_told(predictor, tmp_path, monkeypatch, g
 def test_a_folder_that_cannot_be_written_is_one_line(camvid_bundle, street, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SystemExit) as left:
-        main(["predict", str(camvid_bundle), str(street), "-o", str(tmp_path / "file" / "out")])
+        main(["predict", str(camvid_bundle), str(street / "a.png"), "-o", str(tmp_path / "file" / "out")])
     assert left.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1

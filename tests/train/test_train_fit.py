@@ -122,7 +122,8 @@ def test_ctrl_c_keeps_what_is_finished_and_the_run_can_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert stderr.strip().splitlines()[-1] == "kerbseg: interrupted; what was finished is kept"
+    way_on = f"kerbseg train --resume --out {tmp_path / 'run'}"
+    assert stderr.strip().splitlines()[-1] == f"kerbseg: interrupted; what was finished is kept: {way_on}"
     assert "Traceback" not in stderr
     load(tmp_path / "run" / "best.safetensors")
     done = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["epoch"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,11 +12,12 @@ import torch
 from PIL import Image
 
 import kerbseg.models as models
-from kerbseg.apps.deployment import Say, deploy
+from kerbseg.apps.deployment import Say, deploy, heading
 from kerbseg.apps.report import SHEET, Shipped, Trained, page, scenes, sheet
 from kerbseg.bundle import random_bundle
-from kerbseg.core.errors import KerbsegError, MissingExtra
-from kerbseg.core.files import atomic_write
+from kerbseg.core.console import SafeConsole
+from kerbseg.core.errors import KerbsegError
+from kerbseg.core.files import atomic_write, check_writable
 from kerbseg.core.types import Dataset
 from kerbseg.data import open_dataset
 from kerbseg.data.doctor import examine_all, render
@@ -30,51 +32,48 @@ from kerbseg.train.recipe_file import read
 
 RECIPE = "smoke/scenes"
 SHIPPED = "mininet_v2_cpu-camvid"
+MINUTES = (0.25, 24 * 60)
 SHIPPED_SCENE = 3  # of the test split: cars, a cyclist, houses and a crossing
 
 
 def run(out: Path, minutes: float) -> Path:
     """Runs the demo and returns the path of its report. Raises KerbsegError for less than a quarter of a minute."""
-    from rich.console import Console
-
-    if minutes < 0.25:
-        raise KerbsegError(f"minutes is {minutes}; training takes at least 0.25")
-    start, say = time.monotonic(), Console().print
+    if not MINUTES[0] <= minutes <= MINUTES[1]:  # nor is NaN
+        raise KerbsegError("minutes is {:g}; training takes {:g} to {:g}".format(minutes, *MINUTES))
+    check_writable(out / "report.html")
+    start, say, load = time.monotonic(), SafeConsole().print, os.getloadavg()[0]
     splits = {split: open_dataset(read(RECIPE).data.name, split) for split in ("train", "val", "test")}
     trained = _trained(out, minutes, splits, say)
     best = trained.folder / "best.safetensors"
     deployment = deploy(best, out / "exported", splits["train"], splits["val"], say)
     shipped = _shipped(out, say)
 
-    say("[bold]8. The report[/]")
+    say(heading("8. The report"))
     with atomic_write(out / "unseen.png") as temporary:
         sheet(scenes(trained.bundle, splits["test"], SHEET)).save(temporary, optimize=True)
-    text = page(trained, splits, deployment, shipped, (time.monotonic() - start) / 60)
+    text = page(trained, splits, deployment, shipped, (time.monotonic() - start) / 60, load)
     with atomic_write(out / "report.html") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     say(f"the whole demo took {(time.monotonic() - start) / 60:.1f} minutes")
     return out / "report.html"
 
 
 def _trained(out: Path, minutes: float, splits: Mapping[str, Dataset], say: Say) -> Trained:
     """Looks at the data, trains, and evaluates the network before and after on scenes that it has never seen."""
-    try:
-        from kerbseg.train.fit import fit
-    except ImportError as error:
-        raise MissingExtra(str(error.name), "train") from error
+    from kerbseg.train.fit import fit
 
     recipe = read(RECIPE)
-    say("[bold]1. The data[/]: street scenes, drawn now")
+    say(heading("1. The data", ": street scenes, drawn now"))
     say(render(examine_all(recipe.data.name, splits=["test"])))
 
     recipe = fitted_to(minutes, recipe, len(splits["train"]))
     folder = unused(out / "run")
-    say(f"[bold]2. The training[/]: {recipe.epochs} epochs, about {minutes:g} minutes, into {folder}")
+    say(heading("2. The training", f": {recipe.epochs} epochs, about {minutes:g} minutes, into {folder}"))
     start = time.monotonic()
     bundle = fit(recipe, folder, device="cpu")
     seconds = time.monotonic() - start
 
-    say("[bold]3. Before and after[/], on scenes it has never seen")
+    say(heading("3. Before and after", ", on scenes it has never seen"))
     card = bundle.card
     untrained = replace(random_bundle(card.model, card.labels, options=card.options, seed=recipe.seed), card=card)
     before = evaluate(TorchRuntime(untrained), splits["test"])
@@ -94,7 +93,7 @@ def _shipped(out: Path, say: Say) -> Shipped:
     with atomic_write(street) as temporary:
         Image.fromarray(scene.image).save(temporary)
     predict_files(predictor, [street], predictions)
-    say(f"[bold]7. Weights that come with kerbseg[/]: {SHIPPED} on {street}, into {predictions}")
+    say(heading("7. Weights that come with kerbseg", f": {SHIPPED} on {street}, into {predictions}"))
     return Shipped(SHIPPED, predictor, street, predictions)
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from kerbseg.bundle import Bundle, load
 from kerbseg.core.errors import KerbsegError
@@ -96,12 +97,12 @@ def deploy(
     effort, source, threads = effort or Effort(), load(bundle), all_threads()
     size = source.card.input_size
     int8_path = folder / f"m_int8{INT8_SUFFIX}"
-    say(f"[bold]4. The export[/], at {size[0]}x{size[1]} (HxW), beside torch on {count(effort.parity, 'picture')}")
+    say(heading("4. The export", f", at {size[0]}x{size[1]} (HxW), beside torch on {count(effort.parity, 'picture')}"))
     files = exported(source, [folder / f"m{suffix}" for suffix in exporting()], eval_set, effort, say)
-    say(f"[bold]5. In int8[/], calibrated on {count(min(effort.calibration, len(calibration)), 'picture')}")
+    say(heading("5. In int8", f", calibrated on {count(min(effort.calibration, len(calibration)), 'picture')}"))
     int8 = unless_impossible(partial(quantized, source, int8_path, calibration, eval_set, effort, threads))
     say(str(int8) if isinstance(int8, Skipped) else render(int8))
-    say(f"[bold]6. The time it takes[/]: each engine in its own process, by turns, {effort.timing}")
+    say(heading("6. The time it takes", f": each engine in its own process, by turns, {effort.timing}"))
     failures = {path: made for path, made in {**files, int8_path: int8}.items() if isinstance(made, Skipped)}
     times = by_turns(list(candidates(bundle, folder, int8_path)), failures, size, threads, effort.timing)
     deployment = Deployment(size, threads, files, int8_path, int8, times)
@@ -201,6 +202,11 @@ def as_table(deployment: Deployment) -> Table:
         figures = (f"{call.median_ms:.1f}", f"{call.p95_ms:.1f}", str(call.runs), f"{row.rate:.1f}", f"{row.ratio:.2f}")
         table.add_row(row.candidate.name, *figures)
     return table
+
+
+def heading(name: str, more: str = "") -> Text:
+    """The line with which a part of the demo begins."""
+    return Text.assemble((name, "bold"), more)
 
 
 def count(number: int, noun: str) -> str:

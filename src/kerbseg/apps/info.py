@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 import kerbseg.models as models
-from kerbseg.bundle import BundleCard, read_card
+from kerbseg.bundle import BundleCard, load
 from kerbseg.runtime import open_runtime
 from kerbseg.runtime.engines import BUNDLE_SUFFIX, size_bytes
 
@@ -49,11 +49,12 @@ class Score:
 def card_facts(path: Path) -> CardFacts:
     """The card of a bundle or an exported model. Raises BundleError for a file that is damaged or foreign."""
     if path.suffix == BUNDLE_SUFFIX:
-        card, precision = read_card(path), "float32"
+        bundle = load(path)  # whole, since a card tells of weights
+        card, precision, net = bundle.card, "float32", bundle.model
     else:
         runtime = open_runtime(path)
         card, precision = runtime.card, runtime.precision
-    net = models.create_model(card.model, card.outputs, **card.options)
+        net = models.create_model(card.model, card.outputs, **card.options)
     parameters = sum(each.numel() for each in net.parameters())
     return CardFacts(path, card, precision, parameters, size_bytes(path))
 
@@ -64,9 +65,9 @@ def figures(card: BundleCard) -> Iterator[Score]:
 
 
 def _figures(scores: Mapping[str, Any]) -> Iterator[Score]:
-    if "miou" in scores:
-        protocol = scores.get("protocol", {})
-        yield Score(scores["miou"], protocol.get("data", "?"), protocol.get("split", "?"))
+    if isinstance(miou := scores.get("miou"), int | float):
+        protocol = _mapping(scores.get("protocol"))
+        yield Score(miou, str(protocol.get("data", "?")), str(protocol.get("split", "?")))
     for value in scores.values():
         if isinstance(value, Mapping):
             yield from _figures(value)
@@ -89,12 +90,17 @@ def render(facts: CardFacts) -> Table:
     for score in figures(card):
         table.add_row("mIoU", f"{score.miou:.4f} on {score.data} {score.split}")
     if card.recipe:
-        recipe = card.recipe
-        table.add_row("recipe", f"{recipe['model']['name']} on {recipe['data']['name']}, {recipe['epochs']} epochs")
+        network, data = (_mapping(card.recipe.get(key)).get("name", "?") for key in ("model", "data"))
+        table.add_row("recipe", f"{network} on {data}, {card.recipe.get('epochs', '?')} epochs")
     table.add_row("source", card.source or "not said")
     if card.versions:
         table.add_row("written by", _pairs(card.versions))
     return table
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """What a card holds where a mapping belongs: scores and recipe are whatever its writer put there."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from io import TextIOWrapper
 from itertools import pairwise
+from typing import Any
 
 from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
@@ -16,7 +18,7 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unuse
 import kerbseg
 from kerbseg.cli.help import ListingFormatter
 from kerbseg.core.console import SafeConsole
-from kerbseg.core.errors import KerbsegError, did_you_mean
+from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean, needing_extras
 from kerbseg.core.text import printable, redact
 
 STDOUT = "/dev/stdout"
@@ -36,15 +38,17 @@ app = App(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command.
 
-    Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C; a defect of ours is a traceback.
+    Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C (128 and its number for another signal);
+    a defect of ours is a traceback.
     """
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
     if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is shown as escapes
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
     typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
     piped = any(each.endswith((STDOUT, "/dev/fd/1")) for each in typed)
     try:
-        with redirect_stdout(sys.stderr) if piped else nullcontext():  # the output proper goes there alone
+        streams = redirect_stdout(sys.stderr) if piped else nullcontext()  # the output proper stands alone there
+        with needing_extras(), _warnings_of_one_line(), streams:
             app(typed, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
         sys.stdout.flush()
     except KerbsegError as error:
@@ -58,8 +62,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.errno is None:  # no word of the system's
             raise
         _leave(_unusable(error), 2)
-    except KeyboardInterrupt:
-        _leave("interrupted; what was finished is kept", 130)
+    except KeyboardInterrupt as interrupt:
+        status = 128 + getattr(interrupt, "signum", signal.SIGINT)
+        _leave(str(interrupt) or "interrupted; what was finished is kept", status)
+
+
+@contextmanager
+def _warnings_of_one_line() -> Iterator[None]:
+    """Prints our own warnings without the place in our source that they come from."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", KerbsegWarning)
+        others = warnings.showwarning
+
+        def shown(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, KerbsegWarning):
+                print(f"kerbseg: {message}", file=sys.stderr)
+            else:
+                others(message, category, *place, **more)
+
+        warnings.showwarning = shown
+        yield
 
 
 def _name_streams(typed: Sequence[str]) -> list[str]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from kerbseg.cli.app import app
 from kerbseg.cli.terminal import tell
+from kerbseg.core.errors import check_installed
+from kerbseg.core.extras import EXTRAS
 
 
 @app.command
@@ -23,6 +25,9 @@ def demo(*, out: Path = Path("demo"), minutes: float = 2.5) -> None:
     minutes
         How long the training may take
     """
+    # one answer, where each part would ask for its own; an engine that is not there is left out of the report
+    check_installed("all", [name for name, extra in EXTRAS.items() if extra == "train" or name == "numba"])
+
     from kerbseg.apps.demo import run
 
     tell(f"open {run(out, minutes)}")

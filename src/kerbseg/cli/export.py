@@ -20,13 +20,15 @@ def export(
     max_drop: float = 0.01,
     limit: int | None = None,
     logits: bool = False,
+    batch: int | None = None,
     parity: float = 0.999,
     threads: Threads = None,
     json: Json = None,
 ) -> None:
     """Write a bundle for an engine: uint8 [b h w 3] RGB to uint8 [b h w] class ids.
 
-    The file takes pictures of one size, in batches of any; it is compared with torch before it is put in its place.
+    The file takes pictures of one size, any number at once or --batch; it is compared with torch before it is put in
+    its place.
 
     Examples: `kerbseg export run/best.safetensors -o m.xml --size 256x512`,
     `kerbseg export run/best.safetensors -o m8.xml --int8 --calibration camvid`
@@ -50,6 +52,8 @@ def export(
         Measure int8 on the first N pictures of the val split only
     logits
         A second output: the logits before the last interpolation, float32 [b k h w]
+    batch
+        The only number of pictures that the file takes at once, for engines that want all sizes fixed; float files only
     parity
         Smallest fraction of pixels whose class must be that of torch; of float files only
     """
@@ -61,8 +65,9 @@ def export(
     from kerbseg.export.int8_report import render
 
     source, chosen_size = load(bundle), parse_size(size)
-    if int8 and logits:
-        raise KerbsegError("--logits is of float files, and --int8 writes none; leave one of them out")
+    if int8 and (logits or batch is not None):
+        option = "--logits" if logits else "--batch"
+        raise KerbsegError(f"{option} is of float files, and --int8 writes none; leave one of them out")
     if not int8 and (limit, threads) != (None, None):
         raise KerbsegError("--limit and --threads are of the measurements of --int8; leave them out, or add --int8")
     if not int8:
@@ -70,7 +75,7 @@ def export(
         if calibration is not None:
             val = open_dataset(calibration, "val", data_root)
             pictures = pictures_of(val, chosen_size or source.card.input_size, COMPARED)
-        agreement = write(source, out, chosen_size, pictures=pictures, logits=logits, floor=parity)
+        agreement = write(source, out, chosen_size, pictures=pictures, logits=logits, batch=batch, floor=parity)
         tell(f"{out}: {agreement}")
         if json is not None:
             write_json(json, agreement.to_dict())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -23,6 +23,10 @@ def _before_the_work(_: object, path: Path | None) -> None:
 
 DataRoot = Annotated[Path | None, Parameter(help="Folder of the data set (default: $KERBSEG_DATA/NAME)")]
 Device = Annotated[str, Parameter(help="Device that computes: {devices}")]
+Fit = Annotated[
+    Literal["letterbox", "stretch"],
+    Parameter(help="How a picture comes to the one size of an exported file; letterbox: padded, its proportions kept"),
+]
 Json = Annotated[
     Path | None,
     Parameter(

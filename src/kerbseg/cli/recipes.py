@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from kerbseg.cli.app import app
 from kerbseg.cli.options import DataRoot, Json
-from kerbseg.cli.terminal import show, write_json
-from kerbseg.core.errors import KerbsegError
+from kerbseg.cli.terminal import show, tell, write_json
+from kerbseg.core.errors import KerbsegError, check_installed
 
 if TYPE_CHECKING:
     from kerbseg.train.recipe import AnyRecipe
@@ -60,6 +60,7 @@ def train(
         Let torch compile the network: takes a minute or more at first, and pays in long runs
     """
     from kerbseg.train.recipe_file import read_any, resume_recipe
+    from kerbseg.train.recipe_sense import check_names, remarks
 
     # a slip is named before torch is imported
     if recipe is not None and "=" in recipe:  # a key to change, where no recipe is named
@@ -76,6 +77,10 @@ def train(
         )
     else:
         settings, run = resume_recipe(out), out
+    check_names(settings)
+    for remark in remarks(settings):
+        tell(f"note: {remark}")
+    check_installed("train", ("lightning", "kornia", "tensorboard"))
 
     from kerbseg.train.engine import this_rank
     from kerbseg.train.run import train as train_network
@@ -93,7 +98,7 @@ def train(
         compile=compile,
     )
     if this_rank(devices, settings).index == 0:
-        print(_outcome(best, settings))
+        tell(_outcome(best, settings))
 
 
 def _outcome(best: Path, recipe: AnyRecipe) -> str:
@@ -115,6 +120,7 @@ def recipes(*, json: Json = None) -> None:
     from rich.table import Table
 
     from kerbseg.train.recipe_header import shipped_recipes
+    from kerbseg.train.recipe_sense import counted
 
     entries = shipped_recipes()
     if json is not None:
@@ -122,7 +128,9 @@ def recipes(*, json: Json = None) -> None:
     table = Table("recipe", "what it trains, and what to expect", padding=(0, 1))
     table.columns[0].no_wrap = True
     for entry in entries:
-        table.add_row(entry.name, f"{entry.network} on {entry.data}, {entry.epochs} epochs\n{entry.expected}")
+        table.add_row(
+            entry.name, f"{entry.network} on {entry.data}, {counted(entry.epochs, 'epoch')}\n{entry.expected}"
+        )
     show(table)
 
 
@@ -142,5 +150,10 @@ def recipe(name: str, *overrides: str) -> None:
     """
     from kerbseg.core.strict_yaml import dump_yaml
     from kerbseg.train.recipe_file import read_any
+    from kerbseg.train.recipe_sense import check_names, remarks
 
-    print(dump_yaml(read_any(name, overrides).to_dict()), end="")
+    settings = read_any(name, overrides)
+    check_names(settings)
+    for remark in remarks(settings):
+        print(f"# note: {remark}")  # YAML still
+    print(dump_yaml(settings.to_dict()), end="")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from signal import SIGINT
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerbseg.cli.app import app
-from kerbseg.cli.options import DataRoot, Device, Json, OutOrNothing, Precision, Runtime, Submission, Threads
+from kerbseg.cli.options import DataRoot, Device, Fit, Json, OutOrNothing, Precision, Runtime, Submission, Threads
 from kerbseg.cli.terminal import progress, show, write_json
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
+from kerbseg.core.text import printable, redact
 
 if TYPE_CHECKING:
     from kerbseg.core.types import Sample
+    from kerbseg.predict import Predictor
 
 
 @app.command
@@ -26,6 +31,7 @@ def evaluate(
     device: Device = "cpu",
     threads: Threads = None,
     precision: Precision = None,
+    fit: Fit = "letterbox",
     tta: Literal["none", "flip"] = "none",
     by: Literal["drive"] | None = None,
     limit: int | None = None,
@@ -77,7 +83,7 @@ def evaluate(
 
         try:
             report = measure(
-                opened, dataset, limit=limit, tta=tta, by=by, on_prediction=on_prediction, progress=progress
+                opened, dataset, limit=limit, tta=tta, by=by, fit=fit, on_prediction=on_prediction, progress=progress
             )
         except UnlabelledError:
             if submit is None:
@@ -105,17 +111,20 @@ def predict(
     device: Device = "cpu",
     threads: Threads = None,
     precision: Precision = None,
+    fit: Fit = "letterbox",
     submission: Submission = None,
     smooth: float | None = None,
     flicker: bool = False,
     raw: str | None = None,
     sink: tuple[str, ...] = (),
+    recursive: bool = False,
     json: Json = None,
 ) -> None:
     """Segment pictures, folders, globs, videos and streams.
 
     Writes STEM_ids.png (train ids) and STEM_overlay.png; of a video STEM_overlay.mp4. A stream is `-` (a video on
     the standard input), a camera (0, /dev/video0), a named pipe or an address; Ctrl-C ends it and keeps the file.
+    One of several inputs that cannot be read is left out; the others are segmented, and the status is 1.
 
     Example: `kerbseg predict run/best.safetensors street.jpg -o out`
 
@@ -138,31 +147,62 @@ def predict(
         HEIGHTxWIDTH@RATE of RGB frames without a container on the standard input, such as 360x480@25
     sink
         What to write instead, can be repeated: {sinks}
+    recursive
+        Also take what is in the subfolders of folders; results then lie in subfolders of OUT
     """
-    from kerbseg.bundle import versions
-    from kerbseg.predict import Predictor, RawFrames, VideoOptions, VideoReport, predict_files
-    from kerbseg.runtime import open_runtime
+    from kerbseg.predict.interrupts import FROM_OUTSIDE, ending_once
 
     if (out is None) == (submission is None):
         raise KerbsegError("predict writes to --out FOLDER or to --submission FOLDER|ZIP; give one of them")
-    predictor = Predictor(open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision))
-    if submission is not None:
-        from kerbseg.predict.submission import submit_files
+    with ending_once(SIGINT, *FROM_OUTSIDE, last=True):
+        from kerbseg.predict import Predictor
+        from kerbseg.runtime import open_runtime
 
-        count = submit_files(predictor, inputs, submission, progress)
-        print(f"{count} prediction(s) for the server: {submission}")
-        return
-    assert out is not None
+        opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
+        predictor = Predictor(opened, fit=fit)
+        if submission is not None:
+            from kerbseg.predict.submission import submit_files
+
+            count = submit_files(predictor, inputs, submission, progress, recursive)
+            print(f"{count} prediction(s) for the server: {submission}")
+            return
+        assert out is not None
+        _predict(predictor, inputs, out, smooth, flicker, raw, sink, recursive, json)
+
+
+def _predict(
+    predictor: Predictor,
+    inputs: Sequence[str],
+    out: Path,
+    smooth: float | None,
+    flicker: bool,
+    raw: str | None,
+    sink: Sequence[str],
+    recursive: bool,
+    json: Path | None,
+) -> None:
+    from kerbseg.bundle import versions
+    from kerbseg.predict import RawFrames, Unfinished, VideoOptions, VideoReport, predict_files
+
     videos: list[VideoReport] = []
+    failed: dict[str, KerbsegError] = {}
     options = VideoOptions(smooth, flicker, None if raw is None else RawFrames.parse(raw), videos.append)
     try:
-        written = predict_files(predictor, inputs, out, progress, options, sinks=sink)
+        written = predict_files(predictor, inputs, out, progress, options, sinks=sink or None, recursive=recursive)
+    except Unfinished as error:
+        failed = error.failures
+        print(f"kerbseg: {error}", file=sys.stderr)
+        sys.exit(1)
     finally:  # Ctrl-C is how a camera's pictures end
         for video in videos:
-            print(video)
+            print(printable(str(video)))
         if json is not None:
             engine = predictor.runtime
             made = {"model": engine.card.model, "runtime": engine.name, "precision": engine.precision}
-            protocol = {**made, "versions": versions()}
-            write_json(json, {"videos": [video.to_dict() for video in videos], "protocol": protocol})
-    print(f"{len(written)} input(s) segmented into {out}")
+            figures = {
+                "videos": [video.to_dict() for video in videos],
+                "failed": {redact(given): str(error) for given, error in failed.items()},
+                "protocol": {**made, "versions": versions()},
+            }
+            write_json(json, figures)
+    print(printable(f"{len(written)} input(s) segmented into {out}"))

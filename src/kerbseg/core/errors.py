@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.util import find_spec
 
+from kerbseg.core.extras import EXTRAS, how_to_install
 from kerbseg.core.text import printable, redact
 
 
@@ -31,11 +34,34 @@ class InputError(KerbsegError, ValueError):
     """An input that a network cannot take (size, channels, values)."""
 
 
+class KerbsegWarning(UserWarning):
+    """What a user should know of a result; the command line prints it as one line."""
+
+
 class MissingExtra(KerbsegError, ImportError):
     """A feature whose optional packages are not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'kerbseg[{extra}]'")
+        super().__init__(f"{package} is not installed; {how_to_install(extra)}")
+
+
+@contextmanager
+def needing_extras() -> Iterator[None]:
+    """Within it an optional package that is not installed is a MissingExtra; other failed imports stay as they are."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise MissingExtra(package, EXTRAS[package]) from error
+
+
+def check_installed(extra: str, packages: Iterable[str]) -> None:
+    """Raises MissingExtra for the first of these that is not there, before any work that needs them all."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtra(package, extra)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

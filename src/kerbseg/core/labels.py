@@ -14,8 +14,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kerbseg.core.errors import KerbsegError, did_you_mean
+from kerbseg.core.text import printable
 
 Color = tuple[int, int, int]
+LONGEST_NAME = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,36 @@ class LabelSet:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # category -> its classes
 
     def __post_init__(self) -> None:
-        if not self.classes or len(self.classes) != len(self.colors):
-            raise KerbsegError(f"label set {self.name!r}: {len(self.classes)} classes, {len(self.colors)} colors")
-        if len(self.classes) > 255:
-            raise KerbsegError(f"label set {self.name!r} has {len(self.classes)} classes; ids are uint8, at most 255")
-        if len(set(self.classes)) != len(self.classes):
-            raise KerbsegError(f"label set {self.name!r} names a class twice")
+        for name in (self.name, *self.classes, *self.categories):
+            _check_name(name)
+        where, count = f"label set {self.name!r}", len(self.classes)
+        if not self.classes or count != len(self.colors):
+            raise KerbsegError(f"{where}: {count} classes, {len(self.colors)} colors")
+        if count == 1:
+            raise KerbsegError(
+                f"{where} has the class {self.classes[0]!r} alone, so every pixel would be it;"
+                " add one for all the rest, such as background"
+            )
+        if count > 255:
+            raise KerbsegError(f"{where} has {count} classes; ids are uint8, at most 255")
+        if len(set(self.classes)) != count:
+            raise KerbsegError(f"{where} names a class twice")
+        for color in self.colors:
+            if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+                raise KerbsegError(f"{where}: color {tuple(color)} is no RGB of 0..255")
+        for file_id in (*self.file_ids, *self.ignored_file_ids, *self.submission_ids):
+            if not 0 <= file_id <= 255:
+                raise KerbsegError(f"{where}: id {file_id} of files is not in 0..255")
+        if len(self.submission_ids) not in (0, count):
+            raise KerbsegError(f"{where}: {count} classes, {len(self.submission_ids)} submission ids")
+        for train_id in self.file_ids.values():
+            if not 0 <= train_id < count:
+                raise KerbsegError(f"{where}: train id {train_id} is not in 0..{count - 1}")
+        for name in (name for members in self.categories.values() for name in members):
+            if name not in self.classes:
+                raise KerbsegError(
+                    f"{where}: category of an unknown class {name!r}; {did_you_mean(name, self.classes)}"
+                )
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -62,6 +88,16 @@ class LabelSet:
         unknown = np.ones(256, bool)
         unknown[[*self.file_ids, *self.ignored_file_ids]] = False
         return unknown
+
+
+def _check_name(name: object) -> None:
+    """Raises KerbsegError for what no table, file or terminal can show as a name."""
+    if not isinstance(name, str):
+        raise KerbsegError(f"a class or label set is called {name!r}, which is no text; put it in quotes")
+    if not name.strip() or len(name) > LONGEST_NAME:
+        raise KerbsegError(f"a name of {len(name)} characters ({name[:30]!r}); give it 1 to {LONGEST_NAME}")
+    if printable(name) != name:
+        raise KerbsegError(f"the name {name!a} holds control characters; leave them out")
 
 
 _CITYSCAPES = (  # name, category, labelId, color: the public benchmark's table
@@ -143,6 +179,6 @@ LABEL_SETS: dict[str, LabelSet] = {labels.name: labels for labels in (_cityscape
 
 def label_set(name: str) -> LabelSet:
     """The label set of that name. Raises KerbsegError with the nearest name."""
-    if name not in LABEL_SETS:
-        raise KerbsegError(f"unknown label set {name!r}; {did_you_mean(name, LABEL_SETS)}")
+    if not isinstance(name, str) or name not in LABEL_SETS:
+        raise KerbsegError(f"unknown label set {name!r}; {did_you_mean(str(name), LABEL_SETS)}")
     return LABEL_SETS[name]

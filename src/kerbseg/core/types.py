@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from jaxtyping import UInt8
 
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.labels import LabelSet
 
 VOID = 255
@@ -53,3 +54,12 @@ class Preprocessing:
     channels: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.channels not in ("rgb", "bgr"):
+            raise KerbsegError(f"preprocessing channels {self.channels!r}; choose from: rgb, bgr")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(isinstance(each, int | float) and abs(each) <= 1e6 for each in values):
+                raise KerbsegError(f"preprocessing {name} {values}; it is three numbers, one a channel")
+        if not min(self.std) >= 1e-6:
+            raise KerbsegError(f"preprocessing std {self.std}; pixels are divided by it, so it is greater than 0")

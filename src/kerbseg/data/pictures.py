@@ -142,6 +142,25 @@ def is_animation(path: Path) -> bool:
         return image.format in ("GIF", "WEBP", "PNG") and _has_more(image, path)
 
 
+def read_animation(path: Path) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
+    """The frames of an animation as RGB, each with the milliseconds that it says it is shown for.
+
+    Raises DataError as `read_rgb`, at the first frame that is damaged.
+    """
+    with _opened(path) as image:
+        try:
+            count = getattr(image, "n_frames", 1)
+        except _DAMAGE as problem:
+            raise DataError(_damaged(str(path), problem)) from problem
+        for n in range(count):
+            shown = f"frame {n} of {path}"
+            try:
+                image.seek(n)
+            except _DAMAGE as problem:
+                raise DataError(_damaged(shown, problem)) from problem
+            yield rgb_pixels(image, shown, DataError), float(image.info.get("duration") or 0)
+
+
 def _has_more(image: Image.Image, path: Path) -> bool:
     try:
         return bool(getattr(image, "is_animated", False))

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.bundle import Bundle, load
+from kerbseg.bundle import Bundle, check_finite, load
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.data import open_dataset
@@ -30,23 +30,28 @@ def export(
     *,
     pictures: Pictures | None = None,
     logits: bool = False,
+    batch: int | None = None,
     floor: float = FLOOR,
 ) -> Parity:
     """Writes a bundle as ONNX (.onnx) or OpenVINO (.xml and .bin), and says how far it agrees with torch.
 
     The bundle is one, its file, a run's folder or the name of shipped weights. `size` (height, width) is the only size
-    that the file takes; the bundle's own without it. With `logits` the file has a second output, the logits before the
+    that the file takes; the bundle's own without it. `batch` is the only number of pictures that it takes at once; any
+    without it. With `logits` the file has a second output, the logits before the
     last interpolation. Raises KerbsegError where fewer than `floor` of the pixels of `pictures` (drawn streets without
     them) agree, or for another ending; nothing is written then.
     """
     bundle = model if isinstance(model, Bundle) else load(model)
     path, size = Path(path), size or bundle.card.input_size
     write = engine_of(path).writer()
+    if batch is not None and batch < 1:
+        raise KerbsegError(f"batch is {batch}; give at least 1 picture, or leave it out for any number")
+    check_finite(bundle.model.state_dict(), path.name)
     if pictures is None:
         pictures = pictures_of(open_dataset("scenes", "val"), size, COMPARED)
     with TemporaryDirectory() as folder:
         made = Path(folder) / path.name
-        write(bundle, made, size, logits)
+        write(bundle, made, size, logits, **({} if batch is None else {"batch": batch}))
         agreement = parity(bundle, made, pictures).checked(path, floor)
         install(made, path)
     return agreement

@@ -33,7 +33,7 @@ class PreprocessStage(nn.Module):
         self.register_buffer("bias", (-mean / std).float())
 
     def forward(self, pictures: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
-        image = pictures.permute(0, 3, 1, 2).float()
+        image = pictures.float().permute(0, 3, 1, 2)  # TensorRT's parser knows no transposition of uint8
         if self.bgr:
             return nn.functional.conv2d(image, self.get_buffer("turned"), self.get_buffer("bias"))
         return (image + self.get_buffer("shift") if self.shifted else image) * self.get_buffer("scale")

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import UInt8
 
 from kerbseg.bundle import Bundle
+from kerbseg.core import telemetry
 from kerbseg.core.errors import DataError, MissingExtra
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.core.types import Dataset
@@ -129,6 +130,7 @@ def _seen(dataset: Dataset, index: int, size: tuple[int, int]) -> UInt8[np.ndarr
 
 
 def _nncf() -> Any:
+    telemetry.switch_off()
     try:
         import nncf
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Writes a bundle as an ONNX file (opset 20), batch-norm folded into convolutions."""
+"""Writes a bundle as an ONNX file, batch-norm folded into convolutions."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from kerbseg.core.errors import MissingExtra
 from kerbseg.core.files import atomic_write
 from kerbseg.export.graph import DeployGraph
 from kerbseg.exported_card import IDS, LOGITS, PICTURES, ExportedCard, LastStageCard
+from kerbseg.runtime.onnx import onnxruntime
+from kerbseg.runtime.seal import ONNX_SEAL
 
 if TYPE_CHECKING:
     import onnx
@@ -26,21 +28,26 @@ if TYPE_CHECKING:
 
 FACTOR = "pixels.scale"  # the buffer of `PreprocessStage`
 COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-OPSET = 20  # ONNX Runtime >= 1.17, OpenVINO >= 2024.0, TensorRT >= 10
+# as old as the operations allow, for engines of some years ago; docs/deployment.md says which were tried
+OPSET, IR_VERSION = 18, 9
 
 
-def write_onnx(bundle: Bundle, path: Path, size: tuple[int, int], logits: bool = False) -> ExportedCard:
+def write_onnx(
+    bundle: Bundle, path: Path, size: tuple[int, int], logits: bool = False, batch: int | None = None
+) -> ExportedCard:
     """Writes the file and returns its cards; with `logits` it has a second output, before the last interpolation.
 
-    Pictures are of one size, in batches of any. Raises MissingExtra without the packages, KerbsegError if the size is
-    too small or the file cannot be written.
+    Pictures are of one size, any number of them or `batch`. Raises MissingExtra without the packages, KerbsegError if
+    the size is too small or the file cannot be written.
     """
-    model, exported = converted(bundle, size, logits)
+    model, exported = converted(bundle, size, logits, batch)
     save(model, exported, path)
     return exported
 
 
-def converted(bundle: Bundle, size: tuple[int, int], logits: bool = False) -> tuple[onnx.ModelProto, ExportedCard]:
+def converted(
+    bundle: Bundle, size: tuple[int, int], logits: bool = False, batch: int | None = None
+) -> tuple[onnx.ModelProto, ExportedCard]:
     """The network as an ONNX graph, and its cards."""
     try:
         import onnx_ir as ir
@@ -52,7 +59,7 @@ def converted(bundle: Bundle, size: tuple[int, int], logits: bool = False) -> tu
         replace(bundle.card, input_size=size, versions=versions()),
         LastStageCard(deployed.padded, bool(deployed.net.align_corners), "float32"),
     )
-    model = _traced(deployed, size)
+    model = _traced(deployed, size, batch)
     _fold_crops(model)
     _fold_batch_norm(model)
     _fold_scale(model)
@@ -67,14 +74,16 @@ def save(model: onnx.ModelProto, exported: ExportedCard, path: Path) -> None:
     import onnx
 
     del model.graph.value_info[:]
-    onnx.helper.set_model_props(model, exported.to_metadata())
+    model.ir_version = IR_VERSION
+    onnx.helper.set_model_props(model, exported.to_metadata() | exported.for_others())
     with atomic_write(path) as temporary:
         onnx.save(model, temporary)
+        ONNX_SEAL.put_on(Path(temporary))
 
 
-def _traced(deployed: DeployGraph, size: tuple[int, int]) -> ir.Model:
+def _traced(deployed: DeployGraph, size: tuple[int, int], batch: int | None) -> ir.Model:
     """The graph of a network, without the notes that a tracer leaves (they hold paths of this machine)."""
-    example = torch.zeros(2, *size, 3, dtype=torch.uint8)  # a batch of one would be taken for a constant
+    example = torch.zeros(batch or 2, *size, 3, dtype=torch.uint8)  # a batch of one would be taken for a constant
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             deployed,
@@ -83,7 +92,7 @@ def _traced(deployed: DeployGraph, size: tuple[int, int]) -> ir.Model:
             opset_version=OPSET,
             input_names=[PICTURES],
             output_names=[IDS, LOGITS],
-            dynamic_shapes={"pictures": {0: torch.export.Dim("batch")}},
+            dynamic_shapes={"pictures": {0: torch.export.Dim("batch")}} if batch is None else None,
             verbose=False,
         )
     assert program is not None
@@ -209,9 +218,7 @@ class OnnxGraph:
         return {PICTURES: picture}
 
     def opened(self, model: Any) -> Callable[[UInt8[np.ndarray, "1 h w 3"]], UInt8[np.ndarray, "1 h w"]]:
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         return lambda picture: session.run([IDS], {PICTURES: picture})[0]
 
     def after_logits(self, model: Any) -> list[str]:

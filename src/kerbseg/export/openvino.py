@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kerbseg.bundle import Bundle
-from kerbseg.core.errors import MissingExtra
 from kerbseg.core.files import atomic_write
 from kerbseg.export.onnx import converted as as_onnx
 from kerbseg.exported_card import IDS, LOGITS, ExportedCard
-from kerbseg.runtime.openvino import RT_INFO, WEIGHTS_KEY, digest, weights_of
+from kerbseg.runtime.openvino import RT_INFO, WEIGHTS_KEY, digest, openvino, weights_of
+from kerbseg.runtime.seal import XML_SEAL
 
 if TYPE_CHECKING:
     import onnx
@@ -23,38 +23,40 @@ if TYPE_CHECKING:
 COMPUTING = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 
 
-def write_openvino(bundle: Bundle, path: Path, size: tuple[int, int], logits: bool = False) -> ExportedCard:
+def write_openvino(
+    bundle: Bundle, path: Path, size: tuple[int, int], logits: bool = False, batch: int | None = None
+) -> ExportedCard:
     """Writes both files and returns their cards; weights stay float32. Parameters and errors as `write_onnx`."""
-    model, exported = converted(bundle, size, logits)
+    model, exported = converted(bundle, size, logits, batch)
     save(model, exported, path)
     return exported
 
 
-def converted(bundle: Bundle, size: tuple[int, int], logits: bool = False) -> tuple[Any, ExportedCard]:
+def converted(
+    bundle: Bundle, size: tuple[int, int], logits: bool = False, batch: int | None = None
+) -> tuple[Any, ExportedCard]:
     """The network as an `openvino.Model`, and its cards."""
-    model, exported = as_onnx(bundle, size, logits)
+    model, exported = as_onnx(bundle, size, logits, batch)
     return of_onnx(model), exported
 
 
 def of_onnx(model: onnx.ModelProto) -> Any:
     """The `openvino.Model` of an ONNX graph."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtra("openvino", "openvino") from error
-    return openvino.convert_model(BytesIO(model.SerializeToString()))
+    return openvino().convert_model(BytesIO(model.SerializeToString()))
 
 
 def save(model: Any, exported: ExportedCard, path: Path) -> None:
     """Writes `path` (.xml) and its .bin, tied together by the digest of the weights in the card."""
-    import openvino
-
     for key, value in exported.to_metadata().items():
         model.set_rt_info(value, [RT_INFO, key])
+    for key, value in exported.for_others().items():
+        model.set_rt_info(value, [key])
     with atomic_write(weights_of(path)) as weights, atomic_write(path) as graph:
-        openvino.serialize(model, graph, weights)
+        serialize = openvino().serialize
+        serialize(model, graph, weights)
         model.set_rt_info(digest(weights), [RT_INFO, WEIGHTS_KEY])
-        openvino.serialize(model, graph, weights)
+        serialize(model, graph, weights)
+        XML_SEAL.put_on(Path(graph))
 
 
 class OpenvinoGraph:

@@ -40,8 +40,12 @@ def import_checkpoint(
 
     Raises KerbsegError for an unknown format, BundleError for a file that is damaged, foreign or does not fit.
     """
-    if format not in FORMATS:
-        raise KerbsegError(f"unknown checkpoint format {format!r}; {did_you_mean(format, FORMATS)}")
+    if not isinstance(format, str) or format not in FORMATS:
+        raise KerbsegError(f"unknown checkpoint format {format!r}; {did_you_mean(str(format), FORMATS)}")
+    if not isinstance(source, str | Path):
+        raise KerbsegError(f"a checkpoint is a path, not {type(source).__name__}; write: 'model.pth'")
+    if not isinstance(labels, LabelSet | None):
+        raise KerbsegError(f"labels are a LabelSet, not {labels!r}; write: label_set('camvid')")
     return FORMATS[format](Path(source), labels, model)
 
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, load_strictly, versions
 from kerbseg.core.errors import BundleError
-from kerbseg.core.labels import LABEL_SETS, LabelSet
+from kerbseg.core.labels import LABEL_SETS, LabelSet, label_set
 from kerbseg.importers import origin
+
+PUBLISHED = ("cityscapes", "camvid")  # label sets of the weights that these formats' authors published
 
 
 def renamed(
@@ -46,7 +48,7 @@ def torch_bundle(
     Raises BundleError unless all of them fit and none is missing. One exception: files older than torch 0.4.1 lack
     batch-norm's counters of batches; they stay zero.
     """
-    options = options or {}
+    options, labels = options or {}, recognized_labels(outputs, labels, source)
     network = models.create_model(name, outputs, **options)
     weights = _counters(network) | dict(state)
     for key in (key for key in network.state_dict() if key not in weights):
@@ -54,7 +56,7 @@ def torch_bundle(
     load_strictly(network, weights, str(source))
     card = BundleCard(
         model=name,
-        labels=recognized_labels(outputs, labels, source),
+        labels=labels,
         preprocessing=models.card(name).preprocessing,
         input_size=input_size or models.card(name).input,
         outputs=outputs,
@@ -75,10 +77,13 @@ def recognized_labels(outputs: int, labels: LabelSet | None, where: Path) -> Lab
             )
         return labels
     for spare in (0, 1):
-        for known in LABEL_SETS.values():
+        for known in map(label_set, PUBLISHED):
             if len(known) == outputs - spare:
                 return known
-    raise BundleError(f"{where} has {outputs} outputs, of no known label set; name one with --classes")
+    raise BundleError(
+        f"{where} has {outputs} outputs, which is no number of classes that its authors published; say what they are"
+        f" with --classes ({', '.join(LABEL_SETS)})"
+    )
 
 
 def _theirs(key: str, modules: Mapping[str, str]) -> str:

@@ -6,17 +6,22 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from torch import Tensor
 
 from kerbseg.core.errors import BundleError
+from kerbseg.importers._files import require_file
 
 WRAPPERS = ("state_dict", "model_state_dict")  # keys under which training scripts keep the weights
 DAMAGED = (  # what torch.load raises for bytes that it did not write: found by changing bytes at random
     RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, ImportError, AssertionError,
-    ArithmeticError, MemoryError, struct.error,
+    ArithmeticError, MemoryError, struct.error, BadZipFile,
 )  # fmt: skip
+NUMBERS = {  # what weights and counters are kept in
+    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8, torch.int32, torch.int64,
+}  # fmt: skip
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -24,9 +29,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
     Raises BundleError for a file that is missing, damaged, foreign, or holds more than weights and numbers.
     """
-    if not path.is_file():
-        raise BundleError(f"{path} does not exist")
+    require_file(path)
     try:
+        _check_packing(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise BundleError(
@@ -43,9 +48,34 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): _weight(key, value, path) for key, value in content.items()}
 
 
+def _check_packing(path: Path) -> None:
+    """Raises BundleError for an archive that unpacks to more than it holds, or whose parts are not those written.
+
+    torch.save never compresses; torch.load looks at no checksum.
+    """
+    if not is_zipfile(path):
+        return  # older files are no archives
+    with ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise BundleError(f"{path} is compressed, and unpacks to {unpacked:,} bytes; write it anew with torch.save")
+        if damaged := archive.testzip():
+            raise BundleError(f"{path} is damaged: {damaged!r} in it does not match its checksum; copy it again")
+
+
 def _weight(key: object, value: object, where: Path) -> Tensor:
     if not isinstance(value, Tensor):
         raise BundleError(f"{where}: {key!r} is {type(value).__name__}, not a tensor; save its state_dict alone")
+    if value.layout != torch.strided or value.is_quantized or value.is_meta or value.dtype not in NUMBERS:
+        kind = "meta" if value.is_meta else "quantized" if value.is_quantized else value.layout
+        raise BundleError(
+            f"{where}: {key!r} is a tensor of {value.dtype} ({kind}); save plain weights:"
+            " torch.save({key: value.to_dense().float() for key, value in state.items()}, path)"
+        )
+    if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+        raise BundleError(
+            f"{where}: {key!r} claims {list(value.shape)} numbers, more than the file holds; copy it again"
+        )
     if not torch.isfinite(value).all():
         raise BundleError(f"{where}: {key!r} holds NaN or infinite values; copy the file again")
     return value

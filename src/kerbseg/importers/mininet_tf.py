@@ -7,11 +7,13 @@ code created it. That order is the order of our modules (`GRAPH_ORDER`), so the 
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -23,6 +25,7 @@ from kerbseg.bundle import Bundle, BundleCard, load_strictly, versions
 from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LABEL_SETS, LabelSet
 from kerbseg.importers import origin
+from kerbseg.importers._files import require_file
 from kerbseg.importers.tf_checkpoint import Checkpoint
 from kerbseg.models.mininet import Downsample, MultiDilation, Separable, Transposed, Upsample
 
@@ -34,7 +37,11 @@ NOT_WEIGHTS = re.compile(r"(.*/)?(global_step|beta[12]_power(_\d+)?|Adam(_\d+)?)
 DEFAULT_LABELS = {11: "camvid", 19: "cityscapes"}
 LARGEST_MEMBER = 64 << 20  # bytes; a MiniNet's largest variable has 0.3 MB, a zip may unpack to anything
 # RuntimeError: encrypted, or a compression that Python lacks; MemoryError: a header that claims a huge array
-ZIP_ERRORS = (BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError)
+# SyntaxError, TokenError ...: a header that is no Python literal
+ZIP_ERRORS = (
+    BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError,
+    SyntaxError, TokenError, TypeError, ArithmeticError, struct.error,
+)  # fmt: skip
 
 Layers = tuple[tuple[str, Mapping[str, str]], ...]  # (TensorFlow's kind of layer, {our name: its variable})
 
@@ -162,9 +169,13 @@ def _tensor(variables: Mapping[str, np.ndarray], name: str, shape: Sequence[int]
             f"{where}: {name!r} is {array.dtype} {list(array.shape)}, the network needs float {expected};"
             " is it another network?"
         )
-    if not np.isfinite(array).all():
-        raise BundleError(f"{where}: {name!r} holds NaN or infinite values; copy the file again")
-    return torch.from_numpy(np.array(array.transpose(axes), dtype=np.float32, order="C"))
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite
+        single = np.array(array.transpose(axes), dtype=np.float32, order="C")
+    if not np.isfinite(single).all():
+        raise BundleError(
+            f"{where}: {name!r} holds NaN, infinite values or numbers beyond float32; copy the file again"
+        )
+    return torch.from_numpy(single)
 
 
 def _axes(name: str, ndim: int) -> tuple[int, ...]:
@@ -185,7 +196,10 @@ def _count_classes(model: str, variables: Mapping[str, np.ndarray], where: Path)
 def _labels(labels: LabelSet | None, outputs: int, where: Path) -> LabelSet:
     if labels is None:
         if outputs not in DEFAULT_LABELS:
-            raise BundleError(f"{where} has {outputs} classes, of no known label set; name one with --classes")
+            raise BundleError(
+                f"{where} has {outputs} classes, which is no number that its authors published; say what they are with"
+                f" --classes ({', '.join(LABEL_SETS)})"
+            )
         return LABEL_SETS[DEFAULT_LABELS[outputs]]
     if len(labels) != outputs:
         raise BundleError(
@@ -210,8 +224,7 @@ class Archive(Mapping[str, np.ndarray]):
     """Arrays of an `.npz`, each read when asked for; a pickle in it is refused, never run."""
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise BundleError(f"{path} does not exist")
+        require_file(path)
         self.files = [path]
         with self._opened() as archive:
             self._names = [name.removesuffix(".npy") for name in archive.namelist()]

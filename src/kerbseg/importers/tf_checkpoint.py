@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from kerbseg.core.errors import BundleError
+from kerbseg.importers._files import require_file
 
 FOOTER = 48  # bytes: two block handles, padding, the magic number
 MAGIC = 0xDB4775248B80FB57
@@ -26,6 +27,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
     3: np.dtype("<i4"),
     9: np.dtype("<i8"),
 }  # of types.proto
+LARGEST = 8 << 20  # bytes of an index, and of a tensor; a MiniNet's largest has 0.3 MB
 POLYNOMIAL = 0x82F63B78  # CRC-32C, reflected
 
 
@@ -52,11 +54,10 @@ class Checkpoint(Mapping[str, np.ndarray]):
     def __init__(self, source: Path) -> None:
         self._prefix = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", str(source))
         self._index = Path(f"{self._prefix}.index")
-        if not self._index.is_file():
-            raise BundleError(
-                f"{self._index} does not exist; name an .npz file or the prefix of a TensorFlow checkpoint"
-            )
+        require_file(self._index, "; name an .npz file or the prefix of a TensorFlow checkpoint")
         try:
+            if self._index.stat().st_size > LARGEST:
+                raise Damaged(f"it is larger than {LARGEST:,} bytes")
             entries = read_table(self._index.read_bytes())
             self._shards = _shards(entries.pop(b""))
             # the slices of a partitioned variable have entries of their own, whose binary names begin with a zero
@@ -69,8 +70,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
         except (OSError, ValueError) as error:
             raise BundleError(f"{self._index} is damaged or foreign ({error}); copy it again") from error
         for path in self.files:
-            if not path.is_file():
-                raise BundleError(f"{path} does not exist; it belongs to {self._index}: copy it beside that")
+            require_file(path, f"; it belongs to {self._index}: copy it beside that")
 
     @property
     def files(self) -> list[Path]:
@@ -82,7 +82,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
         path = self._shard(entry.shard)
         try:
             return _read(path, entry)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             raise BundleError(f"{path}: {name!r} cannot be read ({error}); copy the file again") from error
 
     def __iter__(self) -> Iterator[str]:
@@ -163,6 +163,8 @@ def _read(path: Path, entry: Entry) -> np.ndarray:
     dtype = DTYPES[entry.dtype]
     if entry.size != math.prod(entry.shape) * dtype.itemsize:
         raise Damaged(f"shape {list(entry.shape)} does not fit its {entry.size} bytes")
+    if entry.size > LARGEST:
+        raise Damaged(f"it is larger than {LARGEST:,} bytes")
     if entry.offset + entry.size > path.stat().st_size:
         raise Damaged("the file ends before it")
     with path.open("rb") as file:

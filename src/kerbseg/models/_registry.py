@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
+from numbers import Integral
 from typing import Any
+
+import torch
 
 from kerbseg.compress.convolutions import group_fresh
 from kerbseg.core.errors import KerbsegError, did_you_mean
@@ -28,6 +32,9 @@ class Card:
     main: bool  # what the paper proposes; an ablation, a stage or a variant of it is not
 
 
+MOST_OUTPUTS = 256  # ids are uint8, of which one is void: 255 classes, and an output that is none
+MOST_PARAMETERS = 2**28  # 1 GB in float32; the largest network of a paper here has 0.21 * 10^9
+MOST_OF_AN_OPTION = 1024  # channels, blocks
 Builder = Callable[..., SegmentationNet]
 _builders: dict[str, tuple[Builder, Card]] = {}
 
@@ -84,22 +91,56 @@ def create_model(name: str, classes: int | None = None, **options: Any) -> Segme
 
     `options` go to the builder (width, output stride ...). Only `grouped` works for every network: its mapping
     `{groups, names, kinds, channels}` replaces dense convolutions by grouped ones (see `compress.convolutions`).
-    Raises KerbsegError for an unknown name or option.
+    Raises KerbsegError for an unknown name or option, for values that the network cannot have, and for one that is
+    far larger than any of the papers.
     """
     builder, facts = _entry(name)
-    grouped = options.pop("grouped", None)
+    outputs = facts.classes if classes is None else classes
+    if not isinstance(outputs, Integral) or isinstance(outputs, bool) or not 1 <= outputs <= MOST_OUTPUTS:
+        raise KerbsegError(
+            f"model {name!r} cannot have {outputs!r:.80} classes; give a number from 1 to {MOST_OUTPUTS}"
+        )
+    if not options:
+        return builder(outputs)
+    with torch.device("meta"):  # shapes alone: neither time nor memory, whatever a card or a recipe asks for
+        parameters = sum(each.numel() for each in _build(name, builder, outputs, options).parameters())
+    if parameters > MOST_PARAMETERS:
+        raise KerbsegError(
+            f"model {name!r} would have {parameters:,} parameters with {options}, at most {MOST_PARAMETERS:,} are made"
+        )
+    return _build(name, builder, outputs, options)
+
+
+def _build(name: str, builder: Builder, classes: int, options: Mapping[str, Any]) -> SegmentationNet:
+    own = {key: value for key, value in options.items() if key != "grouped"}
+    defaults = {
+        key: each.default for key, each in signature(builder).parameters.items() if each.default is not each.empty
+    }
+    for key, value in own.items():
+        if key in defaults and not _fits(value, defaults[key]):
+            raise KerbsegError(
+                f"model {name!r}: option {key} is {value!r:.80}; give one like its default {defaults[key]!r}"
+            )
     try:
-        net = builder(facts.classes if classes is None else classes, **options)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        raise KerbsegError(f"model {name!r}: {error}") from error
-    if grouped is not None:
-        group_fresh(net, grouped)
+        net = builder(classes, **own)
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
+        raise KerbsegError(f"model {name!r} with {own}: {error}") from error
+    if "grouped" in options and options["grouped"] is not None:
+        group_fresh(net, options["grouped"])
     return net
 
 
+def _fits(value: object, default: object) -> bool:
+    """Whether an option is of its default's kind, and no number beyond all sense."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    fewest = 1 if isinstance(default, int) else 0  # counts of channels or blocks, against factors
+    if isinstance(value, int | float) and not fewest <= value <= MOST_OF_AN_OPTION:  # not: NaN
+        return False
+    return isinstance(value, int | float if isinstance(default, float) else type(default))
+
+
 def _entry(name: str) -> tuple[Builder, Card]:
-    if name not in _builders:
-        raise KerbsegError(f"unknown model {name!r}; {did_you_mean(name, _builders)}")
+    if not isinstance(name, str) or name not in _builders:
+        raise KerbsegError(f"unknown model {name!r:.80}; {did_you_mean(str(name), _builders)}")
     return _builders[name]

@@ -1,4 +1,4 @@
-"""MiniNet-v2 (Alonso, Riazuelo, Murillo: MiniNet, RA-L 2020), as its authors trained it in TensorFlow.
+"""MiniNet-v2 (Alonso, Riazuelo, Murillo: MiniNet, T-RO 2020), as its authors trained it in TensorFlow.
 
 Kept from the authors' network, because its weights need it:
 * TensorFlow's 'SAME' padding: a strided convolution pads right and bottom only, a transposed one loses its last

@@ -1,6 +1,6 @@
 """Prediction of pictures, folders, videos and streams: source -> predictor -> (vote over time) -> sinks."""
 
-from kerbseg.predict.files import predict_files
+from kerbseg.predict.files import Unfinished, predict_files
 from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.predictor import Predictor
 from kerbseg.predict.sinks import SINKS, SinkKind
@@ -17,6 +17,7 @@ __all__ = [
     "SinkKind",
     "Source",
     "SourceKind",
+    "Unfinished",
     "VideoOptions",
     "VideoReport",
     "predict_files",

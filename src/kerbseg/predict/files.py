@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-import glob
+import errno
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import DataError, KerbsegError
+from kerbseg.core.errors import DataError, InputError, KerbsegError, KerbsegWarning, MissingExtra
+from kerbseg.core.files import remove_leftovers
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Sample
+from kerbseg.predict.inputs import expand
+from kerbseg.predict.interrupts import ending_once
 from kerbseg.predict.prediction import Prediction
-from kerbseg.predict.sinks import SINKS, SinkKind, open_sinks, targets_of
-from kerbseg.predict.sources import RawFrames, Source, find_source, input_suffixes, open_source
-from kerbseg.predict.sources.streams import takes_raw
-from kerbseg.predict.videos import Segmenter, VideoOptions, video_steps
+from kerbseg.predict.sinks import SinkKind, open_sinks, targets_of
+from kerbseg.predict.sources import Source
+from kerbseg.predict.videos import Segmenter, VideoOptions, checked_segmenter, video_steps
 
 Plan = Mapping[Source, Mapping[SinkKind, Path]]  # what is written of each source, and where
+
+REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
+"""The system's errors where it is only this name that a file cannot have."""
+
+
+class Unfinished(DataError):
+    """Some of several inputs could not be segmented; `failures` says why, by input. The others are finished."""
+
+    def __init__(self, failures: Mapping[str, KerbsegError], total: int) -> None:
+        self.failures = dict(failures)
+        rest = "the others are finished" if len(failures) < total else "see the warnings above"
+        super().__init__(f"{len(failures)} of {total} inputs could not be segmented ({rest}): {', '.join(failures)}")
 
 
 def predict_files(
@@ -30,54 +47,70 @@ def predict_files(
     progress: Callable[[Any], Iterable[Any]] = iter,
     options: VideoOptions | None = None,
     *,
-    sinks: str | Sequence[str | SinkKind] = (),
+    sinks: str | Sequence[str | SinkKind] | None = None,
+    recursive: bool = False,
 ) -> list[Source]:
     """Writes `<stem>_ids.png` and `<stem>_overlay.png` of pictures, `<stem>_overlay.mp4` of videos.
 
     Returns the sources. Inputs are pictures, videos, folders (the pictures and videos right in them, hidden files and
-    our own results left out), globs, and streams: `-` for the standard input, a camera's number or device, a named
-    pipe, an address; and whatever else `SOURCES` knows. `sinks` name what to write instead (see `SINKS`). Raises
-    KerbsegError before any work where two results would have one name, DataError at the first file that cannot be read;
-    what was finished stays.
+    our own results left out; with `recursive` those of subfolders too, each into a subfolder of `out`), globs, and
+    streams: `-` for the standard input, a camera's number or device, a named pipe, an address; and whatever else
+    `SOURCES` knows. `sinks` name what to write instead (see `SINKS`). Inputs of one stem keep their suffixes in the
+    names of their results.
+
+    One of several inputs that cannot be read is warned of (KerbsegWarning), and the others are segmented; at the end
+    all such are raised as Unfinished. A single one raises its own DataError. Raises KerbsegError before any work where
+    two results would have one name, and at once where a result cannot be written; what was finished stays.
     """
-    options = options or VideoOptions()
-    sources = expand(inputs, options.raw)
-    plan = {source: targets_of(source, out, sinks) for source in sources}
+    checked_segmenter(predictor)
+    options, out = options or VideoOptions(), checked_folder(out)
+    given = expand(inputs, options.raw, recursive, leave_out=out)
+    plan = _with_suffixes({source: targets_of(source, out, sinks) for source in given.sources}, out, sinks)
     _refuse_clashes(plan)
-    with closing(_Steps(predictor, plan, options)) as steps:
+    if options.flicker and given.sources and all(source.kind == "picture" for source in given.sources):
+        raise KerbsegError("flicker is measured between the frames of a video, and no input is one; leave it out")
+    total = len(plan) + len(given.failures)
+    if total == 1 and given.failures:
+        raise next(iter(given.failures.values()))
+    for error in given.failures.values():
+        warnings.warn(KerbsegWarning(str(error)), stacklevel=2)
+    for folder in {target.parent for targets in plan.values() for target in targets.values()}:
+        remove_leftovers(folder)
+    with ending_once(SIGINT), closing(_Steps(predictor, plan, options, alone=total == 1)) as steps:
         for _ in progress(steps):
             pass
-    return sources
+    if failures := {**given.failures, **steps.failures}:
+        raise Unfinished(failures, total)
+    return list(plan)
 
 
-def expand(inputs: Sequence[str | Path], raw: RawFrames | None = None) -> list[Source]:
-    """The sources that inputs name, each once.
-
-    Raises KerbsegError where there is none, DataError for one that is none.
-    """
-    if not inputs:
-        raise KerbsegError("nothing to predict: name a picture, a folder, a glob, a video or a stream")
-    if raw is not None and not any(map(takes_raw, inputs)):
-        raise KerbsegError("raw frames come from the standard input (-) or a named pipe, and no input is one")
-    return list(dict.fromkeys(source for given in inputs for source in _expanded(given, raw)))
-
-
-def _expanded(given: str | Path, raw: RawFrames | None) -> Iterator[Source]:
-    source = find_source(given, raw)
-    if source is not None:
-        yield source
-        return
-    path = Path(given)
-    names = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(given), recursive=True))
-    inputs = [name for name in sorted(names) if _is_input(name)]
-    if not inputs:
-        raise DataError(f"{given} is no file, and no folder or glob with pictures or videos in it")
-    ours = {name.with_name(f"{name.stem}{kind.ending}") for name in inputs for kind in SINKS.values()}
-    yield from (open_source(name, raw) for name in inputs if name not in ours)
+def checked_folder(out: str | Path) -> Path:
+    """The folder of results. Raises KerbsegError for what is none and cannot become one."""
+    if str(out) in ("-", "/dev/stdout", "/dev/stdin"):
+        raise KerbsegError("predict writes several files, which the standard output cannot take; name a folder: -o out")
+    out = Path(out)
+    try:
+        if out.exists() and not out.is_dir():
+            raise KerbsegError(f"{out} is a file, and predict writes into a folder; name another one: -o out")
+    except OSError as error:
+        raise KerbsegError(f"{out} cannot be used as a folder: {error.strerror}; choose another place") from error
+    return out
 
 
-def _is_input(path: Path) -> bool:
-    return path.suffix.lower() in input_suffixes() and not path.name.startswith(".") and path.is_file()
+def _with_suffixes(plan: Plan, out: Path, sinks: str | Sequence[str | SinkKind] | None) -> Plan:
+    """The plan, with the suffixes of inputs in the names of results that would be one without."""
+    writers: dict[Path, list[Source]] = {}
+    for source, targets in plan.items():
+        for target in targets.values():
+            writers.setdefault(target, []).append(source)
+    alike = {source for sources in writers.values() if len(sources) > 1 for source in sources if source.path}
+    renamed: dict[Source, Mapping[SinkKind, Path]] = {}
+    for source, targets in plan.items():
+        if source in alike and source.path is not None:
+            source = replace(source, name=str(Path(source.name).with_name(source.path.name)))
+            targets = targets_of(source, out, sinks)
+        renamed[source] = targets
+    return renamed
 
 
 def _refuse_clashes(plan: Plan) -> None:
@@ -103,11 +136,15 @@ def _same(one: Source, other: Source) -> bool:
 
 
 class _Steps:
-    """Segments sources as it is iterated: one step a picture, one a frame; a progress bar asks how many there are."""
+    """Segments sources as it is iterated: one step a picture, one a frame; a progress bar asks how many there are.
 
-    def __init__(self, predictor: Segmenter, plan: Plan, options: VideoOptions) -> None:
-        self._predictor, self._plan, self._options = predictor, plan, options
+    A source that cannot be read ends it if it is alone; else it is warned of, and kept in `failures`.
+    """
+
+    def __init__(self, predictor: Segmenter, plan: Plan, options: VideoOptions, alone: bool) -> None:
+        self._predictor, self._plan, self._options, self._alone = predictor, plan, options, alone
         self._video: Generator[None] | None = None
+        self.failures: dict[str, KerbsegError] = {}
 
     def __length_hint__(self) -> int:
         counts = [source.count() for source in self._plan]
@@ -115,11 +152,17 @@ class _Steps:
 
     def __iter__(self) -> Iterator[None]:
         for source, targets in self._plan.items():
-            if source.kind == "picture":
-                yield from self._pictures(source, targets)
-            else:
-                self._video = video_steps(source, self._predictor, targets, self._options)
-                yield from self._video
+            try:
+                if source.kind == "picture":
+                    yield from self._pictures(source, targets)
+                else:
+                    self._video = video_steps(source, self._predictor, targets, self._options)
+                    yield from self._video
+            except KerbsegError as error:
+                if self._alone or not _is_its_own(error):
+                    raise
+                self.failures[str(source)] = error
+                warnings.warn(KerbsegWarning(str(error)), stacklevel=2)
 
     def _pictures(self, source: Source, targets: Mapping[SinkKind, Path]) -> Iterator[None]:
         confidence = any(kind.confidence for kind in targets)
@@ -134,6 +177,12 @@ class _Steps:
         """Finishes the video that is under way: what stopped us may have come while it waited to be asked for more."""
         if self._video is not None:
             self._video.close()
+
+
+def _is_its_own(error: KerbsegError) -> bool:
+    """Whether an error is one input's, so that the next may be fine: a full disk is everybody's."""
+    refused = isinstance(error.__cause__, OSError) and error.__cause__.errno in REFUSED_NAMES
+    return refused or isinstance(error, DataError | InputError | MissingExtra)
 
 
 def saving(folder: Path, labels: LabelSet) -> Callable[[Sample, UInt8[np.ndarray, "h w"]], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 from kerbseg.core.errors import InputError, did_you_mean
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import Color, LabelSet
-from kerbseg.predict.draw import blend_overlay, colorize, percent, with_legend
+from kerbseg.predict.draw import blend_overlay, colorize, counts, percent, with_legend
 from kerbseg.predict.opencv import cv2_module
 
 ENDINGS = ("_ids.png", "_overlay.png")  # of the files that `save` writes
@@ -41,9 +42,9 @@ class Prediction:
 
     def shares(self) -> dict[str, float]:
         """The share of the pixels (0..1) of every class, the largest first; classes that are not there have 0."""
-        counts = np.bincount(self.ids.ravel(), minlength=256)[: len(self.labels)]
-        order = np.argsort(-counts, kind="stable").tolist()
-        return {self.names[i]: float(counts[i] / self.ids.size) for i in order}
+        pixels = counts(self.ids)[: len(self.labels)]
+        order = np.argsort(-pixels, kind="stable").tolist()
+        return {self.names[i]: float(pixels[i] / self.ids.size) for i in order}
 
     def __getitem__(self, name: str) -> Bool[np.ndarray, "h w"]:
         """Where the class of that name is. Raises InputError, with the nearest name, for one that the model lacks."""
@@ -76,8 +77,8 @@ class Prediction:
 
         Raises InputError where the picture is not known.
         """
-        drawn = Image.fromarray(self.blended if alpha == 0.5 else self._blend(alpha))
-        return with_legend(drawn, self._present(), self.labels) if legend else drawn
+        drawn = self.blended if alpha == 0.5 else self._blend(alpha)
+        return with_legend(drawn, self._present(), self.labels) if legend else Image.fromarray(drawn)
 
     @cached_property
     def blended(self) -> UInt8[np.ndarray, "h w 3"]:
@@ -85,7 +86,12 @@ class Prediction:
         return self._blend(0.5)
 
     def save(self, stem: str | Path) -> tuple[Path, ...]:
-        """Writes `<stem>_ids.png` (train ids) and, where the picture is known, `<stem>_overlay.png`; says which."""
+        """Writes `<stem>_ids.png` (train ids) and, where the picture is known, `<stem>_overlay.png`; says which.
+
+        Raises InputError where the stem names a folder: a prediction does not know its picture's name.
+        """
+        if str(stem).endswith(("/", os.sep)) or not Path(stem).name or Path(stem).is_dir():
+            raise InputError(f"{stem} is a folder; add the beginning of the files' names, such as {Path(stem) / 'street'}")
         stem = Path(stem)
         drawings = [Image.fromarray(self.ids)] if self.picture is None else [Image.fromarray(self.ids), self.overlay()]
         paths = tuple(stem.with_name(stem.name + ending) for ending in ENDINGS[: len(drawings)])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 from jaxtyping import UInt8
 
+from kerbseg.core.errors import InputError
 from kerbseg.core.labels import LabelSet
+from kerbseg.core.text import redact
 from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.sources.arrays import Channels, Picture, Pictures, as_batch, as_rgb, checked_channels
+from kerbseg.predict.sources.streams import ADDRESS
 from kerbseg.predict.temporal.vote import TemporalVote
 from kerbseg.runtime import (
+    Fit,
     InputSizePolicy,
     Runtime,
     RuntimeKeywords,
@@ -20,6 +24,7 @@ from kerbseg.runtime import (
     segment,
     segment_with_confidence,
 )
+from kerbseg.runtime.segment import checked_fit
 
 if TYPE_CHECKING:
     from kerbseg.bundle import Bundle
@@ -29,7 +34,9 @@ class Predictor:
     """Turns pictures into class ids: `Predictor("best.safetensors")("street.jpg").ids`.
 
     A picture is looked at with the height that the network was trained on, its proportions kept; `input_size="own"`
-    looks at it as it is, and a (height, width) at that size. The ids come back at the picture's own size.
+    looks at it as it is, and a (height, width) at that size. The ids come back at the picture's own size. A picture of
+    other proportions than that size, or than the only size that an exported file takes, keeps its own and is
+    padded (`fit="letterbox"`), or is stretched to them (`fit="stretch"`).
 
     `channels` is the order of the channels in arrays and tensors. **OpenCV's frames are BGR: say `channels="bgr"`. One
     that was not marked kept 37 % of the right ids, without any error.** Other options are those of `open_runtime`:
@@ -42,11 +49,13 @@ class Predictor:
         *,
         channels: Channels = "rgb",
         input_size: InputSizePolicy = "trained",
+        fit: Fit = "letterbox",
         **options: Unpack[RuntimeKeywords],
     ) -> None:
         self.channels = checked_channels(channels)
         self.input_size = input_size
-        self.runtime = open_runtime(model, **options)
+        self.fit = checked_fit(fit)
+        self.runtime = open_runtime(_checked_model(model), **options)
 
     @property
     def labels(self) -> LabelSet:
@@ -55,7 +64,8 @@ class Predictor:
 
     def with_vote(self, memory: float) -> Predictor:
         """One for the frames of one video: its ids are a vote over time that follows what moves (`TemporalVote`)."""
-        return Predictor(TemporalVote(self.runtime, memory), channels=self.channels, input_size=self.input_size)
+        voting = TemporalVote(self.runtime, memory)
+        return Predictor(voting, channels=self.channels, input_size=self.input_size, fit=self.fit)
 
     # a batch as one array gives a list too, which no type can tell from a picture; text is a sequence of text
     @overload
@@ -84,6 +94,19 @@ class Predictor:
 
     def _predict(self, rgb: UInt8[np.ndarray, "h w 3"], confidence: bool) -> Prediction:
         if not confidence:
-            return Prediction(segment(self.runtime, rgb, self.input_size), self.labels, picture=rgb)
-        ids, probability = segment_with_confidence(self.runtime, rgb, self.input_size)
+            return Prediction(segment(self.runtime, rgb, self.input_size, self.fit), self.labels, picture=rgb)
+        ids, probability = segment_with_confidence(self.runtime, rgb, self.input_size, self.fit)
         return Prediction(ids, self.labels, probability, rgb)
+
+
+def _checked_model(model: Any) -> str | Path | Bundle | Runtime:
+    """Raises InputError for what is none, and for an address, of which a path would be another one."""
+    if isinstance(model, str) and ADDRESS.match(model):
+        raise InputError(f"model {redact(model)} is an address; download the file, and give its path")
+    if not isinstance(model, str | Path) and not hasattr(model, "card"):
+        raise InputError(
+            "a model is a file, a run's folder, the name of shipped weights, a Bundle or a runtime, found"
+            f" {type(model).__name__}"
+        )
+    checked: str | Path | Bundle | Runtime = model
+    return checked

@@ -20,7 +20,7 @@ from PIL import Image
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
-from kerbseg.predict.files import expand
+from kerbseg.predict.inputs import expand
 from kerbseg.predict.predictor import Predictor
 
 PICTURE = "_leftImg8bit"  # what a picture's name has behind the part that the servers look at
@@ -64,10 +64,17 @@ def submit_files(
     inputs: Sequence[str | Path],
     path: Path,
     progress: Callable[[Any], Iterable[Any]] = iter,
+    recursive: bool = False,
 ) -> int:
-    """Writes the submission of pictures, folders or globs; returns how many. Raises KerbsegError for names alike."""
-    sources = expand(inputs)
-    names = [_file(source.name) for source in sources]
+    """Writes the submission of pictures, folders or globs; returns how many.
+
+    Raises KerbsegError for names alike, DataError at the first picture that cannot be read: a server wants all.
+    """
+    given = expand(inputs, recursive=recursive, leave_out=path)
+    for error in given.failures.values():
+        raise error
+    sources = given.sources
+    names = [_file(Path(source.name).name) for source in sources]
     for i, (source, name) in enumerate(zip(sources, names, strict=True)):
         if source.path is None or source.kind != "picture":
             raise KerbsegError(f"{source} is a {source.kind}; servers take predictions of picture files")
@@ -75,7 +82,7 @@ def submit_files(
             raise KerbsegError(f"{source} and {sources[names.index(name)]} would both be {name}; submit one of them")
     with submission(path, predictor.labels) as submit:
         for source in progress(sources):
-            submit(source.name, predictor(source.path).ids)
+            submit(Path(source.name).name, predictor(source.path).ids)
     return len(sources)
 
 

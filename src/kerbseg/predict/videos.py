@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from signal import SIGINT
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import DataError, InputError
+from kerbseg.core.errors import DataError, InputError, KerbsegError
 from kerbseg.core.labels import LabelSet
+from kerbseg.predict.interrupts import ending_once, held
 from kerbseg.predict.pipeline import Stage, ThreadedPipeline
 from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.sinks import Add, SinkKind, open_sinks, targets_of
+from kerbseg.predict.sinks.full import SinkFull
 from kerbseg.predict.sources import Frame, RawFrames, Source, as_source
 from kerbseg.predict.sources.arrays import Channels
 from kerbseg.predict.temporal.flicker import Flicker, FlickerMeter
 from kerbseg.predict.temporal.vote import checked_memory, delay
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The system's errors where there is no room for a file."""
+
+LARGE = 48_000_000
+"""Bytes of a frame that counts as more than one: four times those of 4K."""
 
 Work = tuple[Frame, Prediction]  # what goes from stage to stage
 
@@ -38,6 +47,15 @@ class Segmenter(Protocol):
 
     def with_vote(self, memory: float) -> Segmenter:
         """One for the frames of one video, whose ids are a vote over time."""
+
+
+def checked_segmenter(predictor: Any) -> None:
+    """Raises InputError for what is no predictor, such as a model's name."""
+    if not callable(predictor) or not hasattr(predictor, "labels"):
+        raise InputError(
+            f"a video needs a predictor, such as kerbseg.Predictor(MODEL), found {type(predictor).__name__}; the source"
+            " comes first, the predictor second"
+        )
 
 
 @dataclass(frozen=True)
@@ -107,11 +125,13 @@ def video(
     frames are decoded and segmented while the caller looks at this one. `smooth` is the memory of a vote over time (see
     `TemporalVote`). Raises DataError after the last whole frame of a video that is damaged.
     """
-    return _segmented(as_source(source), _segment(_steadied(predictor, smooth, confidence), confidence))
+    opened = as_source(source)
+    checked_segmenter(predictor)
+    return _segmented(opened, _segment(_steadied(predictor, smooth, confidence), confidence))
 
 
 def _segmented(source: Source, segment: Stage) -> Iterator[Work]:
-    work = ThreadedPipeline(source, segment)
+    work = ThreadedPipeline(source, segment, cost=_cost)
     try:
         yield from work
     finally:  # the caller may leave the loop
@@ -124,14 +144,15 @@ def segment_video(
     out: str | Path,
     options: VideoOptions | None = None,
     *,
-    sinks: str | Sequence[str | SinkKind] = (),
+    sinks: str | Sequence[str | SinkKind] | None = None,
 ) -> VideoReport:
     """Writes what is predicted of a video into the folder `out`: `<stem>_overlay.mp4`, or what `sinks` name.
 
-    Whatever ends it (the end, damage, Ctrl-C), the frames until then become files that can be used. Raises DataError
-    for a video that is damaged or none, KerbsegError where a file cannot be written.
+    Whatever ends it (the end, damage, Ctrl-C, a full disk), the frames until then become files that can be used.
+    Raises DataError for a video that is damaged or none, KerbsegError where a file cannot be written.
     """
     opened, options = as_source(source, options.raw if options else None), options or VideoOptions()
+    checked_segmenter(predictor)
     reports: list[VideoReport] = []
 
     def keep(report: VideoReport) -> None:
@@ -139,8 +160,9 @@ def segment_video(
         options.on_report(report)
 
     targets = targets_of(opened, out, sinks)
-    for _ in video_steps(opened, predictor, targets, replace(options, on_report=keep)):
-        pass
+    with ending_once(SIGINT):
+        for _ in video_steps(opened, predictor, targets, replace(options, on_report=keep)):
+            pass
     return reports[0]
 
 
@@ -149,39 +171,68 @@ def video_steps(
 ) -> Generator[None]:
     """Segments and writes a video as it is iterated, one step a frame.
 
-    Whatever ends it (the end, damage, Ctrl-C, `close`), the frames until then become files that can be used. Raises
-    DataError for a stream that is damaged or none, KerbsegError where a file cannot be written.
+    Whatever ends it (the end, damage, Ctrl-C, `close`, a full disk), the frames until then become files that can be
+    used. Raises DataError for a stream that is damaged or none, KerbsegError where a file cannot be written.
     """
     meter = FlickerMeter() if options.flicker else None
     counter = _Counter()
-    started, ending = time.monotonic(), None
-    with open_sinks(targets, source, predictor.labels) as adds:
-        work = ThreadedPipeline(source, *stages(predictor, list(targets), adds, options.smooth, meter), counter)
+    started, ending, unwritten = time.monotonic(), None, None
+    with held():
         try:
-            for _ in work:
-                yield
+            with open_sinks(targets, source, predictor.labels) as adds:
+                steps = stages(predictor, list(targets), adds, options.smooth, meter)
+                work = ThreadedPipeline(source, *steps, counter, cost=_cost)
+                try:
+                    for _ in work:
+                        yield
+                    if not counter.frames:
+                        raise DataError(f"{source} gave no frame")
+                except BaseException as error:  # noqa: BLE001 # raised again below, when the files are whole
+                    ending = error
+                finally:
+                    work.finish()
+                if ending is not None and not counter.frames:
+                    raise ending
+        except (KerbsegError, OSError) as error:
             if not counter.frames:
-                raise DataError(f"{source} gave no frame")
-        except (DataError, KeyboardInterrupt, GeneratorExit) as error:
-            ending = error
-            work.stop()
-            with suppress(DataError):  # of two endings the first is reported
-                for _ in work:  # what is under way
-                    pass
-            if not counter.frames:
-                raise
-        finally:
-            work.stop()
-    measured = meter.result if meter else None
-    paths, elapsed_s = tuple(targets.values()), time.monotonic() - started
-    options.on_report(
-        VideoReport(str(source), paths, counter.frames, elapsed_s, ending is None, options.smooth, measured)
-    )
-    if isinstance(ending, DataError):
-        kept = f"what was finished is kept: {counter.frames} frames in {_listed(paths)}"
-        raise DataError(f"{ending}; {kept}") from ending
-    if ending is not None:
-        raise ending
+                raise _told(error, source) from ending
+            unwritten = error  # where the files were to become whole
+        frames = min([counter.frames, *(each.frames for each in (ending, unwritten) if isinstance(each, SinkFull))])
+        options.on_report(
+            VideoReport(
+                source=str(source),
+                targets=tuple(targets.values()),
+                frames=frames,
+                elapsed_s=time.monotonic() - started,
+                whole=ending is None and unwritten is None,
+                smooth=options.smooth,
+                flicker=meter.result if meter else None,
+            )
+        )
+        if ending is not None or unwritten is not None:
+            kept = f"what was finished is kept: {frames} frames in {_listed(targets.values())}"
+            raise _with_rest(ending, unwritten, source, kept)
+
+
+def _with_rest(ending: BaseException | None, unwritten: Exception | None, source: Source, kept: str) -> BaseException:
+    """What ended a video, or kept its files from becoming whole, with what is left of it."""
+    errors = [each for each in (ending, unwritten) if isinstance(each, KerbsegError | OSError)]
+    if not errors:
+        assert ending is not None
+        return ending
+    if unwritten is None or isinstance(unwritten, SinkFull):
+        told = "; ".join([*(str(_told(each, source)) for each in errors), kept])
+    else:
+        told = "; ".join(str(_told(each, source)) for each in errors)
+    return next((kind for kind in (DataError, InputError) if isinstance(errors[0], kind)), KerbsegError)(told)
+
+
+def _told(error: KerbsegError | OSError, source: Source) -> KerbsegError:
+    """The error; the system's own, of a source or sink that a caller made, in one line."""
+    if isinstance(error, KerbsegError):
+        return error
+    remedy = "; free space or choose another place" if error.errno in FULL else ""
+    return KerbsegError(f"the prediction of {source} ended: {error.strerror or error}{remedy}")
 
 
 def stages(
@@ -231,6 +282,11 @@ def _in_passing(look: Add) -> Callable[[Work], Work]:
         return work
 
     return stage
+
+
+def _cost(frame: Any) -> int:
+    """How many frames of usual size a frame counts for, so that a few of the largest fill no memory."""
+    return 1 + frame.picture.size // LARGE if isinstance(frame, Frame) else 1
 
 
 class _Counter:

@@ -10,11 +10,12 @@ from kerbseg.runtime.protocols import (
     RuntimeOptions,
     SupportsConfidence,
 )
-from kerbseg.runtime.segment import InputSizePolicy, network_size, segment, segment_with_confidence
+from kerbseg.runtime.segment import Fit, InputSizePolicy, network_size, segment, segment_with_confidence
 
 __all__ = [
     "ENGINES",
     "Engine",
+    "Fit",
     "InputSizePolicy",
     "LayerTime",
     "Precision",

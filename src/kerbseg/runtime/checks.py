@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,15 +24,39 @@ def checked_threads(threads: int | None) -> int:
     return threads or all_threads()
 
 
-def checked_pictures(
-    pictures: UInt8[np.ndarray, "b h w 3"], size: tuple[int, int] | None = None
-) -> UInt8[np.ndarray, "b h w 3"]:
-    """The pictures, contiguous. Raises InputError for another type, or another size than the only one."""
-    if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8:
-        raise InputError(f"a runtime takes uint8 [b h w 3] RGB, not {pictures.dtype} {list(pictures.shape)}")
-    if size is not None and pictures.shape[1:3] != size:
-        given = "x".join(map(str, pictures.shape[1:3]))
-        raise InputError(
-            f"this file takes pictures of {size[0]}x{size[1]} (HxW), not {given}; resize them, or export for {given}"
+class PictureCheck:
+    """Every call of a runtime begins here: it returns the pictures, contiguous.
+
+    Raises InputError for another type, or another size than the only one, and KerbsegError in a process that was forked
+    after the runtime was opened: engines and torch keep threads, which a fork does not take along, and would wait for
+    them for ever.
+    """
+
+    def __init__(self, size: tuple[int, int] | None = None) -> None:
+        self._size, self._process = size, os.getpid()
+
+    def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w 3"]:
+        if os.getpid() != self._process:
+            raise KerbsegError("this runtime was opened before a fork, which its threads do not outlive; open it after")
+        if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8 or not pictures.size:
+            raise InputError(f"a runtime takes uint8 [b h w 3] RGB, not {pictures.dtype} {list(pictures.shape)}")
+        if self._size is not None and pictures.shape[1:3] != self._size:
+            given, own = ("x".join(map(str, each)) for each in (pictures.shape[1:3], self._size))
+            raise InputError(
+                f"this file takes pictures of {own} (HxW), not {given}; resize them, or export for {given}"
+            )
+        return np.ascontiguousarray(pictures)
+
+    def __reduce__(self) -> tuple[type[PictureCheck], tuple[tuple[int, int] | None]]:
+        """A copy belongs to the process that makes it."""
+        return PictureCheck, (self._size,)
+
+
+def check_finite(values: Any) -> None:
+    """Raises KerbsegError where logits, an array or a tensor, are not all finite: NaN would become some class."""
+    # infinite values and NaN outlive a sum, which costs less than to look at each; a sum may also overflow by itself
+    if not math.isfinite(values.sum()) and not np.isfinite(np.asarray(values)).all():
+        raise KerbsegError(
+            "the network gives logits that are NaN or infinite: its weights are damaged, or too large for this"
+            " precision; train or export it again, or choose float32"
         )
-    return np.ascontiguousarray(pictures)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from kerbseg.core.errors import BundleError
 from kerbseg.exported_card import ExportedCard
-from kerbseg.runtime.checks import checked_pictures
+from kerbseg.runtime.checks import PictureCheck, check_finite
 from kerbseg.runtime.upsample_argmax import UpsampleArgmax
 
 Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Float32[np.ndarray, "b _ _ _"]]  # in the layout of the engine
@@ -19,29 +21,62 @@ class CpuArgmaxHead:
     """A runtime calls `logits` for what the network says at its own resolution, and itself for class ids.
 
     `layout` is the order in which the engine holds its logits; nhwc, the classes of a pixel side by side, is that of
-    the kernel behind this, and another costs a copy.
+    the kernel behind this, and another costs a copy. `batch` is the only number of pictures that the graph takes, if
+    there is one: others are shared out and filled up. Safe from any number of threads: one at a time has the engine,
+    until what it needs of the engine's own memory is read.
     """
 
     def __init__(
-        self, infer: Infer, exported: ExportedCard, threads: int, layout: Literal["nchw", "nhwc"] = "nhwc"
+        self,
+        infer: Infer,
+        exported: ExportedCard,
+        threads: int,
+        layout: Literal["nchw", "nhwc"] = "nhwc",
+        batch: int | None = None,
     ) -> None:
         self._infer, self._exported, self._threads, self._layout = infer, exported, threads, layout
+        self._batch = batch
+        self._check = PictureCheck(exported.card.input_size)
         self._last_stage: UpsampleArgmax | None = None
+        self._one_at_a_time = Lock()
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
         """Logits of the classes before the last interpolation."""
-        return self._borrowed_logits(pictures).transpose(0, 3, 1, 2).copy(order="C")
+        return self._in_batches(pictures, lambda logits: logits.transpose(0, 3, 1, 2).copy(order="C"))
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
-        logits = self._borrowed_logits(pictures)
-        if self._last_stage is None:
-            last_stage, size = self._exported.last_stage, self._exported.card.input_size
-            inner = (logits.shape[1], logits.shape[2])
-            self._last_stage = UpsampleArgmax(inner, last_stage.padded, last_stage.align_corners, size, self._threads)
-        return self._last_stage(logits)
+        return self._in_batches(pictures, self._argmax)
 
-    def _borrowed_logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b H W k"]:
-        """Logits in the engine's own memory, good until its next run."""
-        logits = self._infer(checked_pictures(pictures, self._exported.card.input_size))
+    def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
+        """The engine on these pictures, up to its own logits."""
+        return lambda: self._in_batches(pictures, lambda logits: logits[:, :0])
+
+    def _in_batches(
+        self, pictures: UInt8[np.ndarray, "b h w 3"], read: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """What is read of the engine's logits, which are good until its next run."""
+        checked = self._check(pictures)
+        count = self._batch or len(checked)
+        results = []
+        for first in range(0, len(checked), count):
+            batch = checked[first : first + count]
+            filled = batch if len(batch) == count else np.concatenate([batch, batch[-1:].repeat(count - len(batch), 0)])
+            with self._one_at_a_time:
+                results.append(read(self._classes_last(self._infer(filled))[: len(batch)]))
+        return results[0] if len(results) == 1 else np.concatenate(results)
+
+    def _classes_last(self, logits: Float32[np.ndarray, "b _ _ _"]) -> Float32[np.ndarray, "b H W k"]:
         return logits if self._layout == "nhwc" else logits.transpose(0, 2, 3, 1)
+
+    def _argmax(self, logits: Float32[np.ndarray, "b H W k"]) -> UInt8[np.ndarray, "b h w"]:
+        if self._last_stage is None:
+            last_stage, card = self._exported.last_stage, self._exported.card
+            if logits.shape[3] != len(card.labels):
+                raise BundleError(f"the graph gives {logits.shape[3]} classes, its card says {len(card.labels)}")
+            inner = (logits.shape[1], logits.shape[2])
+            self._last_stage = UpsampleArgmax(
+                inner, last_stage.padded, last_stage.align_corners, card.input_size, self._threads
+            )
+        check_finite(logits)
+        return self._last_stage(logits)

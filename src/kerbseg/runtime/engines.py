@@ -31,7 +31,7 @@ class Engine:
     summary: str = ""  # for a reader who knows torch
     companions: tuple[str, ...] = ()  # suffixes of files that belong beside
     extra: str | None = None  # of kerbseg's packages; None for what is always installed
-    write: str | None = None  # (bundle, path, size, logits) -> ExportedCard; None where nothing is exported for it
+    write: str | None = None  # (bundle, path, size, logits, batch=N) -> ExportedCard; None: nothing is exported
     quantizes: str | None = None  # its graph for int8; None where it stays in float
     logits_layout: Literal["nchw", "nhwc"] = "nchw"  # in the engine's own memory; `Runtime.logits` is always nchw
     devices: tuple[str, ...] = ("cpu",)  # for help; an engine may know more

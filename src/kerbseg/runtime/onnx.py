@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.precision import Precision
 from kerbseg.exported_card import IDS, LOGITS, PICTURES, ExportedCard
-from kerbseg.runtime.checks import checked_pictures, checked_threads
+from kerbseg.runtime.checks import PictureCheck, checked_threads
 from kerbseg.runtime.cpu_head import CpuArgmaxHead
 from kerbseg.runtime.engines import ENGINES
 from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
+from kerbseg.runtime.seal import ONNX_SEAL
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +39,7 @@ class OnnxRuntime:
     name = "onnx"
 
     def __init__(self, path: Path, options: RuntimeOptions) -> None:
-        ort = _onnxruntime()
+        ort = onnxruntime()
         providers = PROVIDERS.get(options.device, ())
         if missing := [one for one in providers or (options.device,) if one not in ort.get_available_providers()]:
             raise KerbsegError(
@@ -57,10 +59,11 @@ class OnnxRuntime:
         self._logits = LOGITS_NHWC if self._layout == "nhwc" else LOGITS
         self._output = self._logits if self.device == "cpu" else IDS
         graph = _ending_at_logits(model, self._logits, path) if self.device == "cpu" else model
+        self._path, self._errors = path, _errors()
         self._open = partial(self._opened, ort, graph, providers)
         self._session = self._open()
-        self._check(exported, path)
-        self._head = CpuArgmaxHead(self._run, exported, self.threads, self._layout)
+        self._check = PictureCheck(exported.card.input_size)
+        self._head = CpuArgmaxHead(self._run, exported, self.threads, self._layout, self._checked_batch(exported))
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
         """Logits of the classes before the last interpolation. Raises KerbsegError on another device than a CPU."""
@@ -71,18 +74,21 @@ class OnnxRuntime:
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
         if self.device != "cpu":
-            return self._run(checked_pictures(pictures, self.card.input_size))
+            return self._run(self._check(pictures))
         return self._head(pictures)
 
     def _run(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> np.ndarray:
-        output: np.ndarray = self._session.run([self._output], {PICTURES: pictures})[0]
+        try:
+            output: np.ndarray = self._session.run([self._output], {PICTURES: pictures})[0]
+        except self._errors as error:
+            raise BundleError(f"onnxruntime cannot run {self._path} ({_brief(error)}); export it again") from error
         return output
 
     def synchronize(self) -> None:
         """A call of ONNX Runtime returns when its result is there."""
 
-    def _check(self, exported: ExportedCard, path: Path) -> None:
-        """Raises BundleError where the graph is not the one of the card."""
+    def _checked_batch(self, exported: ExportedCard) -> int | None:
+        """The only batch of the graph, if it has one. Raises BundleError where the graph is not the one of the card."""
         shapes = {value.name: value.shape for value in (*self._session.get_inputs(), *self._session.get_outputs())}
         known = {
             name: [dim if isinstance(dim, int) else None for dim in shape or [None] * 4]
@@ -91,11 +97,15 @@ class OnnxRuntime:
         logits = known.get(self._logits, [None] * 4)
         if self._logits == LOGITS_NHWC:
             logits = [logits[place] for place in (0, 3, 1, 2)]
-        exported.check_tensors(known.get(PICTURES, []), logits, str(path))
+        pictures = known.get(PICTURES, [])
+        exported.check_tensors(pictures, logits, str(self._path))
+        return pictures[0]
 
     def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
         """The network on these pictures, with the conversion to float inside, up to its own logits."""
-        return lambda: self._run(pictures)
+        if self.device != "cpu":
+            return lambda: self(pictures)
+        return self._head.forward_only(pictures)
 
     def layer_times(self, pictures: UInt8[np.ndarray, "b h w 3"], runs: int) -> list[LayerTime]:
         """The operations after ONNX Runtime has merged them."""
@@ -117,15 +127,32 @@ class OnnxRuntime:
         options.log_severity_level = 3
         if trace is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(trace)
-        return ort.InferenceSession(model.SerializeToString(), options, providers=list(providers))
+        try:
+            return ort.InferenceSession(model.SerializeToString(), options, providers=list(providers))
+        except self._errors as error:
+            raise BundleError(f"onnxruntime cannot open {self._path} ({_brief(error)}); export it again") from error
 
 
-def _onnxruntime() -> Any:
+def onnxruntime() -> Any:
+    """The package. Raises MissingExtra without it."""
+    telemetry.switch_off()
     try:
-        import onnxruntime
+        import onnxruntime as package
     except ImportError as error:
         raise ENGINES["onnx"].missing("onnxruntime") from error
-    return onnxruntime
+    return package
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """All that ONNX Runtime raises; its own errors have no base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception))
+    return (RuntimeError, ValueError, *own)
+
+
+def _brief(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -135,10 +162,14 @@ def _read(path: Path) -> onnx.ModelProto:
     except ImportError as error:
         raise ENGINES["onnx"].missing("onnx") from error
     try:
-        model = onnx.load(path)
+        content = path.read_bytes()
+        ONNX_SEAL.check(content, path)
+        model = onnx.load_model_from_string(content)
         onnx.checker.check_model(model)
-    except (DecodeError, OSError, onnx.checker.ValidationError, ValueError) as error:
-        raise BundleError(f"{path} is no whole ONNX file ({error}); export it again") from error
+    except (DecodeError, OSError, onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{path} is no whole ONNX file ({_brief(error)}); export it again") from error
+    if any(each.external_data for each in model.graph.initializer):
+        raise BundleError(f"{path} keeps weights in other files, which ours never do; export it again")
     return model
 
 

@@ -7,13 +7,14 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.precision import Precision
 from kerbseg.exported_card import LOGITS, PICTURES, ExportedCard
@@ -21,22 +22,24 @@ from kerbseg.runtime.checks import checked_threads
 from kerbseg.runtime.cpu_head import CpuArgmaxHead
 from kerbseg.runtime.engines import ENGINES
 from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
+from kerbseg.runtime.seal import XML_SEAL
 
 RT_INFO = "kerbseg"  # section of an IR's runtime information with our metadata
 WEIGHTS_KEY = "kerbseg_weights"  # in it: the digest of the .bin that belongs to the .xml
 # of what is not int8; without a word some processors would run in bfloat16, which torch does not agree with
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
+COMPILED = 4  # networks that are kept, one for each batch size; each has memory and threads of its own
 
 
 class OpenvinoRuntime:
-    """An OpenVINO file of ours; its last stage is our own. One compiled network for each batch size that is seen."""
+    """An OpenVINO file of ours; its last stage is our own. A compiled network for each of the last batch sizes."""
 
     name = "openvino"
 
     def __init__(self, path: Path, options: RuntimeOptions) -> None:
         if options.device != "cpu":
             raise KerbsegError(f"openvino runs on the CPU here, not on {options.device!r}; leave --device out")
-        ov = _openvino()
+        ov = openvino()
         self.device, self.threads = options.device, checked_threads(options.threads)
         model = _read(core(), path)
         metadata = _metadata(model)
@@ -50,8 +53,11 @@ class OpenvinoRuntime:
         self.size: tuple[int, int] | None = exported.card.input_size
         layout = ENGINES[self.name].logits_layout
         self._model = _ending_at_logits(ov, model, layout, exported, path)
-        self._requests: dict[int, Any] = {}
-        self._head = CpuArgmaxHead(self._run, exported, self.threads, layout)
+        self._path = path
+        self._request = lru_cache(COMPILED)(self._compiled)
+        batch = self._model.input(0).get_partial_shape()[0]
+        fixed = batch.get_length() if batch.is_static else None
+        self._head = CpuArgmaxHead(self._run, exported, self.threads, layout, fixed)
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
         """Logits of the classes before the last interpolation."""
@@ -65,17 +71,17 @@ class OpenvinoRuntime:
         """A call of OpenVINO returns when its result is there."""
 
     def _run(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> np.ndarray:
-        batch = len(pictures)
-        if batch not in self._requests:
-            self._requests[batch] = self._compiled(batch)
-        request = self._requests[batch]
-        request.infer([pictures], share_inputs=True)
+        request = self._request(len(pictures))
+        try:
+            request.infer([pictures], share_inputs=True)
+        except RuntimeError as error:
+            raise BundleError(f"openvino cannot run {self._path} ({_brief(error)}); export it again") from error
         output: np.ndarray = request.get_output_tensor(0).data
         return output
 
     def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
         """The network on these pictures, with the conversion to float inside, up to its own logits."""
-        return lambda: self._run(pictures)
+        return self._head.forward_only(pictures)
 
     def layer_times(self, pictures: UInt8[np.ndarray, "b h w 3"], runs: int) -> list[LayerTime]:
         """The operations after OpenVINO has merged them."""
@@ -90,20 +96,24 @@ class OpenvinoRuntime:
 
     def _compiled(self, batch: int, **more: Any) -> Any:
         model = self._model.clone()
-        model.reshape([batch, *self.card.input_size, 3])
+        if model.input(0).get_partial_shape().is_dynamic:
+            model.reshape([batch, *self.card.input_size, 3])
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self.threads,
             "INFERENCE_PRECISION_HINT": HINTS.get(self.precision, "f32"),
             **more,
         }
-        return core().compile_model(model, "CPU", settings).create_infer_request()
+        try:
+            return core().compile_model(model, "CPU", settings).create_infer_request()
+        except RuntimeError as error:
+            raise BundleError(f"openvino cannot compile {self._path} ({_brief(error)}); export it again") from error
 
 
 @cache
 def core() -> Any:
     """OpenVINO's core, the one of this process; for why there is one, see `keeping_signal_stack`."""
-    return _openvino().Core()
+    return openvino().Core()
 
 
 class _SignalStack(ctypes.Structure):
@@ -140,29 +150,37 @@ def digest(weights: Path) -> str:
     return hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
-def _openvino() -> Any:
+def openvino() -> Any:
+    """The package. Raises MissingExtra without it."""
+    telemetry.switch_off()
     try:
-        import openvino
+        import openvino as package
     except ImportError as error:
         raise ENGINES["openvino"].missing("openvino") from error
-    return openvino
+    return package
 
 
 def _read(core: Any, path: Path) -> Any:
     if not weights_of(path).is_file():
         raise BundleError(f"{weights_of(path)} is missing: an OpenVINO model is an .xml and a .bin side by side")
+    XML_SEAL.check(path.read_bytes(), path)
     try:
         return core.read_model(path)
     except RuntimeError as error:  # the one error that OpenVINO raises
-        raise BundleError(
-            f"{path} is no whole OpenVINO model ({str(error).splitlines()[0]}); export it again"
-        ) from error
+        raise BundleError(f"{path} is no whole OpenVINO model ({_brief(error)}); export it again") from error
+
+
+def _brief(error: RuntimeError) -> str:
+    """Its last line that says something: those before name places in OpenVINO's source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "it does not say why"
 
 
 def _metadata(model: Any) -> dict[str, str]:
     if not model.has_rt_info(RT_INFO):
         return {}
-    return {key: str(value) for key, value in model.get_rt_info(RT_INFO).value.items()}
+    section = model.get_rt_info(RT_INFO).value
+    return {key: str(value) for key, value in section.items()} if isinstance(section, dict) else {}
 
 
 def _ending_at_logits(ov: Any, model: Any, layout: Literal["nchw", "nhwc"], exported: ExportedCard, path: Path) -> Any:

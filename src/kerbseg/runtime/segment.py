@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import warnings
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
-from kerbseg.core.errors import KerbsegError, did_you_mean
+from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.runtime.protocols import Runtime, SupportsConfidence
 
 InputSizePolicy = Literal["trained", "own"] | tuple[int, int]
+Fit = Literal["letterbox", "stretch"]
 
 WIDEST = 4  # a strip is never made wider than this many times the width that the network was trained on
+ALIKE = 1.1  # proportions that differ by less are not worth a word
 
 
 def network_size(size: tuple[int, int], runtime: Runtime, input_size: InputSizePolicy = "trained") -> tuple[int, int]:
@@ -46,28 +50,88 @@ def network_size(size: tuple[int, int], runtime: Runtime, input_size: InputSizeP
     return asked
 
 
+def checked_fit(fit: str) -> Fit:
+    """The word. Raises KerbsegError for another."""
+    if fit not in get_args(Fit):
+        raise KerbsegError(f"unknown fit {fit!r}; {did_you_mean(str(fit), get_args(Fit))}")
+    return fit  # type: ignore[return-value] # it is one of them
+
+
 def segment(
-    runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], input_size: InputSizePolicy = "trained"
+    runtime: Runtime,
+    picture: UInt8[np.ndarray, "h w 3"],
+    input_size: InputSizePolicy = "trained",
+    fit: Fit = "letterbox",
 ) -> UInt8[np.ndarray, "h w"]:
-    """Class ids of one RGB picture of any size, at its own size."""
-    size = (picture.shape[0], picture.shape[1])
-    ids = runtime(_resized(runtime, picture, input_size))[0]
-    return resize_ids(ids, size)
+    """Class ids of one RGB picture of any size, at its own size.
+
+    `fit` says how a picture comes to a size of other proportions, that of a file which takes one size or one that was
+    asked for: 'letterbox' keeps the picture's proportions and fills the rest with its mirror image, which is cropped
+    from the ids; 'stretch' changes them.
+    """
+    placed = _placed(runtime, picture, input_size, fit)
+    return placed.back(runtime(placed.input)[0])
 
 
 def segment_with_confidence(
-    runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], input_size: InputSizePolicy = "trained"
+    runtime: Runtime,
+    picture: UInt8[np.ndarray, "h w 3"],
+    input_size: InputSizePolicy = "trained",
+    fit: Fit = "letterbox",
 ) -> tuple[UInt8[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """As `segment`, with the probability of each pixel's class. Raises KerbsegError where a runtime gives ids alone."""
     if not isinstance(runtime, SupportsConfidence):
         raise KerbsegError(f"{runtime.name} gives class ids without confidence; use the bundle (.safetensors)")
-    size = (picture.shape[0], picture.shape[1])
-    ids, confidence = runtime.with_confidence(_resized(runtime, picture, input_size))
-    return resize_ids(ids[0], size), resize_ids(confidence[0], size)
+    placed = _placed(runtime, picture, input_size, fit)
+    ids, confidence = runtime.with_confidence(placed.input)
+    return placed.back(ids[0]), placed.back(confidence[0])
 
 
-def _resized(
-    runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], input_size: InputSizePolicy
-) -> UInt8[np.ndarray, "1 H W 3"]:
-    size = network_size((picture.shape[0], picture.shape[1]), runtime, input_size)
-    return resize_picture(picture, size)[None]
+@dataclass(frozen=True)
+class Placed:
+    """A picture as the network looks at it, and the way back."""
+
+    input: UInt8[np.ndarray, "1 H W 3"]
+    covered: tuple[int, int]  # height and width of it, from the top left, that are the picture
+    size: tuple[int, int]  # of the picture
+
+    def back(self, seen: Shaped[np.ndarray, "H W"]) -> Shaped[np.ndarray, "h w"]:
+        """What the network says of the picture alone, at its size."""
+        return resize_ids(seen[: self.covered[0], : self.covered[1]], self.size)
+
+
+def letterboxed(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> Placed:
+    """The picture as large as it can be in `size` with its proportions kept, and beside or below it mirrored.
+
+    Of CamVid's test pictures, cut to half their height or width, a network trained on whole ones knew more so than
+    with black or gray bars, and at the top left, where its strides begin as they do without bars, gave the most ids
+    as the bundle does.
+    """
+    own = (picture.shape[0], picture.shape[1])
+    scale = min(size[0] / own[0], size[1] / own[1])
+    height, width = (min(most, max(1, round(n * scale))) for n, most in zip(own, size, strict=True))
+    small = resize_picture(picture, (height, width))
+    if (height, width) != size:
+        small = np.pad(small, ((0, size[0] - height), (0, size[1] - width), (0, 0)), mode="symmetric")
+    return Placed(small[None], (height, width), own)
+
+
+def _placed(runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], input_size: InputSizePolicy, fit: Fit) -> Placed:
+    own = (picture.shape[0], picture.shape[1])
+    size = network_size(own, runtime, input_size)
+    if checked_fit(fit) == "letterbox" and (runtime.size is not None or not isinstance(input_size, str)):
+        _warn_of_other_proportions(runtime, own, size)
+        return letterboxed(picture, size)
+    return Placed(resize_picture(picture, size)[None], size, own)
+
+
+def _warn_of_other_proportions(runtime: Runtime, own: tuple[int, int], size: tuple[int, int]) -> None:
+    ratio = own[0] * size[1] / (own[1] * size[0])
+    if max(ratio, 1 / ratio) > ALIKE:
+        taken = "x".join(map(str, size))
+        warnings.warn(  # Python shows a text once
+            f"pictures of other proportions than {taken} (HxW) are looked at smaller, and what is left over is padded"
+            " (fit 'letterbox'); export for their proportions where you can, or choose fit 'stretch' to change them",
+            KerbsegWarning,
+            stacklevel=2,
+        )

@@ -17,7 +17,7 @@ from kerbseg.core.compiler import check_compiler
 from kerbseg.core.errors import KerbsegError, did_you_mean
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.core.precision import Precision
-from kerbseg.runtime.checks import checked_pictures, checked_threads
+from kerbseg.runtime.checks import PictureCheck, check_finite, checked_threads
 from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -27,7 +27,7 @@ class TorchRuntime:
     """A copy of a bundle's network in eval mode; pictures are padded to its stride, and what it says is cropped.
 
     `how` is 'channels_last', 'eager' (torch's own layout) or 'compiled' (torch.compile). The number of threads is
-    torch's, and so that of the whole process.
+    torch's, and so that of the whole process. Safe from any number of threads.
     """
 
     size: tuple[int, int] | None = None
@@ -52,6 +52,7 @@ class TorchRuntime:
         self._forward: Callable[[Tensor], Tensor] = torch.compile(self._net) if how == "compiled" else self._net
         self._normalize = Normalize(bundle.card.preprocessing).to(self._device)
         self._stride = models.card(bundle.card.model).stride
+        self._check = PictureCheck()
 
     @torch.inference_mode()
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
@@ -69,7 +70,7 @@ class TorchRuntime:
         return logits[:, : len(self.card.labels), :height, :width].float()
 
     def _input(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b 3 H W"]:
-        image = to_unit(torch.from_numpy(np.require(checked_pictures(pictures), requirements="W")).to(self._device))
+        image = to_unit(torch.from_numpy(np.require(self._check(pictures), requirements="W")).to(self._device))
         image = models.pad_to_stride(self._normalize(image), self._stride)
         return image.contiguous(memory_format=self._layout)
 
@@ -172,8 +173,10 @@ def _leaves(net: nn.Module) -> list[nn.Module]:
 
 
 def _ids(evidence: Float[Tensor, "b k h w"]) -> UInt8[np.ndarray, "b h w"]:
-    """The class with the largest logit or probability."""
-    ids: np.ndarray = evidence.argmax(1).to(torch.uint8).cpu().numpy()
+    """The class with the largest logit or probability. Raises KerbsegError where there is none."""
+    largest, classes = evidence.max(1)
+    check_finite(largest.cpu())
+    ids: np.ndarray = classes.to(torch.uint8).cpu().numpy()
     return ids
 
 

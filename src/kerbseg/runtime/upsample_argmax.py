@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
-from kerbseg.core.errors import MissingExtra
+from kerbseg.core.errors import BundleError, MissingExtra
 
 try:
     from numba import njit
@@ -41,8 +41,13 @@ class UpsampleArgmax:
         size: tuple[int, int],
         threads: int = 1,
     ) -> None:
+        if min(logits) < 1 or not all(1 <= n <= most for n, most in zip(size, padded, strict=True)):
+            # ids beyond the padded picture would be whatever the memory held
+            raise BundleError(
+                f"logits {logits}, padded {padded} and picture {size} do not fit each other; export again"
+            )
         self._same = logits == padded
-        self._size, self._threads = size, threads
+        self._logits, self._size, self._threads = logits, size, threads
         self._rows = _places(logits[0], padded[0], align_corners)
         self._columns = _places(logits[1], padded[1], align_corners)
         self._seen = int(self._rows[0][size[0] - 1]) + 2  # rows of logits that matter to what is not cropped
@@ -53,6 +58,8 @@ class UpsampleArgmax:
         """The ids; rows are shared out among the threads."""
         logits = np.ascontiguousarray(logits)
         batch, height, width, _ = logits.shape
+        if (height, width) != self._logits:
+            raise BundleError(f"the graph gives logits of {(height, width)}, after {self._logits} before; export again")
         tops = np.empty((batch, height, width), np.uint8)
         self._in_bands(_argmax, min(height, self._seen), logits, tops)
         if self._same:

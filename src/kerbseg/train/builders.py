@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from kerbseg.compress.grouping import alpha_at
 from kerbseg.core.distributed import SINGLE, Rank
@@ -16,6 +17,20 @@ from kerbseg.data.samplers import Places
 from kerbseg.train.recipe import AnyRecipe, Augment, Rare
 from kerbseg.train.split import CachedSplit
 from kerbseg.train.task import Augmentation
+
+MOST_PARAMETERS = 2_000_000_000  # with gradients and Adam's averages 32 GB
+
+
+def check_options(create: Callable[[], nn.Module]) -> None:
+    """Raises RecipeError where a network cannot be made of its options; nothing is allocated."""
+    try:
+        with torch.device("meta"):
+            parameters = sum(parameter.numel() for parameter in create().parameters())
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError) as error:
+        why = str(error).strip().split("\n")[0] or type(error).__name__
+        raise RecipeError(f"model.options make no network ({why}); correct them, or leave them away") from error
+    if parameters > MOST_PARAMETERS:
+        raise RecipeError(f"model.options make a network of {parameters:,} parameters; lower them")
 
 
 def alpha_of(recipe: AnyRecipe, steps_per_epoch: int) -> Callable[[int, int], float]:

@@ -162,7 +162,7 @@ class Plateau(Callback):
         self._rule.step(value)
         after = [group["lr"] for group in trainer.optimizers[0].param_groups]
         scheduler.base_lrs = [
-            base * new / old for base, new, old in zip(scheduler.base_lrs, after, before, strict=True)
+            base * new / old if old else 0.0 for base, new, old in zip(scheduler.base_lrs, after, before, strict=True)
         ]
 
     def state_dict(self) -> dict[str, Any]:

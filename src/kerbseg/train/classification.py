@@ -16,6 +16,7 @@ from kerbseg.compress.grouping import collapse
 from kerbseg.core.types import Preprocessing
 from kerbseg.data.imagefolder import CenterSquares, ClassBatch, RandomSquares, class_loader, open_folders
 from kerbseg.models.classifiers import create_classifier, kind
+from kerbseg.train.builders import check_options
 from kerbseg.train.initial import ClassifierCard, save_classifier
 from kerbseg.train.machine import Machine
 from kerbseg.train.optim import Movement, movement
@@ -31,7 +32,7 @@ class ClassificationTask(TrainingTask):
     def __init__(self, net: nn.Module, *, preprocessing: Preprocessing, smoothing: float, movement: Movement) -> None:
         super().__init__(preprocessing, movement)
         self.net = net
-        self.accuracy = MeanMetric()
+        self.accuracy, self.val_loss = MeanMetric(), MeanMetric(nan_strategy="disable")
         self._smoothing = smoothing
 
     def training_step(self, batch: ClassBatch, index: int) -> Float[Tensor, ""]:
@@ -44,8 +45,8 @@ class ClassificationTask(TrainingTask):
     def validation_step(self, batch: ClassBatch, index: int) -> None:
         """Adds one batch to the share of right answers, and its cross entropy to the validation loss."""
         logits = self.logits(batch["image"])
-        loss = F.cross_entropy(logits, batch["label"])
-        self.log("val_loss", loss, on_epoch=True, batch_size=len(logits), sync_dist=True)
+        self.val_loss.update(F.cross_entropy(logits, batch["label"]), len(logits))
+        self.log("val_loss", self.val_loss, on_epoch=True, batch_size=len(logits))
         self.accuracy.update((logits.argmax(1) == batch["label"]).float())
 
     def logits(self, image: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
@@ -65,8 +66,8 @@ class Classifying:
 
     def __init__(self, recipe: Classification, machine: Machine) -> None:
         self.recipe, self._machine = recipe, machine
-        with torch.device("meta"):  # a wrong option is named before any data is read
-            create_classifier(recipe.model.name, 2, **recipe.model.options)
+        # a wrong option is named before any data is read
+        check_options(lambda: create_classifier(recipe.model.name, 2, **recipe.model.options))
         data = recipe.data
         self.train, self.val = open_folders(data.name, data.train, data.val, machine.data_root, data.limit)
 
@@ -98,9 +99,9 @@ class Classifying:
 
     def measure(self, task: ClassificationTask) -> ValidationResult:
         """The share of right answers, after which the task counts anew."""
-        accuracy = float(task.accuracy.compute())
+        accuracy, loss = float(task.accuracy.compute()), float(task.val_loss.compute())
         task.accuracy.reset()
-        return ValidationResult("val_accuracy", accuracy, {"val_accuracy": accuracy}, {"accuracy": accuracy})
+        return ValidationResult("val_accuracy", accuracy, loss, {"val_accuracy": accuracy}, {"accuracy": accuracy})
 
     def save(self, net: nn.Module, path: Path, epoch: int, result: ValidationResult) -> None:
         """Writes the classifier as it is now."""

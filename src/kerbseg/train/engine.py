@@ -25,6 +25,7 @@ from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.core.files import atomic_write, remove_leftovers
 from kerbseg.core.strict_yaml import dump_yaml
+from kerbseg.train.board import Board
 from kerbseg.train.callbacks import (
     AveragedWeights,
     InterruptBetweenSteps,
@@ -34,16 +35,20 @@ from kerbseg.train.callbacks import (
     StepSeed,
     WeightDecayCutoff,
 )
+from kerbseg.train.finite import StopWhereNotFinite
 from kerbseg.train.grouping import GradualGrouping
+from kerbseg.train.machine import Machine
 from kerbseg.train.norm import FrozenNorm
 from kerbseg.train.progress import RunProgress
 from kerbseg.train.recipe import AnyRecipe
 from kerbseg.train.recipe_file import first_difference, resume_recipe
 from kerbseg.train.recorder import RunRecorder
+from kerbseg.train.workers import of_worker
 
 Device = Literal["auto", "cpu", "cuda"]
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+UNFIT = (RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError)  # lightning's, of odd checkpoints
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -86,7 +91,7 @@ def check_folder(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None
 
 
 def prepare(run: Path, recipe: AnyRecipe, rank: Rank) -> None:
-    """Makes the run's folder, with the resolved recipe in it; the first process does."""
+    """Puts the resolved recipe into the run's folder, and clears what a killed process left; the first process does."""
     if rank.index > 0:
         return
     with atomic_write(run / "recipe.yaml") as temporary:
@@ -128,7 +133,7 @@ def run_to_end(
     resume: bool,
 ) -> None:
     """Trains for the recipe's epochs. Raises KeyboardInterrupt after Ctrl-C, KerbsegError where a disk is full."""
-    interrupt = InterruptBetweenSteps()
+    interrupt, begun = InterruptBetweenSteps(), _Begun()
     with _quiet(), interrupt.listening():
         trainer = L.Trainer(
             max_epochs=recipe.epochs,
@@ -147,11 +152,16 @@ def run_to_end(
             enable_model_summary=False,
             logger=TensorBoardLogger(run, name="", version="tensorboard"),
             log_every_n_steps=10,
-            callbacks=[interrupt, *callbacks],
+            callbacks=[interrupt, begun, *callbacks],
         )
         checkpoint = str(run / "last.ckpt") if resume else None
         try:
             trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
+        except UNFIT as error:
+            if not resume or begun.yes:
+                raise
+            why = str(error).strip().split("\n")[0]
+            raise KerbsegError(f"{checkpoint} is damaged or of another training ({why}); copy it again") from error
         except SystemExit:  # how lightning ends after Ctrl-C; a caller expects Python's own sign of it
             if trainer.interrupted:
                 raise KeyboardInterrupt from None
@@ -164,8 +174,17 @@ def run_to_end(
             raise
 
 
+class _Begun(Callback):
+    """Whether a checkpoint has been taken whole, so that an error is not of it."""
+
+    yes = False
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        self.yes = True
+
+
 def callbacks_for(
-    recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, recorder: RunRecorder
+    recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, recorder: RunRecorder, rank: Rank
 ) -> list[Callback]:
     """Callbacks that a recipe asks for, and the recorder after all that decides what is there to record."""
     wanted: list[Callback] = [KillPeersOnFailure(), StepSeed(recipe.seed), LastValidation()]
@@ -178,10 +197,61 @@ def callbacks_for(
     if recipe.schedule.name == "plateau":
         settings = recipe.schedule
         wanted.append(Plateau(recorder, settings.factor, settings.patience, settings.watch))
-    wanted.append(recorder)
+    grace = recipe.nonfinite_grace if recipe.precision == "float16" else 0
+    wanted += [StopWhereNotFinite(grace, rank), recorder, Board(recorder, recipe.to_dict())]
     if recipe.ema is not None:
         wanted.append(AveragedWeights(recipe.ema))
     return [*wanted, RunProgress(recorder)]
+
+
+@contextmanager
+def threads_as_before(threads: int | None, machine: Machine) -> Iterator[None]:
+    """A resumed training computes with as many CPU threads as before, or its last bits would be others.
+
+    A number that the user has set in the environment stays, and the difference is said.
+    """
+    now = torch.get_num_threads()
+    if threads is None or threads == now or machine.device.type != "cpu":
+        yield
+        return
+    if "OMP_NUM_THREADS" in os.environ:
+        said = f"so its last bits are not those of an unbroken run; for these set OMP_NUM_THREADS={threads}"
+    else:
+        torch.set_num_threads(threads)
+        said = "and goes on with as many, which decides its last bits; OMP_NUM_THREADS sets another number"
+    if machine.rank.index == 0:
+        print(f"threads: the run has had {threads}, here are {now}; {said}", flush=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(now)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Errors of torch that a user can mend, told as such: no memory, readers that died, a batch of one."""
+    try:
+        yield
+    except KerbsegError as error:
+        raise of_worker(error) from error
+    except (RuntimeError, MemoryError, ValueError) as error:
+        remedy = next((text for sign, text in _REMEDIES.items() if sign in str(error)), None)
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            remedy = _LESS
+        if remedy is None:
+            raise
+        raise KerbsegError(f"{(str(error).strip() or 'no memory').splitlines()[0]}: {remedy}") from error
+
+
+_LESS = "lower batch_size, data.size or augment.crop"
+_WORKERS = "use fewer --workers, or 0"
+_REMEDIES = {
+    "can't allocate memory": _LESS,
+    "DataLoader timed out": f"pictures come too slowly or not at all; look at the disk, or {_WORKERS}",
+    "DataLoader worker": _WORKERS,
+    "unable to open shared memory": _WORKERS,
+    "more than 1 value per channel": "batch-norm cannot average over one picture; raise batch_size",
+}
 
 
 @contextmanager

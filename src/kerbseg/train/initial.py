@@ -14,9 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from kerbseg.bundle import METADATA_KEY, load, load_strictly, locate
+from kerbseg.bundle import METADATA_KEY, check_finite, check_seal, load, load_strictly, locate, write_sealed
 from kerbseg.core.errors import BundleError, KerbsegError
-from kerbseg.core.files import atomic_write
 from kerbseg.importers import read_state_dict
 
 CLASSIFIER_KEY = "kerbseg_classifier"  # of the safetensors header
@@ -37,13 +36,10 @@ class ClassifierCard:
 
 
 def save_classifier(net: nn.Module, card: ClassifierCard, path: Path) -> None:
-    """Writes weights and card; a file already there is replaced only when the new one is whole."""
+    """Writes finite weights and card; a file already there is replaced only when the new one is whole."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-    with atomic_write(path) as temporary:
-        try:
-            safetensors.torch.save_file(tensors, temporary, metadata={CLASSIFIER_KEY: json.dumps(asdict(card))})
-        except SafetensorError as error:  # safetensors reports a full disk as its own error
-            raise OSError(str(error)) from error
+    check_finite(tensors, f"{path} is not written")
+    write_sealed(tensors, CLASSIFIER_KEY, json.dumps(asdict(card)), path)
 
 
 def load_initial_weights(net: nn.Module, source: str | Path, prefixes: str | Sequence[str] = "") -> None:
@@ -84,7 +80,11 @@ def _ours(path: Path) -> Mapping[str, Tensor] | None:
         raise BundleError(f"{path} is no whole .safetensors file ({error}); copy or train it again") from error
     if METADATA_KEY in metadata:
         return load(path).model.state_dict()
-    return safetensors.torch.load_file(path) if CLASSIFIER_KEY in metadata else None
+    if CLASSIFIER_KEY not in metadata:
+        return None
+    state = safetensors.torch.load_file(path)
+    check_seal(metadata[CLASSIFIER_KEY], state, str(path))
+    return state
 
 
 def _by_name(path: Path, mine: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -141,6 +141,4 @@ def _darknet(path: Path, mine: Mapping[str, Tensor]) -> dict[str, Tensor]:
             part = numbers[at : at + mine[name].numel()]
             state[name] = torch.from_numpy(part.copy()).reshape(shape)
             at += len(part)
-    if not all(torch.isfinite(value).all() for value in state.values()):
-        raise BundleError(f"{path} holds NaN or infinite values as Darknet weights; is it another format?")
     return state

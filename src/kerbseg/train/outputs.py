@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -84,7 +85,8 @@ def channels_at(net: nn.Module, names: Sequence[str]) -> list[int]:
     modules = dict(net.named_modules())
     for name in names:
         if not name or name not in modules:
-            raise RecipeError(f"auxiliary.at: this network has no module {name!r}; {did_you_mean(name, modules)}")
+            near = get_close_matches(name, list(modules), n=1) or [part for part, _ in net.named_children()]
+            raise RecipeError(f"auxiliary.at: this network has no module {name!r}; {did_you_mean(name, near)}")
     weight = next(net.parameters())
     was_training = net.training
     with torch.no_grad(), capture_outputs(net.eval(), names) as seen:

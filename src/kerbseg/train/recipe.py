@@ -20,8 +20,11 @@ from kerbseg.train.recipe_values import (
     STRICT,
     BelowOne,
     Count,
+    Few,
     NotNegative,
+    Options,
     Percent,
+    Pixels,
     Place,
     Positive,
     Range,
@@ -40,7 +43,7 @@ class Model:
     """Which network, and what of `--init` it starts from."""
 
     name: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     init: str | tuple[str, ...] = ""  # only weights under these prefixes are taken from --init; all without one
 
 
@@ -49,7 +52,7 @@ class Rare:
     """Extra pictures of rare classes in each epoch, cropped so that one object of the class lies on the canvas."""
 
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    extra: Count = 20  # a class and epoch
+    extra: Few = 20  # a class and epoch
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -119,13 +122,14 @@ class Augment:
     saturation: Share = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # turns of the color circle, either way
     hue_factor: Share = 0.0  # the hue's angle times 1 - h .. 1 + h
-    gamma: NotNegative = 0.0  # values in 0..1 to the power exp(-g) .. exp(g): .4 makes .5 to .36 .. .63
+    # values in 0..1 to the power exp(-g) .. exp(g): .4 makes .5 to .36 .. .63
+    gamma: Annotated[float, Field(ge=0, le=10)] = 0.0
     gamma_p: Share = 1.0
     channel_balance: Share = 0.0  # red, green and blue each times 1 - c .. 1 + c of its own
     channel_balance_p: Share = 1.0
     gray: Share = 0.0  # how far towards gray: 1 leaves no color
     gray_p: Share = 1.0
-    blur: NotNegative = 0.0  # pixels of the canvas, a Gaussian's standard deviation: 0 .. b
+    blur: Annotated[float, Field(ge=0, le=100)] = 0.0  # pixels of the canvas, a Gaussian's standard deviation: 0 .. b
     blur_p: Share = 1.0
     noise: Share = 0.0  # a Gaussian's standard deviation, of values in 0..1: 0 .. n
     noise_p: Share = 1.0
@@ -146,7 +150,7 @@ class Boundary:
     """The cross entropy of the pixels near another class, added."""
 
     weight: Positive = 1.0
-    radius: Count = 2  # pixels, either way
+    radius: Annotated[int, Field(ge=1, le=100)] = 2  # pixels, either way
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -224,7 +228,7 @@ class AuxHead:
 
     at: str  # module of the network whose output it reads, such as `features`
     weight: Positive = 0.4  # of its loss, added
-    channels: Count = 64  # between its two convolutions
+    channels: Few = 64  # between its two convolutions
 
 
 def _one_or_more(value: Any) -> Any:
@@ -273,6 +277,8 @@ class Recipe:
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     validate_every: Count = 1  # epochs; the last one is always validated
     seed: Seed = 0
+    # steps in a row whose loss may be no number: of float16 alone, which skips them
+    nonfinite_grace: Annotated[int, Field(ge=0)] = 20
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe as plain values; `recipe_file.read` of its YAML gives the same recipe."""
@@ -284,7 +290,7 @@ class Classifier:
     """Which classifier; its body starts a segmentation network (`models.classifiers`)."""
 
     name: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -294,7 +300,7 @@ class ClassData:
     name: str = "imagenet"  # its root is --data-root, or $KERBSEG_DATA/<name>
     train: str = "train"
     val: ValSplit = "val"
-    size: Count = 224  # height and width of what the network sees
+    size: Pixels = 224  # height and width of what the network sees
     # share of a picture's area that a random crop takes
     scale: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], Share], AfterValidator(ordered)] = (0.08, 1.0)
     ratio: Range = (0.75, 1.3333333333333333)  # its width by its height
@@ -318,6 +324,8 @@ class Classification:
     ema: BelowOne | None = None
     validate_every: Count = 1  # epochs; the last one is always validated
     seed: Seed = 0
+    # steps in a row whose loss may be no number: of float16 alone, which skips them
+    nonfinite_grace: Annotated[int, Field(ge=0)] = 20
 
     def to_dict(self) -> dict[str, Any]:
         """As a Recipe's."""

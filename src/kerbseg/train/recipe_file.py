@@ -34,9 +34,10 @@ def read_any(source: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     raw = read_yaml(path, RecipeError)
     if not isinstance(raw, dict):
         raise RecipeError(f"{path} holds no mapping of recipe keys; copy a shipped recipe and change it")
+    raw = _apart(raw, str(path))
     for override in overrides:
         _override(raw, override)
-    return _checked(raw, str(path))
+    return checked(raw, str(path))
 
 
 def resume_recipe(run: str | Path) -> AnyRecipe:
@@ -65,14 +66,32 @@ def shipped() -> list[str]:
 
 def find(source: str) -> Path:
     """The file of a recipe: a path, or the name of a shipped one. Raises RecipeError with the nearest name."""
-    for path in (Path(source), _shipped_root() / f"{source}.yaml"):
-        if path.is_file():
-            return path
+    try:
+        for path in (Path(source), _shipped_root() / f"{source}.yaml"):
+            if path.is_file():
+                return path
+    except OSError as error:  # a folder that may not be looked into, a name that is too long
+        raise RecipeError(f"recipe {source[:100]!r} cannot be read: {error.strerror}; check the path") from error
     raise RecipeError(f"no recipe {source!r}; {did_you_mean(source, shipped())}")
 
 
 def _shipped_root() -> Path:
     return Path(str(files("kerbseg") / "recipes"))
+
+
+def _apart(value: Any, where: str) -> Any:
+    """The same values, each section of its own: in YAML two keys can stand for one, and an override would change both.
+
+    Raises RecipeError for a key that is no word.
+    """
+    if isinstance(value, list):
+        return [_apart(each, where) for each in value]
+    if not isinstance(value, dict):
+        return value
+    for key in value:
+        if not isinstance(key, str):
+            raise RecipeError(f"{where}: key {key!r} is no word; write it in quotes")
+    return {key: _apart(each, where) for key, each in value.items()}
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
@@ -81,21 +100,25 @@ def _override(raw: dict[str, Any], override: str) -> None:
     if not equals:
         raise RecipeError(f"override {override!r} is no key=value, such as optim.lr=1e-3")
     *parents, last = key.split(".")
+    if not key.isprintable() or "" in (*parents, last):
+        raise RecipeError(f"override {override[:100]!r} has no key before its =; write one such as optim.lr=1e-3")
     for parent in parents:
         raw = raw.setdefault(parent, {})
         if not isinstance(raw, dict):
             raise RecipeError(f"override {key!r}: {parent!r} is a value, not a section; give it as {parent}={{...}}")
-    raw[last] = load_yaml(value, f"override {key!r}", RecipeError)
+    where = f"override {key!r}"
+    raw[last] = _apart(load_yaml(value, where, RecipeError), where)
 
 
-def _checked(raw: Mapping[str, Any], where: str) -> AnyRecipe:
+def checked(raw: Mapping[str, Any], where: str) -> AnyRecipe:
+    """The recipe of plain values. Raises RecipeError, which names `where` and the first key that is wrong."""
     kind: type[AnyRecipe] = Classification if "task" in raw else Recipe
     try:
-        recipe: AnyRecipe = TypeAdapter(kind).validate_json(json.dumps(raw), strict=True)
+        recipe: AnyRecipe = TypeAdapter(kind).validate_json(json.dumps(raw, ensure_ascii=False).encode(), strict=True)
         return recipe
     except ValidationError as error:
         raise RecipeError(f"{where}: {_explain(error, kind)}") from None
-    except TypeError as error:  # YAML knows dates and sets, recipes do not
+    except (TypeError, ValueError) as error:  # what YAML knows and recipes do not, such as half a character
         raise RecipeError(f"{where}: {error}; recipes hold numbers, words and lists") from error
 
 
@@ -119,6 +142,8 @@ def _explain(error: ValidationError, kind: type) -> str:
     path, section, chosen = _walk(first["loc"], kind)
     key = ".".join(map(str, path))
     given, context = first["input"], first.get("ctx", {})
+    if not key:
+        return str(first["msg"])
     if first["type"] in unknown:
         return _explain_unknown(key, section, chosen)
     if first["type"] in ("missing", "missing_argument"):
@@ -126,17 +151,23 @@ def _explain(error: ValidationError, kind: type) -> str:
     if first["type"] == "union_tag_invalid":
         tags = context["expected_tags"].replace("'", "").split(", ")
         name = "weights" if "weights" in given else "name"
-        return f"'{key}.{name}' is {given[name]!r}; {did_you_mean(context['tag'], tags)}"
+        return f"'{key}.{name}' is {_short(given[name])}; {did_you_mean(context['tag'][:100], tags)}"
     if first["type"] == "union_tag_not_found":
-        return f"{key!r} is {given!r}; it is a section of keys, such as {key}={{...}}"
+        return f"{key!r} is {_short(given)}; it is a section of keys, such as {key}={{...}}"
     if first["type"] == "literal_error":
         choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        return f"{key!r} is {given!r}; {did_you_mean(str(given), choices)}"
+        return f"{key!r} is {_short(given)}; {did_you_mean(str(given)[:100], choices)}"
     if first["type"] == "value_error":
         says = str(context["error"])
-        shown = "" if isinstance(given, dict) or "{" in repr(given) else f" is {given!r}"
+        shown = "" if isinstance(given, dict) or "{" in repr(given) else f" is {_short(given)}"
         return f"{key!r}{shown}: {says}"
-    return f"{key!r} is {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{key!r} is {_short(given)}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _short(value: Any) -> str:
+    """As Python writes it; an error is one line."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def _explain_unknown(key: str, section: Any, chosen: Mapping[str, type]) -> str:
@@ -146,7 +177,7 @@ def _explain_unknown(key: str, section: Any, chosen: Mapping[str, type]) -> str:
     own = next((tag for tag, kind in chosen.items() if kind is section), None)
     others = [tag for tag, kind in chosen.items() if last in {field.name for field in fields(kind)}]
     if own is None or not others:
-        return f"unknown key {key!r}; {did_you_mean(last, known)}"
+        return f"unknown key {_short(key)}; {did_you_mean(last[:100], known)}"
     name = "weights" if "weights" in known else "name"
     return (
         f"{key!r} is of {', '.join(others)}, and {above}.{name} is {own}, which does not use it; leave it away, or give"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -32,15 +33,28 @@ def no_test(split: str) -> str:
     return split
 
 
+def finite(value: Any) -> Any:
+    """The value, in which no number is NaN or infinite. Raises ValueError where one is."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for each in inside:
+        finite(each)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("NaN and infinite values are no options")
+    return value
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Inside = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Few = Annotated[int, Field(ge=1, le=10_000)]
+Options = Annotated[dict[str, Any], AfterValidator(finite)]  # of a network's builder
+Pixels = Annotated[int, Field(ge=1, le=8192)]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Size = tuple[Count, Count]  # height, width in pixels
+Size = tuple[Pixels, Pixels]  # height, width in pixels
 Range = Annotated[tuple[Positive, Positive], AfterValidator(ordered)]  # lowest, highest
 ValSplit = Annotated[str, AfterValidator(no_test)]
 Place = Literal["picture", "logits"]  # at the picture's size, or where the network ends

@@ -5,15 +5,29 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
+import torch
+from jaxtyping import Int, UInt8
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from kerbseg.core.files import atomic_write
+from kerbseg.core.labels import LabelSet
+from kerbseg.core.text import printable
+
+
+class Shown(NamedTuple):
+    """A picture of a validation, its truth, and what the network made of it."""
+
+    name: str
+    image: UInt8[Tensor, "3 h w"]
+    mask: UInt8[Tensor, "h w"]
+    ids: Int[Tensor, "h w"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +36,12 @@ class ValidationResult:
 
     name: str  # of the figure that decides, such as val_miou
     value: float  # the larger the better
+    loss: float  # plain cross entropy; no number where the logits are none
     row: Mapping[str, float | None]  # for metrics.csv
     metrics: Mapping[str, Any]  # for the card of what is saved
+    labels: LabelSet | None = None  # of a segmentation; likewise the next two
+    confusion: Int[Tensor, "k k"] | None = None  # rows the truth
+    pictures: Sequence[Shown] = ()
 
 
 class RunRecorder(Callback):
@@ -38,8 +56,9 @@ class RunRecorder(Callback):
         measure: Callable[[], ValidationResult],  # also forgets what it has measured
         save: Callable[[Path, int, ValidationResult], None],
         eligible: Callable[[], bool] = lambda: True,  # whether the network is by now what shall come out
+        recipe: Mapping[str, Any] | None = None,  # resolved; a checkpoint knows whose it is
     ) -> None:
-        self._run, self._measure, self._save, self._eligible = run, measure, save, eligible
+        self._run, self._measure, self._save, self._eligible, self._recipe = run, measure, save, eligible, recipe
         self._rows: list[dict[str, Any]] = []
         self._row: dict[str, Any] = {}
         self._seconds, self._started = 0.0, 0.0
@@ -58,7 +77,9 @@ class RunRecorder(Callback):
         self.latest = result
         task.log(result.name, result.value, rank_zero_only=True)
         self._row = dict(result.row)
-        if not self._eligible():
+        if not math.isfinite(result.loss) and trainer.is_global_zero:
+            print(f"epoch {trainer.current_epoch + 1}: the validation loss is {result.loss}; its weights are not kept")
+        if not self._eligible() or not math.isfinite(result.loss):
             return
         if trainer.is_global_zero and result.value > self.best:
             self._save(self._run / "best.safetensors", trainer.current_epoch + 1, result)
@@ -81,7 +102,8 @@ class RunRecorder(Callback):
             "lr": lr,
             "seconds": round(self._seconds, 1),
         }
-        self._rows.append(row | figures | self._row)
+        # what is no number has no place in a table
+        self._rows.append({key: value for key, value in (row | figures | self._row).items() if _is_figure(value)})
         self._row = {}
         checkpoint = self._run / "last.ckpt"
         if not trainer.is_global_zero:
@@ -105,8 +127,17 @@ class RunRecorder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
-        return {"rows": self._rows, "best": self.best, "seconds": self._seconds}
+        state = {"rows": self._rows, "best": self.best, "seconds": self._seconds, "threads": torch.get_num_threads()}
+        return state if self._recipe is None else state | {"recipe": self._recipe}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The reverse."""
         self._rows, self.best, self._seconds = state_dict["rows"], state_dict["best"], state_dict["seconds"]
+        best = self._run / "best.safetensors"
+        if self.best > -math.inf and not best.is_file():
+            print(f"{printable(str(best))} is gone; the best from here on takes its place", flush=True)
+            self.best = -math.inf
+
+
+def _is_figure(value: float | None) -> bool:
+    return value is None or math.isfinite(value)

@@ -15,15 +15,18 @@ import kerbseg.models as models
 from kerbseg.compress.grouping import fade, make_dense
 from kerbseg.core.errors import KerbsegError
 from kerbseg.train.builders import alpha_of
+from kerbseg.train.checkpoint import read_checkpoint, threads_of
 from kerbseg.train.classification import Classifying
 from kerbseg.train.engine import (
     Device,
     callbacks_for,
     check_compiling,
     check_folder,
+    plain_errors,
     prepare,
     run_to_end,
     this_rank,
+    threads_as_before,
     training_device,
 )
 from kerbseg.train.grouping import GradualGrouping
@@ -32,9 +35,11 @@ from kerbseg.train.machine import Machine
 from kerbseg.train.recipe import AnyRecipe, Recipe
 from kerbseg.train.recipe_file import read_any, resume_recipe
 from kerbseg.train.recorder import RunRecorder, ValidationResult
+from kerbseg.train.run_folder import claim
 from kerbseg.train.segmentation import Segmentation
 from kerbseg.train.split import Cache
 from kerbseg.train.task import TrainingTask
+from kerbseg.train.workers import check_workers
 
 
 class Problem(Protocol):
@@ -75,7 +80,8 @@ def train(
     best.safetensors, last.safetensors. A run that was cut off goes on with `resume` and ends with the same weights.
     Several devices share each batch of the recipe, and give the result of one. `initial` is a bundle, a classifier, a
     run's folder or the name of shipped weights, of which `model.init` says what is taken.
-    Raises KerbsegError for data, recipes or folders that cannot be used; KeyboardInterrupt after Ctrl-C.
+    Raises KerbsegError for data, recipes or folders that cannot be used; KeyboardInterrupt, which says how the run goes
+    on, after Ctrl-C.
     """
     run = Path(out)
     if isinstance(recipe, str | Path):
@@ -92,9 +98,27 @@ def train(
         check_compiling(place, rank)
     check_folder(run, recipe, resume, rank)
     machine = Machine(place, rank, data_root, workers, cache, compile)
+    with claim(run, rank), plain_errors():
+        check_folder(run, recipe, resume, rank)  # again: now nobody else can begin
+        _train(recipe, run, machine, initial, resume, callbacks)
+    best = run / "best.safetensors"
+    if not best.is_file():
+        raise KerbsegError(f"no validation of {run} had a finite loss, so there is no {best.name}; lower optim.lr")
+    return best
+
+
+def _train(
+    recipe: AnyRecipe,
+    run: Path,
+    machine: Machine,
+    initial: str | Path | None,
+    resume: bool,
+    callbacks: Sequence[Callback],
+) -> None:
+    rank = machine.rank
     problem: Problem = Segmentation(recipe, machine) if isinstance(recipe, Recipe) else Classifying(recipe, machine)
     loaders = problem.loaders()
-    prepare(run, recipe, rank)
+    check_workers(loaders)
     torch.manual_seed(recipe.seed)
     net = problem.create()
     groups = {} if recipe.grouping is None else make_dense(net, recipe.grouping.select)
@@ -109,15 +133,12 @@ def train(
         measure=lambda: problem.measure(task),
         save=lambda path, epoch, result: problem.save(net, path, epoch, result),
         eligible=grouping.fully_grouped,
+        recipe=recipe.to_dict(),
     )
-    run_to_end(
-        task,
-        recipe,
-        run,
-        loaders,
-        [*callbacks_for(recipe, net, grouping, recorder), *callbacks],
-        device=place,
-        rank=rank,
-        resume=resume,
-    )
-    return run / "best.safetensors"
+    threads = None
+    if resume:
+        threads = threads_of(read_checkpoint(run / "last.ckpt", recipe, task, len(loaders[0])))
+    prepare(run, recipe, rank)
+    wanted = [*callbacks_for(recipe, net, grouping, recorder, rank), *callbacks]
+    with threads_as_before(threads, machine):
+        run_to_end(task, recipe, run, loaders, wanted, device=machine.device, rank=rank, resume=resume)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -15,7 +14,7 @@ from kerbseg.compress.grouping import collapse
 from kerbseg.data.loading import Batch, rare_loader, training_loader, validation_loader
 from kerbseg.data.samplers import RareShuffle
 from kerbseg.metrics import compute_metrics
-from kerbseg.train.builders import augmentation, places_of
+from kerbseg.train.builders import augmentation, check_options, places_of
 from kerbseg.train.machine import Machine
 from kerbseg.train.network_loss import build_loss
 from kerbseg.train.norm import set_bn_momentum
@@ -37,8 +36,8 @@ class Segmentation:
     def __init__(self, recipe: Recipe, machine: Machine) -> None:
         self.recipe, self._machine = recipe, machine
         self._card = models.card(recipe.model.name)
-        with torch.device("meta"):  # a wrong option is named before any data is read
-            models.create_model(recipe.model.name, **recipe.model.options)
+        # a wrong option is named before any data is read
+        check_options(lambda: models.create_model(recipe.model.name, **recipe.model.options))
         self.train = self._open(recipe.data.train, recipe.data.train_names)
         self.train.check_several_classes()
         self.val = self._open((recipe.data.val,), recipe.data.val_names)
@@ -83,6 +82,7 @@ class Segmentation:
         """The figures of a validation, after which the task counts anew."""
         metrics = compute_metrics(task.confusion.compute(), self.train.labels)
         task.confusion.reset()
+        loss = float(task.val_loss.compute())
         figures: dict[str, Any] = {
             "miou": metrics.miou,
             "class_iou": dict(metrics.class_iou),
@@ -93,7 +93,9 @@ class Segmentation:
             "val_pixel_accuracy": metrics.pixel_accuracy,
             **{f"val_iou/{name}": value for name, value in metrics.class_iou.items()},
         }
-        return ValidationResult("val_miou", metrics.miou, row, figures)
+        return ValidationResult(
+            "val_miou", metrics.miou, loss, row, figures, self.train.labels, metrics.confusion, task.shown
+        )
 
     def save(self, net: nn.Module, path: Path, epoch: int, result: ValidationResult) -> None:
         """Writes the network as it is now, with the card that says what it is."""

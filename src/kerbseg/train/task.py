@@ -20,6 +20,7 @@ from kerbseg.models import pad_to_stride
 from kerbseg.train.network_loss import NetworkLoss
 from kerbseg.train.optim import Movement
 from kerbseg.train.outputs import NetworkOutputs
+from kerbseg.train.recorder import Shown
 
 Augmentation = Callable[[Batch, int], tuple[Tensor, Tensor]]  # batch of uint8, epoch -> pictures in 0..1, masks
 
@@ -62,6 +63,8 @@ class SegmentationTask(TrainingTask):
         self.val_loss = MeanMetric(nan_strategy="disable")  # a loss that is no number shall be seen
         self.classes, self.stride = classes, stride
         self.network_loss, self._augment = network_loss, augment
+        self.shown: list[Shown] = []
+        self._show: set[int] = set()
 
     @property
     def net(self) -> nn.Module:
@@ -81,7 +84,16 @@ class SegmentationTask(TrainingTask):
         logits = self.logits(batch["image"])
         self.val_loss.update(cross_entropy(logits, batch["mask"]), (batch["mask"] != VOID).sum())
         self.log("val_loss", self.val_loss, on_epoch=True, batch_size=len(logits))
-        self.confusion.update(logits.argmax(1), batch["mask"].long())
+        ids = logits.argmax(1)
+        self.confusion.update(ids, batch["mask"].long())
+        if index in self._show:
+            self.shown.append(Shown(batch["name"][0], batch["image"][0], batch["mask"][0], ids[0]))
+
+    def on_validation_start(self) -> None:
+        """The first picture of the first, a middle and the last batch is kept, to be shown."""
+        batches = self.trainer.num_val_batches
+        last = int(sum(batches) if isinstance(batches, list) else batches) - 1
+        self.shown, self._show = [], {0, last // 2, last}
 
     def logits(self, image: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits of the classes for raw pictures of any size."""

@@ -55,11 +55,16 @@ SINKS: dict[str, SinkKind] = {
 """Results by name. A new kind is one entry."""
 
 
-def targets_of(source: Source, out: str | Path, names: str | Sequence[str | SinkKind] = ()) -> dict[SinkKind, Path]:
+def targets_of(
+    source: Source, out: str | Path, names: str | Sequence[str | SinkKind] | None = None
+) -> dict[SinkKind, Path]:
     """What is written of a source, and where: by the sinks named that can take it, or by the usual ones.
 
     Raises KerbsegError for a name that does not exist, and where none can take it.
     """
+    if names is not None and not names:
+        raise KerbsegError(f"sinks is empty, so nothing would be written; leave it out, or choose from: {_listed(SINKS)}")
+    names = names or ()
     kinds = [_kind(name) for name in ([names] if isinstance(names, str) else names)]
     usual = [kind for kind in SINKS.values() if source.kind in kind.unasked]
     taking = [kind for kind in kinds if source.kind in kind.takes] if kinds else usual
@@ -72,9 +77,28 @@ def targets_of(source: Source, out: str | Path, names: str | Sequence[str | Sink
 
 @contextmanager
 def open_sinks(targets: Mapping[SinkKind, Path], source: Source, labels: LabelSet) -> Iterator[list[Add]]:
-    """What takes the frames of a source for each target; all are made whole together, or none."""
-    with ExitStack() as opened:
-        yield [opened.enter_context(kind.open(target, source, labels)) for kind, target in targets.items()]
+    """What takes the frames of a source for each target.
+
+    At the end each is made whole by itself, whatever becomes of another; where the source failed, none is.
+    """
+    with ExitStack() as failing:
+        opened, adds = [], []
+        for kind, target in targets.items():
+            sink = failing.enter_context(ExitStack())
+            adds.append(sink.enter_context(kind.open(target, source, labels)))
+            opened.append(sink)
+        yield adds
+        failing.pop_all()
+        _finish(opened)
+
+
+def _finish(opened: Sequence[ExitStack]) -> None:
+    """Closes all, the last first; one that cannot be made whole is told when the others are."""
+    if opened:
+        try:
+            opened[-1].close()
+        finally:
+            _finish(opened[:-1])
 
 
 def _kind(name: str | SinkKind) -> SinkKind:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
 from kerbseg.predict.prediction import Prediction
+from kerbseg.predict.sinks.full import SinkFull
 from kerbseg.predict.sources.frame import Frame, Source
 
 
 class _Frames:
     """One line a frame, written as it comes: a camera that runs for days fills no memory."""
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
+    def __init__(self, file: FileIO, shown: Path) -> None:
+        self._file, self._shown = file, shown
+        self._ends = [file.tell()]  # of the head, or of the last two frames: what fits behind one fits behind the other
         self._count = 0
 
     def __call__(self, frame: Frame, prediction: Prediction) -> None:
@@ -28,7 +31,16 @@ class _Frames:
             "time_ns": frame.time_ns,
             "shares": {name: shares[name] for name in prediction.names},
         }
-        self._file.write(f"{',' if self._count else ''}\n  {json.dumps(figures)}")
+        try:
+            _write(self._file, f"{',' if self._count else ''}\n  {json.dumps(figures)}")
+        except OSError as error:
+            self._file.seek(self._ends[0])
+            self._file.truncate()  # leaves room for the end of the list
+            kept = max(0, self._count - 1)
+            raise SinkFull(
+                f"cannot write {self._shown}: {error.strerror}; free space or choose another place", kept
+            ) from error
+        self._ends = [self._ends[-1], self._file.tell()]
         self._count += 1
 
 
@@ -36,7 +48,14 @@ class _Frames:
 def shares_json(target: Path, source: Source, labels: LabelSet) -> Iterator[_Frames]:
     """`{"source", "labels", "frames": [{"index", "time_ns", "shares": {class: 0..1}}]}`."""
     head = f'{{"source": {json.dumps(str(source))}, "labels": {json.dumps(labels.name)}, "frames": ['
-    with atomic_write(target) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write(head)
-        yield _Frames(file)
-        file.write("\n]}\n")
+    with atomic_write(target) as temporary, temporary.open("wb", buffering=0) as file:
+        _write(file, head)
+        yield _Frames(file, target)
+        _write(file, "\n]}\n")
+
+
+def _write(file: FileIO, text: str) -> None:
+    """All of it, or OSError: a disk may have room for a part."""
+    rest = memoryview(text.encode())
+    while rest:
+        rest = rest[file.write(rest) :]

@@ -13,15 +13,24 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import InputError, KerbsegError
+from kerbseg.core.errors import InputError
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
 from kerbseg.predict.prediction import Prediction
+from kerbseg.predict.sinks.full import SinkFull
+from kerbseg.predict.sources.containers import end_of_fragments
 from kerbseg.predict.sources.frame import Frame, Source
 from kerbseg.predict.sources.pyav import av_module
+from kerbseg.predict.sources.streams import local_url
 
 FINEST = Fraction(1, 10_000_000)
 """A time base that is finer becomes microseconds: MP4 has 31 bits for the time between frames."""
+
+FRAGMENTS = {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": "1000000", "flush_packets": "1"}
+"""The file can be played up to the last whole second while it grows; at its end it becomes an ordinary MP4."""
+
+HEAD = 4096
+"""Bytes at the beginning of a file, in which the muxer marks it as whole."""
 
 REORDERED = 5
 """Frames that the encoder may look at together: the times of these must not lie farther apart than that."""
@@ -32,7 +41,9 @@ def overlay_mp4(target: Path, source: Source, labels: LabelSet) -> Iterator[Call
     """The frames under their classes' colors; of a source that failed before its first frame nothing is left."""
     with atomic_write(target) as temporary, closing(VideoWriter(temporary, target)) as writer:
         yield lambda frame, prediction: writer.add(frame, prediction.blended)
-        writer.finish()
+        full = writer.finish()
+    if full is not None:
+        raise full
 
 
 class VideoWriter:
@@ -43,21 +54,40 @@ class VideoWriter:
         self._writer: Any = None
         self._stream: Any = None
         self._times: deque[Fraction] = deque(maxlen=REORDERED)
+        self._full: SinkFull | None = None
         self._closed = False
-        self._lock = threading.Lock()  # a second Ctrl-C closes the file while a stage may be writing to it
+        self._lock = threading.Lock()  # the file may be closed while a stage is writing to it
 
     def add(self, frame: Frame, drawn: UInt8[np.ndarray, "h w 3"]) -> None:
         """Encodes what was drawn of a frame; one of another size than the first is made the first one's size.
 
-        Raises InputError for a frame that is not later than the one before it.
+        Raises InputError for a frame that is not later than the one before it, SinkFull where the disk is full: the
+        seconds that were whole by then can be played.
         """
         av = av_module()
-        try:
-            with self._lock:
-                if not self._closed:
-                    self._encode(frame, _even(drawn))
-        except av.FFmpegError as error:
-            raise self._unwritable(error) from error
+        with self._lock:
+            if self._closed or self._full is not None:
+                return
+            try:
+                self._encode(frame, _even(drawn))
+            except av.FFmpegError as error:
+                self._full = self._salvaged(error)
+                raise self._full from error
+
+    def finish(self) -> SinkFull | None:
+        """Makes the file whole. Gives the reason, if `add` did not, where it ends early; raises it where it is empty."""
+        av = av_module()
+        late = self._full is None
+        if self._full is None:
+            try:
+                self._writer.mux(self._stream.encode(None))
+                self._writer.close()
+                self._writer = None
+            except av.FFmpegError as error:
+                self._full = self._salvaged(error)
+        if self._full is not None and not self._full.frames:
+            raise self._full
+        return self._full if late else None
 
     def _encode(self, frame: Frame, drawn: UInt8[np.ndarray, "h w 3"]) -> None:
         self._check_time(frame)
@@ -70,16 +100,6 @@ class VideoWriter:
         new.pts, new.duration = (round(ticks * frame.time_base / unit) for ticks in (frame.pts, frame.duration))
         new.time_base = unit
         self._writer.mux(stream.encode(new))
-
-    def finish(self) -> None:
-        """Writes what the encoder still holds, and what makes the file playable."""
-        av = av_module()
-        try:
-            self._writer.mux(self._stream.encode(None))
-            self._writer.close()
-        except av.FFmpegError as error:
-            raise self._unwritable(error) from error
-        self._writer = None
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -111,15 +131,36 @@ class VideoWriter:
         unit = _unit(frame)
         # the time of the first frame is written in this scale: in milliseconds, as it would be, it is not exact
         scale = {"movie_timescale": str(unit.denominator)}
-        self._writer = av.open(str(self._path), "w", options=scale)
+        self._writer = av.open(local_url(self._path), "w", format="mp4", options={**FRAGMENTS, **scale})
+        # without frames that look ahead, whose times a fragment could not hold over long pauses
         self._stream = self._writer.add_stream(
-            "libx264", rate=frame.rate, options={"crf": "20", "preset": "veryfast", "colorspace": "smpte170m"}
+            "libx264", rate=frame.rate, options={"crf": "20", "preset": "veryfast", "bf": "0", "colorspace": "smpte170m"}
         )
         self._stream.height, self._stream.width, self._stream.pix_fmt = *drawn.shape[:2], "yuv420p"
         self._stream.codec_context.time_base = unit
 
-    def _unwritable(self, error: Any) -> KerbsegError:
-        return KerbsegError(f"cannot write {self._shown}: {error.strerror}; free space or choose another place")
+    def _salvaged(self, error: Any) -> SinkFull:
+        """Leaves the whole fragments in the file, and says how many frames that is."""
+        frames = 0
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                head = file.read(HEAD)
+            if self._writer is not None:
+                with suppress(av_module().FFmpegError):  # the first error says more
+                    self._writer.close()
+            with self._path.open("r+b") as file:
+                file.write(head)  # what has just been closed is marked as whole, and is not
+                file.truncate(end_of_fragments(file))
+            frames = _frames(self._path)
+        self._writer = None
+        return SinkFull(f"cannot write {self._shown}: {error.strerror}; free space or choose another place", frames)
+
+
+def _frames(path: Path) -> int:
+    if not path.stat().st_size:
+        return 0
+    with av_module().open(local_url(path)) as reader:
+        return sum(1 for packet in reader.demux(video=0) if packet.size)
 
 
 def _unit(frame: Frame) -> Fraction:

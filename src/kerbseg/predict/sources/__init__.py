@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerbseg.core.errors import DataError, InputError
-from kerbseg.data.pictures import SUFFIXES
+from kerbseg.data.pictures import SUFFIXES, is_animation
+from kerbseg.predict.sources.animations import animation_source
 from kerbseg.predict.sources.frame import Frame, Source
-from kerbseg.predict.sources.pictures import picture_source
-from kerbseg.predict.sources.pyav import VIDEO_SUFFIXES, stream_source
+from kerbseg.predict.sources.pictures import failing_source, picture_source
+from kerbseg.predict.sources.pyav import VIDEO_SUFFIXES, is_video, stream_source
 from kerbseg.predict.sources.streams import RawFrames, Stream, as_stream
 
 __all__ = [
@@ -48,7 +49,27 @@ def _video_file(given: str, raw: RawFrames | None) -> Source | None:
 
 def _picture_file(given: str, raw: RawFrames | None) -> Source | None:
     path = Path(given)
-    return picture_source(path) if path.suffix.lower() in SUFFIXES and path.is_file() else None
+    return _pictures(path) if path.suffix.lower() in SUFFIXES and path.is_file() else None
+
+
+def _pictures(path: Path) -> Source:
+    """A picture, or an animation by what is in it."""
+    try:
+        animated = is_animation(path)
+    except DataError:  # said when its turn comes, so that the files before it are finished
+        animated = False
+    return animation_source(path) if animated else picture_source(path)
+
+
+def _unknown_file(path: Path) -> Source:
+    """A file whose suffix says nothing: what it is by its first bytes."""
+    try:
+        return animation_source(path) if is_animation(path) else picture_source(path)
+    except DataError as error:
+        stream = Stream(path.stem, str(path))
+        if is_video(stream):
+            return stream_source(stream)
+        return failing_source(path, DataError(f"{error}; nor is it a video that can be read"))
 
 
 SOURCES: dict[str, SourceKind] = {
@@ -65,13 +86,19 @@ def input_suffixes() -> frozenset[str]:
 
 
 def find_source(given: str | Path, raw: RawFrames | None = None) -> Source | None:
-    """The source that an input names, or None: the first kind that knows it; a file that none knows is a picture."""
-    for kind in SOURCES.values():
-        source = kind.open(str(given), raw)
-        if source is not None:
-            return source
-    path = Path(given)
-    return picture_source(path) if path.is_file() else None  # the reader looks into it, and says what it is not
+    """The source that an input names, or None: the first kind that knows it; a file that none knows is looked into.
+
+    Raises DataError where the system does not let us look at it.
+    """
+    try:
+        for kind in SOURCES.values():
+            source = kind.open(str(given), raw)
+            if source is not None:
+                return source
+        path = Path(given)
+        return _unknown_file(path) if path.is_file() else None
+    except OSError as error:
+        raise DataError(f"{given} cannot be opened: {error.strerror or error}; check its name and rights") from error
 
 
 def open_source(given: str | Path, raw: RawFrames | None = None) -> Source:

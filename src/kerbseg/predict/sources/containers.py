@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"moof", b"mfra", b"free", b"skip", b"wide", b"sidx", b"styp", b"uuid"})
 EBML, SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
+RIFF_UNKNOWN = (0, 0xFFFFFFFF, 0x7FFFFFFF)  # lengths that a recorder could not fill in
 SYNC, PACKET = 0x47, 188  # of an MPEG transport stream
 
 
@@ -27,6 +28,53 @@ def truncated_bytes(path: Path) -> int:
         if _is_transport_stream(file):
             return -size % PACKET
     return 0
+
+
+def end_of_fragments(file: BinaryIO) -> int:
+    """Where the last whole fragment of a fragmented MP4 ends; 0 where there is none."""
+    size = file.seek(0, 2)
+    at, end, opened = 0, 0, False
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        at += length
+        if length < 8 or at > size:
+            break
+        if head[4:8] == b"mdat" and opened:
+            end = at
+        opened = head[4:8] == b"moof"
+    return end
+
+
+def gif_frames(path: Path) -> int | None:
+    """How many frames a GIF file holds, -1 where its blocks do not lead to its end; None of another file."""
+    with path.open("rb") as file:
+        head = file.read(13)
+        if head[:3] != b"GIF":
+            return None
+        _skip_colors(file, head[10:11])
+        frames = 0
+        while (kind := file.read(1)) != b";":
+            if kind == b",":
+                _skip_colors(file, file.read(9)[8:])
+                frames += 1
+            elif kind != b"!":
+                return -1
+            file.read(1)  # the size of codes, or the kind of extension
+            while length := file.read(1):
+                if length == b"\0":
+                    break
+                if len(file.read(length[0])) < length[0]:
+                    return -1
+        return frames
+
+
+def _skip_colors(file: BinaryIO, flags: bytes) -> None:
+    if flags and flags[0] & 0x80:
+        file.read(3 << (flags[0] & 7) + 1)
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
@@ -69,14 +117,16 @@ def _variable_length(file: BinaryIO) -> tuple[int | None, int]:
 
 
 def _end_of_riff(file: BinaryIO, size: int) -> int:
-    """AVI: chunks of a gigabyte or so; a length of 0 is one that the recorder could not fill in."""
+    """AVI: chunks of a gigabyte or so."""
     at = 0
     while at < size:
         file.seek(at)
         head = file.read(8)
         length = int.from_bytes(head[4:8], "little")
-        if head[:4] != b"RIFF" or not length:
+        if head[:4] != b"RIFF" or length in RIFF_UNKNOWN:
             break
+        if length == size - at:  # some recorders count the head, too
+            return size
         at += 8 + length + length % 2
     return at
 

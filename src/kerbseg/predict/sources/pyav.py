@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-
 from kerbseg.core.errors import DataError, MissingExtra
 from kerbseg.predict.sources.containers import truncated_bytes
 from kerbseg.predict.sources.frame import Frame, Source
+from kerbseg.predict.sources.look import Look
 from kerbseg.predict.sources.streams import Stream
+
+JOINED = 2
+"""A reader marks a packet or two before the one with which the second of two joined streams begins."""
+
+BACK = 2
+"""Steps that a time may go back without being a new beginning: a clock that is not exact."""
 
 LOST_S = 1.0
 """A video that ends earlier than it says by more than this is damaged: less may be the last frame's own time."""
 
 
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv"}
-)
+FORMATS = {
+    "mov,mp4,m4a,3gp,3g2,mj2": ".mp4 .mov .m4v .3gp .3g2 .f4v .qt",
+    "matroska,webm": ".mkv .webm",
+    "avi": ".avi .divx",
+    "mpegts": ".ts .m2ts .mts .m2t",
+    "mpeg": ".mpg .mpeg .vob .mod .ps",
+    "mpegvideo": ".m1v .m2v .mpv",
+    "asf": ".wmv .asf",
+    "flv": ".flv",
+    "ogg": ".ogv .ogm",
+    "mxf": ".mxf",
+    "nut": ".nut",
+    "dv": ".dv",
+    "ivf": ".ivf",
+    "h264": ".h264 .264 .avc",
+    "hevc": ".h265 .265 .hevc",
+    "m4v": ".m4e .mpeg4",
+    "obu": ".obu",
+    "mjpeg": ".mjpeg .mjpg",
+    "yuv4mpegpipe": ".y4m",
+    "jpeg_pipe": "",  # what MJPEG without a container is taken for
+}
+"""Formats as PyAV calls them, and the suffixes of their files. No other is opened unless it is asked for: among them are
+playlists, which open addresses, and readers that make a video of any text."""
+
+VIDEO_SUFFIXES = frozenset(" ".join(FORMATS.values()).split())
+
+WHOLE = "if it is an MP4, its index stands at its end: write it with -movflags +faststart, or send .mkv or .ts"
 
 
 def av_module() -> ModuleType:
@@ -47,18 +77,21 @@ def frames(stream: Stream) -> Iterator[Frame]:
     a live one goes on with the next frame instead.
     """
     av = av_module()
-    number = 0
+    number, hint = 0, "is it whole?"
     try:
         with _open(stream) as reader:
+            if stream.path is None and "mov" in reader.format.name:
+                hint = WHOLE
             video = reader.streams.video[0]
             video.thread_type = "AUTO"
             rate = Fraction(video.average_rate or video.guessed_rate or 25)
             clock = _Clock(1 / (rate * video.time_base), stream.live)
+            look = Look(video.sample_aspect_ratio)
             announced_s, end_s = _announced_s(reader, video), 0.0
             for frame in _decoded(reader, video, stream.live):
                 end_s = float(((frame.pts or 0) + (frame.duration or 0)) * video.time_base)
                 yield Frame(
-                    picture=_upright(frame),
+                    picture=look(frame),
                     index=number,
                     pts=clock(frame.pts),
                     time_base=video.time_base,
@@ -68,29 +101,49 @@ def frames(stream: Stream) -> Iterator[Frame]:
                 )
                 number += 1
     except av.FFmpegError as error:
-        raise DataError(f"{stream} is damaged after frame {number} ({error.strerror})") from error
+        more = "" if number else f"; {hint}"
+        raise DataError(f"{stream} is damaged after frame {number} ({_reason(error)}){more}") from error
     lacking = truncated_bytes(stream.path) if stream.path else 0
     if lacking:
         raise DataError(f"{stream} is cut off after frame {number} ({lacking} bytes lack at its end)")
     if number and announced_s - end_s > LOST_S and not stream.live:
         raise DataError(f"{stream} is damaged after frame {number} (it ends {announced_s - end_s:.1f} s early)")
     if not number:
-        raise DataError(f"{stream} holds no frame that can be decoded; is it whole?")
+        raise DataError(f"{stream} holds no frame that can be decoded; {hint}")
 
 
 def _open(stream: Stream) -> Any:
     av = av_module()
+    options = dict(stream.options)
+    if stream.format is None and not stream.live:
+        options["format_whitelist"] = ",".join(FORMATS)
     try:
-        reader = av.open(stream.url, format=stream.format, options=dict(stream.options))
+        reader = av.open(stream.opened, format=stream.format, options=options, metadata_errors="replace")
     except av.FFmpegError as error:
-        remedy = "is the camera there, and free?" if stream.format and stream.live else "it is damaged or none"
-        raise DataError(f"{stream} cannot be read as a video ({error.strerror}); {remedy}") from error
+        raise DataError(f"{stream} cannot be read as a video ({_reason(error)}); {_remedy(stream, error)}") from error
     except ValueError as error:  # PyAV's own, for a format that its build does not know
         raise DataError(f"{stream} cannot be read as a video ({error}); this build of PyAV does not know it") from error
     if not reader.streams.video:
         reader.close()
         raise DataError(f"{stream} holds no video stream; is it a sound recording?")
     return reader
+
+
+def _reason(error: Any) -> str:
+    return str(error.strerror or type(error).__name__)
+
+
+def _remedy(stream: Stream, error: Any) -> str:
+    av = av_module()
+    if stream.live and stream.format:
+        return "is the camera there, and free?"
+    if stream.live and not isinstance(error, av.InvalidDataError):
+        return "check the address, and that something sends there"
+    if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
+        return "check the file and its rights"
+    if stream.path is None and not stream.live:
+        return f"it is damaged or none; {WHOLE}"
+    return "it is damaged or none"
 
 
 def _announced_s(reader: Any, video: Any) -> float:
@@ -107,13 +160,23 @@ def _announced_s(reader: Any, video: Any) -> float:
 
 
 def _decoded(reader: Any, video: Any, live: bool) -> Iterator[Any]:
-    """PyAV's frames up to the first damage; of a live stream all that are whole."""
+    """PyAV's frames up to the first damage; of a live stream all that are whole.
+
+    A reader marks what stands where two transport streams were joined as damage, too. There every frame is whole, and
+    the next ones begin anew.
+    """
     av = av_module()
-    started = False
-    for packet in reader.demux(video):
-        if packet.is_corrupt and not live:
-            yield from video.codec_context.decode(None)  # what the decoder still holds is whole
-            raise av.InvalidDataError(0, "it ends, or is damaged, in mid-frame")
+    started, marked = False, None
+    for n, packet in enumerate(reader.demux(video)):
+        if marked is not None and (packet.is_keyframe or n - marked > JOINED):
+            if not packet.is_keyframe:
+                raise av.InvalidDataError(0, "it ends, or is damaged, in mid-frame")
+            marked = None
+        if packet.is_corrupt and not live and marked is None:
+            if "mpegts" not in reader.format.name:
+                yield from video.codec_context.decode(None)  # what the decoder still holds is whole
+                raise av.InvalidDataError(0, "it ends, or is damaged, in mid-frame")
+            marked = n
         try:
             decoded = packet.decode()
         except av.InvalidDataError:
@@ -126,10 +189,12 @@ def _decoded(reader: Any, video: Any, live: bool) -> Iterator[Any]:
                 started = True
             elif started and not live:  # before the first whole one: a recording that began in mid-stream
                 raise av.InvalidDataError(0, "a frame is damaged")
+    if marked is not None:
+        raise av.InvalidDataError(0, "it ends, or is damaged, in mid-frame")
 
 
 class _Clock:
-    """Times that rise: as the source has them, one step after the last where it has none or goes back.
+    """Times that rise: as the source has them, one step after the last where it has none or begins anew.
 
     A source that begins before zero, or that is live and counts from when the machine was started, begins at zero.
     """
@@ -140,6 +205,8 @@ class _Clock:
         self._last: int | None = None
 
     def __call__(self, pts: int | None) -> int:
+        if self._last is not None and pts is not None and self._last - (pts + self._shift) > BACK * self._step:
+            self._shift = self._last + self._step - pts  # two recordings in one file: the second counts anew
         if self._last is None:
             start = pts or 0
             self._shift = -start if self._live or start < 0 else 0
@@ -152,20 +219,24 @@ class _Clock:
         return self._last
 
 
-def _upright(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of a frame, turned as the camera noted: phones film upright by a note beside lying frames."""
-    picture: np.ndarray = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
+def is_video(stream: Stream) -> bool:
+    """Whether a file can be opened as a video."""
+    try:
+        _open(stream).close()
+    except (DataError, MissingExtra):
+        return False
+    return True
 
 
 def frame_count(stream: Stream) -> int:
     """The number of frames that a file announces, for a progress bar; 1 where it says nothing or is none."""
     av = av_module()
     try:
-        with av.open(stream.url) as reader:
+        with _open(stream) as reader:
             video = reader.streams.video[0]
-            if not video.frames and video.average_rate and reader.duration:
-                return max(1, round(reader.duration / av.time_base * video.average_rate))
-            return max(1, video.frames)
-    except (av.FFmpegError, IndexError):  # said when its turn comes, so that the files before it are finished
+            count = video.frames
+            if not count and video.average_rate and reader.duration:
+                count = round(reader.duration / av.time_base * video.average_rate)
+            return count if 1 <= count <= os.path.getsize(stream.url) else 1  # each frame has a byte at least
+    except (av.FFmpegError, DataError, OSError):  # said when its turn comes, so that the files before it are finished
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -9,10 +10,13 @@ from fractions import Fraction
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kerbseg.core.errors import KerbsegError
+from kerbseg.core.errors import DataError, KerbsegError
+from kerbseg.core.text import redact
+from kerbseg.data.pictures import SUFFIXES
 
 STANDARD_INPUT = ("-", "/dev/stdin")
 RAW_FORMAT = "rawvideo"  # as PyAV calls it
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 RAW = re.compile(r"(?P<height>\d+)x(?P<width>\d+)@(?P<rate>\d+(\.\d+|/\d+)?)", re.IGNORECASE)
 
 
@@ -31,8 +35,13 @@ class Stream:
         """The file, where it is one whose end is known."""
         return None if self.format or self.live or not Path(self.url).is_file() else Path(self.url)
 
+    @property
+    def opened(self) -> str:
+        """What PyAV is given; a name with a colon would be an address to it."""
+        return local_url(self.url) if self.format is None and os.path.exists(self.url) else self.url
+
     def __str__(self) -> str:
-        return "the standard input" if self.url == "pipe:0" else self.url
+        return "the standard input" if self.url == "pipe:0" else redact(self.url)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,11 @@ class RawFrames:
         return Stream(name, url, RAW_FORMAT, options)
 
 
+def local_url(path: str | Path) -> str:
+    """A file's name as PyAV takes any: of the protocol of files, so that no part of it is taken for another one."""
+    return f"file:{os.path.abspath(path)}"
+
+
 def _positive(rate: str) -> bool:
     numerator, _, denominator = rate.partition("/")
     return float(numerator) > 0 and (not denominator or int(denominator) > 0)
@@ -81,15 +95,26 @@ def as_stream(given: str | Path, raw: RawFrames | None = None) -> Stream | None:
     text, path = str(given), Path(given)
     if text in STANDARD_INPUT:
         return Stream("stdin", "pipe:0") if raw is None else raw.stream("stdin", "pipe:0")
-    if "://" in text:
-        return Stream(Path(urlsplit(text).path).stem or "stream", text, live=True)
+    if ADDRESS.match(text):
+        return Stream(_name_of(text), text, live=True)
+    if path.is_socket():
+        raise DataError(f"{given} is a socket, which has no name that a video can be read by; give its address")
     if path.is_char_device():
         return _camera(text)
     if path.is_fifo():
+        if path.suffix.lower() in SUFFIXES:  # it may wait for ever for someone to write to it
+            raise DataError(f"{given} is a named pipe; pictures are read from files, and pipes bring videos")
         return Stream(path.stem, text) if raw is None else raw.stream(path.stem, text)
     if text.isascii() and text.isdigit() and not path.exists():
         return _camera(text if sys.platform == "darwin" else f"/dev/video{int(text)}")
     return None
+
+
+def _name_of(address: str) -> str:
+    try:
+        return Path(urlsplit(address).path).stem or "stream"
+    except ValueError as error:
+        raise DataError(f"{redact(address)} is no address ({error}); check it") from error
 
 
 def _camera(device: str) -> Stream:

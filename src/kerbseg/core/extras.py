@@ -1,0 +1,46 @@
+"""Optional packages: which extra of kerbseg brings each, and how it is installed here."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from shlex import quote
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+EXTRAS = {  # of the modules that are imported
+    "av": "video",
+    "cv2": "video",
+    "kornia": "train",
+    "lightning": "train",
+    "matplotlib": "train",
+    "nncf": "int8",
+    "numba": "export",
+    "onnx": "export",
+    "onnx_ir": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
+    "openvino": "openvino",
+    "tensorboard": "train",
+}
+
+
+def how_to_install(extra: str) -> str:
+    """The command that adds an extra to the kerbseg that runs, wherever that was installed from."""
+    try:
+        origin = distribution("kerbseg").read_text("direct_url.json")
+    except PackageNotFoundError:  # run from its sources
+        return f"in the checkout of kerbseg run: pip install -e '.[{extra}]'"
+    if origin is None:
+        return f"run: pip install 'kerbseg[{extra}]'"
+    facts = json.loads(origin)
+    address = str(facts["url"])
+    if not address.startswith("file:"):
+        kind = f"{facts['vcs_info']['vcs']}+" if "vcs_info" in facts else ""
+        return f"run: pip install {quote(f'kerbseg[{extra}] @ {kind}{address}')}"
+    folder = Path(url2pathname(urlsplit(address).path))
+    editable = "-e " if facts.get("dir_info", {}).get("editable") else ""
+    if not folder.exists():  # copied away, as into an image
+        return f"in a checkout of kerbseg run: pip install {editable}'.[{extra}]'"
+    return f"run: pip install {editable}{quote(f'{folder}[{extra}]')}"

@@ -1,0 +1,112 @@
+"""What of a recipe does not exist, or has no effect; said without importing torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from kerbseg.core.errors import RecipeError, did_you_mean
+from kerbseg.data import DATASETS
+from kerbseg.train.recipe import AnyRecipe, Recipe
+
+# importing the registry would take torch's seconds; a test compares
+NETWORKS = (
+    "efficientseg",
+    "efficientseg_1_5",
+    "efficientseg_6_0",
+    "enet",
+    "erfnet",
+    "erfnet_encoder",
+    "erfnet_d_all",
+    "erfnet_dg2_all",
+    "erfnet_dg4_all",
+    "erfnet_dg8_all",
+    "erfnet_dg2s_all",
+    "erfnet_dg4s_all",
+    "erfnet_dg8s_all",
+    "erfnet_d",
+    "erfnet_dg2",
+    "erfnet_dg4",
+    "erfnet_dg8",
+    "erfnet_dg2s",
+    "erfnet_dg4s",
+    "erfnet_dg8s",
+    "erfnet_d_light",
+    "erfnet_dg2_light",
+    "erfnet_dg4_light",
+    "erfnet_grouped_encoder",
+    "espnet",
+    "espnet_c",
+    "liteseg_mobilenet_v2",
+    "liteseg_mobilenet_v2_dense",
+    "liteseg_mobilenet_v2_aspp",
+    "liteseg_mobilenet_v2_aspp_dense",
+    "liteseg_shufflenet",
+    "liteseg_shufflenet_dense",
+    "liteseg_shufflenet_aspp",
+    "liteseg_shufflenet_aspp_dense",
+    "liteseg_darknet19",
+    "liteseg_darknet19_dense",
+    "liteseg_darknet19_aspp",
+    "liteseg_darknet19_aspp_dense",
+    "mininet_v2",
+    "mininet_v2_cpu",
+    "mininet_erfnet_s",
+    "mininet_erfnet_d",
+    "mininet_v2_s",
+    "mininet_v2_d",
+    "mininet_v2_d_s",
+    "mininet_v2_d_i",
+    "mininet_v2_d_i_0",
+    "mininet_v2_d_i_1",
+    "mininet_v2_d_i_2",
+    "mininet_v2_d_i_m",
+    "segnet_basic",
+    "segnet",
+    "unet_minicity",
+    "unet_minicity_bn",
+)
+CLASSIFIERS = ("erfnet_encoder", "erfnet_grouped_encoder", "mobilenet_v2", "shufflenet", "darknet19")
+
+
+def check_names(recipe: AnyRecipe) -> None:
+    """Raises RecipeError for a network, data set or teacher that does not come with kerbseg, with the nearest name.
+
+    For recipes of the command line: a program may register networks of its own.
+    """
+    segments = isinstance(recipe, Recipe)
+    _check("model.name", recipe.model.name, NETWORKS if segments else CLASSIFIERS)
+    if isinstance(recipe, Recipe):
+        _check("data.name", recipe.data.name, tuple(DATASETS))
+        for teacher in recipe.distill.teacher if recipe.distill is not None else ():
+            if not Path(teacher).suffix and not Path(teacher).exists():
+                _check("distill.teacher", teacher, _shipped_weights())
+
+
+def remarks(recipe: AnyRecipe) -> Iterator[str]:
+    """What a recipe asks for that never comes, since its epochs are over before."""
+    schedule, optim, length = recipe.schedule, recipe.optim, f"the {counted(recipe.epochs, 'epoch')} of training"
+    if schedule.warmup >= recipe.epochs:
+        yield f"schedule.warmup={schedule.warmup:g} is no shorter than {length}: the rate never reaches optim.lr"
+    if schedule.name == "step" and (late := [each for each in schedule.milestones if each >= recipe.epochs]):
+        yield f"schedule.milestones={late} lie beyond {length}"
+    if schedule.name == "exponential" and schedule.after >= recipe.epochs:
+        yield f"schedule.after={schedule.after:g} lies beyond {length}: the rate never falls"
+    if optim.weight_decay_until is not None and optim.weight_decay_until >= recipe.epochs:
+        yield f"optim.weight_decay_until={optim.weight_decay_until:g} lies beyond {length}"
+
+
+def counted(number: int, word: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _check(key: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise RecipeError(f"{key!r} is {name[:100]!r}, which does not exist; {did_you_mean(name[:100], known)}")
+
+
+def _shipped_weights() -> tuple[str, ...]:
+    root = Path(str(files("kerbseg") / "weights"))
+    return tuple(sorted(path.stem for path in root.glob("*.safetensors")))
