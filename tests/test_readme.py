@@ -98,6 +98,9 @@ RUN |= {
     ),
 }
 NOT_RUN = {
+    "kerbseg train camvid/mininet_v2_cpu data.name=coco+yolo --data-root my_data --out runs/both": (
+        "tests/data/test_data_joined.py joins them"
+    ),
     'kerbseg train zoo/mininet_v2_cpu data.val=train "data.train_names=[\'!0001TP*\']" "data.val_names=[\'0001TP*\']"'
     " --out runs/dusk": "hours; tests/train/test_train_fit.py leaves a drive out",
     'kerbseg train zoo/mininet_v2_cpu data.val=train "data.train_names=[\'!0001TP*\']" "data.val_names=[\'0001TP*\']"'

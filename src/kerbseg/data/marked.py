@@ -47,7 +47,7 @@ def open_split(root: Path, split: str, format: str) -> MarkedPictures:
     """One split of a folder in a format. Raises DataError naming the file and entry that is broken."""
     source = read_source(format, root)
     path = map_beside(root)
-    mapped = map_classes(source.classes if path else _marked_classes(source), root.resolve().name, path)
+    mapped = map_classes(source.classes if path else _marked_classes(source), root.resolve().name or format, path)
     entries = divide(source.entries)
     check_split(format, split, _present(entries))
     chosen = sorted((entry for entry in entries if entry.split == split), key=lambda entry: entry.name)
