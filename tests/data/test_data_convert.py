@@ -323,6 +323,30 @@ def test_the_doctor_lists_what_is_broken_where_it_lies(source: Path) -> None:
     assert "drive0_000.jpg cannot be read as a picture" in texts
 
 
+def test_the_doctor_says_what_was_left_out(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(source / "more.jpg", 0)
+    main(["doctor", "labelme", "--data-root", str(source)])
+    assert capsys.readouterr().out.count("note: left out: 1 pictures without labels") == 1
+
+
+def test_a_picture_that_a_camera_turned_and_the_tool_did_not_is_told(source: Path, tmp_path: Path) -> None:
+    path = source / "drive0_000.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(path) as stored:
+        stored.save(path, exif=exif)
+    with pytest.raises(DataError, match=r"made for 32x24, but .* is 24x32; its EXIF turns it, and the tool did not"):
+        convert("labelme", source, tmp_path / "streets")
+
+
+def test_through_a_link_to_an_empty_folder(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "streets").symlink_to(tmp_path / "disk")
+    convert("labelme", source, tmp_path / "streets")
+    assert (tmp_path / "streets").is_symlink()
+    assert (tmp_path / "disk" / "dataset.yaml").is_file()
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_is_a_data_set(name: str, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("nothing")

@@ -24,7 +24,7 @@ from kerbseg.data.class_map import Mapped, map_classes
 from kerbseg.data.doctor import Track, silent
 from kerbseg.data.formats import read_source
 from kerbseg.data.formats.source import Drawn, Entry
-from kerbseg.data.marked import USUAL, divide, has_splits, map_beside, sample_of
+from kerbseg.data.marked import USUAL, divide, has_splits, left_out_lines, map_beside, sample_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,8 +46,7 @@ class Conversion:
     @property
     def warnings(self) -> list[str]:
         """What is not in the masks, and what one may not expect, a line each."""
-        lines = [f"left out: {count} {what}" for what, count in self.left_out.items() if count]
-        return [*lines, *(f"note: {note}" for note in self.notes)]
+        return [*left_out_lines(self.left_out), *(f"note: {note}" for note in self.notes)]
 
     @property
     def shares(self) -> dict[str, float]:
@@ -164,15 +163,16 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     temporary = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=out.parent))
+        target = out.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=target.parent))
         yield temporary
         (temporary / "mode").mkdir()  # what a new folder's is: that of a temporary one is private
         temporary.chmod((temporary / "mode").stat().st_mode)
         (temporary / "mode").rmdir()
-        if out.is_dir():
-            out.rmdir()  # empty, as was checked
-        temporary.rename(out)
+        if target.is_dir():
+            target.rmdir()  # empty, as was checked
+        temporary.rename(target)
     except OSError as error:
         raise KerbsegError(
             f"cannot write {out}: {error.strerror or error}; free space or choose another place"

@@ -5,7 +5,7 @@ The source's own splits stay. Where there are none, one is drawn; a `map.yaml` i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -17,7 +17,7 @@ from kerbseg.data.drives import draw_split
 from kerbseg.data.formats import read_source
 from kerbseg.data.formats.source import Drawn, Entry, Source, SourceClass
 from kerbseg.data.pairs import check_split
-from kerbseg.data.pictures import read_rgb
+from kerbseg.data.pictures import exif_orientation, read_rgb
 
 SHARE = 0.8  # of the pictures that are for training, where nobody says another
 USUAL = ("train", "val", "test")
@@ -26,8 +26,11 @@ USUAL = ("train", "val", "test")
 class MarkedPictures:
     """One split of a source; masks are painted when they are asked for."""
 
-    def __init__(self, name: str, split: str, entries: Sequence[Entry], mapped: Mapped) -> None:
+    def __init__(
+        self, name: str, split: str, entries: Sequence[Entry], mapped: Mapped, notes: Sequence[str] = ()
+    ) -> None:
         self.name, self.split, self.labels = name, split, mapped.labels
+        self.notes = tuple(notes)  # what was left out of the whole source
         self._entries, self._mapped = entries, mapped
 
     @property
@@ -51,7 +54,7 @@ def open_split(root: Path, split: str, format: str) -> MarkedPictures:
     entries = divide(source.entries)
     check_split(format, split, _present(entries))
     chosen = sorted((entry for entry in entries if entry.split == split), key=lambda entry: entry.name)
-    return MarkedPictures(format, split, chosen, mapped)
+    return MarkedPictures(format, split, chosen, mapped, left_out_lines(source.left_out))
 
 
 def splits(root: Path, format: str) -> tuple[str, ...]:
@@ -71,10 +74,21 @@ def sample_of(entry: Entry, mapped: Mapped) -> Sample:
     height, width = image.shape[:2]
     if entry.size is not None and entry.size != (height, width):
         raise DataError(
-            f"{entry.where}: made for {entry.size[1]}x{entry.size[0]}, but {entry.picture} is {width}x{height}:"
-            " put the marked picture there"
+            f"{entry.where}: made for {entry.size[1]}x{entry.size[0]}, but {entry.picture} is {width}x{height};"
+            f" {_remedy(entry, (width, height))}"
         )
     return Sample(image, entry.marks.mask((height, width), mapped.train_ids), entry.name)
+
+
+def _remedy(entry: Entry, turned: tuple[int, int]) -> str:
+    if entry.size == turned and exif_orientation(entry.picture) != 1:
+        return "its EXIF turns it, and the tool did not: remove the orientation from its EXIF"
+    return "put the marked picture there"
+
+
+def left_out_lines(left_out: Mapping[str, int]) -> list[str]:
+    """What a reader left out, a line each."""
+    return [f"left out: {count} {what}" for what, count in left_out.items() if count]
 
 
 def divide(entries: Sequence[Entry], share: float | None = None, seed: int = 0) -> list[Entry]:

@@ -26,7 +26,7 @@ def read(root: Path) -> Source:
     entries: list[Entry] = []
     for name, split in (("training", "train"), ("validation", "val")):
         masks, pictures = folder.root / "annotations" / name, folder.root / "images" / name
-        entries += entries_of(folder, masks, pictures, ("", ""), values, split)
+        entries += entries_of(folder, masks, pictures, values, split)
     return source_of(entries, values, f"{folder.root / 'annotations' / 'training'} holds no masks; check the path")
 
 

@@ -29,5 +29,5 @@ def read(root: Path) -> Source:
     entries: list[Entry] = []
     for split in ("train", "val"):
         where = folder.root / masks / split, folder.root / pictures / split
-        entries += entries_of(folder, *where, (ending, ""), values, split)
+        entries += entries_of(folder, *where, values, split, ending)
     return source_of(entries, values, f"{root} holds no masks in labels/sem_seg/masks/train; check the path")

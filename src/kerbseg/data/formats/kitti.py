@@ -22,5 +22,5 @@ def read(root: Path) -> Source:
     folder = Folder(root)
     values = values_of(label_set("cityscapes"), file_ids=True)
     training = folder.root / "training"
-    entries = list(entries_of(folder, training / "semantic", training / "image_2", ("", ""), values, None))
+    entries = list(entries_of(folder, training / "semantic", training / "image_2", values, None))
     return source_of(entries, values, f"{training / 'semantic'} holds no masks; check the path")

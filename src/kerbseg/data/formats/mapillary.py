@@ -45,6 +45,6 @@ def read(root: Path) -> Source:
     values = Values(config, dict(enumerate(names)), {label.color: label.name for label in known if label.evaluate})
     for name, split in (("training", "train"), ("validation", "val")):
         place = folder.root / name
-        entries += entries_of(folder, place / labels, place / "images", ("", ""), values, split)
+        entries += entries_of(folder, place / labels, place / "images", values, split)
     nothing = f"{folder.root / 'training' / labels} holds no masks; unpack the labels there"
     return source_of(entries, values, nothing, (f"labels are those of {labels}",))

@@ -88,18 +88,17 @@ def values_of(labels: LabelSet, file_ids: bool) -> Values:
 
 
 def entries_of(
-    folder: Folder, masks: Path, pictures: Path, endings: tuple[str, str], values: Values, split: str | None
+    folder: Folder, masks: Path, pictures: Path, values: Values, split: str | None, ending: str = ""
 ) -> Iterator[Entry]:
     """An entry for each mask of a folder, or of one below; its picture lies at the same place of the other folder.
 
-    Stems end so in masks and in pictures. Raises DataError for a mask without a picture.
+    Stems of masks have this ending. Raises DataError for a mask without a picture.
     """
-    ending, picture_ending = endings
     for mask in files_below(masks) if masks.is_dir() else []:
         if mask.name.startswith(".") or not mask.name.endswith(f"{ending}.png"):
             continue
         stem = mask.relative_to(masks).with_suffix("").as_posix().removesuffix(ending)
-        places = [pictures / f"{stem}{picture_ending}{suffix}" for suffix in sorted(SUFFIXES)]
+        places = [pictures / f"{stem}{suffix}" for suffix in sorted(SUFFIXES)]
         picture = next((place for place in places if place.is_file()), None)
         if picture is None:
             raise DataError(f"mask {mask} has no picture {places[0].with_suffix('')}.*; add it or remove the mask")

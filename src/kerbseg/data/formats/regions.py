@@ -145,7 +145,7 @@ def paint(
         for mark in marks:
             _put(mask, mark, train_ids, patch := mark.region.cover(size), patch.mask)
         return mask
-    owned = np.full(size, np.iinfo(np.int64).max)  # pixels of the mark that owns a pixel
+    owned = np.full(size, np.iinfo(np.int32).max, np.int32)  # pixels of the mark that owns a pixel
     for mark in marks:
         patch = mark.region.cover(size)
         area = int(patch.mask.sum()) + (mask.size if mark.beneath else 0)

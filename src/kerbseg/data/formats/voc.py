@@ -34,7 +34,7 @@ def read(root: Path) -> Source:
     if masks is None:
         raise DataError(f"{root} holds no VOC: there is no SegmentationClass/; check the path")
     values = _values(masks.parent)
-    entries = list(entries_of(folder, masks, masks.parent / "JPEGImages", ("", ""), values, None))
+    entries = list(entries_of(folder, masks, masks.parent / "JPEGImages", values, None))
     splits = _splits(masks.parent)
     if splits:
         of = {masks / f"{stem}.png": split for stem, split in splits.items()}
