@@ -9,7 +9,7 @@ import pytest
 from outlines import DOOR, HOUSE, PARTLY_OUT, SIZE, inside, left_out, masks, painted, picture, write
 
 from kerbseg.core.errors import DataError
-from kerbseg.data.formats import read_source
+from kerbseg.data.formats import read_source, recognize
 
 CLASSES = ["background", "house", "door", "crowd"]
 
@@ -57,6 +57,7 @@ def labels(root: Path, annotations, **more) -> Path:
 def test_polygons_the_smaller_before_the_larger(root):
     labels(root, [entry(1, 7, [flat(DOOR)]), entry(2, 3, [flat(HOUSE), flat(PARTLY_OUT)])])
     expected = painted([(inside(HOUSE) | inside(PARTLY_OUT), 1), (inside(DOOR), 2)])
+    assert recognize(root) == ("coco",)
     assert (masks("coco", root, CLASSES)["images/a"] == expected).all()
 
 

@@ -7,7 +7,7 @@ import pytest
 from outlines import DOOR, HOUSE, PARTLY_OUT, SIZE, inside, left_out, masks, painted, picture, write
 
 from kerbseg.core.errors import DataError
-from kerbseg.data.formats import read_source
+from kerbseg.data.formats import read_source, recognize
 
 CLASSES = ["background", "house", "door"]
 META = """<meta><job><labels>
@@ -43,6 +43,7 @@ def test_shapes_lie_by_z_order_and_then_as_listed(tmp_path):
         labels(tmp_path, image(polygon("door", DOOR, z_order=door), polygon("house", HOUSE, z_order=house)))
         layers = [(inside(HOUSE), 1), (inside(DOOR), 2)]
         expected = painted(layers if on_top == "door" else layers[::-1])
+        assert recognize(tmp_path) == ("cvat",)
         assert (masks("cvat", tmp_path, CLASSES)["images/a"] == expected).all()
 
 

@@ -7,7 +7,7 @@ import pytest
 from outlines import DOOR, HOUSE, PARTLY_OUT, SIZE, inside, left_out, masks, painted, picture, write
 
 from kerbseg.core.errors import DataError
-from kerbseg.data.formats import read_source
+from kerbseg.data.formats import read_source, recognize
 
 CLASSES = ["background", "door", "house"]
 
@@ -52,6 +52,7 @@ def labels(root: Path, *tasks):
 def test_polygons_the_smaller_before_the_larger(tmp_path):
     labels(tmp_path, task(polygon("door", DOOR), polygon("house", HOUSE), polygon("house", PARTLY_OUT)))
     expected = painted([(inside(HOUSE) | inside(PARTLY_OUT), 2), (inside(DOOR), 1)])
+    assert recognize(tmp_path) == ("label-studio",)
     assert (masks("label-studio", tmp_path, CLASSES)["pictures/a"] == expected).all()
 
 

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID
-from kerbseg.data.formats import read_source
+from kerbseg.data.formats import read_source, recognize
 
 CLASSES = ["background", "door", "house"]
 
@@ -33,10 +35,18 @@ def png(pixels):
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def png_of_size(width, height):
+    """The head of a picture that claims a size."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + chunk + bytes(50)).decode()
+
+
 def test_shapes_lie_in_the_order_of_the_file(tmp_path):
     labels(tmp_path, shape("house", HOUSE), shape("door", DOOR))
     assert (masks("labelme", tmp_path, CLASSES)["drive/a"] == painted([(inside(HOUSE), 2), (inside(DOOR), 1)])).all()
     labels(tmp_path, shape("door", DOOR), shape("house", HOUSE))
+    assert recognize(tmp_path) == ("labelme",)
     assert (masks("labelme", tmp_path, CLASSES)["drive/a"] == painted([(inside(DOOR), 1), (inside(HOUSE), 2)])).all()
 
 
@@ -111,6 +121,8 @@ def test_other_json_files_are_not_read(tmp_path):
             shape("door", DOOR[:2], "mask", mask=png(np.zeros((9, 9), np.uint8))[:60]),
             r"shapes\[1\] \(door\) cannot",
         ),
+        (shape("door", DOOR[:2], "mask", mask=png_of_size(100_000, 100_000)), "its mask is no PNG"),
+        (shape("door", DOOR[:2], "mask", mask=png_of_size(0, 3)), "mask"),
         (shape("door", [[1, 2, 3]] * 3), r"shapes\[1\].points\[0\]"),
         (shape(None, DOOR), r"shapes\[1\].label: .*found None"),
         ({"points": DOOR}, r"shapes\[1\].label: field required"),

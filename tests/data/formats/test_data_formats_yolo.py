@@ -7,7 +7,7 @@ import pytest
 from outlines import DOOR, HOUSE, PARTLY_OUT, SIZE, inside, left_out, masks, painted, picture, write
 
 from kerbseg.core.errors import DataError
-from kerbseg.data.formats import read_source
+from kerbseg.data.formats import read_source, recognize
 
 CLASSES = ["background", "house", "door"]
 YAML = "path: {path}\ntrain: images/train\nval: images/val\nnc: 2\nnames: [house, door]\n"
@@ -28,6 +28,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_polygons_the_smaller_before_the_larger(root):
+    assert recognize(root) == ("yolo",)
     made = masks("yolo", root, CLASSES)
     assert (made["images/train/a"] == painted([(inside(HOUSE), 1), (inside(DOOR), 2)])).all()
     assert not made["images/val/b"].any()

@@ -8,8 +8,9 @@ out; a picture without a JSON is too, since nobody has looked at it.
 from __future__ import annotations
 
 import base64
-import binascii
 import io
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,7 +125,7 @@ def _decoded(text: str, where: str) -> np.ndarray:
     """The pixels of a PNG as text, painted where it is not 0."""
     try:
         image: Any = Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",))
-    except (OSError, SyntaxError, ValueError, binascii.Error) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise DataError(f"{where}: its mask is no PNG ({error}); draw it again or delete it") from error
     decode(image, f"the mask of {where}", DataError)
     return np.asarray(image.convert("L")) > 0
