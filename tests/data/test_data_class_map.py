@@ -42,7 +42,9 @@ def test_several_become_one_in_the_order_of_the_map(tmp_path: Path) -> None:
 def test_a_star_stands_for_all_others(tmp_path: Path) -> None:
     made = mapped(tmp_path, 'road: road\n"*": other\ncar: ignore\n')
     assert made.labels.classes == ("road", "other")
-    assert made.train_ids == {"road": 0, "background": 1, "truck": 1, "unlabeled": 1, "car": VOID}
+    assert made.train_ids == {"road": 0, "background": 1, "truck": 1, "unlabeled": VOID, "car": VOID}
+    made = mapped(tmp_path, 'road: road\n"*": other\nunlabeled: other\n')
+    assert made.train_ids["unlabeled"] == 1, "named, it counts"
 
 
 def test_ids_may_be_mapped_by_number(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@
     road: road
     "*": ignore        # all that are not named
 
-Our classes are in the order in which the file first names them.
+Our classes are in the order in which the file first names them. What the format itself calls no class stays so, unless
+the file names it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def map_classes(theirs: Sequence[SourceClass], name: str, path: Path | None = No
     else:
         written = _read(path)
         _check_theirs(written, [each.name for each in theirs], path)
-        ours = {each.name: _ours(each.name, written, path) for each in theirs}
+        ours = {each.name: _ours(each, written, path) for each in theirs}
         order = written.values()
     classes = [each for each in dict.fromkeys(order) if each is not None and each in ours.values()]
     where = "the source" if path is None else str(path)
@@ -76,9 +77,12 @@ def _read(path: Path) -> dict[str, str | None]:
     return {str(key): None if value == IGNORE else value for key, value in written.items()}
 
 
-def _ours(name: str, written: Mapping[str, str | None], path: Path) -> str | None:
+def _ours(each: SourceClass, written: Mapping[str, str | None], path: Path) -> str | None:
+    name = each.name
     if name in written:
         return written[name]
+    if each.void:
+        return None
     if REST in written:
         return written[REST]
     raise DataError(f'{path} says nothing of class {name!r}; add {name}: ignore, or "{REST}": ignore for all others')
