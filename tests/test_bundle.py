@@ -30,6 +30,7 @@ from kerbseg.bundle import (
     read_card,
     save,
 )
+from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.labels import LabelSet, label_set
 from kerbseg.core.types import Preprocessing
@@ -527,6 +528,8 @@ def test_weights_of_another_type_are_not_saved(tmp_path):
     ("call", "named"),
     [
         (lambda bundle: load(None), "a model is a path or a name, not NoneType"),
+        (lambda bundle: find_model(None, LABELS), "a model is a path or a name, not NoneType"),
+        (lambda bundle: find_model("x" * 300, LABELS), "cannot be read"),
         (lambda bundle: load(bundle), "a model is a path or a name, not Bundle"),
         (lambda bundle: save("x.safetensors", bundle), "save takes a bundle"),
         (lambda bundle: save(bundle.model, "x.safetensors"), "save takes a bundle"),
@@ -677,3 +680,29 @@ def test_folders_are_made_and_the_file_is_readable_by_all(small, tmp_path):
     assert load(path).card == small.card
     if os.name == "posix":
         assert path.stat().st_mode & 0o777 == 0o644
+
+
+# ---- what is shown of it
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"scores": {"miou": "high", "test": {"miou": [1]}, "val": {"miou": 0.5, "protocol": 7}}},
+        {"recipe": {"model": 3, "data": {"name": []}}},
+        {"source": "a\x1b[2J[red]b[/]", "versions": {"[b]": ":smile:"}},
+    ],
+)
+def test_a_card_of_anothers_making_is_shown_as_it_is(saved, card, capsys):
+    main(["info", str(write(saved, **card))])
+    shown = capsys.readouterr().out
+    assert "mininet_v2_cpu" in shown
+    assert "\x1b" not in shown
+    assert "source" not in card or (r"a\x1b[2J[red]b[/]" in shown and "[b] :smile:" in shown)
+
+
+def test_info_notices_weights_that_have_changed(saved, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["info", str(flipped(saved, saved.stat().st_size - 50, 0))])
+    assert caught.value.code == 2
+    assert "is damaged" in capsys.readouterr().err

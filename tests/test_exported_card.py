@@ -47,6 +47,9 @@ def test_cards_are_read_as_written(converted):
         ),
         (METADATA_KEY, {"model": "mininet"}, "unknown model 'mininet'"),
         (METADATA_KEY, {"outputs": 257}, "257 outputs for 11 classes"),
+        (METADATA_KEY, {"input_size": [20000, 20000]}, "input size 20000x20000"),
+        (METADATA_KEY, {"scores": {"miou": float("nan")}}, "not JSON compliant"),
+        (METADATA_KEY, {"preprocessing": {"std": [0, 1, 1]}}, "std "),
     ],
 )
 def test_cards_that_do_not_belong_together_are_refused(key, entries, message, converted):

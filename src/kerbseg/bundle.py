@@ -20,14 +20,14 @@ from torch import nn
 import kerbseg.models as models
 from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.files import atomic_write
-from kerbseg.core.labels import LabelSet
+from kerbseg.core.labels import LONGEST_NAME, LabelSet
 from kerbseg.core.types import Preprocessing
 
 FORMAT = 1
 METADATA_KEY = "kerbseg"  # of the safetensors header, and of exported models
 DIGEST_KEY = "digest"  # of a card in a file; not a metadata entry beside it, since safetensors keeps no order of those
 BEST = "best.safetensors"  # of a run's folder
-MOST_PIXELS = 2**25  # of an input size: an 8K picture
+MOST_PIXELS = 2**23  # of an input size: a 4K picture
 LONGEST_CARD, DEEPEST_CARD = 2**20, 20  # characters; levels of lists and mappings
 
 
@@ -203,12 +203,12 @@ def find_model(model: str | Path, labels: LabelSet | None = None) -> Path | Bund
     try:
         return locate(model)
     except BundleError as error:
-        if labels is None:
-            raise
         name, known = str(model), models.list_models()
+        if labels is None or not isinstance(model, str | Path):
+            raise
         if name in known:
             return random_bundle(name, labels)
-        if Path(model).suffix or Path(model).exists():
+        if Path(model).suffix or len(name) > LONGEST_NAME or Path(model).exists():
             raise
         raise BundleError(f"model {model} does not exist; {did_you_mean(name, [*shipped(), *known])}") from error
 

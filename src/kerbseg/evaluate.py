@@ -99,6 +99,10 @@ def evaluate(
     a class that it lacks is left out of its mean. Raises BundleError where the model's classes are not the data set's,
     DataError for a split without labels.
     """
+    if not hasattr(dataset, "labels"):
+        raise KerbsegError(
+            f"evaluate takes an opened data set, not {dataset!r}; open it: kerbseg.data.open_dataset(NAME, SPLIT)"
+        )
     runtime = open_runtime(model)
     check_classes(runtime, dataset)
     if tta not in get_args(TTA):

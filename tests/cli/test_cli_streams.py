@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 from rich.table import Table
@@ -13,7 +14,7 @@ from kerbseg.cli import main
 from kerbseg.cli.app import _name_streams
 from kerbseg.cli.options import parse_size
 from kerbseg.cli.terminal import show, tell, write_json
-from kerbseg.core.errors import KerbsegError
+from kerbseg.core.errors import KerbsegError, KerbsegWarning
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 KERBSEG = [sys.executable, "-m", "kerbseg"]
@@ -57,6 +58,23 @@ def test_a_reader_that_has_seen_enough_is_no_failure(command):
     process.stdout.close()  # as `head` does
     err = process.stderr.read()
     assert (process.wait(60), err) == (0, "")
+
+
+@LINUX
+def test_a_full_disk_behind_the_standard_output_is_said():
+    with open("/dev/full", "w") as full:  # opened, never replaced: nothing here writes to it by its name
+        done = subprocess.run([*KERBSEG, "recipe", "camvid/erfnet"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"kerbseg: No space left on device; free space, or choose another place\n",
+    )
+
+
+def test_a_closed_standard_output_is_no_failure():
+    process = subprocess.run(
+        ["sh", "-c", f"{' '.join(KERBSEG)} recipe camvid/erfnet >&-"], capture_output=True, check=True
+    )
+    assert process.stderr == b""
 
 
 def test_where_figures_cannot_be_written_is_said_before_the_work(tmp_path, capsys):
@@ -118,3 +136,20 @@ def test_a_size_that_is_none_is_refused(text):
     with pytest.raises(KerbsegError, match="no HEIGHTxWIDTH"):
         parse_size(text)
     assert parse_size("64X96") == (64, 96)
+
+
+def test_an_empty_argument_is_not_the_folder_one_is_in(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["predict", "mininet_v2_cpu-camvid", "", "-o", "out"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("kerbseg: argument 3 is empty: ")
+
+
+def test_a_warning_is_told_from_an_error(monkeypatch, capsys):
+    def warns(*_):
+        warnings.warn(KerbsegWarning("a\x1b[2Jb"), stacklevel=1)
+        return []
+
+    monkeypatch.setattr("kerbseg.models.list_models", warns)
+    main(["models"])
+    assert capsys.readouterr().err == "kerbseg: warning: a\\x1b[2Jb\n"

@@ -193,3 +193,14 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.M
 def test_picture_without_pixels_is_refused() -> None:
     with pytest.raises(InputError, match="is 0x5: it has no pixels"):
         as_rgb(Image.new("RGB", (0, 5)))
+
+
+def test_no_other_place_opens_pictures() -> None:
+    """`Image.open` without a list of formats hands PostScript to Ghostscript, whatever a file is called."""
+    import kerbseg
+
+    package = Path(kerbseg.__file__).parent
+    opening = {
+        path.relative_to(package).as_posix() for path in package.rglob("*.py") if "Image.open(" in path.read_text()
+    }
+    assert opening == {"data/pictures.py"}

@@ -194,6 +194,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of files (1: all, more than 1,000)")
     parser.add_argument("--only", default=",".join(KINDS), help="kinds, with commas")
+    parser.add_argument("--skip", type=int, default=0, help="number of files that an earlier run has done")
     parser.add_argument("--case", help="KIND:NUMBER, one file alone; it is kept, and its output shown")
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "kerbseg-fuzz")
     parser.add_argument("--jobs", type=int, default=1)
@@ -206,6 +207,7 @@ def main() -> int:
         kinds = [KINDS[name] for name in asked.only.split(",")]
         chosen = [(kind, number) for kind in kinds for number in numbers(kind, asked.scale)]
         chosen.sort(key=lambda one: one[1] / one[0].count)  # all kinds advance alike, for those who stop it early
+        chosen = chosen[asked.skip :]
     fuzzer = Fuzzer(asked.seed, asked.out.resolve(), asked.limit)
     fuzzer.prepare(list(dict.fromkeys(kind.name for kind, _ in chosen)))
     start, findings, failures = time.monotonic(), [], 0

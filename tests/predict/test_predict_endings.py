@@ -1,7 +1,6 @@
 """Whatever ends a video, its threads are gone, its file can be played, and the status says what it was."""
 
 import errno
-import itertools
 import json
 import os
 import resource
@@ -107,11 +106,14 @@ def test_a_request_that_comes_while_the_file_is_being_finished_waits_for_it(brig
 def test_a_request_is_raised_at_once_where_nothing_holds_it():
     from kerbseg.predict.interrupts import Interrupted, ending_once
 
-    with pytest.raises(Interrupted), ending_once(signal.SIGINT):
+    def wait():
         os.kill(os.getpid(), signal.SIGINT)
         for _ in range(1000):
             time.sleep(0.01)
         pytest.fail("it was not raised")
+
+    with pytest.raises(Interrupted), ending_once(signal.SIGINT):
+        wait()
 
 
 def test_what_is_ignored_stays_ignored_and_a_block_that_is_held_ends_before_it_is_told():
@@ -121,13 +123,10 @@ def test_what_is_ignored_stays_ignored_and_a_block_that_is_held_ends_before_it_i
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         with pytest.raises(Interrupted) as ending, ending_once(signal.SIGHUP, signal.SIGTERM), held():
-            os.kill(os.getpid(), signal.SIGHUP)
-            seen.append(1)
-            os.kill(os.getpid(), signal.SIGTERM)
-            seen.append(2)
+            seen.extend(os.kill(os.getpid(), signum) for signum in (signal.SIGHUP, signal.SIGTERM))
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert seen == [1, 2]
+    assert seen == [None, None]
     assert ending.value.signum == signal.SIGTERM
 
 
@@ -150,9 +149,7 @@ main()
 """
 
 
-@pytest.mark.parametrize(
-    ("signum", "times_sent", "status"), [(signal.SIGINT, 4, 130), (signal.SIGTERM, 2, 143)]
-)
+@pytest.mark.parametrize(("signum", "times_sent", "status"), [(signal.SIGINT, 4, 130), (signal.SIGTERM, 2, 143)])
 def test_the_command_ends_with_the_status_of_the_signal_and_keeps_its_video(
     camvid_bundle, times, tmp_path, signum, times_sent, status
 ):
@@ -180,7 +177,7 @@ def test_a_disk_that_becomes_full_leaves_a_video_that_can_be_played(bright, time
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, before[1]))  # the system's own way to refuse more
     try:
-        with pytest.raises(KerbsegError, match="cannot write .*long_overlay.mp4: .*free space") as refusal:
+        with pytest.raises(KerbsegError, match=r"cannot write .*long_overlay\.mp4: .*free space") as refusal:
             segment_video(source, Predictor(bright), tmp_path, VideoOptions(on_report=reports.append))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -217,7 +214,7 @@ def test_figures_without_room_are_valid_json_up_to_the_frame_before(bright, tmp_
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
     try:
-        with pytest.raises(KerbsegError, match="cannot write .*drive_shares.json") as refusal:
+        with pytest.raises(KerbsegError, match=r"cannot write .*drive_shares\.json") as refusal:
             segment_video(Source("drive", frames), Predictor(bright), tmp_path, sinks="json")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -241,7 +238,8 @@ def test_what_a_killed_prediction_left_is_removed_by_the_next_and_a_running_ones
     """A process that is killed while it writes, and one that goes on."""
     code = (
         "import sys, time; from kerbseg.core.files import atomic_write\n"
-        "with atomic_write(sys.argv[1]) as file:\n    file.write_text('half'); print('ready', flush=True); time.sleep(600)"
+        "with atomic_write(sys.argv[1]) as file:\n"
+        "    file.write_text('half'); print('ready', flush=True); time.sleep(600)"
     )
     start = [sys.executable, "-c", code]
     killed, running = (
@@ -276,10 +274,10 @@ def test_one_large_item_counts_as_several():
             yield i
 
     work = ThreadedPipeline(source(), str, max_in_flight=8, cost=lambda item: 4)
-    for taken in itertools.count():
+    taken = 0
+    for _ in work:
+        taken += 1
         time.sleep(0.001)
-        if next(work, None) is None:
-            break
         with lock:
             alive -= 1
     assert taken == 40

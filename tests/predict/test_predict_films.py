@@ -1,14 +1,15 @@
-"""Films look as a player shows them, every frame of whatever moves is taken, and what is whole is not called damaged."""
+"""Films look as a player shows them, every frame of what moves is taken, and what is whole is not called damaged."""
 
 import struct
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from kerbseg.cli import main
-from kerbseg.core.errors import DataError, InputError
+from kerbseg.core.errors import DataError, InputError, KerbsegWarning
 from kerbseg.predict import Predictor, predict_files, segment_video, video
 from kerbseg.predict.sources import open_source
 from kerbseg.predict.sources.containers import truncated_bytes
@@ -173,7 +174,42 @@ def test_two_transport_streams_in_one_file_are_whole_and_one_follows_the_other(b
     assert report.whole
     went = times(tmp_path / "joined_overlay.mp4")[0]
     assert len(went) == 24
-    assert {later - earlier for earlier, later in zip(went, went[1:], strict=False)} == {Fraction(1, 25)}
+    assert {later - earlier for earlier, later in pairwise(went)} == {Fraction(1, 25)}
+
+
+def test_a_film_whose_beginning_is_damaged_says_what_is_left_out(bright, video_file, tmp_path):
+    source = video_file(tmp_path / "bad.avi", frames=40, size=(64, 96), codec="mpeg4")
+    with av.open(str(source)) as file:
+        first = bytes(next(file.demux(video=0)))
+    content = source.read_bytes()
+    source.write_bytes(content.replace(first[-2000:], b"\xff" * 2000))
+    with pytest.warns(KerbsegWarning, match=r"bad\.avi: 1 of 40 frames cannot be decoded"):
+        report = segment_video(source, Predictor(bright), tmp_path)
+    assert report.frames == 39
+
+
+def test_a_film_that_begins_in_mid_stream_says_what_is_left_out(video_file, tmp_path):
+    source = video_file(tmp_path / "late.ts", frames=40, size=(64, 96), encoding={"g": "10"})
+    content = source.read_bytes()
+    source.write_bytes(content[60 * 188 :])
+    with pytest.warns(KerbsegWarning, match=r"late\.ts: \d of \d\d frames cannot be decoded"):
+        came = len(list(open_source(source)))
+    assert 20 < came < 40
+
+
+@pytest.mark.parametrize("lost", [1, 1000])
+def test_a_y4m_that_was_cut_off_says_what_lacks(tmp_path, lost):
+    with av.open(str(tmp_path / "raw.y4m"), "w", format="yuv4mpegpipe") as file:
+        stream = file.add_stream("rawvideo", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 47, 33, "yuv420p"
+        for _ in range(5):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((33, 47, 3), np.uint8), format="rgb24")))
+    content = (tmp_path / "raw.y4m").read_bytes()
+    assert truncated_bytes(tmp_path / "raw.y4m") == 0
+    (tmp_path / "raw.y4m").write_bytes(content[:-lost])
+    assert truncated_bytes(tmp_path / "raw.y4m") == lost
+    with pytest.raises(DataError, match="cut off after frame 4"):
+        list(open_source(tmp_path / "raw.y4m"))
 
 
 def test_packets_that_lack_in_a_transport_stream_are_still_told(bright, video_file, tmp_path):
@@ -256,9 +292,9 @@ def test_an_index_at_the_end_that_a_pipe_cannot_reach_is_named(video_file, tmp_p
 
 
 def test_wrong_arguments_are_told_in_one_line(bright, tmp_path):
-    with pytest.raises(InputError, match="needs a predictor, .*found str"):
+    with pytest.raises(InputError, match=r"needs a predictor, .*found str"):
         video(film(tmp_path / "d.mp4", corners()), "name")
-    with pytest.raises(InputError, match="needs a predictor, .*found str"):
+    with pytest.raises(InputError, match=r"needs a predictor, .*found str"):
         segment_video(tmp_path / "d.mp4", "name", tmp_path)
-    with pytest.raises(InputError, match="needs a predictor, .*found str"):
+    with pytest.raises(InputError, match=r"needs a predictor, .*found str"):
         predict_files("name", [tmp_path / "d.mp4"], tmp_path)

@@ -191,3 +191,9 @@ def test_the_first_line_comes_before_anything_heavy_is_imported():
     """
     left = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert left.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", ["mininet_v2_cpu", "enet", "liteseg_mobilenet_v2"])
+def test_a_convention_refuses_networks_that_it_does_not_count(name):
+    with pytest.raises(KerbsegError, match="'grouping_paper' counts ERFNet and its grouped variants only"):
+        profile_models([name], (64, 64), "grouping_paper", budget=Budget(runs=0))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -25,12 +26,11 @@ import kerbseg.models as models
 from kerbseg.bundle import load
 from kerbseg.cli import main
 from kerbseg.core.distributed import SINGLE
-from kerbseg.core.errors import BundleError, DataError, KerbsegError, RecipeError
+from kerbseg.core.errors import DataError, KerbsegError, KerbsegWarning, RecipeError
 from kerbseg.core.labels import label_set
 from kerbseg.core.strict_yaml import load_yaml
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import ConcatDataset, OnDisk, validation_loader
-from kerbseg.evaluate import evaluate
 from kerbseg.models import classifiers
 from kerbseg.train import recipe_sense, workers
 from kerbseg.train.board import CELL, _confusion
@@ -40,7 +40,9 @@ from kerbseg.train.finite import StopWhereNotFinite
 from kerbseg.train.fit import fit
 from kerbseg.train.machine import Machine
 from kerbseg.train.recipe_file import _apart, read
+from kerbseg.train.run_folder import claim
 from kerbseg.train.segmentation import Segmentation
+from kerbseg.train.split import CachedSplit
 from kerbseg.train.workers import STALL_S, check_workers
 
 TINY = (
@@ -158,7 +160,7 @@ def test_in_float16_some_steps_may_be_skipped():
         step(torch.inf)
 
 
-def test_a_validation_without_numbers_is_no_best(tmp_path, capsys):
+def test_a_validation_without_numbers_is_no_best(tmp_path):
     class Huge(Callback):
         """Finite weights, from which infinite logits come: of the averaged network, so training goes on."""
 
@@ -167,9 +169,11 @@ def test_a_validation_without_numbers_is_no_best(tmp_path, capsys):
                 for parameter in task.net.parameters():
                     parameter.fill_(3e38)
 
-    with pytest.raises(KerbsegError, match=r"no validation of .* had a finite loss"):
+    with (
+        pytest.warns(KerbsegWarning, match="epoch 1: the validation loss is nan; its weights are not kept"),
+        pytest.raises(KerbsegError, match=r"no validation of .* had a finite loss"),
+    ):
         fit(tiny("epochs=1", "ema=null"), tmp_path / "run", device="cpu", callbacks=[Huge()])
-    assert "epoch 1: the validation loss is nan; its weights are not kept" in capsys.readouterr().out
     assert not (tmp_path / "run" / "best.safetensors").exists()
     text = (tmp_path / "run" / "metrics.csv").read_text()
     assert "nan" not in text.lower()
@@ -208,11 +212,12 @@ def test_the_lock_dies_with_its_training(run):
     )
     child = int(holder.stdout.readline())  # forked while the lock was held, as a process that reads pictures is
     try:
-        with pytest.raises(KerbsegError, match=f"process {holder.pid} is training into"):
-            fit(tiny(), run, device="cpu", resume=True)
+        with pytest.raises(KerbsegError, match=f"process {holder.pid} is training into"), claim(run, SINGLE):
+            pass
         holder.kill()
         holder.wait()
-        fit(tiny(), run, device="cpu", resume=True)
+        with claim(run, SINGLE):
+            assert (run / ".lock").read_text() == f"{os.getpid()}\n"
     finally:
         os.kill(child, signal.SIGKILL)
         holder.stdin.close()
@@ -232,15 +237,15 @@ with claim(Path(sys.argv[1]), SINGLE):
 """
 
 
-def test_a_file_system_without_locks_is_said(run, monkeypatch, capsys):
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
     import fcntl
 
     def refuse(file, how):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    fit(tiny(), run, device="cpu", resume=True)
-    assert "knows no locks; start no second training into it" in capsys.readouterr().out
+    with pytest.warns(KerbsegWarning, match="knows no locks; start no second"), claim(tmp_path / "run", SINGLE):
+        assert (tmp_path / "run").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -265,6 +270,16 @@ def test_a_folder_of_the_user_stays(tmp_path):
     with pytest.raises(KerbsegError):
         fit(tiny(), tmp_path, device="cpu", initial="no-such-weights")
     assert tree(tmp_path) == {"tensorboard/mine": b"mine"}
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "last.safetensors", "recipe.yaml", "tensorboard"])
+def test_what_is_no_file_in_a_runs_place_is_refused_before_anything_waits(name, run):
+    (run / "aside").mkdir()
+    if (run / name).exists():
+        (run / name).rename(run / "aside" / name)
+    os.mkfifo(run / name)
+    with pytest.raises(KerbsegError, match=rf"{name} is not what a training writes there; move it away"):
+        fit(tiny(), run, device="cpu", resume=True)
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_nothing_and_says_so(tmp_path):
@@ -343,7 +358,12 @@ CHANGES = {
     "no optimizer": put("optimizer_states", value=[]),
     "no groups": put("optimizer_states", 0, "param_groups", value=[]),
     "a NaN in the optimizer": spoil("optimizer_states", 0, "state", 0),
+    "a moment less": drop("optimizer_states", 0, "state", 23),
+    "nothing of a moment": put("optimizer_states", 0, "state", 23, value={}),
+    "a moment that is a word": put("optimizer_states", 0, "state", 41, "exp_avg_sq", value="x"),
+    "a step that is none": put("optimizer_states", 0, "state", 41, "step", value=torch.zeros(())),
     "a wrong state": put("optimizer_states", 0, "state", value={5000: {}}),
+    "moments of other weights": put("optimizer_states", 0, "param_groups", 0, "params", 34, value=10**9),
     "other betas": put("optimizer_states", 0, "param_groups", 0, "betas", value=(0.1, 0.2)),
     "a rate NaN": put("lr_schedulers", 0, "base_lrs", value=[float("nan")]),
     "no schedule": put("lr_schedulers", value=[]),
@@ -411,13 +431,13 @@ def test_a_checkpoint_of_before_these_checks_still_resumes(run, finished):
     assert all(torch.equal(kept[key], expected[key]) for key in expected)
 
 
-NEW = ("threads", "recipe")
+NEW = ("threads", "moments", "recipe")
 
 
-def test_a_best_that_is_gone_is_said_and_kept_anew(run, capsys):
+def test_a_best_that_is_gone_is_said_and_kept_anew(run):
     (run / "best.safetensors").unlink()
-    fit(tiny(), run, device="cpu", resume=True)
-    assert "best.safetensors is gone; the best from here on takes its place" in capsys.readouterr().out
+    with pytest.warns(KerbsegWarning, match="best.safetensors is gone; the best from here on takes its place"):
+        fit(tiny(), run, device="cpu", resume=True)
     assert load(run / "best.safetensors").card.scores["epoch"] == 2
 
 
@@ -444,11 +464,13 @@ def test_the_number_of_threads_is_kept_and_said(run, task, monkeypatch, capsys):
     with threads_as_before(2, machine):
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == 1
-    assert "threads: the run has had 2, here are 1; and goes on with as many" in capsys.readouterr().out
+    assert "had 2 CPU thread(s), and here are 1: it goes on with 2, for the same bits" in capsys.readouterr().out
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    with threads_as_before(2, machine):
+    with (
+        pytest.warns(KerbsegWarning, match="not those of an unbroken run; for these set OMP_NUM_THREADS=2"),
+        threads_as_before(2, machine),
+    ):
         assert torch.get_num_threads() == 1
-    assert "are not those of an unbroken run; for these set OMP_NUM_THREADS=2" in capsys.readouterr().out
     for threads in (1, None):
         with threads_as_before(threads, machine):
             assert capsys.readouterr().out == ""
@@ -562,14 +584,17 @@ def test_a_missing_package_is_named_with_its_extra(package, tmp_path):
 COMMAND = ["train", "smoke/scenes", "--out", "run"]
 
 
-def test_a_network_that_says_nan_is_not_measured(camvid_bundle, camvid_root):
-    bundle = load(camvid_bundle)
-    evaluate(bundle, open_dataset("camvid", "val", camvid_root))
-    with torch.no_grad():
-        for value in bundle.model.parameters():
-            value.fill_(3e38)  # finite, unlike what comes of it
-    with pytest.raises(BundleError, match=r"logits of 'val_000' are NaN or infinite"):
-        evaluate(bundle, open_dataset("camvid", "val", camvid_root))
+def test_a_class_without_a_pixel_is_told_at_the_start(monkeypatch):
+    class OneColor(Broken):
+        def __getitem__(self, index: int):
+            scene = self._scenes[index]
+            return replace(scene, mask=np.zeros_like(scene.mask))
+
+    split = CachedSplit(OneColor(), "ram")
+    assert split.absent() == list(split.labels.classes[1:])
+    monkeypatch.setattr(CachedSplit, "absent", lambda self: ["bus"])
+    with pytest.warns(KerbsegWarning, match=r"scenes train: no pixel of bus, so that is not learned; kerbseg doctor"):
+        Segmentation(tiny(), Machine(torch.device("cpu")))
 
 
 # what a run shows

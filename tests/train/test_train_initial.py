@@ -149,3 +149,31 @@ def test_several_parts_can_be_taken(tmp_path):
         assert_started(net, source, prefix)
     with pytest.raises(BundleError, match="another class count"):
         load_initial_weights(net, tmp_path / "m.safetensors", ("features.", "output."))
+
+
+def test_weights_that_are_not_finite_start_nothing(tmp_path):
+    source, net = classifier("mobilenet_v2"), models.create_model("liteseg_mobilenet_v2", 5)
+    key = next(key for key in source.state_dict() if key.endswith("running_var"))
+    source.state_dict()[key][0] = float("inf")
+    with pytest.raises(BundleError, match="holds NaN or infinite values"):
+        save_classifier(source, ClassifierCard("mobilenet_v2", ("a", "b", "c")), tmp_path / "c.safetensors")
+    assert not (tmp_path / "c.safetensors").exists()
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "plain.safetensors")
+    with pytest.raises(BundleError, match=rf"plain\.safetensors: '{key}' holds NaN or infinite values"):
+        load_initial_weights(net, tmp_path / "plain.safetensors", "backbone.")
+    wide = {name: value.double() for name, value in classifier("mobilenet_v2").state_dict().items()}
+    wide[key][0] = 1e300  # finite until it is float32
+    torch.save(wide, tmp_path / "wide.pth")
+    with pytest.raises(BundleError, match=rf"'{key}' holds NaN or infinite values"):
+        load_initial_weights(net, tmp_path / "wide.pth", "backbone.")
+    assert all(value.isfinite().all() for value in net.state_dict().values())
+
+
+def test_a_classifier_whose_bits_have_changed_starts_nothing(tmp_path):
+    path = tmp_path / "c.safetensors"
+    save_classifier(classifier("mobilenet_v2"), ClassifierCard("mobilenet_v2", ("a", "b", "c")), path)
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match="is damaged: its weights or its card are not those saved"):
+        load_initial_weights(models.create_model("liteseg_mobilenet_v2", 5), path, "backbone.")

@@ -19,6 +19,8 @@ import kerbseg
 from kerbseg.cli.help import ListingFormatter
 from kerbseg.core.console import SafeConsole
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean, needing_extras
+from kerbseg.core.files import remedy
+from kerbseg.core.telemetry import keep_home_clean
 from kerbseg.core.text import printable, redact
 
 STDOUT = "/dev/stdout"
@@ -41,16 +43,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C (128 and its number for another signal);
     a defect of ours is a traceback.
     """
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
     if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is shown as escapes
         sys.stdout.reconfigure(errors="backslashreplace")
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
+    keep_home_clean()
     typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
     piped = any(each.endswith((STDOUT, "/dev/fd/1")) for each in typed)
     try:
+        if "" in typed:  # a path of no characters would be the folder one is in
+            raise KerbsegError(
+                f"argument {typed.index('') + 1} is empty: a variable that is not set, perhaps? Leave it out"
+            )
         streams = redirect_stdout(sys.stderr) if piped else nullcontext()  # the output proper stands alone there
         with needing_extras(), _warnings_of_one_line(), streams:
             app(typed, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
-        sys.stdout.flush()
+        print(end="", flush=True)  # while what fails can still be told
     except KerbsegError as error:
         _leave(str(error), 2)
     except CycloptsError as error:
@@ -74,13 +81,13 @@ def _warnings_of_one_line() -> Iterator[None]:
         warnings.simplefilter("always", KerbsegWarning)
         others = warnings.showwarning
 
-        def shown(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, KerbsegWarning):
-                print(f"kerbseg: {message}", file=sys.stderr)
+                print(f"kerbseg: warning: {_shown(str(message))}", file=sys.stderr)
             else:
                 others(message, category, *place, **more)
 
-        warnings.showwarning = shown
+        warnings.showwarning = show
         yield
 
 
@@ -99,7 +106,7 @@ def _name_streams(typed: Sequence[str]) -> list[str]:
 
 def _unusable(error: OSError) -> str:
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-    return f"{where}{error.strerror or error}; check that the path is right, and that you may use it"
+    return f"{where}{error.strerror}; {remedy(error) or 'check that the path is right, and that you may use it'}"
 
 
 def explain(error: CycloptsError) -> str:
@@ -121,5 +128,9 @@ def explain(error: CycloptsError) -> str:
 
 
 def _leave(message: str, status: int) -> None:
-    print(f"kerbseg: {printable(redact(' '.join(message.split())))}", file=sys.stderr)
+    print(f"kerbseg: {_shown(message)}", file=sys.stderr)
     sys.exit(status)
+
+
+def _shown(message: str) -> str:
+    return printable(redact(" ".join(message.split())))

@@ -84,4 +84,4 @@ def table(paper: str, number: str | None = None, *, measure: bool = False, out: 
         tell(text)
     else:
         with atomic_write(out) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")

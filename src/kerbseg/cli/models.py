@@ -130,7 +130,7 @@ def import_(format: str, source: Path, *, out: Out, classes: LabelSetName = None
     out
         The bundle to write (.safetensors)
     classes
-        Label set: {label_sets} (default: by the number of outputs)
+        Label set: {label_sets} (default: cityscapes or camvid, by the number of outputs)
     model
         Registered name (default: recognized from the weights' names)
     """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kerbseg.cli.app import app
 from kerbseg.cli.options import DataRoot, Json
 from kerbseg.cli.terminal import show, tell, write_json
-from kerbseg.core.errors import KerbsegError, check_installed
+from kerbseg.core.errors import KerbsegError, KerbsegWarning, check_installed
 
 if TYPE_CHECKING:
     from kerbseg.train.recipe import AnyRecipe
@@ -79,7 +80,7 @@ def train(
         settings, run = resume_recipe(out), out
     check_names(settings)
     for remark in remarks(settings):
-        tell(f"note: {remark}")
+        warnings.warn(KerbsegWarning(remark), stacklevel=2)
     check_installed("train", ("lightning", "kornia", "tensorboard"))
 
     from kerbseg.train.engine import this_rank

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerbseg.cli.app import app
 from kerbseg.cli.options import DataRoot, Device, Fit, Json, OutOrNothing, Precision, Runtime, Submission, Threads
-from kerbseg.cli.terminal import progress, show, write_json
+from kerbseg.cli.terminal import progress, show, tell, write_json
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
-from kerbseg.core.text import printable, redact
+from kerbseg.core.text import redact
 
 if TYPE_CHECKING:
     from kerbseg.core.types import Sample
@@ -90,9 +90,9 @@ def evaluate(
                 raise
             report = None
     if submission is not None:
-        print(f"predictions for the server: {submission}")
+        tell(f"predictions for the server: {submission}")
     if report is None:
-        print(f"split {split!r} of {data!r} has no labels here, so nothing is measured")
+        tell(f"split {split!r} of {data!r} has no labels here, so nothing is measured")
         return
     if json is not None:
         write_json(json, report.to_dict())
@@ -164,7 +164,7 @@ def predict(
             from kerbseg.predict.submission import submit_files
 
             count = submit_files(predictor, inputs, submission, progress, recursive)
-            print(f"{count} prediction(s) for the server: {submission}")
+            tell(f"{count} prediction(s) for the server: {submission}")
             return
         assert out is not None
         _predict(predictor, inputs, out, smooth, flicker, raw, sink, recursive, json)
@@ -195,7 +195,7 @@ def _predict(
         sys.exit(1)
     finally:  # Ctrl-C is how a camera's pictures end
         for video in videos:
-            print(printable(str(video)))
+            tell(video)
         if json is not None:
             engine = predictor.runtime
             made = {"model": engine.card.model, "runtime": engine.name, "precision": engine.precision}
@@ -205,4 +205,4 @@ def _predict(
                 "protocol": {**made, "versions": versions()},
             }
             write_json(json, figures)
-    print(printable(f"{len(written)} input(s) segmented into {out}"))
+    tell(f"{len(written)} input(s) segmented into {out}")

@@ -155,14 +155,18 @@ def _pour(source: Path, target: Special) -> None:
         shutil.copyfileobj(content, file)
 
 
-def _unwritable(path: Path, error: OSError) -> KerbsegError:
-    remedy = {
+def remedy(error: OSError) -> str | None:
+    """What helps against an error of the system, where more can be said than to choose another place."""
+    return {
         errno.ENOSPC: "free space, or choose another place",
         errno.EDQUOT: "free space, or choose another place",
         errno.ENAMETOOLONG: "choose a shorter name",
         errno.EISDIR: "name a file in it",
-    }.get(error.errno or 0, "choose another place")
-    return KerbsegError(f"cannot write {path}: {error.strerror or error}; {remedy}")
+    }.get(error.errno or 0)
+
+
+def _unwritable(path: Path, error: OSError) -> KerbsegError:
+    return KerbsegError(f"cannot write {path}: {error.strerror or error}; {remedy(error) or 'choose another place'}")
 
 
 def _machine() -> str:

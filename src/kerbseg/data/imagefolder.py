@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from kerbseg.core.distributed import SINGLE, Rank
@@ -21,7 +21,7 @@ from kerbseg.core.errors import DataError
 from kerbseg.data.loading import Loader, channels_first
 from kerbseg.data.pairs import files_below, is_picture, readable
 from kerbseg.data.pictures import read_rgb
-from kerbseg.data.samplers import shared, strided_shard
+from kerbseg.data.samplers import EpochShuffle, shared, strided_shard
 
 CENTRE = 0.875  # side of the square that is looked at, as a share of the shorter side: 224 of 256
 
@@ -133,22 +133,11 @@ class CenterSquares(TorchDataset[ClassBatch]):
         return _resized(picture, (left, top, left + side, top + side), self._size), label
 
 
-class EpochDraws(Sampler[int]):
+class EpochDraws(EpochShuffle):
     """Each picture once an epoch in random order, as a number that also tells the epoch: epoch * length + picture."""
 
-    def __init__(self, length: int, seed: int) -> None:
-        self._length, self._seed, self._epoch = length, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before each epoch."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._length
-
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._length)
-        return iter((order + self._epoch * self._length).tolist())
+        return (index + self._epoch * self._length for index in super().__iter__())
 
 
 def class_loader(

@@ -169,6 +169,8 @@ def _read(path: Path) -> tuple[UInt8[np.ndarray, "h w"], dict[int, Color]]:
 
 def _ids(band: Image.Image, path: Path) -> UInt8[np.ndarray, "h w"]:
     ids = np.asarray(band)
+    if ids.dtype == np.uint8:
+        return ids
     if ids.max(initial=0) > 255 or ids.min(initial=0) < 0:
         raise DataError(f"mask {path} holds ids {ids.min()}..{ids.max()}; ids are 0..255, save it as 8-bit gray PNG")
     return ids.astype(np.uint8)

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def upright(
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        stored[top:bottom] = values(image.crop((0, top, width, bottom)))
+        stored[top:bottom] = values(image if rows >= height else image.crop((0, top, width, bottom)))
     return pixels
 
 
@@ -190,7 +191,20 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
+@contextmanager
+def open_embedded(data: bytes, shown: str) -> Iterator[Image.Image]:
+    """A PNG that lies within another file, its pixels not yet decoded. Raises DataError, which calls it `shown`."""
+    try:
+        image = Image.open(BytesIO(data), formats=("PNG",))
+    except _DAMAGE as problem:
+        raise DataError(_damaged(shown, "it is no PNG" if isinstance(problem, OSError) else problem)) from problem
+    with image:
+        yield image
+
+
 def _rgb(band: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    if band.mode == "RGB":
+        return np.asarray(band)
     if "transparency" in band.info:  # Pillow warns where a palette's transparency is left out at once
         band = band.convert("RGBA")
     return np.asarray(band.convert("RGB"))

@@ -15,12 +15,12 @@ from jaxtyping import UInt8
 from kerbseg.bundle import Bundle
 from kerbseg.core import telemetry
 from kerbseg.core.errors import DataError, MissingExtra
-from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.core.types import Dataset
 from kerbseg.exported_card import ExportedCard
 from kerbseg.metrics import compute_metrics, confusion_metric
 from kerbseg.runtime import Engine
 from kerbseg.runtime.openvino import keeping_signal_stack
+from kerbseg.runtime.segment import letterboxed
 
 CALIBRATION_PICTURES = 300
 
@@ -119,14 +119,15 @@ def _miou(infer: Infer, eval_set: Dataset, size: tuple[int, int], indices: Itera
     """The mIoU on some pictures, at the labels' own size."""
     metric = confusion_metric(len(eval_set.labels))
     for index in indices:
-        mask = eval_set[index].mask
-        ids = resize_ids(infer(_seen(eval_set, index, size))[0], (mask.shape[0], mask.shape[1]))
+        sample = eval_set[index]
+        mask, placed = sample.mask, letterboxed(sample.image, size)
+        ids = placed.back(infer(placed.input)[0])
         metric.update(torch.from_numpy(ids)[None].long(), torch.from_numpy(mask)[None].long())
     return compute_metrics(metric.compute(), eval_set.labels).miou
 
 
 def _seen(dataset: Dataset, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "1 h w 3"]:
-    return resize_picture(dataset[index].image, size)[None]
+    return letterboxed(dataset[index].image, size).input
 
 
 def _nncf() -> Any:

@@ -63,6 +63,7 @@ def converted(
     _fold_crops(model)
     _fold_batch_norm(model)
     _fold_scale(model)
+    _fold_sizes(model)
     if not logits:
         del model.graph.outputs[1]
     proto: onnx.ModelProto = ir.to_proto(model)
@@ -163,6 +164,44 @@ def _fold_scale(model: ir.Model) -> None:
         reader.replace_input_with(1, folded)
     ir.convenience.replace_all_uses_with(scaled.outputs[0], image)
     model.graph.remove(scaled, safe=True)
+
+
+def _fold_sizes(model: ir.Model) -> None:
+    """Lets a whole-numbered enlargement ask for a factor instead of a size that is put together from the batch's.
+
+    OpenVINO 2024.0 misses such sizes and leaves the logits as small as they are, without a word.
+    """
+    import onnx_ir as ir
+
+    for node in list(model.graph):
+        sizes = node.inputs[3] if node.op_type == "Resize" and len(node.inputs) == 4 else None
+        given, made = node.inputs[0], node.outputs[0]
+        if sizes is None or given is None or given.shape is None or made.shape is None:
+            continue
+        before, after = given.shape[2:], made.shape[2:]
+        if not all(
+            isinstance(n, int) and isinstance(m, int) and m % n == 0 for n, m in zip(before, after, strict=True)
+        ):
+            continue
+        factors = np.array([1, 1, *(int(m) // int(n) for n, m in zip(before, after, strict=True))], np.float32)
+        scales = ir.Value(name=f"{made.name}_scales", const_value=ir.tensor(factors))
+        model.graph.register_initializer(scales)
+        node.replace_input_with(2, scales)
+        node.resize_inputs(3)
+        _remove_unread(model, sizes.producer())
+    for name, value in list(model.graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del model.graph.initializers[name]
+
+
+def _remove_unread(model: ir.Model, node: ir.Node | None) -> None:
+    """Removes a node that nothing reads, and what it alone read."""
+    if node is None or any(output.uses() or output.is_graph_output() for output in node.outputs):
+        return
+    makers = [value.producer() for value in node.inputs if value is not None]
+    model.graph.remove(node, safe=True)
+    for maker in makers:
+        _remove_unread(model, maker)
 
 
 def _split(model: ir.Model, norm: ir.Node, joined: ir.Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from jaxtyping import UInt8
 
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import KerbsegError
-from kerbseg.core.resize import resize_picture
 from kerbseg.core.types import Dataset
 from kerbseg.export.graph import DeployGraph
 from kerbseg.runtime import open_runtime
+from kerbseg.runtime.checks import check_finite
+from kerbseg.runtime.segment import letterboxed
 
 FLOOR = 0.999  # share of equal pixels
 
@@ -41,7 +43,7 @@ class Parity:
 
     def checked(self, path: Path, floor: float = FLOOR) -> Parity:
         """Itself. Raises KerbsegError where fewer pixels agree than `floor`."""
-        if self.equal < floor:
+        if not (self.equal >= floor and math.isfinite(self.largest_difference)):  # NaN is a difference too
             raise KerbsegError(f"{path} would not agree with its bundle: {self}; nothing was written")
         return self
 
@@ -54,13 +56,16 @@ def parity(bundle: Bundle, path: Path, pictures: Sequence[UInt8[np.ndarray, "h w
     for picture in pictures:
         with torch.inference_mode():
             _, logits = graph(torch.from_numpy(np.ascontiguousarray(picture[None])))
+        check_finite(logits)
         equal.append(float((exported(picture[None]) == reference(picture[None])).mean()))
-        differences.append(float(np.abs(exported.logits(picture[None]) - logits.numpy()).max()))
+        theirs = exported.logits(picture[None])
+        check_finite(theirs)
+        differences.append(float(np.abs(theirs - logits.numpy()).max()))
         largest.append(float(logits.abs().max()))
     return Parity(float(np.mean(equal)), max(differences), max(largest), len(pictures))
 
 
 def pictures_of(dataset: Dataset, size: tuple[int, int], count: int) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """Pictures spread over a split, at a size."""
+    """Pictures spread over a split, at a size, as a runtime of one size sees them."""
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
-    return [resize_picture(dataset[int(i)].image, size) for i in chosen]
+    return [letterboxed(dataset[int(i)].image, size).input[0] for i in chosen]

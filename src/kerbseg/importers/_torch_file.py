@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -32,7 +33,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     require_file(path)
     try:
         _check_packing(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats and odd headers: either they can be read or not
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise BundleError(
             f"{path} is no PyTorch file, or holds Python objects beside its weights, which are never run here;"

@@ -60,9 +60,7 @@ def counts(ids: UInt8[np.ndarray, "h w"]) -> Int[np.ndarray, " 256"]:
     return sum((np.bincount(ids[rows].ravel(), minlength=256) for rows in _bands(ids)), np.zeros(256, np.int64))
 
 
-def with_legend(
-    drawn: UInt8[np.ndarray, "h w 3"], shares: Mapping[str, float], labels: LabelSet
-) -> Image.Image:
+def with_legend(drawn: UInt8[np.ndarray, "h w 3"], shares: Mapping[str, float], labels: LabelSet) -> Image.Image:
     """A picture above the names, colors and shares of classes, in the order in which they are given."""
     height, width = drawn.shape[:2]
     colors = dict(zip(labels.classes, labels.colors, strict=True))

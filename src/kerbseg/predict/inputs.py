@@ -121,7 +121,8 @@ def _results(names: Iterable[Path]) -> set[Path]:
     inputs = [name for name in names if _is_input(name)]
     endings = [kind.ending for kind in SINKS.values()]
     endings += [Path(f"x{kind.ending}").stem[1:] for kind in SINKS.values() if kind.file_per_frame]
-    return {name.with_name(f"{start}{ending}") for name in inputs for start in (name.stem, name.name) for ending in endings}
+    starts = [name.with_name(start) for name in inputs for start in (name.stem, name.name)]
+    return {start.with_name(start.name + ending) for start in starts for ending in endings}
 
 
 def _is_input(path: Path) -> bool:

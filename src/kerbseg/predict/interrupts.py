@@ -1,4 +1,4 @@
-"""Ctrl-C and other requests to end: the first is raised where nothing gets lost by it, those that follow change nothing.
+"""Ctrl-C and other requests to end: the first is raised where nothing gets lost by it, the others change nothing.
 
 Within `ending_once` a request is raised at once as `Interrupted`, but within `held` only by `check`, or at the end.
 """

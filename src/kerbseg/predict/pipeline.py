@@ -31,9 +31,9 @@ class _EndOfStream:
 class ThreadedPipeline:
     """Iterates over what the last stage makes of each item of a source, in order.
 
-    At most `max_in_flight` items are taken from the source and not yet handed out; one may count as several, which `cost`
-    tells. An error of the source or of a stage is raised after all items before it. The threads end with the process, so a source that never answers holds up
-    nobody.
+    At most `max_in_flight` items are taken from the source and not yet handed out; one may count as several, which
+    `cost` tells. An error of the source or of a stage is raised after all items before it. The threads end with the
+    process, so a source that never answers holds up nobody.
     """
 
     def __init__(
@@ -93,16 +93,20 @@ class ThreadedPipeline:
         Errors of what was under way are left out: whoever calls this has a reason to end already.
         """
         self.stop()
-        while True:
-            try:
-                for _ in self:
-                    pass
-                break
-            except Exception:  # noqa: BLE001, PERF203 # of two endings the first is reported
-                continue
+        while self._drains():
+            pass
         for worker in self._workers:
             worker.join()
         self._feeder.join(SOURCE_PATIENCE_S)
+
+    def _drains(self) -> bool:
+        """Takes what is left; whether that met an error, behind which there may be more."""
+        try:
+            for _ in self:
+                pass
+        except Exception:  # noqa: BLE001 # of two endings the first is reported
+            return True
+        return False
 
     @staticmethod
     def _start(target: Callable[..., None], *arguments: Any) -> threading.Thread:

@@ -91,7 +91,9 @@ class Prediction:
         Raises InputError where the stem names a folder: a prediction does not know its picture's name.
         """
         if str(stem).endswith(("/", os.sep)) or not Path(stem).name or Path(stem).is_dir():
-            raise InputError(f"{stem} is a folder; add the beginning of the files' names, such as {Path(stem) / 'street'}")
+            raise InputError(
+                f"{stem} is a folder; add the beginning of the files' names, such as {Path(stem) / 'street'}"
+            )
         stem = Path(stem)
         drawings = [Image.fromarray(self.ids)] if self.picture is None else [Image.fromarray(self.ids), self.overlay()]
         paths = tuple(stem.with_name(stem.name + ending) for ending in ENDINGS[: len(drawings)])

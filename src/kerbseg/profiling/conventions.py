@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kerbseg.core.errors import KerbsegError
+from kerbseg.models.erfnet import ERFNet
 from kerbseg.profiling.cost import cost
 
 
@@ -46,7 +48,7 @@ def grouping_paper(net: nn.Module, size: tuple[int, int]) -> Counted:
 
     Weights of convolutions only, without biases and batch-norm; a downsampler is a dense 3x3 convolution to all its
     outputs; one module in each decoder stage, though the network has two; upsampling is charged at its output's
-    resolution, and the last layer at its input's. For ERFNet and its grouped variants.
+    resolution, and the last layer at its input's. Raises KerbsegError for what is no ERFNet, nor a grouped variant.
     """
     weights = macs = 0
     for count, pixels in _grouping_terms(net, size):
@@ -57,6 +59,11 @@ def grouping_paper(net: nn.Module, size: tuple[int, int]) -> Counted:
 
 def _grouping_terms(net: nn.Module, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
     """(weights, pixels they are charged for) of every part that the paper counts."""
+    if not isinstance(net, ERFNet):
+        raise KerbsegError(
+            f"convention 'grouping_paper' counts ERFNet and its grouped variants only, not a {type(net).__name__};"
+            " choose 'true'"
+        )
     area, scale = size[0] * size[1], 1
     encoder: Any = net.get_submodule("encoder")
     decoder: Any = net.get_submodule("decoder")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Literal
 
@@ -50,21 +50,32 @@ class CpuArgmaxHead:
 
     def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
         """The engine on these pictures, up to its own logits."""
-        return lambda: self._in_batches(pictures, lambda logits: logits[:, :0])
+        batches = [filled for filled, _ in self._batches(pictures)]
+
+        def run() -> object:
+            with self._one_at_a_time:
+                return [self._infer(filled) for filled in batches][-1]
+
+        return run
 
     def _in_batches(
         self, pictures: UInt8[np.ndarray, "b h w 3"], read: Callable[[np.ndarray], np.ndarray]
     ) -> np.ndarray:
         """What is read of the engine's logits, which are good until its next run."""
-        checked = self._check(pictures)
-        count = self._batch or len(checked)
         results = []
-        for first in range(0, len(checked), count):
-            batch = checked[first : first + count]
-            filled = batch if len(batch) == count else np.concatenate([batch, batch[-1:].repeat(count - len(batch), 0)])
+        for filled, count in self._batches(pictures):
             with self._one_at_a_time:
-                results.append(read(self._classes_last(self._infer(filled))[: len(batch)]))
+                results.append(read(self._classes_last(self._infer(filled))[:count]))
         return results[0] if len(results) == 1 else np.concatenate(results)
+
+    def _batches(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Iterator[tuple[UInt8[np.ndarray, "n h w 3"], int]]:
+        """As many pictures at once as the graph takes, and how many of them are not there to fill up."""
+        checked = self._check(pictures)
+        whole = self._batch or len(checked)
+        for first in range(0, len(checked), whole):
+            batch = checked[first : first + whole]
+            lacking = whole - len(batch)
+            yield (np.concatenate([batch, batch[-1:].repeat(lacking, 0)]) if lacking else batch), len(batch)
 
     def _classes_last(self, logits: Float32[np.ndarray, "b _ _ _"]) -> Float32[np.ndarray, "b H W k"]:
         return logits if self._layout == "nhwc" else logits.transpose(0, 2, 3, 1)

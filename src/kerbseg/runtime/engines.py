@@ -161,6 +161,11 @@ def open_runtime(
     from kerbseg.bundle import Bundle, locate
 
     wanted = replace(options or RuntimeOptions(), **keywords)
+    if not isinstance(model, str | Path | Bundle | Runtime):
+        raise KerbsegError(
+            f"a model is a file, a run's folder, the name of shipped weights, a bundle or a runtime, not"
+            f" {type(model).__name__}; kerbseg.load reads a file as a bundle"
+        )
     if not isinstance(model, str | Path | Bundle):
         _check_opened(model, wanted, keywords)
         return model

@@ -19,7 +19,7 @@ from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.train.recipe import AnyRecipe
 from kerbseg.train.recipe_file import checked, first_difference
 
-FREE = ("params", "lr", "initial_lr", "weight_decay")  # of an optimizer's group: these move while a network trains
+MOVING = ("params", "lr", "initial_lr")  # of an optimizer's group, while a network trains
 MOST_THREADS = 4096
 DAMAGED = (  # what Python's and torch's readers raise for bytes that they did not write
     BadZipFile, UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
@@ -132,26 +132,33 @@ def _check_optimizer(content: Mapping[str, Any], fresh: Optimizer) -> None:
     if len(saved) != 1 or len(schedulers) != 1:
         raise _Misfit(f"{len(saved)} optimizers and {len(schedulers)} schedules, not one of each")
     groups, state = _at(saved[0], "param_groups", kind=list), _at(saved[0], "state", kind=Mapping)
-    if [len(_at(group, "params", kind=list)) for group in groups] != [
-        len(each["params"]) for each in fresh.param_groups
-    ]:
+    wanted = fresh.state_dict()["param_groups"]
+    if [_at(group, "params", kind=list) for group in groups] != [group["params"] for group in wanted]:
         raise _Misfit("its optimizer moves other weights")
-    for group, expected in zip(groups, fresh.param_groups, strict=True):
+    for group, expected in zip(groups, wanted, strict=True):
         for key, value in expected.items():
-            if key not in FREE and group.get(key, value) != value:
-                raise _Misfit(f"its optimizer's {key} is {str(group.get(key))[:100]}")
-    rates = [*_at(schedulers[0], "base_lrs", kind=list), *(group["lr"] for group in groups)]
+            given = group.get(key, value)
+            if key not in MOVING and given != value and not (key == "weight_decay" and given == 0):
+                raise _Misfit(f"its optimizer's {key} is {str(given)[:100]}")
+    rates = [*_at(schedulers[0], "base_lrs", kind=list), *(_at(group, "lr", kind=float) for group in groups)]
     if not all(isinstance(rate, float) and 0 <= rate < math.inf for rate in rates):
-        raise _Misfit(f"a learning rate of {rates}")
+        raise _Misfit(f"a learning rate of {str(rates)[:100]}")
     if _at(schedulers[0], "last_epoch") != content["global_step"]:
         raise _Misfit("its schedule is not at its step")
+    if len(state) != content["callbacks"]["RunRecorder"].get("moments", len(state)):  # older ones do not say
+        raise _Misfit(f"its optimizer has a state of {len(state)} weights")
     weights = [parameter for group in fresh.param_groups for parameter in group["params"]]
     for index, parts in state.items():
         if not isinstance(index, int) or not 0 <= index < len(weights) or not isinstance(parts, Mapping):
             raise _Misfit("its optimizer's state is of other weights")
+        if not parts or parts.keys() != next(iter(state.values())).keys():
+            raise _Misfit(f"its optimizer remembers {str(list(parts))[:100]} of a weight")
         for name, value in parts.items():
-            if isinstance(value, Tensor):
-                _check_tensor(value, weights[index].detach() if value.ndim else value, f"the optimizer's {name}")
+            if value is not None:  # SGD without momentum has none
+                like = torch.zeros(()) if name == "step" else weights[index].detach()
+                _check_tensor(value, like, f"the optimizer's {name}")
+            if name == "step" and not 0 < value <= content["global_step"]:
+                raise _Misfit(f"its optimizer's step is {float(value)}")
 
 
 def _at(content: Any, *keys: str, kind: type = int) -> Any:

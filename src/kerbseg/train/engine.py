@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from kerbseg.core.compiler import check_compiler
 from kerbseg.core.distributed import Rank
-from kerbseg.core.errors import KerbsegError, RecipeError
+from kerbseg.core.errors import KerbsegError, KerbsegWarning, RecipeError
 from kerbseg.core.files import atomic_write, remove_leftovers
 from kerbseg.core.strict_yaml import dump_yaml
 from kerbseg.train.board import Board
@@ -48,6 +48,7 @@ from kerbseg.train.workers import of_worker
 Device = Literal["auto", "cpu", "cuda"]
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+FILES = ("recipe.yaml", "metrics.csv", "last.ckpt", "best.safetensors", "last.safetensors")
 UNFIT = (RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError)  # lightning's, of odd checkpoints
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -80,6 +81,10 @@ def check_folder(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None
     if rank.index > 0:  # the first process does, and takes the others along
         return
     written, checkpoint = run / "recipe.yaml", run / "last.ckpt"
+    for path in (run / name for name in (*FILES, "tensorboard")):
+        is_own = path.is_dir() if path.name == "tensorboard" else path.is_file()
+        if os.path.lexists(path) and not is_own:  # a pipe would wait for ever, a link to nowhere is lost
+            raise KerbsegError(f"{path} is not what a training writes there; move it away, or choose another --out")
     if resume and not checkpoint.is_file():
         raise KerbsegError(f"nothing to resume: {checkpoint} does not exist; start without --resume")
     if resume and (difference := first_difference(resume_recipe(run), recipe)):
@@ -214,13 +219,14 @@ def threads_as_before(threads: int | None, machine: Machine) -> Iterator[None]:
     if threads is None or threads == now or machine.device.type != "cpu":
         yield
         return
+    before = f"the run has had {threads} CPU thread(s), and here are {now}"
     if "OMP_NUM_THREADS" in os.environ:
-        said = f"so its last bits are not those of an unbroken run; for these set OMP_NUM_THREADS={threads}"
+        what = f"{before}: its last bits are not those of an unbroken run; for these set OMP_NUM_THREADS={threads}"
+        warnings.warn(KerbsegWarning(what), stacklevel=2)
     else:
         torch.set_num_threads(threads)
-        said = "and goes on with as many, which decides its last bits; OMP_NUM_THREADS sets another number"
-    if machine.rank.index == 0:
-        print(f"threads: the run has had {threads}, here are {now}; {said}", flush=True)
+        if machine.rank.index == 0:
+            print(f"{before}: it goes on with {threads}, for the same bits", flush=True)
     try:
         yield
     finally:
@@ -233,7 +239,9 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except KerbsegError as error:
-        raise of_worker(error) from error
+        if (told := of_worker(error)) is error:
+            raise
+        raise told from error
     except (RuntimeError, MemoryError, ValueError) as error:
         remedy = next((text for sign, text in _REMEDIES.items() if sign in str(error)), None)
         if isinstance(error, torch.OutOfMemoryError | MemoryError):

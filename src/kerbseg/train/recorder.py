@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,9 @@ from jaxtyping import Int, UInt8
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from kerbseg.core.errors import KerbsegWarning
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
-from kerbseg.core.text import printable
 
 
 class Shown(NamedTuple):
@@ -62,6 +63,7 @@ class RunRecorder(Callback):
         self._rows: list[dict[str, Any]] = []
         self._row: dict[str, Any] = {}
         self._seconds, self._started = 0.0, 0.0
+        self._moments = 0  # weights of which the optimizer remembers something
         self.best = -math.inf
         self.latest: ValidationResult | None = None
 
@@ -78,7 +80,8 @@ class RunRecorder(Callback):
         task.log(result.name, result.value, rank_zero_only=True)
         self._row = dict(result.row)
         if not math.isfinite(result.loss) and trainer.is_global_zero:
-            print(f"epoch {trainer.current_epoch + 1}: the validation loss is {result.loss}; its weights are not kept")
+            what = f"epoch {trainer.current_epoch + 1}: the validation loss is {result.loss}; its weights are not kept"
+            warnings.warn(KerbsegWarning(what), stacklevel=2)
         if not self._eligible() or not math.isfinite(result.loss):
             return
         if trainer.is_global_zero and result.value > self.best:
@@ -96,6 +99,7 @@ class RunRecorder(Callback):
         if not self._row:
             figures.pop("val_loss", None)  # that of an earlier epoch
         lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self._moments = len(trainer.optimizers[0].state)
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -127,7 +131,13 @@ class RunRecorder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
-        state = {"rows": self._rows, "best": self.best, "seconds": self._seconds, "threads": torch.get_num_threads()}
+        state = {
+            "rows": self._rows,
+            "best": self.best,
+            "seconds": self._seconds,
+            "threads": torch.get_num_threads(),
+            "moments": self._moments,
+        }
         return state if self._recipe is None else state | {"recipe": self._recipe}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -135,7 +145,7 @@ class RunRecorder(Callback):
         self._rows, self.best, self._seconds = state_dict["rows"], state_dict["best"], state_dict["seconds"]
         best = self._run / "best.safetensors"
         if self.best > -math.inf and not best.is_file():
-            print(f"{printable(str(best))} is gone; the best from here on takes its place", flush=True)
+            warnings.warn(KerbsegWarning(f"{best} is gone; the best from here on takes its place"), stacklevel=2)
             self.best = -math.inf
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import kerbseg.models as models
+from kerbseg.bundle import locate
 from kerbseg.compress.grouping import fade, make_dense
 from kerbseg.core.errors import KerbsegError
 from kerbseg.train.builders import alpha_of
@@ -96,13 +97,15 @@ def train(
     place = training_device(device, recipe, rank)
     if compile:
         check_compiling(place, rank)
+    if initial is not None:
+        locate(initial)  # before any data is read
     check_folder(run, recipe, resume, rank)
     machine = Machine(place, rank, data_root, workers, cache, compile)
     with claim(run, rank), plain_errors():
         check_folder(run, recipe, resume, rank)  # again: now nobody else can begin
         _train(recipe, run, machine, initial, resume, callbacks)
     best = run / "best.safetensors"
-    if not best.is_file():
+    if rank.index == 0 and not best.is_file():
         raise KerbsegError(f"no validation of {run} had a finite loss, so there is no {best.name}; lower optim.lr")
     return best
 

@@ -6,14 +6,14 @@ import errno
 import os
 import shlex
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 from kerbseg.core.distributed import Rank
-from kerbseg.core.errors import KerbsegError
-from kerbseg.core.text import printable
+from kerbseg.core.errors import KerbsegError, KerbsegWarning
 
 try:
     import fcntl
@@ -34,7 +34,7 @@ def claim(run: Path, rank: Rank) -> Iterator[None]:
     what it has put there goes again. Raises KerbsegError where another training holds the folder, which names its
     process, or where the folder cannot be written.
     """
-    if rank.index > 0:
+    if rank.index > 0 or fcntl is None:
         yield
         return
     made = [folder for folder in (run, *run.parents) if not folder.exists()]
@@ -87,8 +87,6 @@ def _lock(run: Path) -> int:
 
 
 def _take(file: int, run: Path) -> None:
-    if fcntl is None:
-        return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -99,7 +97,8 @@ def _take(file: int, run: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL):
             raise
-        print(f"{printable(str(run))}: this file system knows no locks; start no second training into it", flush=True)
+        what = f"{run}: this file system knows no locks; start no second training into it"
+        warnings.warn(KerbsegWarning(what), stacklevel=2)
 
 
 @cache

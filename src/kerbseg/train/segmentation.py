@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, save, versions
 from kerbseg.compress.grouping import collapse
+from kerbseg.core.errors import KerbsegWarning
 from kerbseg.data.loading import Batch, rare_loader, training_loader, validation_loader
 from kerbseg.data.samplers import RareShuffle
 from kerbseg.metrics import compute_metrics
@@ -42,6 +44,10 @@ class Segmentation:
         self.train.check_several_classes()
         self.val = self._open((recipe.data.val,), recipe.data.val_names)
         self.init = recipe.model.init
+        if machine.rank.index == 0 and (absent := self.train.absent()):
+            data = f"{recipe.data.name} {'+'.join(recipe.data.train)}"
+            what = f"{data}: no pixel of {', '.join(absent)}, so that is not learned; kerbseg doctor tells more"
+            warnings.warn(KerbsegWarning(what), stacklevel=2)
 
     def create(self) -> nn.Module:
         """The network with fresh weights."""

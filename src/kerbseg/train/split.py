@@ -49,6 +49,20 @@ class CachedSplit:
             counts += np.bincount(mask.cpu().numpy().ravel(), minlength=256)
         return counts[: len(self.labels)], int(counts[VOID])
 
+    def absent(self) -> list[str]:
+        """Classes of which no picture in memory has a pixel; pictures are looked at until every class has been seen.
+
+        Of pictures on disk nothing is said: to decode them all for it would take too long.
+        """
+        seen: set[int] = set()
+        if self.batches.in_memory:
+            for mask in self._masks():
+                seen.update(mask.unique().tolist())
+                if len(seen - {VOID}) == len(self.labels):
+                    break
+            return [name for index, name in enumerate(self.labels.classes) if index not in seen]
+        return []
+
     def labelled(self) -> bool:
         """Whether any pixel has a class; pictures are looked at until one has."""
         return any(bool((mask != VOID).any()) for mask in self._masks())

@@ -8,16 +8,11 @@ out; a picture without a JSON is too, since nobody has looked at it.
 from __future__ import annotations
 
 import base64
-import io
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from kerbseg.core.errors import DataError
 from kerbseg.data.formats.regions import Mark, Polygons, Region, Runs, ellipse, polygon, rectangle
@@ -37,7 +32,7 @@ from kerbseg.data.formats.source import (
     split_of,
     with_background,
 )
-from kerbseg.data.pictures import decode
+from kerbseg.data.pictures import decode, open_embedded
 
 IGNORED = "__ignore__"
 LEFT_OUT = {"line": "lines", "linestrip": "lines", "point": "points", "points": "points"}
@@ -124,8 +119,10 @@ def _region(shape: _Shape, where: str) -> Region:
 def _decoded(text: str, where: str) -> np.ndarray:
     """The pixels of a PNG as text, painted where it is not 0."""
     try:
-        image: Any = Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",))
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError) as error:
-        raise DataError(f"{where}: its mask is no PNG ({error}); draw it again or delete it") from error
-    decode(image, f"the mask of {where}", DataError)
-    return np.asarray(image.convert("L")) > 0
+        data = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise DataError(f"{where}: its mask is no PNG as text ({error}); draw it again or delete it") from error
+    shown = f"the mask of {where}"
+    with open_embedded(data, shown) as image:
+        decode(image, shown, DataError)
+        return np.asarray(image.convert("L")) > 0

@@ -63,7 +63,9 @@ def targets_of(
     Raises KerbsegError for a name that does not exist, and where none can take it.
     """
     if names is not None and not names:
-        raise KerbsegError(f"sinks is empty, so nothing would be written; leave it out, or choose from: {_listed(SINKS)}")
+        raise KerbsegError(
+            f"sinks is empty, so nothing would be written; leave it out, or choose from: {_listed(SINKS)}"
+        )
     names = names or ()
     kinds = [_kind(name) for name in ([names] if isinstance(names, str) else names)]
     usual = [kind for kind in SINKS.values() if source.kind in kind.unasked]

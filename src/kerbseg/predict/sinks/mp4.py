@@ -75,7 +75,7 @@ class VideoWriter:
                 raise self._full from error
 
     def finish(self) -> SinkFull | None:
-        """Makes the file whole. Gives the reason, if `add` did not, where it ends early; raises it where it is empty."""
+        """Makes the file whole. Gives the reason where it ends early, if `add` did not; raises it for an empty one."""
         av = av_module()
         late = self._full is None
         if self._full is None:
@@ -134,7 +134,9 @@ class VideoWriter:
         self._writer = av.open(local_url(self._path), "w", format="mp4", options={**FRAGMENTS, **scale})
         # without frames that look ahead, whose times a fragment could not hold over long pauses
         self._stream = self._writer.add_stream(
-            "libx264", rate=frame.rate, options={"crf": "20", "preset": "veryfast", "bf": "0", "colorspace": "smpte170m"}
+            "libx264",
+            rate=frame.rate,
+            options={"crf": "20", "preset": "veryfast", "bf": "0", "colorspace": "smpte170m"},
         )
         self._stream.height, self._stream.width, self._stream.pix_fmt = *drawn.shape[:2], "yuv420p"
         self._stream.codec_context.time_base = unit

@@ -5,17 +5,27 @@ Some readers take the end of such a file for the end of the video and say nothin
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
 BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"moof", b"mfra", b"free", b"skip", b"wide", b"sidx", b"styp", b"uuid"})
 EBML, SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
 RIFF_UNKNOWN = (0, 0xFFFFFFFF, 0x7FFFFFFF)  # lengths that a recorder could not fill in
+Y4M = b"YUV4MPEG2"
+Y4M_CHROMA = {  # planes of color beside the gray one, and how many pixels across and down one value is for
+    "420": (2, 2, 2),
+    "411": (2, 4, 1),
+    "422": (2, 2, 1),
+    "444alpha": (3, 1, 1),
+    "444": (2, 1, 1),
+    "mono": (0, 1, 1),
+}
 SYNC, PACKET = 0x47, 188  # of an MPEG transport stream
 
 
 def truncated_bytes(path: Path) -> int:
-    """How many bytes lack at the end of an MP4, Matroska, AVI or MPEG-TS file; 0 where it is whole or does not say."""
+    """How many bytes lack at the end of an MP4, Matroska, AVI, MPEG-TS or YUV4MPEG2 file; 0 where it says nothing."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
@@ -23,6 +33,8 @@ def truncated_bytes(path: Path) -> int:
             return max(0, _end_of_boxes(file, size) - size)
         if head[:4] == EBML:
             return max(0, _end_of_segment(file) - size)
+        if head[:9] == Y4M:
+            return _lacking_of_y4m(file, size)
         if head[:4] == b"RIFF":
             return max(0, _end_of_riff(file, size) - size)
         if _is_transport_stream(file):
@@ -129,6 +141,21 @@ def _end_of_riff(file: BinaryIO, size: int) -> int:
             return size
         at += 8 + length + length % 2
     return at
+
+
+def _lacking_of_y4m(file: BinaryIO, size: int) -> int:
+    """YUV4MPEG2: frames of one size; 0 where its header does not say which."""
+    file.seek(0)
+    header = file.readline(1000)
+    words = {word[:1]: word[1:] for word in header.decode("ascii", "replace").split()[1:]}
+    colors = words.get("C", "420")
+    chroma = next((each for kind, each in Y4M_CHROMA.items() if colors.startswith(kind)), None)
+    if chroma is None or not (words.get("W", "").isdigit() and words.get("H", "").isdigit()):
+        return 0
+    width, height, (planes, across, down) = int(words["W"]), int(words["H"]), chroma
+    values = width * height + planes * -(-width // across) * -(-height // down)
+    deep = re.search(r"(?:p|mono)(9|1\d)$", colors) is not None
+    return -(size - len(header)) % (len(b"FRAME\n") + values * (2 if deep else 1))
 
 
 def _is_transport_stream(file: BinaryIO) -> bool:

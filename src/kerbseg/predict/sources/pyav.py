@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kerbseg.core.errors import DataError, MissingExtra
+from kerbseg.core.errors import DataError, KerbsegWarning, MissingExtra
 from kerbseg.predict.sources.containers import truncated_bytes
 from kerbseg.predict.sources.frame import Frame, Source
 from kerbseg.predict.sources.look import Look
@@ -18,12 +20,23 @@ from kerbseg.predict.sources.streams import Stream
 JOINED = 2
 """A reader marks a packet or two before the one with which the second of two joined streams begins."""
 
+MID_FRAME = "it ends, or is damaged, in mid-frame"
+
+ONE_EACH = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "rawvideo")
+"""Decoders, as PyAV calls them, that give a frame for each packet; others have some that are not shown."""
+
+EMPTY = 8
+"""Bytes of a packet that only says that nothing changed."""
+
+JPEG = b"\xff\xd8\xff"
+"""How a JPEG picture begins."""
+
 BACK = 2
 """Steps that a time may go back without being a new beginning: a clock that is not exact."""
 
-LOST_S = 1.0
-"""A video that ends earlier than it says by more than this is damaged: less may be the last frame's own time."""
-
+LOST_S, LOST_FRAMES = 1.0, 2.5
+"""A video that ends earlier than it says, by more than this or so many of its longest frames, is damaged: less may be
+the last frame's own time."""
 
 FORMATS = {
     "mov,mp4,m4a,3gp,3g2,mj2": ".mp4 .mov .m4v .3gp .3g2 .f4v .qt",
@@ -47,8 +60,8 @@ FORMATS = {
     "yuv4mpegpipe": ".y4m",
     "jpeg_pipe": "",  # what MJPEG without a container is taken for
 }
-"""Formats as PyAV calls them, and the suffixes of their files. No other is opened unless it is asked for: among them are
-playlists, which open addresses, and readers that make a video of any text."""
+"""Formats as PyAV calls them, and the suffixes of their files. No other is opened unless it is asked for: among others
+are playlists, which open addresses, and readers that make a video of any text."""
 
 VIDEO_SUFFIXES = frozenset(" ".join(FORMATS.values()).split())
 
@@ -83,13 +96,16 @@ def frames(stream: Stream) -> Iterator[Frame]:
             if stream.path is None and "mov" in reader.format.name:
                 hint = WHOLE
             video = reader.streams.video[0]
-            video.thread_type = "AUTO"
+            video.thread_type = "SLICE"  # with a thread for each frame, damage is noted now and then only
             rate = Fraction(video.average_rate or video.guessed_rate or 25)
             clock = _Clock(1 / (rate * video.time_base), stream.live)
             look = Look(video.sample_aspect_ratio)
-            announced_s, end_s = _announced_s(reader, video), 0.0
+            announced_s, end_s, longest_s = _announced_s(reader, video), 0.0, float(1 / rate)
+            started_s = None
             for frame in _decoded(reader, video, stream.live):
-                end_s = float(((frame.pts or 0) + (frame.duration or 0)) * video.time_base)
+                time_s = float((frame.pts or 0) * video.time_base)
+                longest_s = max(longest_s, time_s - (time_s if started_s is None else started_s))
+                started_s, end_s = time_s, time_s + float((frame.duration or 0) * video.time_base)
                 yield Frame(
                     picture=look(frame),
                     index=number,
@@ -106,7 +122,7 @@ def frames(stream: Stream) -> Iterator[Frame]:
     lacking = truncated_bytes(stream.path) if stream.path else 0
     if lacking:
         raise DataError(f"{stream} is cut off after frame {number} ({lacking} bytes lack at its end)")
-    if number and announced_s - end_s > LOST_S and not stream.live:
+    if number and announced_s - end_s > min(LOST_S, LOST_FRAMES * longest_s) and not stream.live:
         raise DataError(f"{stream} is damaged after frame {number} (it ends {announced_s - end_s:.1f} s early)")
     if not number:
         raise DataError(f"{stream} holds no frame that can be decoded; {hint}")
@@ -163,20 +179,22 @@ def _decoded(reader: Any, video: Any, live: bool) -> Iterator[Any]:
     """PyAV's frames up to the first damage; of a live stream all that are whole.
 
     A reader marks what stands where two transport streams were joined as damage, too. There every frame is whole, and
-    the next ones begin anew.
+    the next ones begin anew. Before the first whole frame there may be others: a recording that began in mid-stream, or
+    a beginning that is damaged. How many, and how many a decoder gave no frame of, is told at the end.
     """
     av = av_module()
-    started, marked = False, None
+    marked, given, came, interlaced = None, 0, 0, False
     for n, packet in enumerate(reader.demux(video)):
         if marked is not None and (packet.is_keyframe or n - marked > JOINED):
             if not packet.is_keyframe:
-                raise av.InvalidDataError(0, "it ends, or is damaged, in mid-frame")
+                raise av.InvalidDataError(0, MID_FRAME)
             marked = None
         if packet.is_corrupt and not live and marked is None:
             if "mpegts" not in reader.format.name:
                 yield from video.codec_context.decode(None)  # what the decoder still holds is whole
-                raise av.InvalidDataError(0, "it ends, or is damaged, in mid-frame")
+                raise av.InvalidDataError(0, MID_FRAME)
             marked = n
+        given += _pictures_in(packet, reader)
         try:
             decoded = packet.decode()
         except av.InvalidDataError:
@@ -186,11 +204,25 @@ def _decoded(reader: Any, video: Any, live: bool) -> Iterator[Any]:
         for frame in decoded:
             if not frame.is_corrupt:
                 yield frame
-                started = True
-            elif started and not live:  # before the first whole one: a recording that began in mid-stream
+                came, interlaced = came + 1, interlaced or frame.interlaced_frame
+            elif came and not live:
                 raise av.InvalidDataError(0, "a frame is damaged")
     if marked is not None:
-        raise av.InvalidDataError(0, "it ends, or is damaged, in mid-frame")
+        raise av.InvalidDataError(0, MID_FRAME)
+    one_each = video.codec_context.name in ONE_EACH and not interlaced  # an interlaced frame may have two packets
+    if 0 < came < given and one_each and not live:
+        shown = Path(reader.name.removeprefix("file:")).name
+        message = f"{shown}: {given - came} of {given} frames cannot be decoded, and are left out"
+        warnings.warn(KerbsegWarning(message), stacklevel=2)
+
+
+def _pictures_in(packet: Any, reader: Any) -> int:
+    """How many frames a packet should give."""
+    if packet.size <= EMPTY or packet.is_discard:
+        return 0
+    if reader.format.name in ("mjpeg", "jpeg_pipe"):  # which may not see where the next picture begins
+        return max(1, bytes(packet).count(JPEG))
+    return 1
 
 
 class _Clock:
