@@ -48,6 +48,8 @@ def test_two_drives_of_which_one_is_much_too_large_are_cut() -> None:
     assert draw_split(drives(2, 50), 0.9).count(False) == 10
     unequal = ["a_1", "a_2", *(f"b_{i}" for i in range(8))]
     assert draw_split(unequal, 0.8) == [False, False, *[True] * 8]
+    for seed in range(8):
+        assert draw_split(unequal, 0.5, seed).count(False) >= 5, "less than half of what is wanted is too few"
 
 
 @pytest.mark.parametrize(("count", "share", "validating"), [(2, 0.8, 1), (2, 0.01, 1), (3, 0.99, 1), (40, 1.0, 0)])
