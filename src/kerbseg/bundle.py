@@ -21,13 +21,13 @@ import kerbseg.models as models
 from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LONGEST_NAME, LabelSet
+from kerbseg.core.limits import network_pixels
 from kerbseg.core.types import Preprocessing
 
 FORMAT = 1
 METADATA_KEY = "kerbseg"  # of the safetensors header, and of exported models
 DIGEST_KEY = "digest"  # of a card in a file; not a metadata entry beside it, since safetensors keeps no order of those
 BEST = "best.safetensors"  # of a run's folder
-MOST_PIXELS = 2**23  # of an input size: a 4K picture
 LONGEST_CARD, DEEPEST_CARD = 2**20, 20  # characters; levels of lists and mappings
 
 
@@ -49,9 +49,10 @@ class BundleCard:
     def __post_init__(self) -> None:
         if not len(self.labels) <= self.outputs <= models.MOST_OUTPUTS:
             raise KerbsegError(f"{self.outputs} outputs for {len(self.labels)} classes")
-        height, width = self.input_size
-        if min(height, width) < 1 or height * width > MOST_PIXELS:
-            raise KerbsegError(f"input size {height}x{width} (HxW); it has 1 to {MOST_PIXELS:,} pixels")
+        try:
+            network_pixels(self.input_size)
+        except ValueError as error:
+            raise KerbsegError(f"input size {error}") from error
 
     def to_json(self) -> str:
         """The card as it stands in a file's metadata. Raises BundleError for what JSON does not have, such as NaN."""
@@ -315,7 +316,7 @@ def check_seal(card: str, state: Mapping[str, torch.Tensor], where: str) -> None
     """Raises BundleError where weights or card are not those that were sealed; older files have no digest."""
     try:
         given = _parse(card).get(DIGEST_KEY)
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{where}: its card is damaged ({error}); copy or train it again") from error
     bare = card.removesuffix(f', "{DIGEST_KEY}": "{given}"}}') + "}"
     if given is not None and digest(state, bare) != given:

@@ -14,6 +14,7 @@ from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.precision import Precision
 
 LAST_STAGE_KEY = "kerbseg_last_stage"  # of a file's metadata
+MOST_PICTURES = 1024  # in a graph's fixed batch, which is filled up where there are fewer
 INPUT = "uint8 RGB NHWC, nothing to normalize"  # for whoever runs the graph without us
 PICTURES, IDS, LOGITS = "pictures", "ids", "logits"  # tensors of the graph
 

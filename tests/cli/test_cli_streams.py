@@ -60,6 +60,15 @@ def test_a_reader_that_has_seen_enough_is_no_failure(command):
     assert (process.wait(60), err) == (0, "")
 
 
+def test_a_broken_pipe_between_our_processes_is_no_success(monkeypatch):
+    def broken():
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("kerbseg.models.list_models", broken)
+    with pytest.raises(BrokenPipeError):
+        main(["models"])
+
+
 @LINUX
 def test_a_full_disk_behind_the_standard_output_is_said():
     with open("/dev/full", "w") as full:  # opened, never replaced: nothing here writes to it by its name

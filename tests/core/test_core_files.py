@@ -44,6 +44,20 @@ def test_a_pipe_is_written_through_and_stays_a_pipe(tmp_path):
     assert os.listdir(tmp_path) == ["pipe"]
 
 
+def test_a_pipe_whose_reader_leaves_is_said(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def leave_after_a_byte():
+        with pipe.open("rb", buffering=0) as reader:
+            reader.read(1)
+
+    threading.Thread(target=leave_after_a_byte, daemon=True).start()
+    with pytest.raises(KerbsegError, match=r"cannot write .*pipe: Broken pipe"):
+        put(pipe, "x" * 10_000_000)  # more than a pipe holds
+    assert pipe.is_fifo()
+
+
 def test_a_device_is_written_through_and_stays_a_device(tmp_path):
     master, slave = os.openpty()
     device = Path(os.ttyname(slave))

@@ -496,4 +496,14 @@ def test_training_on_one_class_alone_is_refused(root: Path) -> None:
     redraw(root, lambda ids: np.where(ids == 0, 0, 255).astype(np.uint8))
     split = open_split(Data(name="folder"), ["train"], root, "none")
     with pytest.raises(KerbsegError, match="all labelled pixels of the 4 training pictures are of class 'sky'"):
-        split.check_several_classes()
+        split.check_classes()
+
+
+def test_training_warns_of_a_class_without_a_pixel(root: Path) -> None:
+    from kerbseg.core.errors import KerbsegWarning
+    from kerbseg.train.recipe import Data
+    from kerbseg.train.split import open_split
+
+    (root / "dataset.yaml").write_text(CLASSES.replace("]", ", {name: tram}]"))
+    with pytest.warns(KerbsegWarning, match="no training pixel is of 'tram', which the network cannot learn"):
+        open_split(Data(name="folder"), ["train"], root, "ram").check_classes()

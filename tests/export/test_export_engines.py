@@ -38,8 +38,8 @@ def folder(camvid_bundle, tmp_path_factory):
 def test_the_graph_is_as_old_as_it_can_be_and_casts_before_it_transposes(folder):
     for name in ("any.onnx", "two.onnx"):
         model = onnx.load(folder / name)
-        assert model.ir_version <= 9  # ONNX Runtime 1.16
-        assert [(each.domain, each.version) for each in model.opset_import] == [("", 18)]
+        assert model.ir_version <= 9  # ONNX Runtime 1.17
+        assert [(each.domain, each.version) for each in model.opset_import] == [("", 20)]
         first, second = model.graph.node[:2]
         assert (first.op_type, list(first.input)) == ("Cast", ["pictures"])
         assert second.op_type == "Transpose"
@@ -72,9 +72,8 @@ def test_a_fixed_batch_is_in_the_graph_and_any_number_runs_through_it(folder):
         runtime.forward_only(pictures[:1])()
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_the_command_writes_a_fixed_batch(suffix, camvid_bundle, tmp_path, capsys):
-    path = tmp_path / f"m{suffix}"
+def test_the_command_writes_a_fixed_batch(camvid_bundle, tmp_path, capsys):
+    path = tmp_path / "m.onnx"
     main(["export", str(camvid_bundle), "-o", str(path), "--batch", "3"])
     assert "100.0000%" in capsys.readouterr().out
     assert open_runtime(path)(np.zeros((1, 32, 48, 3), np.uint8)).shape == (1, 32, 48)

@@ -13,6 +13,10 @@ def main(argv: list[str]) -> None:
             Path("out").write_bytes(Path("in").read_bytes())
         case "refuse":
             _leave("kerbseg: it is damaged; copy it again")
+        case "warn and refuse":
+            _leave("kerbseg: warning: it is old\nkerbseg: it is damaged; copy it again")
+        case "refuse twice":
+            _leave("kerbseg: it is damaged\nkerbseg: copy it again")
         case "chatter":
             _leave("kerbseg: it is damaged\nlibrary: I think so too")
         case "traceback":

@@ -26,6 +26,7 @@ any: the content changed, and nobody can know: any result is fine
 
 VERDICTS = ("fine", "traceback", "hang", "memory", "signal", "status", "stderr", "silent")
 
+ERROR = re.compile(r"kerbseg: (?!warning: )")
 NOT_THE_ERROR = re.compile(  # lines of stderr beside the one that tells of an error
     r"warning|^\s*$|^  |^\[W|^W\d{4} |^\[rank", re.IGNORECASE
 )
@@ -111,7 +112,7 @@ def judge(
 
     A `batch` may end with 1: it lists what failed and did the rest.
     """
-    errors = [line for line in outcome.stderr.splitlines() if line.startswith("kerbseg: ")]
+    errors = [line for line in outcome.stderr.splitlines() if ERROR.match(line)]
     told = errors[-1] if errors else last_line(outcome.stderr)
     if outcome.hog:
         return Verdict("memory", f"{outcome.peak_mb:.0f} MB; {told}")

@@ -32,6 +32,8 @@ def runner(tmp_path_factory):
         ("warn", "same", "silent", "another result, without a word"),
         ("refuse", "refused", "fine", "kerbseg: it is damaged; copy it again"),
         ("refuse", "same", "fine", "kerbseg: it is damaged; copy it again"),
+        ("warn and refuse", "same", "fine", "kerbseg: it is damaged; copy it again"),
+        ("refuse twice", "any", "stderr", "2 lines: kerbseg: it is damaged | kerbseg: copy it again"),
         ("chatter", "any", "stderr", "2 lines: kerbseg: it is damaged | library: I think so too"),
         ("traceback", "refused", "traceback", "ValueError: nobody expected this"),
         ("shown", "any", "traceback", "ValueError: caught, and printed"),

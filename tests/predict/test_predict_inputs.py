@@ -96,6 +96,12 @@ def test_inputs_of_one_stem_keep_their_suffixes(predictor, tmp_path):
     assert np.asarray(Image.open(street / "a.jpg_ids.png")).max() == 0
 
 
+def test_one_input_in_two_spellings_is_one(predictor, tmp_path):
+    path = picture(tmp_path / "street" / "a.png")
+    predict_files(predictor, [path, tmp_path / "street" / ".." / "street" / "a.png"], tmp_path / "out", sinks="ids")
+    assert files(tmp_path / "out") == ["a_ids.png"]
+
+
 @pytest.mark.parametrize("recursive", [False, True])
 def test_one_bad_file_of_several_is_named_and_the_others_are_finished(
     camvid_bundle, video_file, tmp_path, capsys, recursive

@@ -1,6 +1,7 @@
 """Timing: how many runs, in which order, until when; on a clock that only the calls move."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -118,3 +119,9 @@ def test_what_was_skipped_says_so_and_why():
     assert not isinstance(skipped, str)
     with pytest.raises(dataclasses.FrozenInstanceError):
         skipped.reason = ""
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf, 1e30])
+def test_a_time_that_would_not_end_is_refused(seconds):
+    with pytest.raises(KerbsegError, match="at most 86400"):
+        Budget(seconds)

@@ -174,6 +174,18 @@ def test_logits_that_change_their_size_are_refused(head):
         end(PICTURE)
 
 
+@pytest.mark.parametrize("batch", [-1, 0, 10**9])
+def test_a_batch_that_would_take_all_memory_is_refused_before_it_does(batch, converted):
+    with pytest.raises(BundleError, match=f"takes batches of {batch} pictures"):
+        CpuArgmaxHead(lambda _: None, converted[1], 1, batch=batch)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**6])
+def test_threads_that_no_system_gives_are_refused(threads, folder):
+    with pytest.raises(KerbsegError, match=f"threads is {threads}; give at least 1"):
+        open_runtime(folder / "m.onnx", threads=threads)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_no_numbers_become_no_class(head, value):
     logits = np.zeros((1, 16, 24, 11), np.float32)

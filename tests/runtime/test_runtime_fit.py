@@ -138,7 +138,7 @@ def test_the_command_line_warns_in_one_line(exported, tmp_path, capsys):
         warnings.simplefilter("default")
         main(["predict", str(exported), str(tmp_path / "wide.png"), "-o", str(tmp_path / "out")])
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("kerbseg: pictures of other proportions than 32x48 (HxW)")
+    assert line.startswith("kerbseg: warning: pictures of other proportions than 32x48 (HxW)")
 
 
 @pytest.mark.parametrize("dataset", ["camvid", None, 3])

@@ -8,6 +8,7 @@ from kerbseg.bundle import Bundle, load
 from kerbseg.core.errors import BundleError, InputError, KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.runtime import network_size, open_runtime, segment, segment_with_confidence
+from kerbseg.runtime.checks import checked_threads
 from kerbseg.runtime.segment import WIDEST
 
 
@@ -114,3 +115,10 @@ def test_its_modules_are_timed_and_the_network_alone(runtime):
     assert {"output", "downsample.0.conv"} <= {row.name for row in layers}
     assert all(row.ms > 0 for row in layers)
     assert runtime.forward_only(picture(32, 48)[None])().shape == (1, 11, 32, 48)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 10**20])
+def test_a_number_of_threads_that_no_machine_has_is_refused(threads):
+    with pytest.raises(KerbsegError, match=f"threads is {threads}; give at least 1 and at most 1024"):
+        checked_threads(threads)
+    assert checked_threads(1024) == 1024

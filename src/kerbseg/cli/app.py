@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import warnings
@@ -23,7 +24,7 @@ from kerbseg.core.files import remedy
 from kerbseg.core.telemetry import keep_home_clean
 from kerbseg.core.text import printable, redact
 
-STDOUT = "/dev/stdout"
+STDOUT, STDOUT_NUMBER = "/dev/stdout", 1
 OUTPUTS = ("--json", "--out", "-o")  # options that take a file to write
 
 app = App(
@@ -62,8 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave(str(error), 2)
     except CycloptsError as error:
         _leave(explain(error), 2)
-    except BrokenPipeError:  # the reader of our output went away, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
+    except BrokenPipeError:
+        if not _reader_left():  # a process of ours, then
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT_NUMBER)  # for what Python writes when it ends
         sys.exit(0)
     except OSError as error:
         if error.errno is None:  # no word of the system's
@@ -72,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as interrupt:
         status = 128 + getattr(interrupt, "signum", signal.SIGINT)
         _leave(str(interrupt) or "interrupted; what was finished is kept", status)
+
+
+def _reader_left() -> bool:
+    """Whether whoever read our standard output has seen enough, such as `head`."""
+    poll = select.poll()
+    poll.register(STDOUT_NUMBER, 0)
+    return bool(poll.poll(0))  # of what was not asked for only errors are reported
 
 
 @contextmanager

@@ -11,8 +11,7 @@ from cyclopts import Parameter
 from kerbseg.core import precision as core
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import check_writable
-
-MOST_PIXELS = 2**25  # an 8K picture; a network needs some hundred bytes for each
+from kerbseg.core.limits import MOST_PIXELS
 
 
 def _before_the_work(_: object, path: Path | None) -> None:

@@ -39,7 +39,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     Raises KerbsegError where `path` cannot be written or the disk is full.
     """
     path = Path(path)
-    temporary = None
+    temporary, special = None, None
     try:
         target, special = _target(path)
         folder = target.parent if special is None else Path(tempfile.gettempdir())
@@ -50,9 +50,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             _replace(temporary, target, mode)
         else:
             _pour(temporary, special)
-    except BrokenPipeError:  # whoever read has seen enough, such as `head`
-        raise
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and isinstance(special, int):
+            raise  # whoever read our standard output has seen enough, such as `head`
         raise _unwritable(path, error) from error
     finally:
         if temporary is not None:

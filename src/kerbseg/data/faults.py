@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.labels import Color, LabelSet
+from kerbseg.core.labels import Color
 from kerbseg.core.types import VOID, Dataset
 from kerbseg.data.pairs import Pair, PairedFiles
 from kerbseg.data.pictures import as_turned
@@ -64,7 +64,7 @@ def of_split(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Problem]:
     yield from _grouped([fault for look in looks for fault in look.faults])
     counts = sum((look.counts for look in looks if look.counts is not None), np.zeros(256, np.int64))
     yield from _sizes(dataset.split, looks)
-    yield from _absent(dataset.split, dataset.labels, counts, [value for look in looks for value in look.unknown])
+    yield from _absent(dataset, counts, [value for look in looks for value in look.unknown])
     yield from _palettes(dataset.split, looks, given)
     yield from _turned(dataset.split, looks)
 
@@ -104,7 +104,7 @@ def _grouped(faults: Sequence[Fault]) -> Iterator[Problem]:
 
 def _sizes(split: str, looks: Sequence[Look]) -> Iterator[Problem]:
     counts = Counter(look.size for look in looks if look.size is not None)
-    if len(counts) > 1:
+    if len(counts) > 1 and split != "test":  # evaluation takes any size
         ((usual, n), *_) = counts.most_common()
         others = [look for look in looks if look.size not in (None, usual)]
         height, width = others[0].size or usual
@@ -117,8 +117,9 @@ def _sizes(split: str, looks: Sequence[Look]) -> Iterator[Problem]:
         )
 
 
-def _absent(split: str, labels: LabelSet, counts: np.ndarray, unknown: Sequence[UnknownInFile]) -> Iterator[Problem]:
-    """Classes of a training split without a pixel, or no class at all in any split."""
+def _absent(dataset: Dataset, counts: np.ndarray, unknown: Sequence[UnknownInFile]) -> Iterator[Problem]:
+    """Classes of a training split without a pixel; of any split that it shows no class at all."""
+    split, labels = dataset.split, dataset.labels
     present = [bool(n) for n in counts[: len(labels)]]
     missing = [name for name, is_there in zip(labels.classes, present, strict=True) if not is_there]
     if not missing or (not counts.any() and not unknown):
@@ -127,7 +128,7 @@ def _absent(split: str, labels: LabelSet, counts: np.ndarray, unknown: Sequence[
     void = counts[VOID] / max(counts.sum(), 1)
     ignored = [*labels.ignored_file_ids]
     remedy = "add pictures of it, correct its ids, or leave the class out"
-    if len(missing) >= len(labels) - 1 and len(ignored) == 1 and void:  # binary masks of 0 and 255
+    if dataset.name == "folder" and len(missing) >= len(labels) - 1 and len(ignored) == 1 and void:  # 0/255 masks
         remedy = (
             f"{void:.0%} of the pixels are {ignored[0]}, which is ignored: if that is"
             f" {missing[0]!r}, give the class this id in dataset.yaml, such as {{name: {missing[0]},"

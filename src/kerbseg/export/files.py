@@ -15,6 +15,7 @@ from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.data import open_dataset
 from kerbseg.export.parity import FLOOR, Parity, parity, pictures_of
+from kerbseg.exported_card import MOST_PICTURES
 from kerbseg.runtime import Engine
 from kerbseg.runtime.engines import exporting, files_of
 
@@ -44,8 +45,8 @@ def export(
     bundle = model if isinstance(model, Bundle) else load(model)
     path, size = Path(path), size or bundle.card.input_size
     write = engine_of(path).writer()
-    if batch is not None and batch < 1:
-        raise KerbsegError(f"batch is {batch}; give at least 1 picture, or leave it out for any number")
+    if batch is not None and not 1 <= batch <= MOST_PICTURES:
+        raise KerbsegError(f"batch is {batch}; give 1 to {MOST_PICTURES} pictures, or leave it out for any number")
     check_finite(bundle.model.state_dict(), path.name)
     if pictures is None:
         pictures = pictures_of(open_dataset("scenes", "val"), size, COMPARED)

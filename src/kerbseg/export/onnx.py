@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 FACTOR = "pixels.scale"  # the buffer of `PreprocessStage`
 COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# as old as the operations allow, for engines of some years ago; docs/deployment.md says which were tried
-OPSET, IR_VERSION = 18, 9
+# the oldest version of this opset, for engines of some years ago; docs/deployment.md says which were tried
+OPSET, IR_VERSION = 20, 9
 
 
 def write_onnx(

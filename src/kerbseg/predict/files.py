@@ -74,7 +74,8 @@ def predict_files(
         raise next(iter(given.failures.values()))
     for error in given.failures.values():
         warnings.warn(KerbsegWarning(str(error)), stacklevel=2)
-    for folder in {target.parent for targets in plan.values() for target in targets.values()}:
+    results = [target for targets in plan.values() for target in targets.values()]
+    for folder in {target if target.is_dir() else target.parent for target in results}:
         remove_leftovers(folder)
     with ending_once(SIGINT), closing(_Steps(predictor, plan, options, alone=total == 1)) as steps:
         for _ in progress(steps):
@@ -103,7 +104,9 @@ def _with_suffixes(plan: Plan, out: Path, sinks: str | Sequence[str | SinkKind] 
     for source, targets in plan.items():
         for target in targets.values():
             writers.setdefault(target, []).append(source)
-    alike = {source for sources in writers.values() if len(sources) > 1 for source in sources if source.path}
+    alike = {
+        source for sources in writers.values() for source in sources if not all(_same(source, each) for each in sources)
+    }
     renamed: dict[Source, Mapping[SinkKind, Path]] = {}
     for source, targets in plan.items():
         if source in alike and source.path is not None:

@@ -22,7 +22,7 @@ class Interrupted(KeyboardInterrupt):
     """A request to end, and the signal that it came by."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
+        super().__init__("interrupted; what was finished is kept")
         self.signum = signum
 
 

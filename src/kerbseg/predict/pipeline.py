@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -47,6 +48,7 @@ class ThreadedPipeline:
         self._cost = lambda item: min(cost(item), max_in_flight)
         self._costs: deque[int] = deque()  # of the items in flight, in order
         self._stopped = threading.Event()
+        self._ended = False  # nothing more comes out of the last stage
         self._queues: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(len(stages) + 1)]
         self._feeder = self._last_thread = self._start(self._feed, source)
         self._workers = [
@@ -60,9 +62,13 @@ class ThreadedPipeline:
         return self
 
     def __next__(self) -> Any:
+        if self._ended:
+            raise StopIteration
         item = self._take()
         if isinstance(item, _EndOfStream):
+            self._ended = True
             self.stop()
+            self._feeder.join(SOURCE_PATIENCE_S)  # the source is closed before its end is told
             if item.error is not None:
                 raise item.error
             raise StopIteration
@@ -93,20 +99,11 @@ class ThreadedPipeline:
         Errors of what was under way are left out: whoever calls this has a reason to end already.
         """
         self.stop()
-        while self._drains():
-            pass
-        for worker in self._workers:
-            worker.join()
-        self._feeder.join(SOURCE_PATIENCE_S)
-
-    def _drains(self) -> bool:
-        """Takes what is left; whether that met an error, behind which there may be more."""
-        try:
+        with suppress(Exception):
             for _ in self:
                 pass
-        except Exception:  # noqa: BLE001 # of two endings the first is reported
-            return True
-        return False
+        for worker in self._workers:
+            worker.join()
 
     @staticmethod
     def _start(target: Callable[..., None], *arguments: Any) -> threading.Thread:

@@ -12,6 +12,7 @@ import numpy as np
 from kerbseg.core.errors import KerbsegError
 
 SECONDS = 10.0  # of timing, where nothing else is asked for
+DAY = 86_400  # seconds
 WARM_UP, TURN = 10, 10  # calls
 FEWEST = 3  # runs of each, however little time there is
 TURNS = 10  # that each call gets at least, where the time suffices
@@ -58,8 +59,11 @@ class Budget:
     runs: int | None = None
 
     def __post_init__(self) -> None:
-        if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise KerbsegError(f"seconds is {self.seconds}; give a time above 0, or leave it out for {SECONDS:g}")
+        if self.seconds is not None and not 0 < self.seconds <= DAY:
+            raise KerbsegError(
+                f"seconds is {self.seconds}; give a time above 0 and at most {DAY} (a day), or leave it out for"
+                f" {SECONDS:g}"
+            )
         if self.runs is not None and self.runs < 0:
             raise KerbsegError(f"runs is {self.runs}; give at least 1, or 0 to count only")
 

@@ -194,7 +194,7 @@ def _serve(pipe: Connection, prepare: Callable[..., Ready], arguments: tuple[Any
         while True:
             what, runs = pipe.recv()
             pipe.send(ready.answers[what](runs))
-    except EOFError:  # the other side has what it wanted
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the other side has what it wanted, or was ended
         return
 
 

@@ -11,6 +11,8 @@ from jaxtyping import UInt8
 
 from kerbseg.core.errors import InputError, KerbsegError
 
+MOST_THREADS = 1024  # engines end the whole process where they get no more
+
 
 def all_threads() -> int:
     """The processors that this process may use."""
@@ -18,9 +20,9 @@ def all_threads() -> int:
 
 
 def checked_threads(threads: int | None) -> int:
-    """The number asked for, or all. Raises KerbsegError for less than one."""
-    if threads is not None and threads < 1:
-        raise KerbsegError(f"threads is {threads}; give at least 1, or leave it out for all")
+    """The number asked for, or all. Raises KerbsegError for less than one, and for more than a system gives."""
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise KerbsegError(f"threads is {threads}; give at least 1 and at most {MOST_THREADS}, or leave it out for all")
     return threads or all_threads()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from kerbseg.core.errors import BundleError
-from kerbseg.exported_card import ExportedCard
+from kerbseg.exported_card import MOST_PICTURES, ExportedCard
 from kerbseg.runtime.checks import PictureCheck, check_finite
 from kerbseg.runtime.upsample_argmax import UpsampleArgmax
 
@@ -35,6 +35,10 @@ class CpuArgmaxHead:
         batch: int | None = None,
     ) -> None:
         self._infer, self._exported, self._threads, self._layout = infer, exported, threads, layout
+        if batch is not None and not 1 <= batch <= MOST_PICTURES:
+            raise BundleError(
+                f"the graph takes batches of {batch} pictures; export it again, for {MOST_PICTURES} at most"
+            )
         self._batch = batch
         self._check = PictureCheck(exported.card.input_size)
         self._last_stage: UpsampleArgmax | None = None

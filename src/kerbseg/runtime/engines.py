@@ -72,7 +72,10 @@ def _open_onnx(path: Path, options: RuntimeOptions) -> Runtime:
 
 
 def _open_openvino(path: Path, options: RuntimeOptions) -> Runtime:
-    from kerbseg.runtime.openvino import OpenvinoRuntime
+    try:
+        from kerbseg.runtime.openvino import OpenvinoRuntime
+    except MissingExtra as error:  # of its last stage: this engine's extra has all that it needs
+        raise ENGINES["openvino"].missing("numba") from error
 
     return OpenvinoRuntime(path, options)
 
@@ -161,7 +164,7 @@ def open_runtime(
     from kerbseg.bundle import Bundle, locate
 
     wanted = replace(options or RuntimeOptions(), **keywords)
-    if not isinstance(model, str | Path | Bundle | Runtime):
+    if not isinstance(model, str | Path | Bundle) and not (callable(model) and hasattr(model, "card")):
         raise KerbsegError(
             f"a model is a file, a run's folder, the name of shipped weights, a bundle or a runtime, not"
             f" {type(model).__name__}; kerbseg.load reads a file as a bundle"

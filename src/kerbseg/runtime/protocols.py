@@ -43,7 +43,6 @@ class LayerTime:
     ms: float  # mean of one run
 
 
-@runtime_checkable
 class Runtime(Protocol):
     """A network ready to run: whatever turns uint8 pictures into class ids, and what is said of it in a protocol."""
 

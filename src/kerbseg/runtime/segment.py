@@ -97,15 +97,14 @@ class Placed:
 
     def back(self, seen: Shaped[np.ndarray, "H W"]) -> Shaped[np.ndarray, "h w"]:
         """What the network says of the picture alone, at its size."""
-        return resize_ids(seen[: self.covered[0], : self.covered[1]], self.size)
+        return resize_ids(np.ascontiguousarray(seen[: self.covered[0], : self.covered[1]]), self.size)
 
 
 def letterboxed(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> Placed:
     """The picture as large as it can be in `size` with its proportions kept, and beside or below it mirrored.
 
-    Of CamVid's test pictures, cut to half their height or width, a network trained on whole ones knew more so than
-    with black or gray bars, and at the top left, where its strides begin as they do without bars, gave the most ids
-    as the bundle does.
+    Bars of one color did no better on the whole, and worse where the network has not learned that color (measured in
+    docs/prediction.md); at the top left, strides begin where they do in the picture by itself.
     """
     own = (picture.shape[0], picture.shape[1])
     scale = min(size[0] / own[0], size[1] / own[1])
@@ -120,12 +119,12 @@ def _placed(runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], input_size: I
     own = (picture.shape[0], picture.shape[1])
     size = network_size(own, runtime, input_size)
     if checked_fit(fit) == "letterbox" and (runtime.size is not None or not isinstance(input_size, str)):
-        _warn_of_other_proportions(runtime, own, size)
+        _warn_of_other_proportions(own, size)
         return letterboxed(picture, size)
     return Placed(resize_picture(picture, size)[None], size, own)
 
 
-def _warn_of_other_proportions(runtime: Runtime, own: tuple[int, int], size: tuple[int, int]) -> None:
+def _warn_of_other_proportions(own: tuple[int, int], size: tuple[int, int]) -> None:
     ratio = own[0] * size[1] / (own[1] * size[0])
     if max(ratio, 1 / ratio) > ALIKE:
         taken = "x".join(map(str, size))

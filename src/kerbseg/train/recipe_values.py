@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field
 
+from kerbseg.core.limits import network_pixels
+
 
 def ordered(pair: tuple[Any, Any]) -> tuple[Any, Any]:
     if pair[0] > pair[1]:
@@ -54,7 +56,7 @@ Options = Annotated[dict[str, Any], AfterValidator(finite)]  # of a network's bu
 Pixels = Annotated[int, Field(ge=1, le=8192)]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Size = tuple[Pixels, Pixels]  # height, width in pixels
+Size = Annotated[tuple[Pixels, Pixels], AfterValidator(network_pixels)]  # height, width in pixels
 Range = Annotated[tuple[Positive, Positive], AfterValidator(ordered)]  # lowest, highest
 ValSplit = Annotated[str, AfterValidator(no_test)]
 Place = Literal["picture", "logits"]  # at the picture's size, or where the network ends

@@ -56,6 +56,7 @@ def claim(run: Path, rank: Rank) -> Iterator[None]:
             raise KeyboardInterrupt(_after_interrupt(run)) from error
         raise
     finally:
+        (run / LOCK).unlink(missing_ok=True)  # while it is still held
         _held.discard(file)
         os.close(file)
 

@@ -41,7 +41,7 @@ class Segmentation:
         # a wrong option is named before any data is read
         check_options(lambda: models.create_model(recipe.model.name, **recipe.model.options))
         self.train = self._open(recipe.data.train, recipe.data.train_names)
-        self.train.check_several_classes()
+        self.train.check_classes()
         self.val = self._open((recipe.data.val,), recipe.data.val_names)
         self.init = recipe.model.init
         if machine.rank.index == 0 and (absent := self.train.absent()):

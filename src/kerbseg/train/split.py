@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kerbseg.core.errors import DataError
+from kerbseg.core.errors import DataError, KerbsegWarning
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import VOID, Dataset
 from kerbseg.data import open_dataset
@@ -67,18 +68,30 @@ class CachedSplit:
         """Whether any pixel has a class; pictures are looked at until one has."""
         return any(bool((mask != VOID).any()) for mask in self._masks())
 
-    def check_several_classes(self) -> None:
-        """Raises DataError where only one class occurs: a network that says it everywhere would be perfect."""
-        present: set[int] = set()
+    def check_classes(self) -> None:
+        """Raises DataError where only one class occurs: a network that says it everywhere would be perfect.
+
+        Warns of classes without a pixel where the masks are in memory: to read all of them takes time elsewhere.
+        """
+        counts = np.zeros(256, np.int64)
         for mask in self._masks():
-            present |= {*mask.unique().tolist()} - {VOID}
-            if len(present) > 1:
+            counts += np.bincount(mask.cpu().numpy().ravel(), minlength=256)
+            if not self.batches.in_memory and np.count_nonzero(counts[: len(self.labels)]) > 1:
                 return
-        names = [self.labels.classes[i] for i in present]
-        raise DataError(
-            f"all labelled pixels of the {len(self.batches)} training pictures are of class {names[0]!r}, so that there"
-            " is nothing to tell apart; kerbseg doctor says what may be wrong with the masks"
-        )
+        present = np.flatnonzero(counts[: len(self.labels)]).tolist()
+        if len(present) == 1:
+            raise DataError(
+                f"all labelled pixels of the {len(self.batches)} training pictures are of class"
+                f" {self.labels.classes[present[0]]!r}, so that there is nothing to tell apart; kerbseg doctor says"
+                " what may be wrong with the masks"
+            )
+        missing = [repr(name) for i, name in enumerate(self.labels.classes) if i not in present]
+        if missing:
+            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            warnings.warn(
+                KerbsegWarning(f"no training pixel is of {shown}, which the network cannot learn; see kerbseg doctor"),
+                stacklevel=2,
+            )
 
     def _masks(self) -> Iterator[Tensor]:
         """Those of a few pictures at a time."""

@@ -1,0 +1,13 @@
+"""Bounds on what a file, a recipe or an option may ask of the machine."""
+
+from __future__ import annotations
+
+MOST_PIXELS = 2**23  # of what a network looks at: a 4K picture, which takes a gigabyte
+
+
+def network_pixels(size: tuple[int, int]) -> tuple[int, int]:
+    """The height and width. Raises ValueError for a picture that no network here is given."""
+    height, width = size
+    if min(size) < 1 or height * width > MOST_PIXELS:
+        raise ValueError(f"{height}x{width} (HxW) pixels; a network is given 1 to {MOST_PIXELS:,}")
+    return size
