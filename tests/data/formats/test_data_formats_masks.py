@@ -157,6 +157,9 @@ def test_a_labelmap_says_what_colors_mean(tmp_path):
     Image.fromarray(colors[SHAPE]).save(root / "SegmentationClass" / "a.png")
     write(root / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:10,20,30::\ncar:40,50,60::")
     assert (masks("voc", tmp_path, ["background", "road", "car"])["VOC2012/JPEGImages/a"] == SHAPE).all()
+    write(root / "labelmap.txt", "background:0,0,0::\nroad:10,20,30::\nignored:40,50,60::")
+    expected = np.array([0, 1, VOID], np.uint8)[SHAPE]
+    assert (masks("voc", tmp_path, ["background", "road"])["VOC2012/JPEGImages/a"] == expected).all()
     write(root / "labelmap.txt", "background:0,0,0::\nroad:10,20,30::\n")
     with pytest.raises(DataError, match=r"a\.png: .*\(40, 50, 60\) x\d+; the first at row"):
         masks("voc", tmp_path, ["background", "road"])
