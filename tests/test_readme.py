@@ -86,7 +86,21 @@ RUN = {
     ),
     "kerbseg evaluate m8.xml --data camvid": Run(prints=("mIoU",)),
 }
+CONVERTED = ("converted/dataset.yaml", "converted/images/train/drive0_0.jpg", "converted/masks/train/drive0_0.png")
+RUN |= {
+    "kerbseg convert coco my_labels -o my_streets": Run(CONVERTED, ("car",), instead={"my_streets": "converted"}),
+    "kerbseg convert coco my_labels -o my_streets --map map.yaml": Run(
+        CONVERTED, ("vehicle",), instead={"my_streets": "converted"}
+    ),
+    "kerbseg doctor coco --data-root my_labels": Run(prints=("coco", "background")),
+    "kerbseg train camvid/mininet_v2_cpu data.name=coco --data-root my_labels --out runs/mine": Run(
+        ("runs/mine/last.safetensors",), (), f"{SHORT} --device cpu"
+    ),
+}
 NOT_RUN = {
+    "kerbseg train camvid/mininet_v2_cpu data.name=coco+yolo --data-root my_data --out runs/both": (
+        "tests/data/test_data_joined.py joins them"
+    ),
     'kerbseg train zoo/mininet_v2_cpu data.val=train "data.train_names=[\'!0001TP*\']" "data.val_names=[\'0001TP*\']"'
     " --out runs/dusk": "hours; tests/train/test_train_fit.py leaves a drive out",
     'kerbseg train zoo/mininet_v2_cpu data.val=train "data.train_names=[\'!0001TP*\']" "data.val_names=[\'0001TP*\']"'
@@ -279,12 +293,31 @@ def place(tmp_path, camvid_root, camvid_bundle, monkeypatch) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(ids.repeat(4, 0).repeat(4, 1)).save(path)
     (folder / "my_streets" / "dataset.yaml").write_text(description)
+    for name in ("drive0_0", "drive0_1", "drive1_0"):
+        picture(f"my_labels/{name}.jpg")
+    (folder / "my_labels" / "labels.json").write_text(json.dumps(coco_labels()))
+    [example] = [text for _, text in blocks(ROOT / "docs" / "own-data.md") if text.startswith("# map.yaml")]
+    (folder / "map.yaml").write_text(example)
     for run in ("run", "runs/camvid", "runs/cpu"):
         (folder / run).mkdir(parents=True)
         shutil.copy(camvid_bundle, folder / run / "best.safetensors")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("KERBSEG_DATA", "DATA")
     return folder
+
+
+def coco_labels() -> dict[str, object]:
+    """Three pictures of 32x48 with a car, a truck and a road each."""
+    names = ("drive0_0", "drive0_1", "drive1_0")
+    images = [{"id": i, "file_name": f"{name}.jpg", "height": 32, "width": 48} for i, name in enumerate(names)]
+    categories = [{"id": i, "name": name} for i, name in enumerate(("car", "truck", "road", "sky"))]
+    squares = [[x, 4, x + 10, 4, x + 10, 14, x, 14] for x in (2, 14, 26)]
+    annotations = [
+        {"id": 9 * i + kind, "image_id": i, "category_id": kind, "segmentation": [square], "iscrowd": 0}
+        for i in range(len(names))
+        for kind, square in enumerate(squares)
+    ]
+    return {"images": images, "categories": categories, "annotations": annotations}
 
 
 def write_drive(path: Path) -> None:

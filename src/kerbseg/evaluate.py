@@ -19,6 +19,7 @@ from kerbseg.bundle import Bundle, versions
 from kerbseg.core.errors import BundleError, DataError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset, Sample
+from kerbseg.data.drives import drive_of
 from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
 from kerbseg.runtime import Fit, InputSizePolicy, Runtime, network_size, open_runtime, segment
 
@@ -78,15 +79,6 @@ class Report:
             "protocol": dict(self.protocol),
             **({} if drives is None else {"drives": drives}),
         }
-
-
-def drive_of(name: str) -> str:
-    """The drive that a picture is of: its name up to the first `_` or `/`; empty where there is neither.
-
-    That is CamVid's drive, Cityscapes' city, and the subfolder of a folder's pictures.
-    """
-    drive, mark, _ = name.replace("/", "_").partition("_")
-    return drive if mark else ""
 
 
 def evaluate(

@@ -75,7 +75,7 @@ def test_chosen_colours_are_far_apart() -> None:
 WRONG = {
     "name: x": r"classes must be a list such as \[\{name: road\}\], found None",
     "classes: []": r"classes must be a list such as",
-    "classes: [road]": r"classes\[0\] must be a mapping such as \{name: road\}, found 'road'",
+    "classes: [3]": r"classes\[0\] must be a name such as road, or a mapping such as \{name: road\}, found 3",
     "klasses: [{name: a}]": r"unknown key klasses; did you mean 'classes'\?",
     "classes: [{name: a, colour: [1, 2, 3]}]": r"unknown key classes\[0\]\.colour; did you mean 'color'\?",
     "classes: [{name: a}, {ids: [3]}]": r"classes\[1\]\.name must be text, found nothing; add it",
@@ -93,7 +93,7 @@ WRONG = {
     "classes: [{name: a}]\nignore: [0]": r"id 0 in ignore belongs to class 'a' too",
     "classes: [{name: a}]\nignore: 255": r"ignore must be a list of ids",
     "classes: [{name: a}]\nname: 3": r"name must be text, found 3",
-    "- a": r"must hold keys \(name, classes, ignore\), found list",
+    "- a": r"must hold keys \(name, classes, ignore, masks, split\), found list",
     "classes: [": r"is no valid YAML",
     "classes: [{name: a}]\nname: x\nname: y": r"is no valid YAML: .*key 'name' stands twice",
 }

@@ -19,6 +19,12 @@ def _conventions() -> Iterable[str]:
     return (name for name in CONVENTIONS if name != "true")
 
 
+def _data_formats() -> Iterable[str]:
+    from kerbseg.data.formats import FORMATS
+
+    return FORMATS
+
+
 def _data_sets() -> Iterable[str]:
     from kerbseg.data import DATASETS
 
@@ -75,6 +81,7 @@ def _weights() -> Iterable[str]:
 
 LISTS: dict[str, Callable[[], Iterable[str]]] = {  # by the word that stands in braces in a help text
     "conventions": _conventions,
+    "data_formats": _data_formats,
     "data_sets": _data_sets,
     "devices": _devices,
     "engines": _engines,

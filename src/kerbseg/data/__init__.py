@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.types import Dataset
-from kerbseg.data import camvid, cityscapes, folder, minicity, scenes
+from kerbseg.data import camvid, cityscapes, folder, marked, minicity, scenes
+from kerbseg.data.formats import FORMATS
+from kerbseg.data.joined import MARK, JoinedDatasets
 from kerbseg.data.pairs import PairedFiles, readable
 
 DATASETS: dict[str, Callable[[Path, str], Dataset]] = {
@@ -17,6 +20,7 @@ DATASETS: dict[str, Callable[[Path, str], Dataset]] = {
     "folder": folder.open_split,
     "minicity": minicity.open_split,
     "scenes": scenes.open_split,
+    **{name: partial(marked.open_split, format=name) for name in FORMATS},
 }
 
 SPLITS: dict[str, Callable[[Path], tuple[str, ...]]] = {  # those that a root holds
@@ -25,6 +29,7 @@ SPLITS: dict[str, Callable[[Path], tuple[str, ...]]] = {  # those that a root ho
     "folder": folder.splits,
     "minicity": minicity.splits,
     "scenes": scenes.splits,
+    **{name: partial(marked.splits, format=name) for name in FORMATS},
 }
 
 NEEDS_NO_ROOT = frozenset({"scenes"})
@@ -33,9 +38,13 @@ NEEDS_NO_ROOT = frozenset({"scenes"})
 def open_dataset(name: str, split: str, root: str | Path | None = None) -> Dataset:
     """One split of a data set. Without `root` it is looked for at `$KERBSEG_DATA/<name>`.
 
-    Raises DataError for an unknown name or split, a missing or empty root, folders that cannot be read, or a file
-    without its partner.
+    Several of the same classes are joined by `+`; `root` is then the folder above them, `<root>/<name>` each. Raises
+    DataError for an unknown name or split, a missing or empty root, folders that cannot be read, or a file without its
+    partner.
     """
+    check_name(name)
+    if parts := _parts(name, root):
+        return JoinedDatasets(split, [open_dataset(part, split, place) for part, place in parts])
     dataset = open_unchecked(name, split, root)
     if isinstance(dataset, PairedFiles):
         dataset.listing.check()
@@ -47,13 +56,18 @@ def open_unchecked(name: str, split: str, root: str | Path | None = None) -> Dat
     check_name(name)
     if not isinstance(split, str):
         raise DataError(f"a split is named by text, such as 'train'; found {type(split).__name__}")
+    if parts := _parts(name, root):
+        return JoinedDatasets(split, [open_unchecked(part, split, place) for part, place in parts])
     with readable():
         return DATASETS[name](data_root(name, root), split)
 
 
 def splits(name: str, root: str | Path | None = None) -> tuple[str, ...]:
-    """The splits of a data set that are there. Raises DataError as `open_dataset`."""
+    """The splits of a data set that are there; of joined ones, those that all have. Raises as `open_dataset`."""
     check_name(name)
+    if parts := _parts(name, root):
+        first, *others = (splits(part, place) for part, place in parts)
+        return tuple(split for split in first if all(split in other for other in others))
     with readable():
         return SPLITS[name](data_root(name, root))
 
@@ -62,8 +76,18 @@ def check_name(name: str) -> None:
     """Raises DataError for a data set that does not exist, with the nearest name."""
     if not isinstance(name, str):
         raise DataError(f"a data set is named by text, one of {', '.join(DATASETS)}; found {type(name).__name__}")
-    if name not in DATASETS:
-        raise DataError(f"unknown data set {name!r}; {did_you_mean(name, DATASETS)}")
+    parts = name.split(MARK)
+    for part in parts:
+        if part not in DATASETS:
+            raise DataError(f"unknown data set {part!r}; {did_you_mean(part, DATASETS)}")
+    if len(set(parts)) < len(parts):
+        raise DataError(f"data set {name!r} joins one with itself; name each once")
+
+
+def _parts(name: str, root: str | Path | None) -> list[tuple[str, Path | None]]:
+    """Name and root of each data set that is joined; none where it is one."""
+    names = name.split(MARK) if isinstance(name, str) and MARK in name else []
+    return [(each, None if root is None else Path(root) / each) for each in names]
 
 
 def data_root(name: str, root: str | Path | None = None) -> Path:

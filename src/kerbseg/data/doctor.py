@@ -19,6 +19,7 @@ from kerbseg.core.types import VOID, Dataset
 from kerbseg.data import data_root, faults, folder, open_unchecked
 from kerbseg.data import splits as splits_of
 from kerbseg.data.faults import Fault, Look, turned_fit
+from kerbseg.data.marked import MarkedPictures
 from kerbseg.data.masks import check_sizes
 from kerbseg.data.pairs import PairedFiles
 from kerbseg.data.pictures import exif_orientation
@@ -55,7 +56,6 @@ def examine(dataset: Dataset, track: Track = silent) -> SplitReport:
     k = len(dataset.labels)
     counts = np.stack([np.zeros(256, np.int64), *(look.counts for look in looks if look.counts is not None)])
     total, containing = counts.sum(0), (counts > 0).sum(0)
-    listing = dataset.listing if isinstance(dataset, PairedFiles) else None
     return SplitReport(
         data=dataset.name,
         split=dataset.split,
@@ -68,7 +68,7 @@ def examine(dataset: Dataset, track: Track = silent) -> SplitReport:
         void=int(total[VOID]),
         unknown=tuple(value for look in looks for value in look.unknown),
         damage=tuple(faults.of_split(dataset, looks)),
-        notes=() if listing is None or not listing.skipped else (f"{dataset.split}: left out {listing.skipped_kinds}",),
+        notes=_notes(dataset),
         fingerprints={look.name: look.fingerprint for look in looks if look.fingerprint},
     )
 
@@ -119,7 +119,7 @@ def render(report: DatasetReport, longest: int = 20) -> RenderableType:
     parts += [Text(f"{problem.kind}: {problem.text}", style="red") for problem in problems[:longest]]
     if len(problems) > longest:
         parts.append(Text(f"... and {len(problems) - longest} more problems; --json lists them all"))
-    parts += [Text(f"note: {note}") for split in report.splits for note in split.notes]
+    parts += [Text(f"note: {note}") for note in dict.fromkeys(note for split in report.splits for note in split.notes)]
     repeats = sum(not copies.leak for copies in report.copies)
     if repeats:
         parts.append(Text(f"note: {repeats} picture(s) stand more than once among splits of one kind"))
@@ -127,10 +127,22 @@ def render(report: DatasetReport, longest: int = 20) -> RenderableType:
     return Group(*parts)
 
 
+def _notes(dataset: Dataset) -> tuple[str, ...]:
+    """What was left out of a split, or of the source that it is a part of."""
+    if isinstance(dataset, MarkedPictures):
+        return dataset.notes
+    if isinstance(dataset, PairedFiles) and dataset.listing.skipped:
+        return (f"{dataset.split}: left out {dataset.listing.skipped_kinds}",)
+    return ()
+
+
 def _look(dataset: Dataset, index: int) -> Look:
     if isinstance(dataset, PairedFiles):
         return _look_at_files(dataset, index)
-    sample = dataset[index]
+    try:
+        sample = dataset[index]
+    except DataError as error:
+        return Look(dataset.names[index], faults=(Fault("unreadable", str(error), (dataset.names[index],)),))
     image = sample.image
     counts = np.bincount(sample.mask.ravel(), minlength=256)
     return Look(sample.name, sample.mask.shape, _fingerprint(image), counts)

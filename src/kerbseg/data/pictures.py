@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,17 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             raise DataError(_damaged(str(path), problem)) from problem
         with image:
             yield image
+
+
+@contextmanager
+def open_embedded(data: bytes, shown: str) -> Iterator[Image.Image]:
+    """A PNG that lies within another file, its pixels not yet decoded. Raises DataError, which calls it `shown`."""
+    try:
+        image = Image.open(BytesIO(data), formats=("PNG",))
+    except _DAMAGE as problem:
+        raise DataError(_damaged(shown, "it is no PNG" if isinstance(problem, OSError) else problem)) from problem
+    with image:
+        yield image
 
 
 def _rgb(band: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
