@@ -22,6 +22,7 @@ from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LONGEST_NAME, LabelSet
 from kerbseg.core.limits import network_pixels
+from kerbseg.core.text import ADDRESS
 from kerbseg.core.types import Preprocessing
 
 FORMAT = 1
@@ -177,6 +178,8 @@ def locate(model: str | Path) -> Path:
     """
     if not isinstance(model, str | Path):
         raise BundleError(f"a model is a path or a name, not {type(model).__name__}; write: load('model.safetensors')")
+    if ADDRESS.match(str(model)):
+        raise BundleError(f"model {model} is an address; download the file, and give its path")
     path = Path(model)
     try:
         for candidate in (path, path / BEST):

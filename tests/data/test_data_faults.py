@@ -80,7 +80,7 @@ def test_binary_masks_of_0_and_255_and_the_remedy(root: Path) -> None:
     assert problem.kind == "absent"
     assert "no pixel is of 'road'" in problem.text
     assert "255, which is ignored: if that is 'road', give the class this id" in problem.text
-    assert "{name: road, ids: [255]}" in problem.text
+    assert "{name: road, ids: [255]}, and take it out of ignore" in problem.text
     (root / "dataset.yaml").write_text("classes: [{name: background}, {name: road, ids: [255]}]")
     assert problems(root) == ()
     assert VOID not in open_dataset("folder", "train", root)[0].mask
@@ -229,11 +229,14 @@ def test_masks_drawn_before_a_quarter_turn_and_the_remedy(root: Path) -> None:
     redraw(root, np.rot90)
     told = problems(root)
     assert [problem.kind for problem in told] == ["size", "size"]
-    assert "0.png is 24x32 but picture" in told[0].text
-    assert "EXIF turns it, and the mask was drawn before; remove the note from the pictures" in told[0].text
+    assert "0.png is 32x24 but picture" in told[0].text
+    assert "EXIF turns it, and the mask was drawn before; turn the masks as the pictures are shown" in told[0].text
     assert "(and 3 more like it)" in told[0].text
     with pytest.raises(DataError, match="EXIF turns it, and the mask was drawn before"):
         open_dataset("folder", "train", root)[0]
+    redraw(root, lambda ids: np.rot90(ids, -1))
+    assert problems(root) == ()
+    redraw(root, np.rot90)
     for path in pictures(root):
         Image.open(path).save(path, exif=b"", quality=95)
     assert problems(root) == ()
@@ -248,7 +251,7 @@ def test_masks_drawn_before_a_half_turn_and_the_remedy(root: Path) -> None:
     told = problems(root)
     assert [problem.kind for problem in told] == ["orientation", "orientation"]
     assert "in the EXIF of 4 picture(s) turns them" in told[0].text
-    assert "masks fit them only unturned; remove the note" in told[0].text
+    assert "masks fit them only unturned; turn the masks as the pictures are shown" in told[0].text
     for path in pictures(root):
         Image.open(path).save(path, exif=b"", quality=95)
     assert problems(root) == ()

@@ -140,5 +140,5 @@ def test_id_outside_the_label_set_is_told(folder_root: Path) -> None:
 
 def test_sizes_that_differ_are_told(folder_root: Path) -> None:
     Image.new("L", (40, 32)).save(folder_root / "masks" / "val" / "000.png")
-    with pytest.raises(DataError, match=r"000\.png is 40x32 but picture .*000\.jpg is 48x32"):
+    with pytest.raises(DataError, match=r"000\.png is 32x40 but picture .*000\.jpg is 32x48 \(HxW\)"):
         open_dataset("folder", "val", folder_root)[0]

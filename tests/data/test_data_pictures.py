@@ -134,7 +134,7 @@ def test_colours_become_ids_and_unknown_ones_are_told(tmp_path: Path) -> None:
 
 
 def test_sizes_that_differ_name_both_files() -> None:
-    with pytest.raises(DataError, match=r"mask m\.png is 8x6 but picture p\.png is 8x7; save both at one size"):
+    with pytest.raises(DataError, match=r"mask m\.png is 6x8 but picture p\.png is 7x8 \(HxW\); save both at one size"):
         check_sizes(np.zeros((7, 8, 3)), np.zeros((6, 8)), Path("p.png"), Path("m.png"))
 
 

@@ -56,7 +56,7 @@ def test_what_a_folder_holds_beside_pictures_is_counted_by_ending(predictor, tmp
     first, again = (str(each[0].message) for each in (told, told_again))
     assert first == again
     assert "left out 5 of 8" in first
-    assert "2 .heic, 1 without an ending, 1 .txt, 1 subfolder (--recursive looks into it)" in first
+    assert "2 .heic, 1 without an ending, 1 .txt, 1 subfolder(s) (--recursive looks into them)" in first
     assert {"a_ids.png", "b_ids.png", "c_ids.png"} <= set(files(street))
 
 

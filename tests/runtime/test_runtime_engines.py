@@ -75,7 +75,7 @@ def test_an_engine_in_the_table_is_named_by_what_is_refused(copying, camvid_bund
         open_runtime(camvid_bundle, engine="copy")
     scenes = open_dataset("scenes", "val", None)
     bundle = load(camvid_bundle)
-    bundle = Bundle(bundle.model, replace(bundle.card, labels=scenes.labels, outputs=len(bundle.card.labels)))
+    bundle = Bundle(bundle.model, replace(bundle.card, labels=scenes.labels, outputs=len(scenes.labels)))
     with pytest.raises(KerbsegError, match=r"\.copy files are not brought to int8; choose \.onnx or \.xml"):
         export_int8(bundle, tmp_path / "m.copy", calibration=scenes, eval_set=scenes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)  # how one begins
 HIDDEN = "***"
 UNSHOWN = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories: controls such as ESC, lone surrogates, line separators
 TURNING = set(

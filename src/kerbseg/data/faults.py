@@ -132,7 +132,7 @@ def _absent(dataset: Dataset, counts: np.ndarray, unknown: Sequence[UnknownInFil
         remedy = (
             f"{void:.0%} of the pixels are {ignored[0]}, which is ignored: if that is"
             f" {missing[0]!r}, give the class this id in dataset.yaml, such as {{name: {missing[0]},"
-            f" ids: [{ignored[0]}]}}"
+            f" ids: [{ignored[0]}]}}, and take it out of ignore"
         )
     elif unknown:
         remedy = f"value {unknown[0].value}, which no class has, may be it: correct the ids of the classes"
@@ -191,10 +191,11 @@ def _turned(split: str, looks: Sequence[Look]) -> Iterator[Problem]:
         "orientation",
         f"{split}: the camera's note in the EXIF of {len(pictures)} picture(s) turns them, such as {pictures[0]}, and"
         + (
-            " the masks fit them only unturned; remove the note from these pictures (exiftool -Orientation= FILE)"
+            " the masks fit them only unturned; turn the masks as the pictures are shown, or, where a network is to see"
+            " pictures unturned, remove the note (exiftool -Orientation= FILE)"
             if before
-            else " nothing shows whether the masks were drawn before or after; remove the note (exiftool"
-            " -Orientation= FILE) where it was before, or save the pictures turned, without it"
+            else " nothing shows whether the masks were drawn before or after; where it was"
+            " before, turn them as the pictures are shown, then save the pictures turned, without the note"
         ),
         pictures,
     )

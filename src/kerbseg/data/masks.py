@@ -129,10 +129,11 @@ def check_sizes(image: np.ndarray, mask: np.ndarray, image_path: Path, mask_path
     remedy = "save both at one size (masks with nearest resampling)"
     if (h, w) == (mask_w, mask_h) and exif_orientation(image_path) >= 5:
         remedy = (
-            "the camera's note in the picture's EXIF turns it, and the mask was drawn before; remove the note from the"
-            " pictures (exiftool -Orientation= FILE) or turn the masks as the pictures are"
+            "the camera's note in the picture's EXIF turns it, and the mask was drawn before; turn the masks as the"
+            " pictures are shown, or, where a network is to see pictures unturned, remove the note (exiftool"
+            " -Orientation= FILE)"
         )
-    raise DataError(f"mask {mask_path} is {mask_w}x{mask_h} but picture {image_path} is {w}x{h}; {remedy}")
+    raise DataError(f"mask {mask_path} is {mask_h}x{mask_w} but picture {image_path} is {h}x{w} (HxW); {remedy}")
 
 
 def _unknown(

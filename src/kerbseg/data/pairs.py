@@ -190,7 +190,8 @@ def check_split(data: str, split: str, splits: Iterable[str]) -> None:
     """Raises DataError for a split that the data set does not have."""
     splits = tuple(splits)
     if split not in splits:
-        raise DataError(f"data set {data!r} has no split {split!r}; {did_you_mean(split, splits)}")
+        remedy = "put some of the pictures of train there" if split == "val" else did_you_mean(split, splits)
+        raise DataError(f"data set {data!r} has no split {split!r}; {remedy}")
 
 
 def _raise(problem: OSError) -> None:

@@ -131,7 +131,7 @@ def _is_input(path: Path) -> bool:
 
 def _kind(path: Path) -> str:
     if path.is_dir():
-        return "subfolder (--recursive looks into it)"
+        return "subfolder(s) (--recursive looks into them)"
     return path.suffix.lower() or "without an ending"
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Unpack, overload
 
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import InputError
 from kerbseg.core.labels import LabelSet
-from kerbseg.core.text import redact
 from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.sources.arrays import Channels, Picture, Pictures, as_batch, as_rgb, checked_channels
-from kerbseg.predict.sources.streams import ADDRESS
 from kerbseg.predict.temporal.vote import TemporalVote
 from kerbseg.runtime import (
     Fit,
@@ -55,7 +52,7 @@ class Predictor:
         self.channels = checked_channels(channels)
         self.input_size = input_size
         self.fit = checked_fit(fit)
-        self.runtime = open_runtime(_checked_model(model), **options)
+        self.runtime = open_runtime(model, **options)
 
     @property
     def labels(self) -> LabelSet:
@@ -97,16 +94,3 @@ class Predictor:
             return Prediction(segment(self.runtime, rgb, self.input_size, self.fit), self.labels, picture=rgb)
         ids, probability = segment_with_confidence(self.runtime, rgb, self.input_size, self.fit)
         return Prediction(ids, self.labels, probability, rgb)
-
-
-def _checked_model(model: Any) -> str | Path | Bundle | Runtime:
-    """Raises InputError for what is none, and for an address, of which a path would be another one."""
-    if isinstance(model, str) and ADDRESS.match(model):
-        raise InputError(f"model {redact(model)} is an address; download the file, and give its path")
-    if not isinstance(model, str | Path) and not hasattr(model, "card"):
-        raise InputError(
-            "a model is a file, a run's folder, the name of shipped weights, a Bundle or a runtime, found"
-            f" {type(model).__name__}"
-        )
-    checked: str | Path | Bundle | Runtime = model
-    return checked

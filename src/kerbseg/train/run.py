@@ -101,7 +101,7 @@ def train(
         locate(initial)  # before any data is read
     check_folder(run, recipe, resume, rank)
     machine = Machine(place, rank, data_root, workers, cache, compile)
-    with claim(run, rank), plain_errors():
+    with claim(run, rank, data_root), plain_errors():
         check_folder(run, recipe, resume, rank)  # again: now nobody else can begin
         _train(recipe, run, machine, initial, resume, callbacks)
     best = run / "best.safetensors"

@@ -27,12 +27,12 @@ _held: set[int] = set()  # files whose lock this process holds
 
 
 @contextmanager
-def claim(run: Path, rank: Rank) -> Iterator[None]:
+def claim(run: Path, rank: Rank, data_root: str | Path | None = None) -> Iterator[None]:
     """Makes the folder and keeps it for this training while the block runs; the first process does, for all.
 
     The kernel ends the claim when the process dies, however it dies. Where the block fails before anything is saved,
-    what it has put there goes again. Raises KerbsegError where another training holds the folder, which names its
-    process, or where the folder cannot be written.
+    what it has put there goes again; Ctrl-C says the command that goes on, with `data_root`. Raises KerbsegError where
+    another training holds the folder, which names its process, or where the folder cannot be written.
     """
     if rank.index > 0 or fcntl is None:
         yield
@@ -53,7 +53,7 @@ def claim(run: Path, rank: Rank) -> Iterator[None]:
         if not any((run / name).exists() for name in SAVED):
             _remove(own, made)
         if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(_after_interrupt(run)) from error
+            raise KeyboardInterrupt(_after_interrupt(run, data_root)) from error
         raise
     finally:
         (run / LOCK).unlink(missing_ok=True)  # while it is still held
@@ -61,10 +61,11 @@ def claim(run: Path, rank: Rank) -> Iterator[None]:
         os.close(file)
 
 
-def _after_interrupt(run: Path) -> str:
+def _after_interrupt(run: Path, data_root: str | Path | None) -> str:
     if not (run / SAVED[0]).exists():
         return "interrupted before the end of the first epoch; nothing is kept"
-    return f"interrupted; what was finished is kept: kerbseg train --resume --out {shlex.quote(str(run))}"
+    data = "" if data_root is None else f" --data-root {shlex.quote(str(data_root))}"
+    return f"interrupted; what was finished is kept: kerbseg train --resume --out {shlex.quote(str(run))}{data}"
 
 
 def _lock(run: Path) -> int:

@@ -11,12 +11,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kerbseg.core.errors import DataError, KerbsegError
-from kerbseg.core.text import redact
+from kerbseg.core.text import ADDRESS, redact
 from kerbseg.data.pictures import SUFFIXES
 
 STANDARD_INPUT = ("-", "/dev/stdin")
 RAW_FORMAT = "rawvideo"  # as PyAV calls it
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 RAW = re.compile(r"(?P<height>\d+)x(?P<width>\d+)@(?P<rate>\d+(\.\d+|/\d+)?)", re.IGNORECASE)
 
 
