@@ -228,7 +228,7 @@ def test_weights_whose_checkpoint_was_deleted_are_not_lost(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "best.safetensors").write_bytes(b"hours of work")
-    with pytest.raises(KerbsegError, match="would be lost.*choose another --out"):
+    with pytest.raises(KerbsegError, match=r"would be lost.*choose another --out"):
         fit(tiny(), run, device="cpu")
     with pytest.raises(KerbsegError, match=r"nothing to resume.*--init .*best\.safetensors"):
         fit(tiny(), run, device="cpu", resume=True)
