@@ -189,3 +189,11 @@ def test_what_another_machine_is_writing_stays_for_a_day(tmp_path):
     os.utime(path, (0, 0))
     remove_leftovers(tmp_path)
     assert not path.exists()
+
+
+def test_links_in_a_circle_are_one_clear_line(tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    for path in (tmp_path / "circle", tmp_path / "circle" / "figures.json"):
+        for write in (put, check_writable):
+            with pytest.raises(KerbsegError, match="Too many levels of symbolic links"):
+                write(path)

@@ -510,3 +510,11 @@ def test_training_warns_of_a_class_without_a_pixel(root: Path) -> None:
     (root / "dataset.yaml").write_text(CLASSES.replace("]", ", {name: tram}]"))
     with pytest.warns(KerbsegWarning, match="no training pixel is of 'tram', which the network cannot learn"):
         open_split(Data(name="folder"), ["train"], root, "ram").check_classes()
+
+
+def test_pictures_without_any_mask_are_not_said_to_be_missing(root: Path) -> None:
+    for path in masks(root):
+        path.rename(path.with_name(f"{path.stem}_mask{path.suffix}"))
+    told = [problem.text for problem in problems(root)]
+    assert any("these masks end in '_mask'" in text for text in told)
+    assert not any("holds no pictures" in text for text in told)

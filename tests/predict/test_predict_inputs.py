@@ -270,3 +270,13 @@ def test_what_is_no_model_is_told_in_one_line(model):
         Predictor(model)
     if isinstance(model, str):
         assert model in str(refusal.value)
+
+
+def test_results_behind_links_in_a_circle_are_refused_in_one_line(predictor, tmp_path):
+    gray = tmp_path / "gray.png"
+    Image.fromarray(np.full((32, 48, 3), 90, np.uint8)).save(gray)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "gray_ids.png").symlink_to("gray_ids.png")
+    with pytest.raises(KerbsegError, match="Too many levels of symbolic links"):
+        predict_files(predictor, [gray], out)

@@ -224,6 +224,17 @@ def test_nothing_to_resume_is_said(tmp_path):
         fit(tiny(), tmp_path / "none", device="cpu", resume=True)
 
 
+def test_weights_whose_checkpoint_was_deleted_are_not_lost(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "best.safetensors").write_bytes(b"hours of work")
+    with pytest.raises(KerbsegError, match=r"would be lost.*choose another --out"):
+        fit(tiny(), run, device="cpu")
+    with pytest.raises(KerbsegError, match=r"nothing to resume.*--init .*best\.safetensors"):
+        fit(tiny(), run, device="cpu", resume=True)
+    assert (run / "best.safetensors").read_bytes() == b"hours of work"
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(KerbsegError, match="cannot write"):

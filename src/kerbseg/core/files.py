@@ -96,7 +96,7 @@ def _target(path: Path) -> tuple[Path, Special | None]:
     if "\0" in str(path):
         raise OSError(errno.EINVAL, "its name has a zero character")
     for _ in range(40):  # as many links as Linux follows
-        folder = path.parent.resolve()
+        folder = Path(os.path.realpath(path.parent))  # resolve() raises no OSError for links in a circle
         # an open file goes by its number: opened again by its name it would lose what others wrote to it
         if path.as_posix() in STANDARD:
             return path, STANDARD[path.as_posix()]

@@ -62,7 +62,7 @@ class Listing:
                         unpaired,
                     )
                 )
-        if not self.pairs:
+        if not self.pairs and not self.lone_pictures:
             others = f" that can be read, but {self.skipped_kinds}: save them as PNG or JPEG" if self.skipped else ""
             told.append((f"{self.where} holds no pictures{others or '; check --data-root and the split'}", ()))
         return told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -117,17 +118,17 @@ def _with_suffixes(plan: Plan, out: Path, sinks: str | Sequence[str | SinkKind] 
 
 
 def _refuse_clashes(plan: Plan) -> None:
-    writers: dict[Path, Source] = {}
-    inputs = {source.path.resolve() for source in plan if source.path is not None}
+    writers: dict[str, Source] = {}
+    inputs = {os.path.realpath(source.path) for source in plan if source.path is not None}
     for source, targets in plan.items():
         for target in targets.values():
-            result = target.resolve()
+            result = os.path.realpath(target)
             if result in inputs:
                 raise KerbsegError(f"the result of {source} would overwrite the input {result}; choose another folder")
             other = writers.setdefault(result, source)
             if not _same(other, source):
                 raise KerbsegError(
-                    f"{other} and {source} would both write {result.name}; predict them into two folders"
+                    f"{other} and {source} would both write {target.name}; predict them into two folders"
                 )
 
 
@@ -135,7 +136,7 @@ def _same(one: Source, other: Source) -> bool:
     """Whether two inputs are one, perhaps spelled in two ways."""
     if one.path is None or other.path is None:
         return one == other
-    return one.path.resolve() == other.path.resolve()
+    return os.path.realpath(one.path) == os.path.realpath(other.path)
 
 
 class _Steps:

@@ -105,7 +105,7 @@ def _folders(
 
 
 def _is(folder: Path, other: Path | None) -> bool:
-    return other is not None and folder.resolve() == other.resolve()
+    return other is not None and os.path.realpath(folder) == os.path.realpath(other)
 
 
 def _sorted_out(names: Sequence[Path]) -> tuple[list[Path], list[str]]:

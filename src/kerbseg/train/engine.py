@@ -80,19 +80,22 @@ def check_folder(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None
     """Raises KerbsegError for a folder without a run to resume, of another recipe, or with a run that would be lost."""
     if rank.index > 0:  # the first process does, and takes the others along
         return
-    written, checkpoint = run / "recipe.yaml", run / "last.ckpt"
+    written, checkpoint, best = run / "recipe.yaml", run / "last.ckpt", run / "best.safetensors"
     for path in (run / name for name in (*FILES, "tensorboard")):
         is_own = path.is_dir() if path.name == "tensorboard" else path.is_file()
         if os.path.lexists(path) and not is_own:  # a pipe would wait for ever, a link to nowhere is lost
             raise KerbsegError(f"{path} is not what a training writes there; move it away, or choose another --out")
     if resume and not checkpoint.is_file():
-        raise KerbsegError(f"nothing to resume: {checkpoint} does not exist; start without --resume")
+        remedy = f"--init {best} --out elsewhere takes its weights" if best.is_file() else "start without --resume"
+        raise KerbsegError(f"nothing to resume: {checkpoint} does not exist; {remedy}")
     if resume and (difference := first_difference(resume_recipe(run), recipe)):
         raise RecipeError(
             f"{written} is not the recipe asked for: {difference}; resume with the same, or choose another --out"
         )
     if checkpoint.is_file() and not resume:
         raise KerbsegError(f"{run} holds a run already; go on with --resume, or choose another --out")
+    if best.is_file() and not resume:
+        raise KerbsegError(f"{best} would be lost, and has no checkpoint to go on from; choose another --out")
 
 
 def prepare(run: Path, recipe: AnyRecipe, rank: Rank) -> None:
