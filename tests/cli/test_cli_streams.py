@@ -36,8 +36,9 @@ def test_a_hyphen_is_the_standard_output_for_outputs_and_the_input_for_the_rest(
 
 # by a name that leads into /proc: with /dev/stdout, wrong code that root runs would replace the machine's own
 @LINUX
-def test_json_on_the_standard_output_is_alone_there():
-    process = started("models", "--json", "/dev/fd/1")
+@pytest.mark.parametrize("name", ["/dev/fd/1", "/proc/self/fd/1"])
+def test_json_on_the_standard_output_is_alone_there(name):
+    process = started("models", "--json", name)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "mininet_v2" in [each["name"] for each in json.loads(out)]

@@ -39,7 +39,7 @@ from kerbseg.train.engine import plain_errors, threads_as_before
 from kerbseg.train.finite import StopWhereNotFinite
 from kerbseg.train.fit import fit
 from kerbseg.train.machine import Machine
-from kerbseg.train.recipe_file import _apart, read
+from kerbseg.train.recipe_file import _apart, read, resume_recipe
 from kerbseg.train.run_folder import claim
 from kerbseg.train.segmentation import Segmentation
 from kerbseg.train.split import CachedSplit
@@ -724,3 +724,15 @@ def test_the_command_that_goes_on_names_the_pictures_it_was_given(tmp_path):
 
     with pytest.raises(KeyboardInterrupt, match=r"train --resume --out \S*run --data-root 'my streets'$"):
         interrupted()
+
+
+def test_a_lost_recipe_is_written_again_as_it_is_said(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    written = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").unlink()
+    with pytest.raises(
+        KerbsegError, match=r"write there what it was begun with: kerbseg recipe RECIPE .* > \S+recipe\.yaml$"
+    ):
+        resume_recipe(run)
+    (run / "recipe.yaml").write_text(written)
+    assert resume_recipe(run) == tiny()

@@ -25,6 +25,7 @@ from kerbseg.core.telemetry import keep_home_clean
 from kerbseg.core.text import printable, redact
 
 STDOUT, STDOUT_NUMBER = "/dev/stdout", 1
+NAMES_OF_STDOUT = (STDOUT, "/dev/fd/1", "/proc/self/fd/1")
 OUTPUTS = ("--json", "--out", "-o")  # options that take a file to write
 
 app = App(
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     keep_home_clean()
     typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
-    piped = any(each.endswith((STDOUT, "/dev/fd/1")) for each in typed)
+    piped = any(each.endswith(NAMES_OF_STDOUT) for each in typed)
     try:
         if "" in typed:  # a path of no characters would be the folder one is in
             raise KerbsegError(

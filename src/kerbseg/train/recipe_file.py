@@ -44,7 +44,10 @@ def resume_recipe(run: str | Path) -> AnyRecipe:
     """The recipe of a run that was begun. Raises KerbsegError where the folder holds none."""
     path = Path(run) / "recipe.yaml"
     if not path.is_file():
-        raise KerbsegError(f"nothing to resume: {path} does not exist; start without --resume")
+        remedy = "start without --resume"
+        if (path.parent / "last.ckpt").exists():
+            remedy = f"write there what it was begun with: kerbseg recipe RECIPE [KEY=VALUE ...] > {path}"
+        raise KerbsegError(f"nothing to resume: {path} does not exist; {remedy}")
     return read_any(path)
 
 
