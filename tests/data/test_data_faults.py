@@ -101,6 +101,14 @@ def test_split_without_a_labelled_pixel(root: Path) -> None:
     assert (problem.kind, "val: no pixel belongs to a class" in problem.text) == ("unlabelled", True)
 
 
+def test_mask_of_void_alone_among_others_is_noted(root: Path) -> None:
+    assert examine_all("folder", root).splits[1].notes == ()
+    Image.new("L", (32, 24), 255).save(root / "masks" / "val" / "5.png")
+    report = examine_all("folder", root)
+    assert report.healthy
+    assert [split.notes for split in report.splits] == [(), ("val: 1 mask(s) hold void alone, the first is of 5",)]
+
+
 def test_jpeg_masks_are_refused_whatever_their_name(root: Path) -> None:
     for path in masks(root):
         Image.open(path).save(path, "JPEG", quality=95)

@@ -187,7 +187,7 @@ def _mask(path: Path, change: str) -> Meaning:
         case "color":
             ids = np.stack([ids] * 3, -1)
         case "binary":
-            ids = np.where(ids > 1, 255, 0).astype(np.uint8)
+            ids, meaning = np.where(ids > 1, 255, 0).astype(np.uint8), "any"  # void in one mask of many may be meant
         case "16 bits":
             ids, meaning = ids.astype(np.uint16), "any"
         case "16 bits, above 255":

@@ -333,6 +333,17 @@ def spoil(*keys: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def store(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict[str, Any]], None]:
+    """The same numbers of the first weight, stored in another way."""
+
+    def changed(content: dict[str, Any]) -> None:
+        state = content["state_dict"]
+        key = next(key for key, value in state.items() if value.numel() > 1)
+        state[key] = change(state[key])
+
+    return changed
+
+
 RECORDER = ("callbacks", "RunRecorder")
 CHANGES = {
     "a list": lambda content: [1, 2],
@@ -366,6 +377,9 @@ CHANGES = {
     "nothing of a moment": put("optimizer_states", 0, "state", 23, value={}),
     "a moment that is a word": put("optimizer_states", 0, "state", 41, "exp_avg_sq", value="x"),
     "a step that is none": put("optimizer_states", 0, "state", 41, "step", value=torch.zeros(())),
+    "no moment": put("optimizer_states", 0, "state", 41, "exp_avg_sq", value=None),
+    "a sparse weight": store(lambda value: value.to_sparse()),
+    "one number for many": store(lambda value: value.flatten()[0].clone().expand(value.shape)),
     "a wrong state": put("optimizer_states", 0, "state", value={5000: {}}),
     "moments of other weights": put("optimizer_states", 0, "param_groups", 0, "params", 34, value=10**9),
     "other betas": put("optimizer_states", 0, "param_groups", 0, "betas", value=(0.1, 0.2)),

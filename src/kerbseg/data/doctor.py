@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import blake2b
@@ -68,7 +68,7 @@ def examine(dataset: Dataset, track: Track = silent) -> SplitReport:
         void=int(total[VOID]),
         unknown=tuple(value for look in looks for value in look.unknown),
         damage=tuple(faults.of_split(dataset, looks)),
-        notes=_notes(dataset),
+        notes=(*_notes(dataset), *_without_labels(dataset.split, looks)),
         fingerprints={look.name: look.fingerprint for look in looks if look.fingerprint},
     )
 
@@ -134,6 +134,14 @@ def _notes(dataset: Dataset) -> tuple[str, ...]:
     if isinstance(dataset, PairedFiles) and dataset.listing.skipped:
         return (f"{dataset.split}: left out {dataset.listing.skipped_kinds}",)
     return ()
+
+
+def _without_labels(split: str, looks: Sequence[Look]) -> Iterator[str]:
+    """A mask of nothing but void may be meant, or have ids that were ignored by mistake."""
+    seen = [look for look in looks if look.labelled and look.counts is not None and not look.unknown]
+    void = [look.name for look in seen if not look.counts[:VOID].any()]  # type: ignore[index] # those that have counts
+    if void and len(void) < len(looks):
+        yield f"{split}: {len(void)} mask(s) hold void alone, the first is of {void[0]}"
 
 
 def _look(dataset: Dataset, index: int) -> Look:

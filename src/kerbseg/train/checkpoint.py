@@ -122,6 +122,9 @@ def _check_tensor(value: Any, wanted: Tensor, name: str) -> None:
     if not isinstance(value, Tensor) or value.shape != wanted.shape or value.dtype != wanted.dtype:
         given = [value.dtype, list(value.shape)] if isinstance(value, Tensor) else type(value).__name__
         raise _Misfit(f"{name} is {given}, not {[wanted.dtype, list(wanted.shape)]}")
+    stored = value.layout == torch.strided and not value.is_meta and value.untyped_storage().nbytes()
+    if not stored or stored < value.numel() * value.element_size():  # sparse, or one number for many
+        raise _Misfit(f"{name} does not hold each of its numbers")
     if not torch.isfinite(value).all():
         raise _Misfit(f"{name} holds NaN or infinite values")
 
@@ -154,7 +157,7 @@ def _check_optimizer(content: Mapping[str, Any], fresh: Optimizer) -> None:
         if not parts or parts.keys() != next(iter(state.values())).keys():
             raise _Misfit(f"its optimizer remembers {str(list(parts))[:100]} of a weight")
         for name, value in parts.items():
-            if value is not None:  # SGD without momentum has none
+            if value is not None or name != "momentum_buffer" or any(group.get("momentum") for group in groups):
                 like = torch.zeros(()) if name == "step" else weights[index].detach()
                 _check_tensor(value, like, f"the optimizer's {name}")
             if name == "step" and not 0 < value <= content["global_step"]:
