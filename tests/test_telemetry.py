@@ -60,6 +60,7 @@ def _strace_works():
     return shutil.which("strace") is not None and subprocess.run(tried, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_no_engine_phones_home_or_leaves_an_id(traced, camvid_bundle, camvid_root):
     picture = next((camvid_root / "test").iterdir())
     connections, left = traced(

@@ -213,13 +213,31 @@ def _rgb(band: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
 def _orientation(image: Image.Image) -> int:
     """How the camera was held (EXIF tag 0x0112), 1..8: viewers and labelling tools turn pictures by it.
 
-    No other tag is decoded: many good pictures have EXIF that breaks the standard.
+    No other tag is decoded: many good pictures have EXIF that breaks the standard, at which some versions of Pillow
+    read no further.
     """
-    try:
-        orientation: Any = image.getexif().get(0x0112)
-    except _DAMAGE:  # a viewer shows a picture as it is stored, too, where its EXIF cannot be read
-        return 1
+    exif = image.info.get("exif")
+    orientation: Any = _first_directory(exif.removeprefix(b"Exif\0\0"), 0x0112) if isinstance(exif, bytes) else None
+    if orientation is None:  # of a TIFF it is a tag of the picture; some programs note it in XMP alone
+        try:
+            orientation = image.getexif().get(0x0112)
+        except _DAMAGE:  # a viewer shows a picture as it is stored, too, where its EXIF cannot be read
+            return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _first_directory(tiff: bytes, wanted: int) -> int | None:
+    """The short number that a tag holds in the first directory of TIFF's structure, which EXIF has; None without it."""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None or len(tiff) < 8:
+        return None
+    start = struct.unpack_from(f"{order}I", tiff, 4)[0]
+    count = struct.unpack_from(f"{order}H", tiff, start)[0] if start + 2 <= len(tiff) else 0
+    for place in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
+        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, place)
+        if (tag, kind) == (wanted, 3):
+            return int(value)
+    return None
 
 
 def _damaged(shown: str, problem: object) -> str:
