@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from cuts import StopAfter
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from safetensors import safe_open
@@ -39,17 +40,6 @@ def root(tmp_path: Path) -> Path:
 
 def tiny(*more: str, name: str = "imagenet/erfnet_encoder"):
     return read_any(name, [*TINY, *more])
-
-
-class StopAfter(Callback):
-    """Ends a run after an epoch as a power cut would: nothing more is written."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_epoch_start(self, trainer, task):
-        if trainer.current_epoch == self.epoch:
-            raise InterruptedError
 
 
 def test_it_learns_and_leaves_every_file(root, tmp_path):

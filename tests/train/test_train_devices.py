@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import safetensors.torch
 import torch
+from cuts import StopAfter
 from lightning.pytorch.callbacks import Callback
 
 import kerbseg.train.segmentation as module
@@ -61,17 +62,6 @@ class Watch(Callback):
     def on_train_batch_end(self, trainer, task, outputs, batch, index):
         self.losses.append(float(trainer.strategy.reduce(outputs["loss"].detach().clone(), reduce_op="mean")))
         self.processes = trainer.world_size
-
-
-class StopAfter(Callback):
-    """Ends a run after an epoch as a power cut would."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_epoch_start(self, trainer, task):
-        if trainer.current_epoch == self.epoch:
-            raise InterruptedError
 
 
 def train(run: Path, *, cut: bool) -> None:

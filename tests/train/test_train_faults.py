@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from cuts import StopAfter
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -69,17 +70,6 @@ def finished(tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("faults") / "finished"
     fit(tiny(), run, device="cpu")
     return run
-
-
-class StopAfter(Callback):
-    """Ends a run after an epoch as a power cut would."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_epoch_start(self, trainer, task):
-        if trainer.current_epoch == self.epoch:
-            raise InterruptedError
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from cuts import StopAfter
 from lightning.pytorch.callbacks import Callback
 
 from kerbseg.bundle import load
@@ -31,17 +32,6 @@ TINY = (
     "validate_every=1",
     "augment={flip: 0.5}",
 )
-
-
-class StopAfter(Callback):
-    """Ends a run after an epoch as a power cut would: nothing more is written."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_epoch_start(self, trainer, task):
-        if trainer.current_epoch == self.epoch:
-            raise InterruptedError
 
 
 class Watch(Callback):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from lightning.pytorch.callbacks import Callback
+from cuts import StopAfter
 
 import kerbseg.train.split as split_module
 from kerbseg.bundle import load, read_card
@@ -46,17 +46,6 @@ def tiny(*more: str):
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(path)
-
-
-class StopAfter(Callback):
-    """Ends a run after an epoch as a power cut would."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_epoch_start(self, trainer, task):
-        if trainer.current_epoch == self.epoch:
-            raise InterruptedError
 
 
 @pytest.fixture(scope="module")

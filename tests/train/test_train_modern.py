@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from cuts import StopAfter
 from lightning.pytorch.callbacks import Callback
 
 import kerbseg.models as models
@@ -287,17 +288,6 @@ def taught(tmp_path_factory) -> str:
     run = tmp_path_factory.mktemp("teacher") / "run"
     fit(read("smoke/scenes", [*TINY, "epochs=1"]), run, device="cpu")
     return f"distill={{teacher: {run}, at: logits}}"
-
-
-class StopAfter(Callback):
-    """Ends a run after an epoch as a power cut would: nothing more is written."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_epoch_start(self, trainer, task):
-        if trainer.current_epoch == self.epoch:
-            raise InterruptedError
 
 
 def test_a_run_with_all_of_it_cut_in_its_middle_ends_with_the_same_weights(taught, tmp_path):

@@ -63,3 +63,14 @@ def masks(format: str, root: Path, classes: Sequence[str]) -> dict[str, np.ndarr
 def left_out(format: str, root: Path) -> Mapping[str, int]:
     """What a reader left out."""
     return {what: count for what, count in read_source(format, root).left_out.items() if count}
+
+
+def runs_by_column(mask: np.ndarray) -> list[int]:
+    """Counted one pixel after the other, down the columns."""
+    lengths, value = [0], False
+    for pixel in mask.T.ravel().tolist():
+        if pixel != value:
+            lengths.append(0)
+            value = pixel
+        lengths[-1] += 1
+    return lengths

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outlines import DOOR, HOUSE, PARTLY_OUT, SIZE, inside, left_out, masks, painted, picture, write
+from outlines import DOOR, HOUSE, PARTLY_OUT, SIZE, inside, left_out, masks, painted, picture, runs_by_column, write
 
 from kerbseg.core.errors import DataError
 from kerbseg.data.formats import read_source, recognize
@@ -16,16 +16,6 @@ CLASSES = ["background", "house", "door", "crowd"]
 
 def flat(points):
     return [value for point in points for value in point]
-
-
-def by_column(mask):
-    lengths, value = [0], False
-    for pixel in mask.T.ravel().tolist():
-        if pixel != value:
-            lengths.append(0)
-            value = pixel
-        lengths[-1] += 1
-    return lengths
 
 
 def entry(id, category, segmentation, image=1, **more):
@@ -65,13 +55,13 @@ def test_run_lengths_plain_and_as_text(root):
     coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
     house, door = inside(HOUSE), inside(DOOR)
     text = coco.encode(np.asfortranarray(door.astype(np.uint8)))["counts"].decode()
-    plain = {"counts": by_column(house), "size": list(SIZE)}
+    plain = {"counts": runs_by_column(house), "size": list(SIZE)}
     labels(root, [entry(1, 7, {"counts": text, "size": list(SIZE)}), entry(2, 3, plain)])
     assert (masks("coco", root, CLASSES)["images/a"] == painted([(house, 1), (door, 2)])).all()
 
 
 def test_a_crowd_lies_beneath_all(root):
-    crowd = {"counts": by_column(inside(DOOR)), "size": list(SIZE)}
+    crowd = {"counts": runs_by_column(inside(DOOR)), "size": list(SIZE)}
     labels(root, [entry(1, 3, [flat(HOUSE)]), entry(2, 9, crowd, iscrowd=1)])
     assert (masks("coco", root, CLASSES)["images/a"] == painted([(inside(DOOR), 3), (inside(HOUSE), 1)])).all()
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from outlines import runs_by_column
 
 from kerbseg.core.errors import DataError
 from kerbseg.data.formats.regions import Runs
@@ -22,17 +23,6 @@ BLOB = np.array(
 BRUSH = [0, 0, 0, 216, 57, 27, 252, 108, 152, 156, 3, 9, 255, 223, 0, 143, 254, 48, 11, 127, 247, 192, 48, 159, 254, 75]
 BRUSH += [0, 143, 32]
 TEXT = "=33NN0220000:N"
-
-
-def runs_by_column(mask):
-    """Counted one pixel after the other, down the columns."""
-    lengths, value = [0], False
-    for pixel in mask.T.ravel().tolist():
-        if pixel != value:
-            lengths.append(0)
-            value = pixel
-        lengths[-1] += 1
-    return lengths
 
 
 def test_cocos_text_is_that_of_pycocotools():
