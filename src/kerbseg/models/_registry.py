@@ -12,6 +12,7 @@ import torch
 
 from kerbseg.compress.convolutions import group_fresh
 from kerbseg.core.errors import KerbsegError, did_you_mean
+from kerbseg.core.limits import MOST_PARAMETERS
 from kerbseg.core.types import Preprocessing
 from kerbseg.models._net import SegmentationNet
 
@@ -33,7 +34,6 @@ class Card:
 
 
 MOST_OUTPUTS = 256  # ids are uint8, of which one is void: 255 classes, and an output that is none
-MOST_PARAMETERS = 2**28  # 1 GB in float32; the largest network of a paper here has 0.21 * 10^9
 MOST_OF_AN_OPTION = 1024  # channels, blocks
 Builder = Callable[..., SegmentationNet]
 _builders: dict[str, tuple[Builder, Card]] = {}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kerbseg.compress.grouping import alpha_at
 from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import RecipeError, did_you_mean
+from kerbseg.core.limits import MOST_PARAMETERS
 from kerbseg.data.augment import Color, Geometry
 from kerbseg.data.loading import Batch
 from kerbseg.data.objects import centers
@@ -17,8 +18,6 @@ from kerbseg.data.samplers import Places
 from kerbseg.train.recipe import AnyRecipe, Augment, Rare
 from kerbseg.train.split import CachedSplit
 from kerbseg.train.task import Augmentation
-
-MOST_PARAMETERS = 2_000_000_000  # with gradients and Adam's averages 32 GB
 
 
 def check_options(create: Callable[[], nn.Module]) -> None:
