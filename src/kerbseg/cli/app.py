@@ -45,7 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Leaves with status 2 for bad input (one line on stderr), 130 for Ctrl-C (128 and its number for another signal);
     a defect of ours is a traceback.
     """
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is used as it is, or refused in one line
     if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is shown as escapes
         sys.stdout.reconfigure(errors="backslashreplace")
     keep_home_clean()
@@ -89,6 +88,8 @@ def _reader_left() -> bool:
 def _warnings_of_one_line() -> Iterator[None]:
     """Prints each of our own warnings once, without the place in our source that it comes from."""
     with warnings.catch_warnings():
+        # what Pillow warns of (odd EXIF, large pictures) its one opener leaves out, or refuses in one line
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("always", KerbsegWarning)  # Python would count per place, and over several commands
         others, shown = warnings.showwarning, set()
 
