@@ -104,7 +104,8 @@ def test_a_request_that_comes_while_the_file_is_being_finished_waits_for_it(brig
 
 
 def test_a_request_is_raised_at_once_where_nothing_holds_it():
-    from kerbseg.predict.interrupts import Interrupted, ending_once
+    from kerbseg.core.errors import Interrupted
+    from kerbseg.predict.interrupts import ending_once
 
     def wait():
         os.kill(os.getpid(), signal.SIGINT)
@@ -117,7 +118,8 @@ def test_a_request_is_raised_at_once_where_nothing_holds_it():
 
 
 def test_what_is_ignored_stays_ignored_and_a_block_that_is_held_ends_before_it_is_told():
-    from kerbseg.predict.interrupts import Interrupted, ending_once, held
+    from kerbseg.core.errors import Interrupted
+    from kerbseg.predict.interrupts import ending_once, held
 
     seen = []
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does

@@ -27,7 +27,7 @@ import kerbseg.models as models
 from kerbseg.bundle import load
 from kerbseg.cli import main
 from kerbseg.core.distributed import SINGLE
-from kerbseg.core.errors import DataError, KerbsegError, KerbsegWarning, RecipeError
+from kerbseg.core.errors import DataError, Interrupted, KerbsegError, KerbsegWarning, RecipeError
 from kerbseg.core.labels import label_set
 from kerbseg.core.strict_yaml import load_yaml
 from kerbseg.data import open_dataset
@@ -276,13 +276,15 @@ def test_what_is_no_file_in_a_runs_place_is_refused_before_anything_waits(name, 
         fit(tiny(), run, device="cpu", resume=True)
 
 
-def test_ctrl_c_in_the_first_epoch_leaves_nothing_and_says_so(tmp_path):
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_first_epoch_leaves_nothing_and_is_told(signum, tmp_path):
     class Press(Callback):
         def on_train_batch_end(self, trainer, task, outputs, batch, index):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signum)
 
-    with pytest.raises(KeyboardInterrupt, match="before the end of the first epoch; nothing is kept"):
+    with pytest.raises(Interrupted, match="before the end of the first epoch; nothing is kept") as interrupt:
         fit(tiny(), tmp_path / "run", device="cpu", callbacks=[Press()])
+    assert interrupt.value.signum == signum
     assert not (tmp_path / "run").exists()
 
 

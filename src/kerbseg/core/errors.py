@@ -64,6 +64,14 @@ def check_installed(extra: str, packages: Iterable[str]) -> None:
             raise MissingExtra(package, extra)
 
 
+class Interrupted(KeyboardInterrupt):
+    """A request to end, and the signal that it came by."""
+
+    def __init__(self, signum: int, message: str = "interrupted; what was finished is kept") -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A phrase that names the nearest valid choice, or all of them where none is near."""
     choices = list(choices)

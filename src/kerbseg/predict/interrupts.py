@@ -12,18 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from kerbseg.core.errors import Interrupted
+
 FROM_OUTSIDE = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Requests of the system, of a supervisor, or of a terminal that is closed."""
 
 PATIENCE = b"kerbseg: a moment, what was segmented is being made whole\n"
-
-
-class Interrupted(KeyboardInterrupt):
-    """A request to end, and the signal that it came by."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__("interrupted; what was finished is kept")
-        self.signum = signum
 
 
 class _Requests:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from kerbseg.core.compiler import check_compiler
 from kerbseg.core.distributed import Rank
-from kerbseg.core.errors import KerbsegError, KerbsegWarning, RecipeError
+from kerbseg.core.errors import Interrupted, KerbsegError, KerbsegWarning, RecipeError
 from kerbseg.core.files import atomic_write, remove_leftovers
 from kerbseg.core.strict_yaml import dump_yaml
 from kerbseg.train.board import Board
@@ -140,7 +141,7 @@ def run_to_end(
     rank: Rank,
     resume: bool,
 ) -> None:
-    """Trains for the recipe's epochs. Raises KeyboardInterrupt after Ctrl-C, KerbsegError where a disk is full."""
+    """Trains for the recipe's epochs. Raises Interrupted after Ctrl-C or SIGTERM, KerbsegError for a full disk."""
     interrupt, begun = InterruptBetweenSteps(), _Begun()
     with _quiet(), interrupt.listening():
         trainer = L.Trainer(
@@ -170,9 +171,9 @@ def run_to_end(
                 raise
             why = str(error).strip().split("\n")[0]
             raise KerbsegError(f"{checkpoint} is damaged or of another training ({why}); copy it again") from error
-        except SystemExit:  # how lightning ends after Ctrl-C; a caller expects Python's own sign of it
-            if trainer.interrupted:
-                raise KeyboardInterrupt from None
+        except SystemExit:  # how lightning ends after a signal; a caller expects Python's own sign of it
+            if trainer.interrupted or trainer.received_sigterm:
+                raise Interrupted(signal.SIGTERM if trainer.received_sigterm else signal.SIGINT) from None
             raise
         except OSError as error:  # of TensorBoard's log; files of ours are reported by `atomic_write`
             if error.errno in _NO_ROOM:

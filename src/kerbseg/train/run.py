@@ -81,8 +81,8 @@ def train(
     best.safetensors, last.safetensors. A run that was cut off goes on with `resume` and ends with the same weights.
     Several devices share each batch of the recipe, and give the result of one. `initial` is a bundle, a classifier, a
     run's folder or the name of shipped weights, of which `model.init` says what is taken.
-    Raises KerbsegError for data, recipes or folders that cannot be used; KeyboardInterrupt, which says how the run goes
-    on, after Ctrl-C.
+    Raises KerbsegError for data, recipes or folders that cannot be used; Interrupted, a KeyboardInterrupt which says
+    how the run goes on, after Ctrl-C or SIGTERM.
     """
     run = Path(out)
     if isinstance(recipe, str | Path):

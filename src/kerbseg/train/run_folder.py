@@ -6,6 +6,7 @@ import errno
 import os
 import shlex
 import shutil
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from kerbseg.core.distributed import Rank
-from kerbseg.core.errors import KerbsegError, KerbsegWarning
+from kerbseg.core.errors import Interrupted, KerbsegError, KerbsegWarning
 
 try:
     import fcntl
@@ -53,7 +54,8 @@ def claim(run: Path, rank: Rank, data_root: str | Path | None = None) -> Iterato
         if not any((run / name).exists() for name in SAVED):
             _remove(own, made)
         if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(_after_interrupt(run, data_root)) from error
+            signum = getattr(error, "signum", signal.SIGINT)
+            raise Interrupted(signum, _after_interrupt(run, data_root)) from error
         raise
     finally:
         (run / LOCK).unlink(missing_ok=True)  # while it is still held
