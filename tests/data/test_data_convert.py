@@ -165,7 +165,7 @@ def spoil_name(source: Path) -> None:
     ("spoil", "says"),
     [
         (spoil_picture, r"drive4_008\.jpg cannot be read as a picture"),
-        (spoil_size, r"drive4_008\.json: made for 32x24, but .*drive4_008\.jpg is 24x32"),
+        (spoil_size, r"drive4_008\.json: made for 24x32, but .*drive4_008\.jpg is 32x24 \(HxW\)"),
         (spoil_points, r"drive4_008\.json: shapes\[0\] \(car\): a polygon of 2"),
         (spoil_reference, r"drive4_008\.json: its picture .*drive3_007\.jpg is marked in .*drive3_007\.json too"),
         (spoil_name, r"drive3_007\.png and .*drive3_007\.jpg would have one name, drive3_007"),
@@ -319,7 +319,7 @@ def test_the_doctor_lists_what_is_broken_where_it_lies(source: Path) -> None:
     path = source / "drive0_000.jpg"
     path.write_bytes(path.read_bytes()[:300])
     texts = " | ".join(problem.text for problem in examine_all("labelme", source).problems)
-    assert "drive4_008.json: made for 32x24, but" in texts
+    assert "drive4_008.json: made for 24x32, but" in texts
     assert "drive0_000.jpg cannot be read as a picture" in texts
 
 
@@ -335,7 +335,9 @@ def test_a_picture_that_a_camera_turned_and_the_tool_did_not_is_told(source: Pat
     exif[0x0112] = 6
     with Image.open(path) as stored:
         stored.save(path, exif=exif)
-    with pytest.raises(DataError, match=r"made for 32x24, but .* is 24x32; its EXIF turns it, and the tool did not"):
+    with pytest.raises(
+        DataError, match=r"made for 24x32, but .* is 32x24 \(HxW\); its EXIF turns it, and the tool did not"
+    ):
         convert("labelme", source, tmp_path / "streets")
 
 

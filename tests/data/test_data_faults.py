@@ -183,7 +183,7 @@ def test_odd_size_is_told_once(root: Path) -> None:
         Image.new("RGB", (40, 24)).save(root / "images" / "train" / f"{name}.jpg")
         Image.new("L", (40, 24)).save(root / "masks" / "train" / f"{name}.png")
     (problem,) = [problem for problem in problems(root) if problem.kind == "size"]
-    assert "train: 2 picture(s) are 32x24, but 2 are not, the first is 1 of 40x24" in problem.text
+    assert "train: 2 picture(s) are 24x32 (HxW), but 2 are not, the first is 1 of 24x40" in problem.text
     assert "data.size=[24,32]" in problem.text
     assert [Path(path).stem for path in problem.files] == ["1", "3"]
 

@@ -96,7 +96,7 @@ def test_batches_are_uint8_and_whole(kind):
 
 
 def test_sizes_that_differ_name_the_picture_and_the_key():
-    with pytest.raises(DataError, match=r"'1' is 16x12 but '0' is 16x8; set data.size"):
+    with pytest.raises(DataError, match=r"'1' is 12x16 but '0' is 8x16 \(HxW\); set data.size"):
         InMemory(Numbered([(8, 16), (12, 16)]))
 
 

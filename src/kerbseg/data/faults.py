@@ -110,8 +110,8 @@ def _sizes(split: str, looks: Sequence[Look]) -> Iterator[Problem]:
         height, width = others[0].size or usual
         yield Problem(
             "size",
-            f"{split}: {n} picture(s) are {usual[1]}x{usual[0]}, but {len(others)} are not, the first is"
-            f" {others[0].name} of {width}x{height}; training takes one size: resize them, or set"
+            f"{split}: {n} picture(s) are {usual[0]}x{usual[1]} (HxW), but {len(others)} are not, the first is"
+            f" {others[0].name} of {height}x{width}; training takes one size: resize them, or set"
             f" data.size=[{usual[0]},{usual[1]}] in the recipe",
             tuple(str(look.pair.image) if look.pair else look.name for look in others),
         )

@@ -175,7 +175,7 @@ def check_equal_sizes(first: Sample, other: Sample) -> None:
     if other.mask.shape != first.mask.shape:
         (h, w), (first_h, first_w) = other.mask.shape, first.mask.shape
         raise DataError(
-            f"picture {other.name!r} is {w}x{h} but {first.name!r} is {first_w}x{first_h};"
+            f"picture {other.name!r} is {h}x{w} but {first.name!r} is {first_h}x{first_w} (HxW);"
             " set data.size=[height,width] in the recipe"
         )
 

@@ -74,7 +74,7 @@ def sample_of(entry: Entry, mapped: Mapped) -> Sample:
     height, width = image.shape[:2]
     if entry.size is not None and entry.size != (height, width):
         raise DataError(
-            f"{entry.where}: made for {entry.size[1]}x{entry.size[0]}, but {entry.picture} is {width}x{height};"
+            f"{entry.where}: made for {entry.size[0]}x{entry.size[1]}, but {entry.picture} is {height}x{width} (HxW);"
             f" {_remedy(entry, (width, height))}"
         )
     return Sample(image, entry.marks.mask((height, width), mapped.train_ids), entry.name)
@@ -82,7 +82,10 @@ def sample_of(entry: Entry, mapped: Mapped) -> Sample:
 
 def _remedy(entry: Entry, turned: tuple[int, int]) -> str:
     if entry.size == turned and exif_orientation(entry.picture) != 1:
-        return "its EXIF turns it, and the tool did not: remove the orientation from its EXIF"
+        return (
+            "its EXIF turns it, and the tool did not: save it turned and mark it again, or, where a network is to see"
+            " pictures unturned, remove the orientation from its EXIF"
+        )
     return "put the marked picture there"
 
 

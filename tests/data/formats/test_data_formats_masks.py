@@ -116,7 +116,7 @@ def test_a_mask_without_a_picture_is_named(tmp_path, case):
 def test_a_mask_of_another_size_is_named(tmp_path):
     voc(tmp_path, (0, 1, 2))
     (entry,) = read_source("voc", tmp_path).entries
-    with pytest.raises(DataError, match=r"a\.png is 40x30 but its picture is 50x30"):
+    with pytest.raises(DataError, match=r"a\.png is 30x40 but its picture is 30x50 \(HxW\)"):
         entry.marks.mask((30, 50), dict.fromkeys(VOC, 0))
 
 

@@ -58,7 +58,9 @@ class MaskFile:
         mask = self._read()
         if mask.ids.shape != size:
             height, width = mask.ids.shape
-            raise DataError(f"mask {self.path} is {width}x{height} but its picture is {size[1]}x{size[0]}; replace one")
+            raise DataError(
+                f"mask {self.path} is {height}x{width} but its picture is {size[0]}x{size[1]} (HxW); replace one"
+            )
         refuse_unknown(mask, self.path, self.values.labels)
         lookup = np.full(256, VOID, np.uint8)
         for place, name in enumerate(self.values.labels.classes):
