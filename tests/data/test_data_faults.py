@@ -507,17 +507,17 @@ def test_training_on_one_class_alone_is_refused(root: Path) -> None:
     redraw(root, lambda ids: np.where(ids == 0, 0, 255).astype(np.uint8))
     split = open_split(Data(name="folder"), ["train"], root, "none")
     with pytest.raises(KerbsegError, match="all labelled pixels of the 4 training pictures are of class 'sky'"):
-        split.check_classes()
+        split.absent_classes()
 
 
-def test_training_warns_of_a_class_without_a_pixel(root: Path) -> None:
-    from kerbseg.core.errors import KerbsegWarning
+def test_training_knows_the_classes_without_a_pixel_where_masks_are_in_memory(root: Path) -> None:
     from kerbseg.train.recipe import Data
     from kerbseg.train.split import open_split
 
+    assert open_split(Data(name="folder"), ["train"], root, "ram").absent_classes() == []
     (root / "dataset.yaml").write_text(CLASSES.replace("]", ", {name: tram}]"))
-    with pytest.warns(KerbsegWarning, match="no training pixel is of 'tram', which the network cannot learn"):
-        open_split(Data(name="folder"), ["train"], root, "ram").check_classes()
+    assert open_split(Data(name="folder"), ["train"], root, "ram").absent_classes() == ["tram"]
+    assert open_split(Data(name="folder"), ["train"], root, "none").absent_classes() == []
 
 
 def test_pictures_without_any_mask_are_not_said_to_be_missing(root: Path) -> None:

@@ -41,12 +41,12 @@ class Segmentation:
         # a wrong option is named before any data is read
         check_options(lambda: models.create_model(recipe.model.name, **recipe.model.options))
         self.train = self._open(recipe.data.train, recipe.data.train_names)
-        self.train.check_classes()
+        absent = self.train.absent_classes()
         self.val = self._open((recipe.data.val,), recipe.data.val_names)
         self.init = recipe.model.init
-        if machine.rank.index == 0 and (absent := self.train.absent()):
-            data = f"{recipe.data.name} {'+'.join(recipe.data.train)}"
-            what = f"{data}: no pixel of {', '.join(absent)}, so that is not learned; kerbseg doctor tells more"
+        if machine.rank.index == 0 and absent:
+            shown = ", ".join(map(repr, absent[:5])) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+            what = f"no training pixel is of {shown}, which the network cannot learn; see kerbseg doctor"
             warnings.warn(KerbsegWarning(what), stacklevel=2)
 
     def create(self) -> nn.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kerbseg.core.errors import DataError, KerbsegWarning
+from kerbseg.core.errors import DataError
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import VOID, Dataset
 from kerbseg.data import open_dataset
@@ -50,48 +49,28 @@ class CachedSplit:
             counts += np.bincount(mask.cpu().numpy().ravel(), minlength=256)
         return counts[: len(self.labels)], int(counts[VOID])
 
-    def absent(self) -> list[str]:
-        """Classes of which no picture in memory has a pixel; pictures are looked at until every class has been seen.
-
-        Of pictures on disk nothing is said: to decode them all for it would take too long.
-        """
-        seen: set[int] = set()
-        if self.batches.in_memory:
-            for mask in self._masks():
-                seen.update(mask.unique().tolist())
-                if len(seen - {VOID}) == len(self.labels):
-                    break
-            return [name for index, name in enumerate(self.labels.classes) if index not in seen]
-        return []
-
     def labelled(self) -> bool:
         """Whether any pixel has a class; pictures are looked at until one has."""
         return any(bool((mask != VOID).any()) for mask in self._masks())
 
-    def check_classes(self) -> None:
-        """Raises DataError where only one class occurs: a network that says it everywhere would be perfect.
+    def absent_classes(self) -> list[str]:
+        """Classes without a pixel, as far as masks are in memory: to read all of them takes too long elsewhere.
 
-        Warns of classes without a pixel where the masks are in memory: to read all of them takes time elsewhere.
+        Raises DataError where only one class occurs: a network that says it everywhere would be perfect.
         """
-        counts = np.zeros(256, np.int64)
+        seen: set[int] = set()
+        enough = len(self.labels) if self.batches.in_memory else 2
         for mask in self._masks():
-            counts += np.bincount(mask.cpu().numpy().ravel(), minlength=256)
-            if not self.batches.in_memory and np.count_nonzero(counts[: len(self.labels)]) > 1:
-                return
-        present = np.flatnonzero(counts[: len(self.labels)]).tolist()
-        if len(present) == 1:
+            seen |= set(mask.unique().tolist()) - {VOID}
+            if len(seen) >= enough:
+                break
+        if len(seen) == 1:
             raise DataError(
                 f"all labelled pixels of the {len(self.batches)} training pictures are of class"
-                f" {self.labels.classes[present[0]]!r}, so that there is nothing to tell apart; kerbseg doctor says"
+                f" {self.labels.classes[seen.pop()]!r}, so that there is nothing to tell apart; kerbseg doctor says"
                 " what may be wrong with the masks"
             )
-        missing = [repr(name) for i, name in enumerate(self.labels.classes) if i not in present]
-        if missing:
-            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            warnings.warn(
-                KerbsegWarning(f"no training pixel is of {shown}, which the network cannot learn; see kerbseg doctor"),
-                stacklevel=2,
-            )
+        return [name for i, name in enumerate(self.labels.classes) if self.batches.in_memory and i not in seen]
 
     def _masks(self) -> Iterator[Tensor]:
         """Those of a few pictures at a time."""
