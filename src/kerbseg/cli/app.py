@@ -41,15 +41,15 @@ app = App(
 EVERYWHERE = Group("Options of every command", sort_key=1)
 
 
+def _everywhere(*names: str) -> Parameter:
+    return Parameter(name=names, negative="", group=EVERYWHERE, show_default=False)
+
+
 @app.meta.default
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    quiet: Annotated[
-        bool, Parameter(name=["--quiet", "-q"], negative="", group=EVERYWHERE, show_default=False)
-    ] = False,
-    verbose: Annotated[
-        bool, Parameter(name=["--verbose", "-v"], negative="", group=EVERYWHERE, show_default=False)
-    ] = False,
+    quiet: Annotated[bool, _everywhere("--quiet", "-q")] = False,
+    verbose: Annotated[bool, _everywhere("--verbose", "-v")] = False,
 ) -> None:
     """Real-time semantic segmentation for robots and vehicles: train, evaluate, compress, export, run.
 
