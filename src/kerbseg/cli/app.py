@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if "" in typed:  # a path of no characters would be the folder one is in
             raise KerbsegError(
-                f"argument {typed.index('') + 1} is empty: a variable that is not set, perhaps? Leave it out"
+                f"argument {typed.index('') + 1} is empty (a shell variable that is not set?); leave it out"
             )
         streams = redirect_stdout(sys.stderr) if piped else nullcontext()  # the output proper stands alone there
         with needing_extras(), _warnings_of_one_line(), streams:
@@ -147,7 +147,7 @@ def _name_streams(typed: Sequence[str]) -> list[str]:
 
 def _unusable(error: OSError) -> str:
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-    return f"{where}{error.strerror}; {remedy(error) or 'check that the path is right, and that you may use it'}"
+    return f"{where}{error.strerror}; {remedy(error) or 'check the path and its permissions'}"
 
 
 def explain(error: CycloptsError) -> str:
