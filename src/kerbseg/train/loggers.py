@@ -1,4 +1,4 @@
-"""Where a run's figures go besides metrics.csv: TensorBoard, Weights & Biases, MLflow, each through Lightning's logger."""
+"""Where figures go besides metrics.csv: TensorBoard, Weights & Biases, MLflow, each through Lightning's logger."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 
 from kerbseg.core.errors import KerbsegError, MissingExtra, did_you_mean
 from kerbseg.core.extras import EXTRAS
+from kerbseg.core.telemetry import switch_off
 
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 NONE = "none"
@@ -42,21 +43,17 @@ def logger_names(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def open_loggers(names: Sequence[str], run: Path) -> list[Logger]:
-    """Lightning's loggers; their own environment variables say where they write, and what they write stays in the run's
-    folder without them.
-
-    Raises KerbsegError for a service that cannot be reached or does not let us in.
-    """
+    """Lightning's loggers, opened; their own environment variables say where they write, the run's folder without."""
     loggers = [_open(name, run) for name in names]
-    with plain_logger_errors(names):
-        for logger in loggers:
-            _ = getattr(logger, "experiment", None)  # it is opened here, before anything is trained
+    for logger in loggers:
+        _ = getattr(logger, "experiment", None)  # it is opened here, before anything is trained
     return loggers
 
 
 @contextmanager
 def plain_logger_errors(names: Sequence[str]) -> Iterator[None]:
-    """What a logger's service answers, as an error that names the logger and the way out."""
+    """A service that cannot be reached, or does not let us in, as a KerbsegError that names the way out."""
+    switch_off()
     kinds = {getattr(import_module(module), kind): name for name in names for module, kind in _of(name)}
     try:
         yield

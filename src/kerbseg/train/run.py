@@ -160,6 +160,4 @@ def _train(
     prepare(run, recipe, rank)
     wanted = [*callbacks_for(recipe, net, grouping, recorder, rank), *callbacks]
     with threads_as_before(threads, machine):
-        run_to_end(
-            task, recipe, run, loaders, wanted, device=machine.device, rank=rank, resume=resume, loggers=loggers
-        )
+        run_to_end(task, recipe, run, loaders, wanted, device=machine.device, rank=rank, resume=resume, loggers=loggers)
