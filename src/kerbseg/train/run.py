@@ -34,6 +34,7 @@ from kerbseg.train.engine import (
 )
 from kerbseg.train.grouping import GradualGrouping
 from kerbseg.train.initial import load_initial_weights
+from kerbseg.train.loggers import logger_names
 from kerbseg.train.machine import Machine
 from kerbseg.train.recipe import AnyRecipe, Recipe
 from kerbseg.train.recipe_file import read_any, resume_recipe
@@ -75,6 +76,7 @@ def train(
     cache: Cache = "auto",
     compile: bool = False,
     hours: float | None = None,
+    loggers: Sequence[str] = ("tensorboard",),
     callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Trains as a recipe says, and returns the file of the best weights by the figure of validation.
@@ -84,12 +86,14 @@ def train(
     best.safetensors, last.safetensors. A run that was cut off goes on with `resume` and ends with the same weights.
     Several devices share each batch of the recipe, and give the result of one. `initial` is a bundle, a classifier, a
     run's folder or the name of shipped weights, of which `model.init` says what is taken. With `hours` this start ends
-    after the last epoch for which they last; a resumed run has them anew.
+    after the last epoch for which they last; a resumed run has them anew. `loggers` are some of tensorboard, wandb and
+    mlflow.
     Raises KerbsegError for data, recipes or folders that cannot be used; Interrupted, a KeyboardInterrupt which says
     how the run goes on, after Ctrl-C or SIGTERM.
     """
     run, started = Path(out), time.monotonic()
     check_hours(hours)
+    loggers = logger_names(loggers)
     if isinstance(recipe, str | Path):
         recipe = read_any(recipe, overrides)
     elif overrides:
@@ -109,7 +113,7 @@ def train(
     with claim(run, rank, data_root), plain_errors():
         check_folder(run, recipe, resume, rank)  # again: now nobody else can begin
         limit = [] if hours is None else [TimeLimit(hours, started, resume_command(run, data_root))]
-        _train(recipe, run, machine, initial, resume, [*limit, *callbacks])
+        _train(recipe, run, machine, initial, resume, loggers, [*limit, *callbacks])
     best = run / "best.safetensors"
     if rank.index == 0 and not best.is_file():
         raise KerbsegError(f"no validation of {run} had a finite loss, so there is no {best.name}; lower optim.lr")
@@ -122,6 +126,7 @@ def _train(
     machine: Machine,
     initial: str | Path | None,
     resume: bool,
+    loggers: Sequence[str],
     callbacks: Sequence[Callback],
 ) -> None:
     rank = machine.rank
@@ -155,4 +160,4 @@ def _train(
     prepare(run, recipe, rank)
     wanted = [*callbacks_for(recipe, net, grouping, recorder, rank), *callbacks]
     with threads_as_before(threads, machine):
-        run_to_end(task, recipe, run, loaders, wanted, device=machine.device, rank=rank, resume=resume)
+        run_to_end(task, recipe, run, loaders, wanted, device=machine.device, rank=rank, resume=resume, loggers=loggers)

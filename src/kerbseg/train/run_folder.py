@@ -23,7 +23,8 @@ except ImportError:  # Windows has none
 
 LOCK = ".lock"
 SAVED = ("last.ckpt", "best.safetensors")
-BEGUN = ("recipe.yaml", LOCK, "tensorboard")  # what stands there of a training that has not saved anything yet
+LOGS = ("tensorboard", "wandb", "mlflow")  # folders of loggers
+BEGUN = ("recipe.yaml", LOCK, *LOGS)  # what stands there of a training that has not saved anything yet
 _held: set[int] = set()  # files whose lock this process holds
 
 
