@@ -101,12 +101,19 @@ def check_folder(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None
         raise KerbsegError(f"{best} would be lost, and has no checkpoint to go on from; choose another --out")
 
 
-def prepare(run: Path, recipe: AnyRecipe, rank: Rank) -> None:
-    """Puts the resolved recipe into the run's folder, and clears what a killed process left; the first process does."""
+def prepare(run: Path, recipe: AnyRecipe, rank: Rank, note: str = "") -> None:
+    """Puts the resolved recipe into the run's folder, and clears what a killed process left; the first process does.
+
+    At the head of the file stands a comment, `note`, or else what stood there before.
+    """
     if rank.index > 0:
         return
-    with atomic_write(run / "recipe.yaml") as temporary:
-        temporary.write_text(dump_yaml(recipe.to_dict()), encoding="utf-8")
+    path = run / "recipe.yaml"
+    if not note and path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        note = "".join(takewhile(lambda line: line.startswith("#"), lines))
+    with atomic_write(path) as temporary:
+        temporary.write_text(note + dump_yaml(recipe.to_dict()), encoding="utf-8")
     remove_leftovers(run)
 
 

@@ -49,23 +49,25 @@ def load_initial_weights(
     """Takes weights from a file, a run's folder or shipped weights.
 
     Under `prefixes` all must fit. Without them those are taken that do (`matching`, for which `target` says what the
-    network's classes are), and what is fresh is returned. The file is a bundle, a classifier that `kerbseg train imagenet/...` made, or a user's classifier: a PyTorch state
+    network's classes are), and what is fresh is returned.
+    The file is a bundle, a classifier that `kerbseg train imagenet/...` made, or a user's classifier: a PyTorch state
     dict whose body has the same layers in the same order (other names are fine, every shape must fit), safetensors with
     our names (that format keeps no order), or Darknet's `.weights`. Raises BundleError for a file that is damaged or of
     another network.
     """
     if not any((prefixes,) if isinstance(prefixes, str) else prefixes):
         return _load_what_fits(net, locate(source), target or Target())
-    _load_parts(net, locate(source), prefixes)
+    _load_parts(net, source, prefixes)
     return None
 
 
 def _load_what_fits(net: nn.Module, path: Path, target: Target) -> Start | None:
     """By names where the file has ours, else by order as `_load_parts`."""
-    own, known = net.state_dict(), None
-    given = _ours(path)
-    if given is not None:
-        given, known = given
+    own = net.state_dict()
+    given: Mapping[str, Tensor] | None = None
+    known: tuple[str, ...] | None = None
+    if (ours := _ours(path)) is not None:
+        given, known = ours
     elif path.suffix == ".safetensors":
         given = safetensors.torch.load_file(path)
     elif path.suffix != ".weights":
@@ -78,13 +80,15 @@ def _load_what_fits(net: nn.Module, path: Path, target: Target) -> Start | None:
     return start
 
 
-def _load_parts(net: nn.Module, path: Path, prefixes: str | Sequence[str]) -> None:
+def _load_parts(net: nn.Module, source: str | Path, prefixes: str | Sequence[str]) -> None:
+    """Takes all weights under these prefixes, which must fit."""
     wanted = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
     own = net.state_dict()
     mine = {key: value for key, value in own.items() if key.startswith(wanted)}
     if not mine:
         parts = ", ".join(f"{name}." for name, _ in net.named_children())
         raise KerbsegError(f"model.init: this network has no weights under {', '.join(wanted)}; it has {parts}")
+    path = locate(source)
     ours = _ours(path)
     if ours is not None:
         state = {key: value for key, value in ours[0].items() if key.startswith(wanted)}
@@ -113,7 +117,7 @@ def _ours(path: Path) -> tuple[Mapping[str, Tensor], tuple[str, ...]] | None:
         return None
     state = safetensors.torch.load_file(path)
     check_seal(metadata[CLASSIFIER_KEY], state, str(path))
-    return state, tuple(json.loads(metadata[CLASSIFIER_KEY])["classes"])
+    return state, tuple(json.loads(metadata[CLASSIFIER_KEY]).get("classes", ()))
 
 
 def _by_name(path: Path, mine: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kerbseg.core.errors import BundleError
+from kerbseg.train.start_cards import same_classes
 
 LEAST_TAKEN = 0.1  # share of a network's numbers; with less, the weights are those of another network
 MOST_NAMED = 8  # classes in a line
@@ -66,8 +67,8 @@ def match(
 ) -> tuple[dict[str, Tensor], Start]:
     """All weights of a network: given ones that have its names and shapes, its own for the rest.
 
-    Of the weights that have a row a class, the rows are taken by the name of the class, so that their order may differ;
-    `known` are the classes of the given ones. Raises BundleError where less than a tenth of the network is taken.
+    Of the weights that have a row a class, the rows are taken by the name of the class (`same_classes`), in whatever
+    order; `known` are the classes of the given ones. Raises BundleError where less than a tenth of the network is taken.
     """
     state: dict[str, Tensor] = {}
     fresh: dict[str, int] = {}
@@ -93,8 +94,8 @@ def match(
             f"{where} shares {'nothing' if not taken else f'only {taken / numbers:.1%}'} with this network; give"
             " weights of the same network, or leave --init away"
         )
-    # classes of other names have fresh rows; so have all where the head does not fit
-    kept = set(known if known is not None else target.classes) if head_given else set()
+    # a class that is not known has fresh rows; so have all where the head does not fit
+    kept = same_classes(target.classes, target.classes if known is None else known) if head_given else {}
     new = tuple(name for name in target.classes if name not in kept) if axes else ()
     return state, Start(taken / numbers, fresh, len(target.classes), new)
 
@@ -112,7 +113,6 @@ def _rows(
     ):
         return None
     made = own.clone()
-    for row, name in enumerate(classes):
-        if name in known:
-            made.select(axis, row).copy_(given.select(axis, known.index(name)))
+    for ours, theirs in same_classes(classes, known).items():
+        made.select(axis, classes.index(ours)).copy_(given.select(axis, known.index(theirs)))
     return made

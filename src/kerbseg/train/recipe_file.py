@@ -34,10 +34,15 @@ def read_any(source: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     raw = read_yaml(path, RecipeError)
     if not isinstance(raw, dict):
         raise RecipeError(f"{path} holds no mapping of recipe keys; copy a shipped recipe and change it")
-    raw = _apart(raw, str(path))
+    return checked(changed(raw, overrides, str(path)), str(path))
+
+
+def changed(raw: Mapping[str, Any], overrides: Sequence[str], where: str = "") -> dict[str, Any]:
+    """A copy of plain values with `key.path=value` overrides. Raises RecipeError for one that is not of that form."""
+    values: dict[str, Any] = _apart(dict(raw), where)
     for override in overrides:
-        _override(raw, override)
-    return checked(raw, str(path))
+        _override(values, override)
+    return values
 
 
 def resume_recipe(run: str | Path) -> AnyRecipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 import kerbseg.models as models
 from kerbseg.bundle import locate
 from kerbseg.compress.grouping import fade, make_dense
+from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import KerbsegError
 from kerbseg.train.builders import alpha_of
 from kerbseg.train.checkpoint import read_checkpoint, threads_of
@@ -36,6 +38,8 @@ from kerbseg.train.grouping import GradualGrouping
 from kerbseg.train.initial import load_initial_weights
 from kerbseg.train.loggers import logger_names
 from kerbseg.train.machine import Machine
+from kerbseg.train.matching import Target
+from kerbseg.train.own import OwnPlan
 from kerbseg.train.recipe import AnyRecipe, Recipe
 from kerbseg.train.recipe_file import read_any, resume_recipe
 from kerbseg.train.recorder import RunRecorder, ValidationResult
@@ -45,6 +49,8 @@ from kerbseg.train.split import Cache
 from kerbseg.train.task import TrainingTask
 from kerbseg.train.workers import check_workers
 
+_LOG = logging.getLogger(__name__)
+
 
 class Problem(Protocol):
     """What a run trains, measures and saves."""
@@ -52,6 +58,8 @@ class Problem(Protocol):
     init: str | tuple[str, ...]  # prefixes of the weights that initial ones are taken for
 
     def create(self) -> nn.Module: ...
+
+    def target(self) -> Target: ...
 
     def loaders(self) -> tuple[DataLoader[Any], DataLoader[Any]]: ...
 
@@ -63,10 +71,11 @@ class Problem(Protocol):
 
 
 def train(
-    recipe: AnyRecipe | str | Path | None,
-    out: str | Path,
+    recipe: AnyRecipe | OwnPlan | str | Path | None,
+    out: str | Path | None = None,
     *,
     overrides: Sequence[str] = (),
+    data: str | Path | None = None,
     data_root: str | Path | None = None,
     initial: str | Path | None = None,
     resume: bool = False,
@@ -106,6 +115,8 @@ def train(
     place = training_device(device, recipe, rank)
     if compile:
         check_compiling(place, rank)
+    if initial is None and isinstance(recipe, Recipe) and not resume:  # a checkpoint has them already
+        initial = recipe.model.weights
     if initial is not None:
         locate(initial)  # before any data is read
     check_folder(run, recipe, resume, rank)
@@ -137,7 +148,7 @@ def _train(
     net = problem.create()
     groups = {} if recipe.grouping is None else make_dense(net, recipe.grouping.select)
     if initial is not None:
-        load_initial_weights(net, initial, problem.init)
+        _begin(net, initial, problem, rank)
     fade(net, groups)
     net = models.channels_last(net)
     task = problem.task(net, len(loaders[0]))
@@ -157,7 +168,15 @@ def _train(
                 print(why, flush=True)
             return
         threads = threads_of(content)
-    prepare(run, recipe, rank)
+    prepare(run, recipe, rank, note)
     wanted = [*callbacks_for(recipe, net, grouping, recorder, rank), *callbacks]
     with threads_as_before(threads, machine):
         run_to_end(task, recipe, run, loaders, wanted, device=machine.device, rank=rank, resume=resume, loggers=loggers)
+
+
+def _begin(net: nn.Module, initial: str | Path, problem: Problem, rank: Rank) -> None:
+    """Takes the initial weights, and says what is fresh."""
+    by_rule = not any((problem.init,) if isinstance(problem.init, str) else problem.init)
+    start = load_initial_weights(net, initial, problem.init, problem.target() if by_rule else None)
+    if start is not None and start.line and rank.index == 0:
+        _LOG.info(start.line)
