@@ -68,7 +68,8 @@ def match(
     """All weights of a network: given ones that have its names and shapes, its own for the rest.
 
     Of the weights that have a row a class, the rows are taken by the name of the class (`same_classes`), in whatever
-    order; `known` are the classes of the given ones. Raises BundleError where less than a tenth of the network is taken.
+    order; `known` are the classes of the given ones. Raises BundleError where less than a tenth of the network is
+    taken.
     """
     state: dict[str, Tensor] = {}
     fresh: dict[str, int] = {}

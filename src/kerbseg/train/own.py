@@ -19,7 +19,7 @@ from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.core.text import printable
 from kerbseg.train.own_data import OwnData, look_at
 from kerbseg.train.recipe import Recipe
-from kerbseg.train.recipe_file import changed, checked
+from kerbseg.train.recipe_file import changed, with_overrides
 from kerbseg.train.recipe_sense import check_names, counted
 from kerbseg.train.start_cards import StartCard, nearest_start, read_start, same_classes
 
@@ -105,7 +105,7 @@ def plan(
     to start from in place of those with the nearest purpose. Raises KerbsegError for data or overrides that cannot be
     used.
     """
-    wanted = changed({}, overrides)
+    wanted = with_overrides({}, overrides, "")
     seen = look_at(data, data_root)
     size = _given_size(wanted, "data", "size", _working_size(seen))
     height, width = size or next(iter(seen.sizes))
@@ -143,7 +143,7 @@ def plan(
         "validate_every": 1,
         "patience": max(EPOCHS[0], epochs // 3),  # the rate falls to the end, and figures rise with that
     }
-    recipe = checked(changed(raw, overrides), "recipe own")
+    recipe = changed(raw, overrides, "recipe own")
     if not isinstance(recipe, Recipe):
         raise RecipeError("train own trains segmentation; leave task away")
     check_names(recipe)

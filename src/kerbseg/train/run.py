@@ -94,15 +94,28 @@ def train(
     that of the run in `out`. Writes there: recipe.yaml, metrics.csv, tensorboard/, last.ckpt (after each epoch),
     best.safetensors, last.safetensors. A run that was cut off goes on with `resume` and ends with the same weights.
     Several devices share each batch of the recipe, and give the result of one. `initial` is a bundle, a classifier, a
-    run's folder or the name of shipped weights, of which `model.init` says what is taken. With `hours` this start ends
+    run's folder or the name of shipped weights, of which all is taken that fits, or what `model.init` says.
+    `train("own", data=folder)` makes a recipe of the data, as `own.plan` does; `out` is runs/NAME then, if it is not
+    given. With `hours` this start ends
     after the last epoch for which they last; a resumed run has them anew. `loggers` are some of tensorboard, wandb and
     mlflow.
     Raises KerbsegError for data, recipes or folders that cannot be used; Interrupted, a KeyboardInterrupt which says
     how the run goes on, after Ctrl-C or SIGTERM.
     """
-    run, started = Path(out), time.monotonic()
+    started, note = time.monotonic(), ""
     check_hours(hours)
     loggers = logger_names(loggers)
+    if is_own(recipe) and not resume:
+        folder = data if data is not None or recipe == OWN else str(recipe)
+        recipe = plan(folder, data_root=data_root, initial=initial, overrides=overrides)
+        overrides, initial = (), None
+    elif data is not None:
+        raise KerbsegError("data is for train('own', data=...); another recipe names its data itself, at data_root")
+    if isinstance(recipe, OwnPlan):
+        out, note, data_root, recipe = out or recipe.run, recipe.note, recipe.data.root, recipe.recipe
+    if out is None:
+        raise KerbsegError("missing out, the folder of the run; such as out='runs/first'")
+    run = Path(out)
     if isinstance(recipe, str | Path):
         recipe = read_any(recipe, overrides)
     elif overrides:
@@ -124,7 +137,7 @@ def train(
     with claim(run, rank, data_root), plain_errors():
         check_folder(run, recipe, resume, rank)  # again: now nobody else can begin
         limit = [] if hours is None else [TimeLimit(hours, started, resume_command(run, data_root))]
-        _train(recipe, run, machine, initial, resume, loggers, [*limit, *callbacks])
+        _train(recipe, run, machine, initial, resume, note, loggers, [*limit, *callbacks])
     best = run / "best.safetensors"
     if rank.index == 0 and not best.is_file():
         raise KerbsegError(f"no validation of {run} had a finite loss, so there is no {best.name}; lower optim.lr")
@@ -137,6 +150,7 @@ def _train(
     machine: Machine,
     initial: str | Path | None,
     resume: bool,
+    note: str,
     loggers: Sequence[str],
     callbacks: Sequence[Callback],
 ) -> None:
