@@ -103,8 +103,8 @@ def match(
     numbers = sum(value.numel() for key, value in own.items() if key not in axes and key not in target.entangled)
     if taken < LEAST_TAKEN * numbers:
         raise BundleError(
-            f"{where} shares {'nothing' if not taken else f'only {taken / numbers:.1%}'} with this network; give"
-            " weights of the same network, or leave --init away"
+            f"{where} shares {'nothing' if not taken else f'only {taken / numbers:.1%}'} with this network; is"
+            " it another network? Give weights of the same, or leave --init away"
         )
     new = tuple(name for name in target.classes if name not in kept) if axes or target.entangled else ()
     return state, Start(fresh, len(target.classes), new)
