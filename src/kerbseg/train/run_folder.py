@@ -12,9 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import Interrupted, KerbsegError, KerbsegWarning
+
+if TYPE_CHECKING:
+    from kerbseg.core.distributed import Rank
 
 try:
     import fcntl
