@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kerbseg.cli.app import app
+from kerbseg.cli.next_steps import after_export
 from kerbseg.cli.options import DataRoot, Json, Out, Threads, parse_size
 from kerbseg.cli.terminal import show, tell, write_json
 from kerbseg.core.errors import KerbsegError
@@ -27,10 +28,10 @@ def export(
     threads: Threads = None,
     json: Json = None,
 ) -> None:
-    """Write a bundle for an engine: uint8 [b h w 3] RGB to uint8 [b h w] class ids.
+    """Export a model to ONNX or OpenVINO, as float32 or int8.
 
-    The file takes pictures of one size, any number at once or --batch; it is compared with torch before it is put in
-    its place.
+    Input of the exported file: uint8 RGB pictures [b h w 3] of one size. Output: uint8 class ids [b h w]. The file is
+    compared with torch before it is kept.
 
     Examples: `kerbseg export run/best.safetensors -o m.xml --size 256x512`,
     `kerbseg export run/best.safetensors -o m8.xml --int8 --calibration camvid`
@@ -38,28 +39,28 @@ def export(
     Parameters
     ----------
     bundle
-        A bundle (.safetensors), a run folder, or the name of shipped weights
+        Model: a bundle (.safetensors), a run folder, or the name of shipped weights
     out
-        File to write; its suffix says for which engine: {exported}
+        File to write; its ending chooses the engine: {exported}
     size
-        Height x width of the pictures (default: the bundle's own)
+        Picture size, HEIGHTxWIDTH (default: the model's own)
     int8
-        Quantize, and report what it costs and gains; needs --calibration
+        Quantize to int8 and report accuracy and speed; needs --calibration
     calibration
-        Data set: {data_sets}; int8 is calibrated on its train split and measured on val, on which a float file is
-        compared with torch (default: drawn streets). Or a folder of pictures without masks: int8 is calibrated on
-        every second one, and measured on the others by what the float network sees in them
+        Data set: {data_sets}. int8 is calibrated on its train split and evaluated on val. A float file is compared
+        with torch on its val split (default: drawn street scenes). Or a folder of pictures without masks: int8 is
+        calibrated on every second one; the others show how much of the float result int8 keeps
     max_drop
-        mIoU that int8 may lose; the operations that lose most stay in float until this holds (default: 0.01; no limit
-        where --calibration is a folder without masks)
+        Largest drop of mIoU allowed for int8, as a fraction; layers that cost most accuracy stay in float (default:
+        0.01; no limit where --calibration is a folder without masks)
     limit
-        Measure int8 on the first N pictures of the val split only
+        Evaluate int8 on the first N pictures only
     logits
-        A second output: the logits before the last interpolation, float32 [b k h w]
+        Add a second output: logits before the last upsampling, float32 [b k h w]
     batch
-        The only number of pictures that the file takes at once, for engines that want all sizes fixed; float files only
+        Fixed batch size, for engines that need one (default: any batch size); float files only
     parity
-        Smallest fraction of pixels whose class must be that of torch; of float files only
+        Smallest fraction of pixels that must get the same class as in torch; float files only
     """
     from kerbseg.bundle import load
     from kerbseg.data import open_dataset
@@ -72,9 +73,9 @@ def export(
     source, chosen_size = load(bundle), parse_size(size)
     if int8 and (logits or batch is not None):
         option = "--logits" if logits else "--batch"
-        raise KerbsegError(f"{option} is of float files, and --int8 writes none; leave one of them out")
+        raise KerbsegError(f"{option} is for float files only; leave out {option} or --int8")
     if not int8 and (limit, threads) != (None, None):
-        raise KerbsegError("--limit and --threads are of the measurements of --int8; leave them out, or add --int8")
+        raise KerbsegError("--limit and --threads are for --int8 only; leave them out, or add --int8")
     place = _plain_folder(calibration, data_root)
     if not int8:
         pictures = None
@@ -85,9 +86,10 @@ def export(
         tell(f"{out}: {agreement}")
         if json is not None:
             write_json(json, agreement.to_dict())
+        after_export(bundle, out, int8, calibration, data_root)
         return
     if calibration is None:
-        raise KerbsegError("--int8 needs --calibration DATA, pictures of the place where the network will work")
+        raise KerbsegError("--int8 needs --calibration DATA: pictures like those that the network will see")
     if place is not None:
         train, val = unlabelled(place, source, chosen_size)
     else:
@@ -99,6 +101,7 @@ def export(
     if json is not None:
         write_json(json, report.to_dict())
     show(render(report))
+    after_export(bundle, out, int8, calibration, data_root)
 
 
 def _plain_folder(calibration: str | None, data_root: Path | None) -> Path | None:
@@ -109,6 +112,6 @@ def _plain_folder(calibration: str | None, data_root: Path | None) -> Path | Non
         return None
     if data_root is not None:
         raise KerbsegError(
-            f"--calibration {calibration} is a folder of pictures, and --data-root is of data sets; leave one out"
+            f"--calibration {calibration} is a folder of pictures, and --data-root is for data sets; leave one out"
         )
     return Path(calibration)
