@@ -28,6 +28,8 @@ def train(
     workers: int = 0,
     cache: Literal["auto", "device", "ram", "none"] = "auto",
     compile: bool = False,
+    hours: float | None = None,
+    logger: list[str] | None = None,
 ) -> None:
     """Train from a recipe (YAML).
 
@@ -59,6 +61,12 @@ def train(
         Where to keep decoded pictures; auto: on the device or in memory, if they need less than a quarter of it
     compile
         Use torch.compile: a minute or more at the start, faster in long runs
+    hours
+        Time limit of this start, such as 1.5: training stops after the last epoch that fits in, and --resume goes on
+        (default: none)
+    logger
+        Where curves and pictures go: tensorboard, wandb, mlflow, several (--logger tensorboard,wandb) or none
+        (default: tensorboard)
     """
     from kerbseg.train.recipe_file import read_any, resume_recipe
     from kerbseg.train.recipe_sense import check_names, remarks
@@ -81,11 +89,12 @@ def train(
     check_names(settings)
     for remark in remarks(settings):
         warnings.warn(KerbsegWarning(remark), stacklevel=2)
-    check_installed("train", ("lightning", "kornia", "tensorboard"))
+    check_installed("train", ("lightning", "kornia"))
 
     from kerbseg.train.engine import this_rank
     from kerbseg.train.run import train as train_network
 
+    loggers = ["tensorboard"] if logger is None else logger
     best = train_network(
         settings,
         run,
@@ -97,6 +106,8 @@ def train(
         workers=workers,
         cache=cache,
         compile=compile,
+        hours=hours,
+        loggers=loggers,
     )
     if this_rank(devices, settings).index == 0:
         tell(_outcome(best, settings))

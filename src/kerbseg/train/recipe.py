@@ -40,11 +40,12 @@ from kerbseg.train.recipe_values import (
 
 @dataclass(frozen=True, config=STRICT)
 class Model:
-    """Which network, and what of `--init` it starts from."""
+    """Which network, and what it starts from."""
 
     name: str
     options: Options = Field(default_factory=dict)
-    init: str | tuple[str, ...] = ""  # only weights under these prefixes are taken from --init; all without one
+    weights: str | None = None  # to start from, as --init: a file, a run folder or shipped weights; random without it
+    init: str | tuple[str, ...] = ""  # only weights under these prefixes are taken; all that fit without one
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -276,6 +277,7 @@ class Recipe:
     # weight of a new batch in batch-norm's statistics; the network's own without it
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     validate_every: Count = 1  # epochs; the last one is always validated
+    patience: Count | None = None  # validations without a better figure that end the training; off without it
     seed: Seed = 0
     # steps in a row whose loss may be no number: of float16 alone, which skips them
     nonfinite_grace: Annotated[int, Field(ge=0)] = 20
@@ -323,6 +325,7 @@ class Classification:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     ema: BelowOne | None = None
     validate_every: Count = 1  # epochs; the last one is always validated
+    patience: Count | None = None  # validations without a better figure that end the training; off without it
     seed: Seed = 0
     # steps in a row whose loss may be no number: of float16 alone, which skips them
     nonfinite_grace: Annotated[int, Field(ge=0)] = 20
