@@ -34,6 +34,14 @@ Json = Annotated[
     ),
 ]
 LabelSetName = Annotated[str | None, Parameter(help="Classes: {label_sets}")]
+Loggers = Annotated[
+    list[str] | None,
+    Parameter(
+        help="Where curves and pictures go: tensorboard, wandb, mlflow, several (tensorboard,wandb) or none"
+        " (default: tensorboard)",
+        negative="",
+    ),
+]
 Out = Annotated[Path, Parameter(name=["--out", "-o"], validator=_before_the_work)]
 OutOrNothing = Annotated[Path | None, Parameter(name=["--out", "-o"])]
 Precision = Annotated[

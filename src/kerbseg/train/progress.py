@@ -71,6 +71,8 @@ class RunProgress(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """One plain line; a validation's figure only where there was one."""
+        if self._live:
+            self.bar.update(self._id, result=self._latest())
         if self._live or not trainer.is_global_zero:
             return
         loss = float(trainer.callback_metrics.get("loss", math.nan))
