@@ -13,7 +13,7 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.metrics import Metrics
 from kerbseg.predict.fonts import NOTE, font_for, shown_names
 from kerbseg.predict.legend import INK, PAPER, percent, with_legend
-from kerbseg.predict.region_names import with_names
+from kerbseg.predict.region_names import draw_names
 
 __all__ = [
     "INK",
@@ -22,16 +22,17 @@ __all__ = [
     "colorize",
     "confusion_picture",
     "counts",
+    "draw_names",
     "percent",
     "side_by_side",
     "with_legend",
-    "with_names",
 ]
 
 LINE_SHARE = 700
 """A border is a pixel wider on each side for each so many pixels of the picture's shorter side."""
 
 BORDER_COATS = 3
+BORDERED = 64  # pixels of the shorter side: borders would cover a smaller picture
 FAINTEST = 20  # of 255: what a border adds beyond cannot be seen
 
 BAND_PIXELS = 2**20
@@ -61,11 +62,14 @@ def blend_overlay(
         band = mixed[rows]
         layer = Image.fromarray(ids[rows])
         layer.putpalette(painted)  # a tenth of the time that numpy takes, and every frame of a video needs it
-        np.add(layer.convert("RGB"), picture[rows] >> 1 if alpha == 0.5 else beside[picture[rows]], out=band)
+        np.add(
+            np.asarray(layer.convert("RGB")), picture[rows] >> 1 if alpha == 0.5 else beside[picture[rows]], out=band
+        )
         if labels.background:
             one, other = (each.reshape(-1, 3).view("V3") for each in (band, picture[rows]))  # a pixel as one thing
             np.copyto(one, other, where=background.take(ids[rows]).reshape(-1, 1))
-        _paint_borders(band, picture, ids, rows, colors, background, alpha)
+        if min(ids.shape) >= BORDERED:
+            _paint_borders(band, picture, ids, rows, colors, background, alpha)
     return mixed
 
 

@@ -75,12 +75,13 @@ class _Grid:
         names = shown_names(classes, labels, font)
         line = int(1.6 * font.size)
         note = NOTE if any(names[name] != name for name in classes) else ""
-        figure = font.getlength(percent(1)) + font.size if figures else 0
+        figure = font.getlength(percent(1)) + font.size / 2 if figures else 0
         entry = int(line + max(font.getlength(name) for name in names.values()) + figure)
-        most = max(1, (max(width, NARROWEST) - line) // (entry + line))
+        gap = int(0.8 * font.size)
+        most = max(1, (max(width, NARROWEST) - line // 2) // (entry + gap))
         rows = -(-len(classes) // most)
         columns = -(-len(classes) // rows)
-        widest = max(columns * (entry + line), int(font.getlength(note)) + line)
+        widest = max(columns * (entry + gap), int(font.getlength(note)) + line)
         return cls(font, names, note, rows, line, entry, max(width, widest + line // 2))
 
     @property
@@ -91,7 +92,7 @@ class _Grid:
         """Left and upper end of the n-th entry; columns share the width equally."""
         columns = -(-count // self.rows)
         column, row = divmod(n, self.rows)
-        step = min((self.width - self.line // 2) // columns, 2 * self.entry)
+        step = min((self.width - self.line // 2) // columns, 3 * self.entry // 2)
         return self.line // 2 + column * step, self.line // 2 + row * self.line
 
 

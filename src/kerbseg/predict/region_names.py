@@ -11,42 +11,36 @@ from PIL import Image, ImageDraw
 
 from kerbseg.core.labels import LabelSet
 from kerbseg.predict.fonts import font_for, shown_names
+from kerbseg.predict.legend import INK, PAPER
 
 GRID = 128  # cells along the longer side: where names go is looked for on so few
 LARGE = 0.008  # share of the picture
+LINES = 24  # of text would fill the picture
 LEGIBLE = 11  # pixels
 FILLED = 0.97  # of a name's box that must be of its region
 
 
-def with_names(
-    drawn: UInt8[np.ndarray, "h w 3"], ids: UInt8[np.ndarray, "h w"], labels: LabelSet
-) -> UInt8[np.ndarray, "h w 3"]:
-    """An overlay with the class's name on each large region in which there is room for it; none on background."""
+def draw_names(sheet: Image.Image, ids: UInt8[np.ndarray, "h w"], labels: LabelSet, left: int = 0) -> None:
+    """Writes the class's name on each large region in which there is room for it; none on background.
+
+    `left` is where on the sheet the picture begins, at its top.
+    """
     height, width = ids.shape
-    size = min(height, width) // 24
+    size = min(height, width) // LINES
     if size < LEGIBLE:
-        return drawn
+        return
     font = font_for("".join(labels.classes), size)
     names = shown_names(labels.classes, labels, font)
     cell = -(-max(height, width) // GRID)
-    sheet = Image.fromarray(drawn)
     draw = ImageDraw.Draw(sheet)
     for region in _large_regions(ids[cell // 2 :: cell, cell // 2 :: cell], labels):
         text = names[labels.classes[region.train_id]]
-        box = (font.size * 1.3 / cell, (font.getlength(text) + font.size * 0.6) / cell)
-        place = region.room_for(int(np.ceil(box[0])), int(np.ceil(box[1])))
+        rows, columns = 1.3 * size / cell, (font.getlength(text) + 0.6 * size) / cell
+        place = region.room_for(int(np.ceil(rows)), int(np.ceil(columns)))
         if place is not None:
             x, y = (int(cell * each) for each in place)
-            draw.text(
-                (x, y),
-                text,
-                (255, 255, 255),
-                font,
-                anchor="mm",
-                stroke_width=max(1, size // 8),
-                stroke_fill=(20, 24, 30),
-            )
-    return np.array(sheet)
+            outline = 1 + size // 14
+            draw.text((left + x, y), text, PAPER, font, anchor="mm", stroke_width=outline, stroke_fill=INK)
 
 
 @dataclass(frozen=True)
@@ -55,17 +49,18 @@ class _Region:
     mask: np.ndarray  # bool [h w], in cells
 
     def room_for(self, rows: int, columns: int) -> tuple[float, float] | None:
-        """Middle (x, y) of the box of that size, in cells, that lies deepest in the region; None without room."""
+        """Middle (x, y) of a box of that size, in cells, as deep in the region as can be; None without room."""
+        place = None
         height, width = self.mask.shape
-        if rows > height or columns > width:
-            return None
-        filled = _box_sums(self.mask, rows, columns) / (rows * columns)
-        if filled.max() < FILLED:
-            return None
-        # of the places with room, the one with most of the region around, which is near its middle
-        wide = _box_sums(np.pad(self.mask, ((rows, rows), (columns, columns))), 3 * rows, 3 * columns)
-        y, x = np.unravel_index(np.where(filled >= FILLED, wide, -1).argmax(), filled.shape)
-        return float(x + columns / 2), float(y + rows / 2)
+        while rows <= height and columns <= width:
+            filled = _box_sums(self.mask, rows, columns) / (rows * columns)
+            y, x = np.nonzero(filled >= FILLED)
+            if not len(y):
+                break
+            middle = ((y - y.mean()) ** 2 + (x - x.mean()) ** 2).argmin()
+            place = float(x[middle] + columns / 2), float(y[middle] + rows / 2)
+            rows, columns = rows + 2, columns + 2
+        return place
 
 
 def _box_sums(mask: np.ndarray, rows: int, columns: int) -> Int64[np.ndarray, "h w"]:
