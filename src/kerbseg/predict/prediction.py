@@ -15,8 +15,9 @@ from PIL import Image
 from kerbseg.core.errors import InputError, did_you_mean
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import Color, LabelSet
-from kerbseg.predict.draw import blend_overlay, colorize, counts, percent, with_legend
+from kerbseg.predict.draw import blend_overlay, colorize, percent, with_legend
 from kerbseg.predict.opencv import cv2_module
+from kerbseg.predict.shares import shares
 
 ENDINGS = ("_ids.png", "_overlay.png")  # of the files that `save` writes
 
@@ -42,9 +43,7 @@ class Prediction:
 
     def shares(self) -> dict[str, float]:
         """The share of the pixels (0..1) of every class, the largest first; classes that are not there have 0."""
-        pixels = counts(self.ids)[: len(self.labels)]
-        order = np.argsort(-pixels, kind="stable").tolist()
-        return {self.names[i]: float(pixels[i] / self.ids.size) for i in order}
+        return shares(self.ids, self.labels)
 
     def __getitem__(self, name: str) -> Bool[np.ndarray, "h w"]:
         """Where the class of that name is. Raises InputError, with the nearest name, for one that the model lacks."""
