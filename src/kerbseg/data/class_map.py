@@ -19,7 +19,7 @@ from kerbseg.core.errors import DataError, did_you_mean
 from kerbseg.core.labels import Color, LabelSet
 from kerbseg.core.strict_yaml import read_yaml
 from kerbseg.core.types import VOID
-from kerbseg.data.folder import distinct_colors, is_name
+from kerbseg.data.dataset_yaml import distinct_colors, is_name
 from kerbseg.data.formats.source import SourceClass, shortened
 
 IGNORE = "ignore"
