@@ -1,8 +1,10 @@
-"""How much of a picture each class covers, and how that is said in a line."""
+"""How much of a picture each class covers, and how that is said in a line and in JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,6 +12,9 @@ from jaxtyping import UInt8
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.text import printable
 from kerbseg.predict.draw import counts
+
+if TYPE_CHECKING:
+    from kerbseg.predict.prediction import Prediction
 
 
 def shares(ids: UInt8[np.ndarray, "h w"], labels: LabelSet) -> dict[str, float]:
@@ -41,3 +46,28 @@ def share_words(shares: Mapping[str, float], most: int) -> str:
         name, figure, sign = words[0].rsplit(" ", 2)
         line = f"{name[: max(1, most - len(figure) - len(sign) - 3)]}… {figure} {sign}"
     return line
+
+
+def shares_head(source: str, labels: LabelSet) -> str:
+    """How a document of shares begins; frames follow, then `SHARES_END`."""
+    return f'{{"source": {json.dumps(source)}, "labels": {json.dumps(labels.name)}, "frames": ['
+
+
+SHARES_END = "\n]}\n"
+
+
+def shares_figures(prediction: Prediction, index: int = 0, time_ns: int = 0) -> str:
+    """What such a document says of one frame, on a line: its height and width, and the share of every class."""
+    shares, (height, width) = prediction.shares(), prediction.ids.shape
+    figures: dict[str, Any] = {
+        "index": index,
+        "time_ns": time_ns,
+        "size": [height, width],
+        "shares": {name: shares[name] for name in prediction.names},
+    }
+    return f"\n  {json.dumps(figures)}"
+
+
+def shares_document(source: str, prediction: Prediction) -> str:
+    """The document of one picture."""
+    return shares_head(source, prediction.labels) + shares_figures(prediction) + SHARES_END
