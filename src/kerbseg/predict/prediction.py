@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 from PIL import Image
 
+from kerbseg.core.display import display_palette
 from kerbseg.core.errors import InputError, did_you_mean
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import Color, LabelSet
-from kerbseg.predict.draw import blend_overlay, colorize, percent, with_legend
+from kerbseg.predict.draw import blend_overlay, percent, with_legend
 from kerbseg.predict.drawings import DRAWINGS, Style, check_alpha
 from kerbseg.predict.opencv import cv2_module
 from kerbseg.predict.shares import shares, shares_document
@@ -44,7 +45,7 @@ class Prediction:
 
     @property
     def colors(self) -> tuple[Color, ...]:
-        """The color (RGB, 0..255) of every class, by id."""
+        """The color (RGB, 0..255) that the data set gives every class, by id; overlays show others, farther apart."""
         return self.labels.colors
 
     def shares(self) -> dict[str, float]:
@@ -77,9 +78,10 @@ class Prediction:
         outer = [outline[:, 0] for i, outline in enumerate(outlines) if levels[0, i, 3] < 0]  # no parent: no hole
         return sorted(outer, key=cv2.contourArea, reverse=True)
 
-    def color(self) -> Image.Image:
-        """Every pixel in its class's color."""
-        return Image.fromarray(colorize(self.ids, self.labels))
+    def color(self, display: bool = True) -> Image.Image:
+        """Every pixel in its class's color: the one that overlays show, or the data set's own (`colors`)."""
+        palette = display_palette(self.labels) if display else self.labels.palette
+        return Image.fromarray(palette[self.ids])
 
     def palette(self) -> Image.Image:
         """The ids as a palette picture (mode P): numpy and Pillow see the train ids, a viewer the classes' colors.
@@ -88,7 +90,7 @@ class Prediction:
         are the gray pixels of `ids`.
         """
         picture = Image.fromarray(self.ids).copy()  # with pixels of its own: a palette is set on them
-        picture.putpalette(self.labels.palette.tobytes())
+        picture.putpalette(display_palette(self.labels).tobytes())
         return picture
 
     def overlay(self, alpha: float = 0.5, legend: bool = True) -> Image.Image:

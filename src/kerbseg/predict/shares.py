@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
+from rich.cells import cell_len, set_cell_size
 
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.text import printable
@@ -30,21 +31,21 @@ def shares_of(pixels: np.ndarray, labels: LabelSet) -> dict[str, float]:
     return {labels.classes[i]: float(of_classes[i] / total) for i in order}
 
 
-def share_words(shares: Mapping[str, float], most: int) -> str:
-    """As many of the largest shares as `most` characters hold, such as `road 24 %  car 6 %`; none below half a percent.
+def share_words(shares: Mapping[str, float], columns: int) -> str:
+    """As many of the largest shares as there is room for, such as `road 24 %  car 6 %`; none below half a percent.
 
     The first is always there, its name cut where it is too long.
     """
-    words = [f"{printable(name)} {100 * share:.0f} %" for name, share in shares.items() if share >= 0.005]
+    words = [(printable(name), f" {100 * share:.0f} %") for name, share in shares.items() if share >= 0.005]
     line = ""
-    for word in words:
-        longer = f"{line}  {word}" if line else word
-        if len(longer) > most and line:
+    for name, figure in words:
+        longer = f"{line}  {name}{figure}" if line else f"{name}{figure}"
+        if cell_len(longer) > columns:
             break
         line = longer
-    if len(line) > most:
-        name, figure, sign = words[0].rsplit(" ", 2)
-        line = f"{name[: max(1, most - len(figure) - len(sign) - 3)]}… {figure} {sign}"
+    if words and not line:
+        name, figure = words[0]
+        line = f"{set_cell_size(name, max(1, columns - len(figure) - 1)).rstrip()}…{figure}"
     return line
 
 
