@@ -9,6 +9,7 @@ from signal import SIGINT
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerbseg.cli.app import app
+from kerbseg.cli.next_steps import after_evaluate
 from kerbseg.cli.options import DataRoot, Device, Fit, Json, OutOrNothing, Precision, Runtime, Submission, Threads
 from kerbseg.cli.terminal import progress, show, tell, write_json
 from kerbseg.core.errors import KerbsegError
@@ -39,7 +40,7 @@ def evaluate(
     save: Path | None = None,
     submission: Submission = None,
 ) -> None:
-    """Compute mIoU and per-class IoU on a split, from one confusion matrix over the whole set.
+    """Compute mIoU and per-class IoU on a split.
 
     Example: `kerbseg evaluate run/best.safetensors --data camvid --split test --json figures.json`
 
@@ -48,17 +49,17 @@ def evaluate(
     model
         Model: a file, a run folder, or the name of shipped weights
     data
-        Data set: {data_sets}
+        Name of the data set: {data_sets}
     split
-        Part of the data set
+        Split to evaluate on: train, val or test
     tta
-        Test-time augmentation; flip: average with the mirrored picture
+        Test-time augmentation; flip: average with the flipped picture
     by
-        Also measure each drive by itself: the pictures whose names begin alike, up to the first `_` or `/`
+        Also compute the scores of each drive (pictures with the same name up to the first `_` or `/`)
     limit
-        Only the first N pictures
+        Evaluate on the first N pictures only
     save
-        Folder for the predictions, overlays and the confusion matrix as a picture
+        Folder to write predictions, overlays and a picture of the confusion matrix to
     """
     from contextlib import nullcontext
 
@@ -92,7 +93,7 @@ def evaluate(
     if submission is not None:
         tell(f"predictions for the server: {submission}")
     if report is None:
-        tell(f"split {split!r} of {data!r} has no labels here, so nothing is measured")
+        tell(f"split {split!r} of {data!r} has no labels, so mIoU is not measured")
         return
     if json is not None:
         write_json(json, report.to_dict())
@@ -100,6 +101,7 @@ def evaluate(
         with atomic_write(save / "confusion.png") as temporary:
             confusion_picture(report.metrics, dataset.labels).save(temporary)
     show(render_table(report))
+    after_evaluate(model, data, data_root, dataset)
 
 
 @app.command
@@ -122,9 +124,9 @@ def predict(
 ) -> None:
     """Segment pictures, folders, globs, videos and streams.
 
-    Writes STEM_ids.png (train ids) and STEM_overlay.png; of a video STEM_overlay.mp4. A stream is `-` (a video on
-    the standard input), a camera (0, /dev/video0), a named pipe or an address; Ctrl-C ends it and keeps the file.
-    One of several inputs that cannot be read is left out; the others are segmented, and the status is 1.
+    Writes STEM_ids.png (class ids) and STEM_overlay.png for a picture, STEM_overlay.mp4 for a video. A stream is `-`
+    (a video on standard input), a camera (0, /dev/video0), a named pipe or an address. Ctrl-C stops a stream and keeps
+    the file. An input that cannot be read is skipped; the exit status is then 1.
 
     Example: `kerbseg predict run/best.safetensors street.jpg -o out`
 
@@ -133,22 +135,22 @@ def predict(
     model
         Model: a file, a run folder, or the name of shipped weights
     inputs
-        Pictures, folders, globs, videos, streams
+        Pictures, folders, globs, videos or streams
     out
-        Folder of the results
+        Folder to write the results to
     submission
-        Instead of OUT, folder or .zip of predictions for the server of Cityscapes or Minicity
+        Instead of --out: folder or .zip of predictions for the Cityscapes or Minicity server
     smooth
-        Of videos: steadier classes, by a vote that follows what moves, in which a frame that is n frames old has the
-        weight SMOOTH^n (0.5 to 1; 0.7 follows a change after 2 frames, 0.8 after 4, 0.9 after 7)
+        Smooth videos over time, 0.5 to 1 (higher is smoother): 0.7 follows a change after 2 frames, 0.8 after 4, 0.9
+        after 7
     flicker
-        Of videos: also measure the share of pixels that change class between frames aligned by optical flow
+        Also measure flicker of videos: the fraction of pixels that change class between frames aligned by optical flow
     raw
-        HEIGHTxWIDTH@RATE of RGB frames without a container on the standard input, such as 360x480@25
+        HEIGHTxWIDTH@FPS of raw RGB frames on standard input, such as 360x480@25
     sink
-        What to write instead, can be repeated: {sinks}
+        What to write instead; can be repeated: {sinks}
     recursive
-        Also take what is in the subfolders of folders; results then lie in subfolders of OUT
+        Also read subfolders; the results go to subfolders of --out
     """
     from kerbseg.predict.interrupts import FROM_OUTSIDE, ending_once
 
