@@ -37,11 +37,16 @@ class PictureReport:
             "ms": self.ms,
         }
 
+    @property
+    def short_name(self) -> str:
+        """The name as a line has it."""
+        return shortened(printable(redact(self.name)), LONGEST_NAME)
+
     def line(self, columns: int = LINE, name_columns: int = 0) -> str:
         """Its name (filled up to so many columns), height x width, largest shares, and time."""
-        name = shortened(printable(redact(self.name)), LONGEST_NAME)
+        name = self.short_name
         begin = f"{name}{' ' * (name_columns - cell_len(name))}  {self.size[0]}x{self.size[1]}"
-        end = f"{self.ms:.0f} ms" if self.ms >= 10 else f"{self.ms:.1f} ms"
+        end = milliseconds(self.ms)
         return f"{begin}  {share_words(self.shares, columns - cell_len(begin) - len(end) - 4)}  {end}"
 
     def __str__(self) -> str:
@@ -55,3 +60,8 @@ def shortened(text: str, columns: int) -> str:
     while cell_len(text) >= columns:
         text = text[1:]
     return f"…{text}"
+
+
+def milliseconds(ms: float) -> str:
+    """A time as people read it."""
+    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
