@@ -9,21 +9,22 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kerbseg.cli.app import app
+from kerbseg.cli.next_steps import after_convert, after_doctor
 from kerbseg.cli.options import DataRoot, Json
-from kerbseg.cli.terminal import say, show, tell, write_json
+from kerbseg.cli.terminal import say, show, write_json
 from kerbseg.core.errors import KerbsegError
 
 
 @app.command
 def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
-    """Check a data set: pairs, sizes, ids, unknown ids, void share, class weights of each formula.
+    """Check a data set before training: missing masks, sizes, unknown ids, class balance.
 
     Example: `kerbseg doctor camvid --data-root data/camvid`
 
     Parameters
     ----------
     data
-        Data set: {data_sets}
+        Name of the data set: {data_sets}
     """
     from kerbseg.data import DATASETS
     from kerbseg.data.doctor import examine_all, on_terminal, render
@@ -31,14 +32,15 @@ def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
 
     if data not in DATASETS and Path(data).is_dir():
         place = shlex.quote(data)
-        command = advice(Path(data)) or f"name the data set too, such as: kerbseg doctor folder --data-root {place}"
-        raise KerbsegError(f"{data} is a folder, and no data set has this name; {command}")
+        command = advice(Path(data)) or f"give name and folder, such as: kerbseg doctor folder --data-root {place}"
+        raise KerbsegError(f"{data} is a folder, not the name of a data set; {command}")
     report = examine_all(data, data_root, track=on_terminal)
     if json is not None:
         write_json(json, report.to_dict())
     show(render(report))
     if not report.healthy:
-        raise KerbsegError(f"data set {data!r} has {len(report.problems)} problem(s), listed above; mend them first")
+        raise KerbsegError(f"data set {data!r} has {len(report.problems)} problem(s), listed above; fix them first")
+    after_doctor(data, data_root)
 
 
 @app.command
@@ -52,28 +54,28 @@ def convert(
     seed: int = 0,
     json: Json = None,
 ) -> None:
-    """Make a data set of one's own from what a labelling tool or a public data set holds.
+    """Convert labels of an annotation tool or a public data set to a `folder` data set.
 
-    Writes copies of the pictures, one palette PNG a mask, and dataset.yaml: all of it, or nothing where an entry is
-    broken, which is named.
+    Writes copies of the pictures, one palette PNG per mask, and dataset.yaml. If an entry is broken, it is named and
+    nothing is written.
 
     Example: `kerbseg convert coco my_labels -o my_streets`
 
     Parameters
     ----------
     format
-        Format: {data_formats}
+        Format of the labels: {data_formats}
     source
-        Folder that holds the labels and the pictures; of some formats also the one file of labels
+        Folder with the labels and the pictures; for some formats also the label file itself
     out
-        New folder of the data set
+        Folder to write the data set to (new or empty)
     map
-        YAML of lines 'theirs: ours', several to one, or 'ignore' (default: map.yaml in the source, or
-        their classes)
+        YAML file that renames or joins classes, one 'theirs: ours' per line, or 'theirs: ignore' (default:
+        map.yaml in the source, else their classes)
     split
-        Share of pictures for training, such as 0.8; drives stay whole (default: the source's splits, or 0.8)
+        Fraction of pictures for training, such as 0.8; a drive is never split (default: the source's splits, or 0.8)
     seed
-        Seed of the split that is drawn
+        Random seed of the split
     """
     from kerbseg.data.convert import convert as convert_to_folder
     from kerbseg.data.convert import render
@@ -85,6 +87,4 @@ def convert(
     show(render(conversion))
     for line in conversion.warnings:
         say(line)
-    place = shlex.quote(str(out))
-    tell(f"now check it: kerbseg doctor folder --data-root {place}")
-    tell(f"and train: kerbseg train camvid/mininet_v2_cpu data.name=folder --data-root {place} --out runs/mine")
+    after_convert(out)

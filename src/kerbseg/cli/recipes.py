@@ -39,26 +39,26 @@ def train(
     Parameters
     ----------
     recipe
-        A YAML file, or the name of a shipped recipe (kerbseg recipes lists them); with --resume that of the run
+        YAML file, or the name of a shipped recipe (see: kerbseg recipes); not needed with --resume
     overrides
-        Recipe keys to change, such as optim.lr=1e-3
+        Change values of the recipe, such as optim.lr=1e-3
     out
-        Folder of the run (default: runs/RECIPE)
+        Run folder to write to (default: runs/RECIPE)
     init
-        Weights to start from: a bundle, a run folder, the name of shipped weights, or a classifier for the part that
-        model.init names
+        Weights to start from: a bundle, a run folder, the name of shipped weights, or a classifier (for the part of
+        the network that model.init names)
     resume
-        Go on with the run in OUT; it ends with the weights of an unbroken run
+        Continue the run in --out; the result is the same as without the interruption
     devices
-        Number of GPUs, or of processes with --device cpu, that share each batch; torchrun sets it by itself
+        Number of GPUs, or of processes with --device cpu; they share each batch (set by torchrun)
     device
-        Where to train (default: a GPU if there is one)
+        Device to train on (auto: a GPU if there is one)
     workers
         Number of processes that read pictures from disk
     cache
-        Where decoded pictures are kept; auto: on the device or in memory, if they need less than a quarter of it
+        Where to keep decoded pictures; auto: on the device or in memory, if they need less than a quarter of it
     compile
-        Let torch compile the network: takes a minute or more at first, and pays in long runs
+        Use torch.compile: a minute or more at the start, faster in long runs
     """
     from kerbseg.train.recipe_file import read_any, resume_recipe
     from kerbseg.train.recipe_sense import check_names, remarks
@@ -70,11 +70,11 @@ def train(
         settings, run = read_any(recipe, overrides), out or Path("runs") / Path(recipe).with_suffix("").name
     elif not resume or out is None:
         raise KerbsegError(
-            "missing RECIPE; kerbseg recipes lists them, and --resume --out RUN goes on with that of a run"
+            "missing RECIPE; choose one from: kerbseg recipes; or continue a run with: --resume --out RUN"
         )
     elif overrides:
         raise KerbsegError(
-            f"{overrides[0]!r} would change the recipe of a run; resume it as it is, or begin another run"
+            f"{overrides[0]!r} would change the recipe of a run; resume it without changes, or start another run"
         )
     else:
         settings, run = resume_recipe(out), out
@@ -114,7 +114,7 @@ def _outcome(best: Path, recipe: AnyRecipe) -> str:
 
 @app.command
 def recipes(*, json: Json = None) -> None:
-    """List the shipped recipes: network, data set, epochs, and the figure that each is expected to reach.
+    """List the recipes that come with kerbseg, with the result to expect from each.
 
     Example: `kerbseg recipes`, then `kerbseg recipe camvid/mininet_v2_cpu`
     """
@@ -137,7 +137,7 @@ def recipes(*, json: Json = None) -> None:
 
 @app.command
 def recipe(name: str, *overrides: str) -> None:
-    """Check a recipe and print it with all its keys, as YAML.
+    """Check a recipe and print it in full (YAML).
 
     Examples: `kerbseg recipe camvid/mininet_v2_cpu optim.lr=1e-3`,
     `kerbseg recipe camvid/erfnet > mine.yaml`, then `kerbseg train mine.yaml`
@@ -145,9 +145,9 @@ def recipe(name: str, *overrides: str) -> None:
     Parameters
     ----------
     name
-        A YAML file, or the name of a shipped recipe (kerbseg recipes lists them)
+        YAML file, or the name of a shipped recipe (see: kerbseg recipes)
     overrides
-        Recipe keys to change, such as optim.lr=1e-3
+        Change values of the recipe, such as optim.lr=1e-3
     """
     from kerbseg.core.strict_yaml import dump_yaml
     from kerbseg.train.recipe_file import read_any
