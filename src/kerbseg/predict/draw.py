@@ -24,7 +24,6 @@ __all__ = [
     "counts",
     "draw_names",
     "percent",
-    "side_by_side",
     "with_legend",
 ]
 
@@ -186,15 +185,6 @@ def _part(values: np.ndarray, axis: int, start: int, left_out: int) -> np.ndarra
     """A view of all but `left_out` of an axis."""
     length = values.shape[axis] - left_out
     return values[start : start + length] if axis == 0 else values[:, start : start + length]
-
-
-def side_by_side(picture: UInt8[np.ndarray, "h w 3"], drawn: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h W 3"]:
-    """The picture, and what was drawn of it, on paper."""
-    height, width = picture.shape[:2]
-    gap = max(2, width // 100)
-    sheet = np.full((height, 2 * width + gap, 3), PAPER, np.uint8)
-    sheet[:, :width], sheet[:, width + gap :] = picture, drawn
-    return sheet
 
 
 def counts(ids: UInt8[np.ndarray, "h w"]) -> Int[np.ndarray, " 256"]:
