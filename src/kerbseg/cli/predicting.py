@@ -34,7 +34,9 @@ from kerbseg.predict.sinks import SinkKind, saved
 from kerbseg.predict.viewer import open_file
 
 FOLDER = "predictions"  # of results, where none is named
-SHOWN = tuple(f"_{word}{suffix}" for word in ("overlay", "side", "color", "palette") for suffix in (".png", ".mp4", ""))
+SHOWN = tuple(
+    f"_{word}{suffix}" for word in ("overlay", "side", "color", "palette") for suffix in (".png", ".mp4", "")
+)
 """Endings of what `--show` can open, the first that is saved; of a video's pictures their folder."""
 
 
