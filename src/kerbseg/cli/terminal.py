@@ -92,13 +92,20 @@ def width() -> int:
 
 
 def progress(items: Sequence[Any]) -> Iterable[Any]:
-    """The items, with a bar and the time left where there is a terminal."""
-    from rich.progress import track
+    """The items, with a bar and the time left where there is a terminal; lines that are printed appear above it."""
+    from rich.progress import Progress
 
     from kerbseg.core.console import SafeConsole
 
     console = SafeConsole(stderr=True)
-    return track(items, "", console=console, transient=True, disable=_quiet.get() or not console.is_terminal)
+    bar = Progress(
+        console=console,
+        transient=True,
+        disable=_quiet.get() or not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),  # a log gets its lines
+    )
+    with bar:
+        yield from bar.track(items, description="")
 
 
 def write_json(path: Path, value: Any) -> None:
