@@ -71,8 +71,8 @@ def test_it_cannot_be_iterated_over_by_mistake(prediction):
 
 def test_as_a_picture_it_is_its_colors_or_the_overlay(prediction):
     shown = display_palette(LABELS)
-    np.testing.assert_array_equal(np.asarray(prediction.color()), shown[prediction.ids])
-    np.testing.assert_array_equal(np.asarray(prediction.color(display=False)), LABELS.palette[prediction.ids])
+    np.testing.assert_array_equal(np.asarray(prediction.color()), LABELS.palette[prediction.ids])
+    np.testing.assert_array_equal(np.asarray(prediction.color(display=True)), shown[prediction.ids])
     plain = np.asarray(prediction.overlay(legend=False))
     np.testing.assert_array_equal(plain, blend_overlay(prediction.picture, prediction.ids, LABELS))
     assert prediction.overlay().height > 30

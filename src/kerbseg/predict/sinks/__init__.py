@@ -123,9 +123,7 @@ def targets_of(
 def endings_of_results() -> list[str]:
     """What the names of results have behind those of their inputs; for folders of frames, too."""
     kinds = [*SINKS.values(), *(kind.of_video for kind in SINKS.values() if kind.of_video is not None)]
-    return [kind.ending for kind in kinds] + [
-        Path(f"x{kind.ending}").stem[1:] for kind in kinds if kind.file_per_frame
-    ]
+    return [kind.ending for kind in kinds] + [Path(f"x{kind.ending}").stem[1:] for kind in kinds if kind.file_per_frame]
 
 
 @contextmanager
