@@ -85,8 +85,8 @@ def test_a_line_says_name_size_classes_and_time():
 @pytest.mark.parametrize("name", ["x" * 300, "街" * 60 + ".png", "a/b/" * 30 + "street.jpg", "\x1b]0;title\a.png"])
 def test_a_line_fits_a_terminal_whatever_the_names(name):
     named = {f"{'class of a long name ' * 4}{i}": 0.1 for i in range(10)}
-    for shares in (named, {"道路" * 40: 1.0}, {f"c{i}": 0.01 for i in range(100)}):
-        line = report(name, **shares).line(80, 32)
+    for each in (named, {"道路" * 40: 1.0}, {f"c{i}": 0.01 for i in range(100)}):
+        line = report(name, **each).line(80, 32)
         assert cell_len(line) <= 80
         assert line.isprintable()
         assert " %  " in line
