@@ -17,7 +17,7 @@ from kerbseg.core.display import display_palette
 from kerbseg.core.errors import InputError, did_you_mean
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import Color, LabelSet
-from kerbseg.predict.draw import blend_overlay, percent, with_legend
+from kerbseg.predict.draw import blend_overlay, draw_names, percent, with_legend
 from kerbseg.predict.drawings import DRAWINGS, Style, check_alpha
 from kerbseg.predict.opencv import cv2_module
 from kerbseg.predict.shares import shares, shares_document
@@ -93,16 +93,16 @@ class Prediction:
         picture.putpalette(self.labels.palette.tobytes())
         return picture
 
-    def overlay(self, alpha: float = 0.5, legend: bool = True) -> Image.Image:
-        """The picture under its classes' colors, borders of regions drawn dark; below it a legend with their shares.
+    def overlay(self, alpha: float = 0.5, legend: bool = True, names: bool = True) -> Image.Image:
+        """The picture under its classes' colors, with names on large regions; below it a legend with their shares.
 
-        Raises InputError where the picture is not known.
+        Background classes stay unpainted. Raises InputError where the picture is not known.
         """
-        return self._above_legend(self.blend(alpha), legend)
+        return self._sheet(self.blend(alpha), legend, names)
 
     def side(self, alpha: float = 0.5, legend: bool = True) -> Image.Image:
         """The picture, and beside it its overlay; below both a legend. Raises InputError where it is not known."""
-        return self._above_legend(self.beside(alpha), legend)
+        return self._sheet(self.beside(alpha), legend, left=self.ids.shape[1] + GAP)
 
     def beside(self, alpha: float = 0.5) -> UInt8[np.ndarray, "h w 3"]:
         """The pixels of the picture and of its overlay, side by side, without a legend."""
@@ -179,8 +179,11 @@ class Prediction:
     def _present(self) -> dict[str, float]:
         return {name: share for name, share in self.shares().items() if share}
 
-    def _above_legend(self, drawn: UInt8[np.ndarray, "h w 3"], legend: bool) -> Image.Image:
-        return with_legend(drawn, self._present(), self.labels) if legend else Image.fromarray(drawn)
+    def _sheet(self, drawn: UInt8[np.ndarray, "h w 3"], legend: bool, names: bool = True, left: int = 0) -> Image.Image:
+        sheet = with_legend(drawn, self._present(), self.labels) if legend else Image.fromarray(drawn)
+        if names:
+            draw_names(sheet, self.ids, self.labels, left)
+        return sheet
 
     def _id(self, name: str) -> int:
         if name not in self.names:

@@ -16,8 +16,8 @@ from jaxtyping import UInt8
 from kerbseg.core.errors import InputError
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
-from kerbseg.predict.draw import with_legend
 from kerbseg.predict.drawings import Style
+from kerbseg.predict.legend import legend_strip
 from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.sinks.full import SinkFull
 from kerbseg.predict.sources.containers import end_of_fragments
@@ -81,11 +81,6 @@ class Legend:
         sheet[:height, :width] = drawn
         sheet[height:, : strip.shape[1]] = strip
         return sheet
-
-
-def legend_strip(labels: LabelSet, height: int, width: int) -> UInt8[np.ndarray, "n w 3"]:
-    empty = np.zeros((height, width, 3), np.uint8)
-    return np.asarray(with_legend(empty, dict.fromkeys(labels.classes, 0.0), labels))[height:]
 
 
 class VideoWriter:
