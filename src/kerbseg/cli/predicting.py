@@ -34,9 +34,7 @@ from kerbseg.predict.sinks import SinkKind, saved
 from kerbseg.predict.viewer import open_file
 
 FOLDER = "predictions"  # of results, where none is named
-SHOWN = tuple(
-    f"_{word}{suffix}" for word in ("overlay", "side", "color", "palette") for suffix in (".png", ".mp4", "")
-)
+SHOWN = tuple(f"_{word}{suffix}" for word in ("overlay", "side", "color", "palette") for suffix in (".png", ".mp4", ""))
 """Endings of what `--show` can open, the first that is saved; of a video's pictures their folder."""
 
 
@@ -116,11 +114,9 @@ class Results:
         """Prints how many inputs there were, how long they took, and where the results are."""
         totals = []
         if self._ms:
-            rate = len(self._ms) / self._elapsed_s
-            totals.append(
-                f"{counted(len(self._ms), 'picture')}, median {milliseconds(median(self._ms))}, {rate:.1f} a second with"
-                " reading and writing"
-            )
+            pictures, rate = counted(len(self._ms), "picture"), len(self._ms) / self._elapsed_s
+            with_files = f"{rate:.1f} a second with reading and writing"
+            totals.append(f"{pictures}, median {milliseconds(median(self._ms))}, {with_files}")
         if self._videos:
             totals.append(counted(len(self._videos), "video"))
         if totals:

@@ -168,7 +168,9 @@ def predict(
     from kerbseg.predict.interrupts import FROM_OUTSIDE, ending_once
 
     if submission is not None and (out is not None or save is not None or sink or show):
-        raise KerbsegError("--submission writes label ids for a server and nothing else; leave --out, --save, --show out")
+        raise KerbsegError(
+            "--submission writes label ids for a server and nothing else; leave --out, --save, --show out"
+        )
     with ending_once(SIGINT, *FROM_OUTSIDE, last=True):
         from kerbseg.cli.predicting import Results, kinds_to_save, predict_and_tell, results_folder
         from kerbseg.predict import Predictor, RawFrames, Style, VideoOptions
