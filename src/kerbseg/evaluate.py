@@ -21,6 +21,7 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset, Sample
 from kerbseg.data.drives import drive_of
 from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
+from kerbseg.metrics.details import DetailCounter, Details
 from kerbseg.runtime import Fit, InputSizePolicy, Runtime, network_size, open_runtime, segment
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Report:
     protocol: Mapping[str, Any]
     elapsed_s: float
     drives: Mapping[str, Subset] | None = None  # where they were asked for
+    details: Details | None = None  # likewise
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg evaluate --json` writes it."""
@@ -78,6 +80,7 @@ class Report:
             "confusion": metrics.confusion.tolist(),
             "protocol": dict(self.protocol),
             **({} if drives is None else {"drives": drives}),
+            **({} if self.details is None else self.details.to_dict()),
         }
 
 
@@ -88,6 +91,7 @@ def evaluate(
     limit: int | None = None,
     tta: TTA = "none",
     by: By | None = None,
+    details: bool = False,
     input_size: InputSizePolicy = "trained",
     fit: Fit = "letterbox",
     on_prediction: PredictionCallback | None = None,
@@ -96,8 +100,9 @@ def evaluate(
     """mIoU, IoU of each class and accuracies on a split, from one confusion matrix at the labels' own size.
 
     The model is what `open_runtime` takes, or a runtime. `by` adds the metrics of each drive, from a matrix of its own;
-    a class that it lacks is left out of its mean. Raises BundleError where the model's classes are not the data set's,
-    DataError for a split without labels.
+    a class that it lacks is left out of its mean. `details` adds where it errs: boundary IoU, mIoU by distance to the
+    border, IoU by the size of regions, and the worst pictures. Raises BundleError where the model's classes are not the
+    data set's, DataError for a split without labels.
     """
     if not hasattr(dataset, "labels"):
         raise KerbsegError(
@@ -113,6 +118,7 @@ def evaluate(
         raise KerbsegError(f"unknown by {by!r}; {did_you_mean(by, get_args(By))}")
     predictor = _with_tta(runtime, tta)
     confusions: defaultdict[str, MulticlassConfusionMatrix] = defaultdict(lambda: confusion_metric(len(dataset.labels)))
+    detail_counter = DetailCounter(dataset.labels) if details else None
     images: Counter[str] = Counter()
     count = min(limit or len(dataset), len(dataset))
     label_sizes, input_sizes = set(), set()
@@ -124,6 +130,8 @@ def evaluate(
         images[drive] += 1
         confusions[drive].update(torch.from_numpy(ids)[None].long(), torch.from_numpy(sample.mask)[None].long())
         size = (sample.mask.shape[0], sample.mask.shape[1])
+        if detail_counter is not None:
+            detail_counter.update(sample.name, ids, sample.mask)
         label_sizes.add(size)
         input_sizes.add(network_size(size, runtime, input_size))
         if on_prediction is not None:
@@ -155,6 +163,7 @@ def evaluate(
         protocol,
         time.monotonic() - start,
         drives if by == "drive" else None,
+        None if detail_counter is None else detail_counter.compute(),
     )
 
 
