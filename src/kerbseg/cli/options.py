@@ -26,6 +26,7 @@ Fit = Annotated[
     Literal["letterbox", "stretch"],
     Parameter(help="How a picture comes to the one size of an exported file; letterbox: padded, its proportions kept"),
 ]
+Html = Annotated[Path | None, Parameter(validator=_before_the_work)]
 Json = Annotated[
     Path | None,
     Parameter(

@@ -9,8 +9,8 @@ from signal import SIGINT
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerbseg.cli.app import app
-from kerbseg.cli.options import DataRoot, Device, Fit, Json, OutOrNothing, Precision, Runtime, Submission, Threads
-from kerbseg.cli.terminal import progress, show, tell, write_json
+from kerbseg.cli.options import DataRoot, Device, Fit, Html, Json, OutOrNothing, Precision, Runtime, Submission, Threads
+from kerbseg.cli.terminal import progress, show, tell, write_json, write_page
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.core.text import redact
@@ -36,6 +36,8 @@ def evaluate(
     by: Literal["drive"] | None = None,
     limit: int | None = None,
     json: Json = None,
+    html: Html = None,
+    boundary: bool = False,
     save: Path | None = None,
     submission: Submission = None,
 ) -> None:
@@ -57,11 +59,16 @@ def evaluate(
         Also measure each drive by itself: the pictures whose names begin alike, up to the first `_` or `/`
     limit
         Only the first N pictures
+    html
+        Write a page that shows where the model fails (one file): confusions, boundary IoU, sizes, the worst pictures
+    boundary
+        Also measure boundary IoU, mIoU near borders and IoU by size (with --html always)
     save
         Folder for the predictions, overlays and the confusion matrix as a picture
     """
     from contextlib import nullcontext
 
+    from kerbseg.apps.evaluation import WorstPictures, page
     from kerbseg.data import open_dataset
     from kerbseg.evaluate import UnlabelledError, render_table
     from kerbseg.evaluate import evaluate as measure
@@ -73,17 +80,28 @@ def evaluate(
     opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
     dataset = open_dataset(data, split, data_root)
     saved = saving(save, dataset.labels) if save is not None else None
+    worst = WorstPictures(dataset.labels) if html is not None else None
     with open_submission(submission, dataset.labels) if submission is not None else nullcontext() as submit:
 
         def on_prediction(sample: Sample, ids: Any) -> None:
             if saved is not None:
                 saved(sample, ids)
+            if worst is not None:
+                worst(sample, ids)
             if submit is not None:
                 submit(sample.name, ids)
 
         try:
             report = measure(
-                opened, dataset, limit=limit, tta=tta, by=by, fit=fit, on_prediction=on_prediction, progress=progress
+                opened,
+                dataset,
+                limit=limit,
+                tta=tta,
+                by=by,
+                details=boundary or worst is not None,
+                fit=fit,
+                on_prediction=on_prediction,
+                progress=progress,
             )
         except UnlabelledError:
             if submit is None:
@@ -99,6 +117,9 @@ def evaluate(
     if save is not None:
         with atomic_write(save / "confusion.png") as temporary:
             confusion_picture(report.metrics, dataset.labels).save(temporary)
+    if html is not None and worst is not None:
+        write_page(html, page(report, dataset.labels, worst.in_order()))
+        tell(f"page of what fails where: {html}")
     show(render_table(report))
 
 
