@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -25,6 +25,8 @@ from kerbseg.metrics.details import DetailCounter, Details
 from kerbseg.runtime import Fit, InputSizePolicy, Runtime, network_size, open_runtime, segment
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.measure import Measurement
     from rich.table import Table
 
 TTA = Literal["none", "flip"]
@@ -204,8 +206,25 @@ def _only(sizes: set[tuple[int, int]]) -> list[int] | str:
     return list(next(iter(sizes))) if len(sizes) == 1 else "mixed"
 
 
+@dataclass(frozen=True)
+class _Bar:
+    """A share as a bar, in characters that the terminal has."""
+
+    share: float | None
+    width: int = 20
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[str]:
+        full = round(self.width * (self.share or 0.0))
+        yield (("#" if options.ascii_only else "█") * full).ljust(self.width)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        return Measurement(self.width, self.width)
+
+
 def render_table(report: Report) -> Table:
-    """IoU class by class, for a terminal."""
+    """IoU class by class, for a terminal of 80 columns."""
     from rich.table import Table
 
     metrics, how = report.metrics, report.protocol
@@ -213,19 +232,28 @@ def render_table(report: Report) -> Table:
     table = Table(
         "class",
         "IoU",
+        "",
         title=f"{how['model']} on {how['data']} {how['split']}: {report.images} pictures",
         min_width=66,  # lest title and caption are broken into many lines
         caption=f"labels at {size} (HxW), TTA {how['tta']}, {how['runtime']} {how['precision']} on {how['device']},"
         f" {report.elapsed_s:.0f} s",
     )
     for name, value in metrics.class_iou.items():
-        table.add_row(name, _figure(value))
+        table.add_row(name, _figure(value), _Bar(value))
     table.add_section()
     table.add_row("mIoU", _figure(metrics.miou), style="bold")
     if metrics.category_miou is not None:
         table.add_row("category mIoU", _figure(metrics.category_miou))
     table.add_row("pixel accuracy", _figure(metrics.pixel_accuracy))
     table.add_row("mean class accuracy", _figure(metrics.mean_accuracy))
+    if report.details is not None:
+        table.add_section()
+        table.add_row("boundary mIoU", _figure(report.details.boundary_miou))
+        for distance, value in report.details.trimap_miou.items():
+            table.add_row(f"mIoU at most {distance} px from a border", _figure(value))
+        table.add_row("mIoU farther away", _figure(report.details.interior_miou))
+        for kind, figures in report.details.size_iou.items():
+            table.add_row(f"mean IoU of {figures.regions} {kind} region(s)", _figure(figures.iou))
     if report.drives is not None:
         table.add_section()
         for name, subset in report.drives.items():

@@ -22,7 +22,7 @@ MISTAKES = 15  # that are listed: a class and what it was taken for
 LARGEST_TABLE = 25  # classes whose confusion matrix is a table of figures; that of more is a picture
 LEAST = 0.005  # of a class's pixels: what is drawn in the confusion matrix
 LEVELS = 10  # shades of that picture
-CELL_PX = 11  # of that picture
+CELL_PX, LONGEST_NAME = 11, 28  # of that picture; characters of its names
 WRONG, UNKNOWN = (222, 45, 38), (20, 22, 26)  # colors of error maps
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -194,9 +194,10 @@ def _heat(report: Report, labels: LabelSet) -> dict[str, Any]:
         for side in (right, ~right)
         for shade in range(1, LEVELS + 1)
     ]
-    margin = CELL_PX * min(26, 2 + max(map(len, labels.classes)) // 2)
+    names = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in labels.classes]
+    margin = 12 + 6 * max(map(len, names))
     return {
-        "names": [name if len(name) <= 46 else f"{name[:45]}…" for name in labels.classes],
+        "names": names,
         "paths": [path for path in paths if path["d"]],
         "cell": CELL_PX,
         "margin": margin,

@@ -34,7 +34,8 @@ def percent(share: float | None, digits: int = 1) -> str:
     if share is None:
         return "–"
     least = 10**-digits
-    return f"<{least:g} %" if 0 < 100 * share < least else f"{100 * share:.{digits}f} %"
+    text = f"<{least:g}" if 0 < 100 * share < least else f"{100 * share:.{digits}f}"
+    return f"{text}\N{NO-BREAK SPACE}%"
 
 
 def figure(value: float | None) -> str:
