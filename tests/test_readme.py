@@ -382,7 +382,8 @@ def test_the_python_of_a_document_runs(document, place, threads, monkeypatch):
             table = getattr(kerbseg.predict, name)
             table.clear()
             table.update(before)
-    assert (place / "out" / "street_overlay.png").stat().st_size > 0
+    if "out/street_overlay.png" in document.read_text():
+        assert (place / "out" / "street_overlay.png").stat().st_size > 0
 
 
 SECTIONS = [

@@ -9,7 +9,7 @@ from PIL import Image
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID
 from kerbseg.data import open_dataset, splits
-from kerbseg.data.folder import distinct_colors, read_labels
+from kerbseg.data.dataset_yaml import distinct_colors, read_labels
 
 
 def labels_of(tmp_path: Path, text: str) -> object:
@@ -93,7 +93,7 @@ WRONG = {
     "classes: [{name: a}]\nignore: [0]": r"id 0 in ignore belongs to class 'a' too",
     "classes: [{name: a}]\nignore: 255": r"ignore must be a list of ids",
     "classes: [{name: a}]\nname: 3": r"name must be text, found 3",
-    "- a": r"must hold keys \(name, classes, ignore, masks, split\), found list",
+    "- a": r"must hold keys \(name, classes, ignore, masks, split, paths\), found list",
     "classes: [": r"is no valid YAML",
     "classes: [{name: a}]\nname: x\nname: y": r"is no valid YAML: .*key 'name' stands twice",
 }

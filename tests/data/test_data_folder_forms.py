@@ -9,8 +9,8 @@ from PIL import Image
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID
 from kerbseg.data import open_dataset, splits
+from kerbseg.data.dataset_yaml import read_labels
 from kerbseg.data.doctor import examine_all
-from kerbseg.data.folder import read_labels
 
 COLORS = """
 masks: color

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import DataError
@@ -197,3 +198,14 @@ def test_pictures_on_a_device_are_gathered_there():
     batch = data.__getitems__([2, 0])
     assert batch["image"].device.type == batch["mask"].device.type == "meta"
     assert batch["name"] == ["2", "0"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_torchs_own_loader_stacks_a_data_set(workers):
+    dataset = open_dataset("scenes", "val")
+    batch = next(iter(DataLoader(dataset, batch_size=2, num_workers=workers)))
+    assert batch.image.dtype == batch.mask.dtype == torch.uint8
+    assert list(batch.name) == list(dataset.names[:2])
+    for index in range(2):
+        assert (batch.image[index].numpy() == dataset[index].image).all()
+        assert (batch.mask[index].numpy() == dataset[index].mask).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,9 +16,11 @@ VOID = 255
 """Train id of pixels that belong to no class: no loss, no score."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One raw picture with its train ids; nothing is normalized or augmented here."""
+class Sample(NamedTuple):
+    """One raw picture with its train ids; nothing is normalized or augmented here.
+
+    A named tuple, which torch's `DataLoader` stacks as it is: uint8 [b h w 3], uint8 [b h w], names.
+    """
 
     image: UInt8[np.ndarray, "h w 3"]  # RGB
     mask: UInt8[np.ndarray, "h w"]  # train ids, VOID elsewhere

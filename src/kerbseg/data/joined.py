@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import Dataset, Sample
@@ -40,7 +39,7 @@ class JoinedDatasets:
 
     def __getitem__(self, index: int) -> Sample:
         part, place = self._index[index]
-        return replace(part[place], name=self._names[index])
+        return part[place]._replace(name=self._names[index])
 
 
 def _shown(dataset: Dataset) -> str:
