@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from kerbseg.apps.html import data_uri, facts, render, thumbnail
-from kerbseg.core.labels import LabelSet
+from kerbseg.apps.html import data_uri, display_colors, facts, render, thumbnail
+from kerbseg.core.labels import Color, LabelSet
 from kerbseg.core.types import VOID, Sample
 from kerbseg.evaluate import Report
 from kerbseg.metrics.borders import DIAGONAL_SHARE
@@ -146,11 +146,12 @@ def _classes(report: Report, labels: LabelSet) -> list[dict[str, Any]]:
     confusion, details = report.metrics.confusion.numpy(), report.details
     assert details is not None
     of_truth, of_prediction, hits = confusion.sum(1), confusion.sum(0), confusion.diagonal()
+    colors = display_colors(labels)
     total, errors = max(1, int(confusion.sum())), max(1, _errors(report))
     rows = [
         {
             "name": name,
-            "color": labels.colors[i],
+            "color": colors[i],
             "iou": report.metrics.class_iou[name],
             "boundary": details.boundary_iou[name],
             "share": of_truth[i] / total,
@@ -212,9 +213,10 @@ def _squares(cells: np.ndarray) -> str:
     )
 
 
-def _legend(worst: list[tuple[Shown, float]], labels: LabelSet) -> list[tuple[str, tuple[int, ...]]]:
+def _legend(worst: list[tuple[Shown, float]], labels: LabelSet) -> list[tuple[str, Color]]:
     shown = frozenset[int]().union(*(each.classes for each, _ in worst))
-    return [(labels.classes[i], labels.colors[i]) for i in sorted(shown)]
+    colors = display_colors(labels)
+    return [(labels.classes[i], colors[i]) for i in sorted(shown)]
 
 
 def _sizes() -> dict[str, str]:

@@ -12,6 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from kerbseg.core.display import display_palette
+from kerbseg.core.labels import Color, LabelSet
+
 LONGEST_PX = 480
 """Longest side of a photograph on a page: what bounds the page's size."""
 
@@ -55,6 +58,11 @@ def thumbnail(pixels: UInt8[np.ndarray, "h w 3"], longest: int = LONGEST_PX) -> 
 def data_uri(jpeg: bytes) -> str:
     """A picture as an address that holds it."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def display_colors(labels: LabelSet) -> list[Color]:
+    """The color of each class on pages: that of overlays."""
+    return [(red, green, blue) for red, green, blue in display_palette(labels)[: len(labels)].tolist()]
 
 
 def facts(protocol: Mapping[str, Any]) -> dict[str, str]:
