@@ -9,13 +9,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kerbseg.cli.app import app
-from kerbseg.cli.options import DataRoot, Json
-from kerbseg.cli.terminal import say, show, tell, write_json
-from kerbseg.core.errors import KerbsegError
+from kerbseg.cli.options import DataRoot, Html, Json
+from kerbseg.cli.terminal import say, show, tell, write_json, write_page
+from kerbseg.core.errors import DataError, KerbsegError
 
 
 @app.command
-def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
+def doctor(data: str, *, data_root: DataRoot = None, html: Html = None, json: Json = None) -> None:
     """Check a data set: pairs, sizes, ids, unknown ids, void share, class weights of each formula.
 
     Example: `kerbseg doctor camvid --data-root data/camvid`
@@ -24,19 +24,32 @@ def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
     ----------
     data
         Data set: {data_sets}
+    html
+        Write a contact sheet (one file): pictures with their masks drawn on, classes, problems, suspicious pairs
     """
-    from kerbseg.data import DATASETS
+    from kerbseg.apps.contact_sheet import page
+    from kerbseg.data import DATASETS, check_name
     from kerbseg.data.doctor import examine_all, on_terminal, render
     from kerbseg.data.formats import advice
+    from kerbseg.data.report import DatasetReport, Problem
 
     if data not in DATASETS and Path(data).is_dir():
         place = shlex.quote(data)
         command = advice(Path(data)) or f"name the data set too, such as: kerbseg doctor folder --data-root {place}"
         raise KerbsegError(f"{data} is a folder, and no data set has this name; {command}")
-    report = examine_all(data, data_root, track=on_terminal)
+    check_name(data)
+    try:
+        report = examine_all(data, data_root, track=on_terminal)
+    except DataError as error:  # nothing can be opened, which the sheet says as well
+        if html is not None:
+            write_page(html, page(DatasetReport(data, (), (Problem("layout", str(error)),)), data_root))
+        raise
     if json is not None:
         write_json(json, report.to_dict())
     show(render(report))
+    if html is not None:
+        write_page(html, page(report, data_root))
+        tell(f"contact sheet: {html}")
     if not report.healthy:
         raise KerbsegError(f"data set {data!r} has {len(report.problems)} problem(s), listed above; mend them first")
 
