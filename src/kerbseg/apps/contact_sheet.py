@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from kerbseg.apps.html import data_uri, display_colors, render, thumbnail
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID, Dataset
 from kerbseg.data import open_unchecked
 from kerbseg.data.pairs import PairedFiles
+from kerbseg.data.pictures import read_rgb
 from kerbseg.data.report import DatasetReport, SplitReport
 from kerbseg.predict.draw import blend_overlay
 
@@ -47,7 +47,7 @@ def page(report: DatasetReport, root: str | Path | None = None) -> str:
         unlabelled=any(split.unlabelled for split in report.splits),
         sizes={split.split: _sizes(split) for split in report.splits},
         problems=[
-            {"problem": each, "cards": [*map(album.of_file, each.files[:EXAMPLES])]}
+            {"problem": each, "cards": _leaked(report, album) if each.kind == "leak" else album.of_files(each.files)}
             for each in problems[:MOST_PROBLEMS]
         ],
         more_problems=len(problems) - MOST_PROBLEMS,
@@ -90,15 +90,12 @@ class _Album:
             (split, name): index for split, dataset in self._datasets.items() for index, name in enumerate(dataset.names)
         }
 
-    def of_file(self, file: str) -> Card:
-        """The pair that a picture or mask belongs to; a file without partner by itself."""
-        if file in self._of_file:
-            split, index = self._of_file[file]
-            return self._card(split, index)
-        with suppress(DataError, OSError):
-            with Image.open(file) as picture:
-                return Card(Path(file).name, data_uri(thumbnail(np.asarray(picture.convert("RGB")))), "no partner")
-        return Card(Path(file).name, None, "cannot be shown")
+    def of_files(self, files: Sequence[str]) -> list[Card]:
+        """The pairs that the first of some pictures and masks belong to; a file without partner by itself."""
+        return [
+            self._card(*self._of_file[file]) if file in self._of_file else _lone(Path(file))
+            for file in files[:EXAMPLES]
+        ]
 
     def of_name(self, split: str, name: str) -> Card:
         """The pair of that name."""
@@ -115,8 +112,8 @@ class _Album:
         name = f"{split}/{dataset.names[index]}"
         try:
             image, ids, note = _pair(dataset, index)
-        except DataError as error:
-            return Card(name, None, str(error))
+        except DataError:
+            return Card(name, None, "cannot be read")
         if ids is not None and ids.shape != image.shape[:2]:
             ids, note = None, "the mask has another size"
         step = max(1, max(image.shape[:2]) // (2 * THUMBNAIL_PX))
@@ -124,6 +121,19 @@ class _Album:
         if ids is not None:
             image = blend_overlay(image, np.ascontiguousarray(ids[::step, ::step]), dataset.labels, 0.55)
         return Card(name, data_uri(thumbnail(image, THUMBNAIL_PX)), note)
+
+
+def _leaked(report: DatasetReport, album: _Album) -> list[Card]:
+    """The first pictures that stand in more than one split."""
+    places = (place for copies in report.copies if copies.leak for place in copies.places)
+    return [album.of_name(*place) for place in islice(places, 2 * EXAMPLES)]
+
+
+def _lone(file: Path) -> Card:
+    try:
+        return Card(file.name, data_uri(thumbnail(read_rgb(file), THUMBNAIL_PX)), "no partner")
+    except DataError:
+        return Card(file.name, None, "cannot be read")
 
 
 def _pair(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray | None, str]:
