@@ -201,6 +201,9 @@ def _look_at_files(dataset: PairedFiles, index: int) -> Look:
             turned = turned_fit(image, mask.ids, exif_orientation(pair.image))
         except DataError as error:
             wrong.append(Fault("size", str(error), (str(pair.mask), str(pair.image))))
+    traits = None
+    if image is not None:
+        traits = suspects.traits(image, mask.ids if mask and mask.ids.shape == image.shape[:2] else None)
     counts, unknown = None, tuple[UnknownInFile, ...]()
     if mask is not None:
         counts = np.bincount(mask.ids.ravel(), minlength=256)
@@ -217,7 +220,7 @@ def _look_at_files(dataset: PairedFiles, index: int) -> Look:
         {} if mask is None else mask.palette,
         turned,
         pair,
-        None if image is None else suspects.traits(image, None if mask is None else mask.ids),
+        traits,
     )
 
 

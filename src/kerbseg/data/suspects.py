@@ -36,10 +36,10 @@ class Traits:
 
 
 def traits(image: UInt8[np.ndarray, "h w 3"], ids: UInt8[np.ndarray, "h w"] | None) -> Traits:
-    """Traits of a picture and its mask; a mask of another size is left out."""
+    """Traits of a picture and its mask, if it has one that fits."""
     gray = Image.fromarray(image).convert("L").resize((TINY, TINY), Image.Resampling.BOX)
     tiny = np.asarray(gray).copy()
-    if ids is None or ids.shape != image.shape[:2]:
+    if ids is None:
         return Traits(tiny)
     step = max(1, -(-max(ids.shape) // WORKING_PX))
     edges = _Edges(image[::step, ::step], ids[::step, ::step])
