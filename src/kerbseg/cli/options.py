@@ -26,6 +26,7 @@ Fit = Annotated[
     Literal["letterbox", "stretch"],
     Parameter(help="How to fit a picture to the size of an exported model; letterbox: keep its proportions and pad"),
 ]
+Html = Annotated[Path | None, Parameter(validator=_before_the_work)]
 Json = Annotated[
     Path | None,
     Parameter(
