@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from io import TextIOWrapper
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 import kerbseg
 from kerbseg.cli.help import ListingFormatter
+from kerbseg.cli.terminal import verbosity
 from kerbseg.core.console import SafeConsole
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean, needing_extras
 from kerbseg.core.files import remedy
@@ -34,9 +35,35 @@ app = App(
     help_format="markdown",
     help_formatter=ListingFormatter(),
     version=kerbseg.__version__,
-    version_flags=["--version"],
+    version_flags=["--version", "-V"],
     suppress_keyboard_interrupt=False,  # `main` says what Ctrl-C leaves
 )
+EVERYWHERE = Group("Options of every command", sort_key=1)
+
+
+def _everywhere(*names: str) -> Parameter:
+    return Parameter(name=names, negative="", group=EVERYWHERE, show_default=False)
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    quiet: Annotated[bool, _everywhere("--quiet", "-q")] = False,
+    verbose: Annotated[bool, _everywhere("--verbose", "-v")] = False,
+) -> None:
+    """Real-time semantic segmentation for robots and vehicles: train, evaluate, compress, export, run.
+
+    Parameters
+    ----------
+    quiet
+        Print only tables of results, warnings and errors
+    verbose
+        Also print what is done in detail (debug messages, on stderr)
+    """
+    if quiet and verbose:
+        raise KerbsegError("--quiet and --verbose contradict each other; leave one of them out")
+    with verbosity(quiet, verbose):
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         streams = redirect_stdout(sys.stderr) if piped else nullcontext()  # the output proper stands alone there
         with needing_extras(), _warnings_of_one_line(), streams:
-            app(typed, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
+            app.meta(typed, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
         print(end="", flush=True)  # while what fails can still be told
     except KerbsegError as error:
         _leave(str(error), 2)

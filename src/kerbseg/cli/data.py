@@ -9,8 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kerbseg.cli.app import app
+from kerbseg.cli.next_steps import after_convert, after_doctor
 from kerbseg.cli.options import DataRoot, Json
-from kerbseg.cli.terminal import say, show, tell, write_json
+from kerbseg.cli.terminal import say, show, write_json
 from kerbseg.core.errors import KerbsegError
 
 
@@ -39,6 +40,7 @@ def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
     show(render(report))
     if not report.healthy:
         raise KerbsegError(f"data set {data!r} has {len(report.problems)} problem(s), listed above; mend them first")
+    after_doctor(data, data_root)
 
 
 @app.command
@@ -85,6 +87,4 @@ def convert(
     show(render(conversion))
     for line in conversion.warnings:
         say(line)
-    place = shlex.quote(str(out))
-    tell(f"now check it: kerbseg doctor folder --data-root {place}")
-    tell(f"and train: kerbseg train camvid/mininet_v2_cpu data.name=folder --data-root {place} --out runs/mine")
+    after_convert(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kerbseg.cli.app import app
+from kerbseg.cli.next_steps import after_export
 from kerbseg.cli.options import DataRoot, Json, Out, Threads, parse_size
 from kerbseg.cli.terminal import show, tell, write_json
 from kerbseg.core.errors import KerbsegError
@@ -79,6 +80,7 @@ def export(
         tell(f"{out}: {agreement}")
         if json is not None:
             write_json(json, agreement.to_dict())
+        after_export(bundle, out, int8, calibration, data_root)
         return
     if calibration is None:
         raise KerbsegError("--int8 needs --calibration DATA, pictures of the place where the network will work")
@@ -89,3 +91,4 @@ def export(
     if json is not None:
         write_json(json, report.to_dict())
     show(render(report))
+    after_export(bundle, out, int8, calibration, data_root)

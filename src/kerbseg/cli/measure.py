@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kerbseg.cli.app import app
 from kerbseg.cli.options import Device, Json, OutOrNothing, Precision, Runtime, Threads, parse_size
-from kerbseg.cli.terminal import say, show, tell, write_json
+from kerbseg.cli.terminal import result, say, show, write_json
 from kerbseg.core.files import atomic_write
 
 
@@ -81,7 +81,7 @@ def table(paper: str, number: str | None = None, *, measure: bool = False, out: 
 
     text = render(paper, number, measure)
     if out is None:
-        tell(text)
+        result(text)
     else:
         with atomic_write(out) as temporary:
             temporary.write_text(text, encoding="utf-8")

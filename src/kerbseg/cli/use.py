@@ -9,6 +9,7 @@ from signal import SIGINT
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerbseg.cli.app import app
+from kerbseg.cli.next_steps import after_evaluate
 from kerbseg.cli.options import DataRoot, Device, Fit, Json, OutOrNothing, Precision, Runtime, Submission, Threads
 from kerbseg.cli.terminal import progress, show, tell, write_json
 from kerbseg.core.errors import KerbsegError
@@ -100,6 +101,7 @@ def evaluate(
         with atomic_write(save / "confusion.png") as temporary:
             confusion_picture(report.metrics, dataset.labels).save(temporary)
     show(render_table(report))
+    after_evaluate(model, data, data_root, dataset)
 
 
 @app.command
