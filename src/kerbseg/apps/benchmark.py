@@ -283,7 +283,8 @@ def _row(made: _Made, timing: Timing | Skipped | None) -> Row:
 
 def _machine(timings: Sequence[Timing | Skipped]) -> Machine:
     """The machine with the versions of all engines that were timed: each process loads its own alone."""
-    machine, versions = this_machine(), {}
+    machine = this_machine()
+    versions: dict[str, str] = {}
     for timing in timings:
         if isinstance(timing, Timing):
             machine, versions = timing.facts.machine, versions | dict(timing.facts.machine.versions)

@@ -110,7 +110,9 @@ def time_each(
             except KerbsegError as error:
                 results[number] = Skipped(str(error))
         failures: dict[int, Skipped] = {}
-        batches = [_surviving(one.batch("call"), partial(failures.setdefault, number)) for number, one in workers.items()]
+        batches = [
+            _surviving(one.batch("call"), partial(failures.setdefault, number)) for number, one in workers.items()
+        ]
         latencies = interleaved(batches, budget) if batches else []
         for (number, one), latency in zip(workers.items(), latencies, strict=True):
             unseen = Skipped("it was not asked for")
@@ -186,14 +188,15 @@ class Worker:
     facts: Any
     answers: frozenset[str]  # what it can be asked for
     pipe: Connection
+    end: Callable[[], object]  # at once, whatever it is doing
 
     def ask(self, what: str, runs: Any, limit_s: float | None = None) -> Any:
-        """The answer to so many runs. Raises TimeOver where it is not there within the limit: the worker is lost then."""
+        """The answer to so many runs. Raises TimeOver where it is not there within the limit; the process is ended."""
         try:
             self.pipe.send((what, runs))
         except OSError as error:
             raise KerbsegError(GONE) from error
-        return _answer(self.pipe, limit_s)
+        return _answer(self.pipe, self.end, limit_s)
 
     def batch(self, what: str) -> Batch:
         """What times its runs."""
@@ -211,22 +214,19 @@ def worker(prepare: Callable[..., Ready], *arguments: Any, limit_s: float | None
     process = context.Process(target=_serve, args=(theirs, prepare, arguments), daemon=True)
     process.start()
     theirs.close()
-    patience_s = 5
     try:
-        facts, answers = _answer(ours, limit_s)
-        yield Worker(facts, answers, ours)
-    except TimeOver:
-        patience_s = 0  # it is still at work, and would not hear
-        raise
+        facts, answers = _answer(ours, process.kill, limit_s)
+        yield Worker(facts, answers, ours, process.kill)
     finally:
         ours.close()
-        process.join(patience_s)
+        process.join(5)
         process.kill()
 
 
-def _answer(pipe: Connection, limit_s: float | None = None) -> Any:
+def _answer(pipe: Connection, end: Callable[[], object], limit_s: float | None) -> Any:
     try:
         if limit_s is not None and not pipe.poll(max(0.0, limit_s)):
+            end()
             raise TimeOver("it took longer than the time that was left")
         answer = pipe.recv()
     except (EOFError, ConnectionResetError) as error:
