@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import warnings
@@ -36,6 +37,7 @@ from kerbseg.runtime.engines import BUNDLE_SUFFIX
 
 CALIBRATION = 2  # drawn streets: int8 takes the same time whatever it was calibrated on
 TIMING_S = 3.0  # of one network on one engine
+SHARE, LEAST_S = 1 / 3, 20.0  # of the time that is left may go into one file, and at least so many seconds
 LOOK = 2  # runs of a first look, of which the quickest counts
 SEEN, PASSES = (64, 128), 4  # pictures that random networks see, and how often
 
@@ -71,7 +73,8 @@ class MachineBench:
 
     def latency(self, network: str, way: Way) -> Latency:
         """In a process of its own, of a file that another has written. Raises KerbsegError as `Bench`."""
-        file: str = self._asked("write", (network, way))
+        limit_s = max(LEAST_S, SHARE * self.left_s())
+        file: str = self._asked("write", (network, way), limit_s)
         options = replace(self._options, engine=way.engine.name)
         arguments = (file, options, drawn_street(self._size), dict(ENGINES))
         with worker(of_model, *arguments, limit_s=self.left_s()) as one:
@@ -86,13 +89,13 @@ class MachineBench:
         """With the versions of all engines that were timed."""
         return self._machine or this_machine()
 
-    def _asked(self, what: str, job: Any) -> Any:
+    def _asked(self, what: str, job: Any, limit_s: float = math.inf) -> Any:
         """An answer of the process that makes networks; it is ended where it takes too long, and started anew."""
         try:
             if self._maker is None:
                 arguments = (self._size, self._classes, str(self._folder), dict(ENGINES))
                 self._maker = self._stack.enter_context(worker(makes, *arguments, limit_s=self.left_s()))
-            answer = self._maker.ask(what, job, limit_s=self.left_s())
+            answer = self._maker.ask(what, job, limit_s=min(limit_s, self.left_s()))
         except KerbsegError:  # it has ended, by itself or since it took too long
             self._stop()
             raise
@@ -174,44 +177,48 @@ def labels_of(classes: int) -> LabelSet:
     return LabelSet("any", tuple(f"class {n}" for n in range(classes)), tuple((n, n, n) for n in range(classes)))
 
 
-def macs_of(networks: Sequence[str], size: tuple[int, int], classes: int) -> dict[str, float]:
-    """Multiply-accumulates of each at a size, counted without computing anything. Raises KerbsegError for no model."""
-    macs: dict[str, float] = {}
-    for network in networks:
-        if network in models.list_models():
-            with torch.device("meta"):
-                net: torch.nn.Module = models.create_model(network, classes)
-            stride = models.card(network).stride
-        else:
-            if (path := locate(network)).suffix != BUNDLE_SUFFIX:
-                raise BundleError(
-                    f"{network} runs on one engine only; name its bundle, or run: kerbseg benchmark {network}"
-                )
-            bundle = load(path)
-            net, stride = bundle.model, models.card(bundle.card.model).stride
-        macs[network] = cost(net, models.padded_size(size, stride)).macs
-    return macs
+def macs_of(network: str, size: tuple[int, int]) -> float:
+    """Multiply-accumulates at a size, by those at the card's: roughly. Raises KerbsegError for no network or bundle."""
+    if network in models.list_models():
+        facts = models.card(network)
+        return facts.macs * math.prod(size) / math.prod(facts.input)
+    if (path := locate(network)).suffix != BUNDLE_SUFFIX:
+        raise BundleError(
+            f"{network} runs on its own engine only; name its bundle, or run: kerbseg benchmark {network}"
+        )
+    bundle = load(path)
+    return float(cost(bundle.model, models.padded_size(size, models.card(bundle.card.model).stride)).macs)
 
 
 def choose_here(
-    wish: Wish, networks: Sequence[str] = (), formats: str | None = None, say: Say = lambda line: None
+    wish: Wish,
+    networks: Sequence[str] = (),
+    model: str | None = None,
+    formats: str | None = None,
+    say: Say = lambda line: None,
 ) -> Choice:
     """The choice for this machine, measured now within the wish's minutes.
 
-    `networks` are registered names or bundles, the papers' main networks without any; `formats` names ways such as
-    'onnx,openvino-int8'. Raises KerbsegError for a network or engine that does not exist.
+    Of registered `networks`, the papers' main ones without any, or of one trained `model`. `formats` names ways such as
+    'onnx,openvino-int8'. Raises KerbsegError for a network, model or engine that does not exist.
     """
-    load = os.getloadavg()[0]
+    begun, load = time.monotonic(), os.getloadavg()[0]
+    ways = quick_ways() if formats is None else find_ways(formats, int8=False)
+    names = [models.card(name).name for name in networks]
+    if model is not None:
+        names = [model]
+    macs = {name: macs_of(name, wish.size) for name in names or main_networks()}
     if (warning := busy(load, "this began")) is not None:
         warnings.warn(KerbsegWarning(f"{warning} End other programs first, and run this again"), stacklevel=2)
-    seconds, begun = 60 * wish.minutes, time.monotonic()
-    names = list(networks) or [name for name in models.list_models() if models.card(name).main]
-    macs = macs_of(names, wish.size, wish.classes)
-    ways = quick_ways() if formats is None else find_ways(formats, int8=False)
     with TemporaryDirectory() as folder:
-        left_s = seconds - (time.monotonic() - begun)
+        left_s = 60 * wish.minutes - (time.monotonic() - begun)
         with MachineBench(wish.size, wish.threads, wish.classes, Path(folder), left_s) as bench:
             return choose(wish, macs, ways, bench, load=load, known=_known, say=say)
+
+
+def main_networks() -> list[str]:
+    """What the papers propose, without ablations and stages."""
+    return [name for name in models.list_models() if models.card(name).main]
 
 
 def _known(network: str, size: tuple[int, int]) -> Iterator[Known]:

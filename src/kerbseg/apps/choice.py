@@ -59,7 +59,8 @@ def _notes(choice: Choice) -> Iterator[str]:
         if others:
             yield f"{network}: also {'; '.join(others)}"
     for reason, rows in _late(choice).items():
-        yield f"not measured, {reason}: {', '.join(_expected(network, rows) for network in _networks(rows))}"
+        yield f"not measured, {reason}:"
+        yield from (f"  {_expected(network, rows)}" for network in _networks(rows))
     for name, reason in choice.left_out.items():
         yield f"{name}: {reason}"
     yield f"measured in {choice.elapsed_s:.0f} s, each network and engine in a process of its own"
@@ -82,7 +83,7 @@ def _expected(network: str, rows: Sequence[Tried]) -> str:
     mine = [row for row in rows if row.network == network]
     times = sorted(row.expected_ms for row in mine if row.expected_ms is not None)
     about = f", about {times[0]:.0f} to {times[-1]:.0f} ms" if len(times) > 1 else f", about {times[0]:.0f} ms"
-    return f"{network} ({', '.join(row.way.name for row in mine)}{about if times else ''})"
+    return f"{network} on {', '.join(row.way.name for row in mine)}{about if times else ''}"
 
 
 def _networks(rows: Iterable[Tried]) -> list[str]:

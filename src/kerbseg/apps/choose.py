@@ -23,6 +23,7 @@ MARGIN = 0.2  # of the time of a picture stays free for camera, disk and all tha
 # over torch on one thread, until some are measured here: benchmarks/results/cpu.json, two threads
 SPEED_UP, FILE_SPEED_UP, INT8_SPEED_UP = 1.5, 4.0, 8.0
 MOST_SPEED_UP = 10.0  # of each thread; no engine there is quicker than 6 times torch on as many
+MAKING_INT8 = 2.0  # an int8 file takes so many times as long to make, and waits until it is so much nearer to the rate
 MINUTES = (0.25, 600.0)  # from, to
 MOST_FPS = 10_000.0
 
@@ -244,30 +245,60 @@ def _measured(
     """Result and expectation of every network on every engine, nearest to the rate first."""
     waiting = [(network, way) for network in rough for way in ways]
     results: dict[tuple[str, Way], tuple[Latency | Skipped, float]] = {}
-    ratios: dict[str, list[float]] = {way.name: [] for way in ways}
+    pace = Pace()
     took_s: dict[str, float] = {}
 
-    def expected(network: str, way: Way) -> float:
-        usual = INT8_SPEED_UP if way.int8 else SPEED_UP if way.runs_bundles else FILE_SPEED_UP
-        return rough[network] / (median(ratios[way.name]) if ratios[way.name] else usual)
+    def urgency(job: tuple[str, Way]) -> float:
+        network, way = job
+        if not pace.ratios:  # what is made soonest tells how this machine compares to what is assumed
+            return rough[network] * (MAKING_INT8 if way.int8 else 1.0)
+        far = abs(math.log(pace.expected_ms(rough[network], way) / wish.limit_ms))
+        return far + (math.log(MAKING_INT8) if way.int8 else 0.0)
 
     while waiting:
-        network, way = job = min(waiting, key=lambda each: abs(math.log(expected(*each) / wish.limit_ms)))
+        network, way = job = min(waiting, key=urgency)
         waiting.remove(job)
-        rough_ms, left_s = expected(network, way), bench.left_s()
-        if left_s <= took_s.get(way.name, 0.0):
-            results[job] = Skipped("the time was over"), rough_ms
+        expected_ms, left_s = pace.expected_ms(rough[network], way), bench.left_s()
+        if left_s <= took_s.get(way.name, min(took_s.values(), default=0.0)):
+            results[job] = Skipped("the time was over"), expected_ms
             continue
-        say(f"{network} on {way.name}: {rough_ms:.0f} ms expected, {left_s:.0f} s left")
+        say(f"{network} on {way.name}: about {expected_ms:.0f} ms expected, {left_s:.0f} s left")
         try:
             latency = bench.latency(network, way)
         except KerbsegError as error:
-            results[job] = Skipped(str(error)), rough_ms
+            results[job] = Skipped(str(error)), expected_ms
             continue
         took_s[way.name] = left_s - bench.left_s()
-        ratios[way.name].append(rough[network] / latency.median_ms)
-        results[job] = latency, rough_ms
-    return results
+        pace.add(rough[network], way, latency.median_ms)
+        results[job] = latency, expected_ms
+    # what is not measured is expected by all that is
+    return {
+        job: (result, pace.expected_ms(rough[job[0]], job[1]) if isinstance(result, Skipped) else expected_ms)
+        for job, (result, expected_ms) in results.items()
+    }
+
+
+class Pace:
+    """How many times as fast as torch on one thread each engine is: as measured, and until then as usual."""
+
+    def __init__(self) -> None:
+        self.ratios: dict[str, list[float]] = {}
+        self._over_usual: list[float] = []  # of all engines
+
+    def add(self, rough_ms: float, way: Way, ms: float) -> None:
+        """Learns from a measurement."""
+        self.ratios.setdefault(way.name, []).append(rough_ms / ms)
+        self._over_usual.append(rough_ms / ms / _usual(way))
+
+    def expected_ms(self, rough_ms: float, way: Way) -> float:
+        """Of a picture, by torch's rough time."""
+        if way.name in self.ratios:
+            return rough_ms / median(self.ratios[way.name])
+        return rough_ms / (_usual(way) * (median(self._over_usual) if self._over_usual else 1.0))
+
+
+def _usual(way: Way) -> float:
+    return INT8_SPEED_UP if way.int8 else SPEED_UP if way.runs_bundles else FILE_SPEED_UP
 
 
 def _shared(rows: Sequence[Tried]) -> str | None:

@@ -203,7 +203,7 @@ def choose(
     wish = Wish(fps, upright, threads, classes, minutes)
     if model is not None and network:
         raise KerbsegError("--model and --network exclude each other; leave one of them out")
-    choice = choose_here(wish, [model] if model is not None else network, formats, say)
+    choice = choose_here(wish, network, model, formats, say)
     if json is not None:
         write_json(json, choice.to_dict())
     show(render(choice))

@@ -227,7 +227,7 @@ def _answer(pipe: Connection, end: Callable[[], object], limit_s: float | None) 
     try:
         if limit_s is not None and not pipe.poll(max(0.0, limit_s)):
             end()
-            raise TimeOver("it took longer than the time that was left")
+            raise TimeOver("it took longer than its share of the time")
         answer = pipe.recv()
     except (EOFError, ConnectionResetError) as error:
         raise KerbsegError(GONE) from error
