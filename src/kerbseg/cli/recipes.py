@@ -28,6 +28,7 @@ def train(
     workers: int = 0,
     cache: Literal["auto", "device", "ram", "none"] = "auto",
     compile: bool = False,
+    hours: float | None = None,
 ) -> None:
     """Train from a recipe (YAML).
 
@@ -59,6 +60,9 @@ def train(
         Where decoded pictures are kept; auto: on the device or in memory, if they need less than a quarter of it
     compile
         Let torch compile the network: takes a minute or more at first, and pays in long runs
+    hours
+        Time limit of this start, such as 1.5: training stops after the last epoch that fits in, and --resume goes on
+        (default: none)
     """
     from kerbseg.train.recipe_file import read_any, resume_recipe
     from kerbseg.train.recipe_sense import check_names, remarks
@@ -97,6 +101,7 @@ def train(
         workers=workers,
         cache=cache,
         compile=compile,
+        hours=hours,
     )
     if this_rank(devices, settings).index == 0:
         tell(_outcome(best, settings))

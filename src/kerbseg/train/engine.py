@@ -9,6 +9,7 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,11 +32,11 @@ from kerbseg.train.callbacks import (
     AveragedWeights,
     InterruptBetweenSteps,
     KillPeersOnFailure,
-    LastValidation,
     Plateau,
     StepSeed,
     WeightDecayCutoff,
 )
+from kerbseg.train.ending import LastValidation, Patience, is_planned
 from kerbseg.train.finite import StopWhereNotFinite
 from kerbseg.train.grouping import GradualGrouping
 from kerbseg.train.machine import Machine
@@ -196,6 +197,7 @@ def callbacks_for(
     recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, recorder: RunRecorder, rank: Rank
 ) -> list[Callback]:
     """Callbacks that a recipe asks for, and the recorder after all that decides what is there to record."""
+    planned = partial(is_planned, recipe)
     wanted: list[Callback] = [KillPeersOnFailure(), StepSeed(recipe.seed), LastValidation()]
     if recipe.grouping is not None:
         wanted.append(grouping)
@@ -205,7 +207,9 @@ def callbacks_for(
         wanted.append(WeightDecayCutoff(recipe.optim.weight_decay_until))
     if recipe.schedule.name == "plateau":
         settings = recipe.schedule
-        wanted.append(Plateau(recorder, settings.factor, settings.patience, settings.watch))
+        wanted.append(Plateau(recorder, settings.factor, settings.patience, settings.watch, planned))
+    if recipe.patience is not None:
+        wanted.append(Patience(recorder, recipe.patience, planned))
     grace = recipe.nonfinite_grace if recipe.precision == "float16" else 0
     wanted += [StopWhereNotFinite(grace, rank), recorder, Board(recorder, recipe.to_dict())]
     if recipe.ema is not None:

@@ -276,6 +276,7 @@ class Recipe:
     # weight of a new batch in batch-norm's statistics; the network's own without it
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     validate_every: Count = 1  # epochs; the last one is always validated
+    patience: Count | None = None  # validations without a better figure that end the training; off without it
     seed: Seed = 0
     # steps in a row whose loss may be no number: of float16 alone, which skips them
     nonfinite_grace: Annotated[int, Field(ge=0)] = 20
@@ -323,6 +324,7 @@ class Classification:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     ema: BelowOne | None = None
     validate_every: Count = 1  # epochs; the last one is always validated
+    patience: Count | None = None  # validations without a better figure that end the training; off without it
     seed: Seed = 0
     # steps in a row whose loss may be no number: of float16 alone, which skips them
     nonfinite_grace: Annotated[int, Field(ge=0)] = 20

@@ -93,6 +93,9 @@ def remarks(recipe: AnyRecipe) -> Iterator[str]:
         yield f"schedule.milestones={late} lie beyond {length}"
     if schedule.name == "exponential" and schedule.after >= recipe.epochs:
         yield f"schedule.after={schedule.after:g} lies beyond {length}: the rate never falls"
+    if recipe.patience is not None and (1 + recipe.patience) * recipe.validate_every >= recipe.epochs:
+        interval = counted(recipe.validate_every, "epoch")
+        yield f"patience={recipe.patience} (a validation each {interval}) outlasts {length}"
     if optim.weight_decay_until is not None and optim.weight_decay_until >= recipe.epochs:
         yield f"optim.weight_decay_until={optim.weight_decay_until:g} lies beyond {length}"
 

@@ -59,7 +59,8 @@ class RunRecorder(Callback):
         eligible: Callable[[], bool] = lambda: True,  # whether the network is by now what shall come out
         recipe: Mapping[str, Any] | None = None,  # resolved; a checkpoint knows whose it is
     ) -> None:
-        self._run, self._measure, self._save, self._eligible, self._recipe = run, measure, save, eligible, recipe
+        self._run, self._measure, self._save, self._recipe = run, measure, save, recipe
+        self.eligible = eligible
         self._rows: list[dict[str, Any]] = []
         self._row: dict[str, Any] = {}
         self._seconds, self._started = 0.0, 0.0
@@ -82,7 +83,7 @@ class RunRecorder(Callback):
         if not math.isfinite(result.loss) and trainer.is_global_zero:
             what = f"epoch {trainer.current_epoch + 1}: the validation loss is {result.loss}; its weights are not kept"
             warnings.warn(KerbsegWarning(what), stacklevel=2)
-        if not self._eligible() or not math.isfinite(result.loss):
+        if not self.eligible() or not math.isfinite(result.loss):
             return
         if trainer.is_global_zero and result.value > self.best:
             self._save(self._run / "best.safetensors", trainer.current_epoch + 1, result)
@@ -119,7 +120,7 @@ class RunRecorder(Callback):
 
     def on_fit_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """The weights at the end (averaged ones, where they are: they are put in place when training ends)."""
-        if trainer.is_global_zero and self.latest is not None and self._eligible():
+        if trainer.is_global_zero and self.latest is not None and self.eligible():
             self._save(self._run / "last.safetensors", trainer.current_epoch, self.latest)
 
     def _write_csv(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from kerbseg.core.errors import KerbsegError
 from kerbseg.train.builders import alpha_of
 from kerbseg.train.checkpoint import read_checkpoint, threads_of
 from kerbseg.train.classification import Classifying
+from kerbseg.train.ending import TimeLimit, check_hours, ended_early
 from kerbseg.train.engine import (
     Device,
     callbacks_for,
@@ -36,7 +38,7 @@ from kerbseg.train.machine import Machine
 from kerbseg.train.recipe import AnyRecipe, Recipe
 from kerbseg.train.recipe_file import read_any, resume_recipe
 from kerbseg.train.recorder import RunRecorder, ValidationResult
-from kerbseg.train.run_folder import claim
+from kerbseg.train.run_folder import claim, resume_command
 from kerbseg.train.segmentation import Segmentation
 from kerbseg.train.split import Cache
 from kerbseg.train.task import TrainingTask
@@ -72,6 +74,7 @@ def train(
     workers: int = 0,
     cache: Cache = "auto",
     compile: bool = False,
+    hours: float | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Trains as a recipe says, and returns the file of the best weights by the figure of validation.
@@ -80,11 +83,13 @@ def train(
     that of the run in `out`. Writes there: recipe.yaml, metrics.csv, tensorboard/, last.ckpt (after each epoch),
     best.safetensors, last.safetensors. A run that was cut off goes on with `resume` and ends with the same weights.
     Several devices share each batch of the recipe, and give the result of one. `initial` is a bundle, a classifier, a
-    run's folder or the name of shipped weights, of which `model.init` says what is taken.
+    run's folder or the name of shipped weights, of which `model.init` says what is taken. With `hours` this start ends
+    after the last epoch for which they last; a resumed run has them anew.
     Raises KerbsegError for data, recipes or folders that cannot be used; Interrupted, a KeyboardInterrupt which says
     how the run goes on, after Ctrl-C or SIGTERM.
     """
-    run = Path(out)
+    run, started = Path(out), time.monotonic()
+    check_hours(hours)
     if isinstance(recipe, str | Path):
         recipe = read_any(recipe, overrides)
     elif overrides:
@@ -103,7 +108,8 @@ def train(
     machine = Machine(place, rank, data_root, workers, cache, compile)
     with claim(run, rank, data_root), plain_errors():
         check_folder(run, recipe, resume, rank)  # again: now nobody else can begin
-        _train(recipe, run, machine, initial, resume, callbacks)
+        limit = [] if hours is None else [TimeLimit(hours, started, resume_command(run, data_root))]
+        _train(recipe, run, machine, initial, resume, [*limit, *callbacks])
     best = run / "best.safetensors"
     if rank.index == 0 and not best.is_file():
         raise KerbsegError(f"no validation of {run} had a finite loss, so there is no {best.name}; lower optim.lr")
@@ -140,7 +146,12 @@ def _train(
     )
     threads = None
     if resume:
-        threads = threads_of(read_checkpoint(run / "last.ckpt", recipe, task, len(loaders[0])))
+        content = read_checkpoint(run / "last.ckpt", recipe, task, len(loaders[0]))
+        if why := ended_early(content, recipe):
+            if rank.index == 0:
+                print(why, flush=True)
+            return
+        threads = threads_of(content)
     prepare(run, recipe, rank)
     wanted = [*callbacks_for(recipe, net, grouping, recorder, rank), *callbacks]
     with threads_as_before(threads, machine):

@@ -66,8 +66,13 @@ def claim(run: Path, rank: Rank, data_root: str | Path | None = None) -> Iterato
 def _after_interrupt(run: Path, data_root: str | Path | None) -> str:
     if not (run / SAVED[0]).exists():
         return "interrupted before the end of the first epoch; nothing is kept"
+    return f"interrupted; what was finished is kept: {resume_command(run, data_root)}"
+
+
+def resume_command(run: Path, data_root: str | Path | None) -> str:
+    """The command that goes on with a run."""
     data = "" if data_root is None else f" --data-root {shlex.quote(str(data_root))}"
-    return f"interrupted; what was finished is kept: kerbseg train --resume --out {shlex.quote(str(run))}{data}"
+    return f"kerbseg train --resume --out {shlex.quote(str(run))}{data}"
 
 
 def _lock(run: Path) -> int:
