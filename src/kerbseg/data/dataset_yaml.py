@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from kerbseg.core.errors import DataError, did_you_mean
-from kerbseg.core.labels import Color, LabelSet
+from kerbseg.core.labels import BACKGROUND, Color, LabelSet
 from kerbseg.core.strict_yaml import read_yaml
 from kerbseg.core.text import printable
 from kerbseg.core.types import VOID
@@ -59,6 +59,7 @@ _WANTED = {  # by the key in `dataset.yaml`: what it holds, and what to do where
     "ignore": ("must be a list of ids 0..255 such as [3, 7]", "list each id that is no class"),
     "colors": ("must be a list of colors such as [[0, 0, 142], '#000046']", "list each color that masks hold for it"),
     "masks": ("must be ids or color", "leave it out where masks hold ids"),
+    "background": ("must be true or false", "write background: true for a class that overlays leave unpainted"),
     "split": ("must be the share of pictures for training, above 0 and at most 1", "write split: 0.8"),
     "paths": (
         "must be like {images: 'camera/{split}/{name}.jpg', masks: 'labels/{split}/{name}.png'}",
@@ -83,6 +84,7 @@ class ClassEntry(_Document):
     color: Rgb | None = None
     ids: Annotated[Ids, Field(min_length=1)] | None = None  # in masks; the position without them
     colors: Annotated[list[Rgb], Field(min_length=1)] | None = None  # in masks of colors, beside `color`
+    background: bool | None = None  # unpainted in overlays; by the name without it
 
 
 class Paths(_Document):
@@ -171,7 +173,13 @@ def labels_of(document: DatasetFile, path: Path) -> LabelSet:
         )
     shown = (entry.color or (entry.colors[0] if entry.colors else None) for entry in document.classes)
     colors = distinct_colors(None if color is None else _color(color) for color in shown)
-    return LabelSet(document.name or path.resolve().parent.name, tuple(names), tuple(colors), file_ids, ignored)
+    background = frozenset(
+        entry.name
+        for entry in document.classes
+        if (entry.name.casefold() == BACKGROUND if entry.background is None else entry.background)
+    )
+    name = document.name or path.resolve().parent.name
+    return LabelSet(name, tuple(names), tuple(colors), file_ids, ignored, background=background)
 
 
 def mask_colors(document: DatasetFile, path: Path) -> dict[Color, int]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from kerbseg.core.display import display_palette
 from kerbseg.core.labels import LabelSet
 from kerbseg.metrics import Metrics
 from kerbseg.predict.fonts import NOTE, font_for, shown_names
@@ -26,15 +27,21 @@ def colorize(ids: UInt8[np.ndarray, "h w"], labels: LabelSet) -> UInt8[np.ndarra
 def blend_overlay(
     picture: UInt8[np.ndarray, "h w 3"], ids: UInt8[np.ndarray, "h w"], labels: LabelSet, alpha: float = 0.5
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture under its classes' colors, of which `alpha` is the weight; borders of regions half as bright."""
+    """The picture under its classes' display colors, of which `alpha` is the weight; borders half as bright.
+
+    Background is as it is in the picture.
+    """
     mixed = np.empty_like(picture)
-    colors = (labels.palette * alpha).astype(np.uint8)
+    colors = (display_palette(labels) * alpha).astype(np.uint8)
     beside = (np.arange(256) * (1 - alpha)).astype(np.uint8)
+    background = np.isin(np.arange(256), [labels.classes.index(name) for name in labels.background])
     for rows in _bands(ids):
         band = mixed[rows]
         colors.take(ids[rows], 0, out=band, mode="clip")
         # halves of whole numbers take a tenth of the time, and every frame of a video needs them
         band += picture[rows] >> 1 if alpha == 0.5 else beside[picture[rows]]
+        if labels.background:
+            np.copyto(band, picture[rows], where=background[ids[rows]][..., None])
         band[_borders(ids, rows)] >>= 1
     return mixed
 
