@@ -6,6 +6,7 @@ import kerbseg.models as registry
 from kerbseg.apps.info import card_facts, figures
 from kerbseg.bundle import locate, shipped
 from kerbseg.models import Card
+from kerbseg.tables import list_papers
 
 HEAD = """# Networks
 
@@ -36,10 +37,9 @@ def page() -> str:
 
 def _line(card: Card) -> str:
     height, width = card.input
-    return (
-        f"| `{card.name}` | {card.parameters:,} | {card.macs / 1e9:.2f} | {height}x{width} | {card.summary}"
-        f" ([paper](../papers/{card.paper}.md)) |\n"
-    )
+    paper = f" ([tables](../papers/{card.paper}.md))" if card.paper in list_papers() else ""
+    figures = f"{card.parameters:,} | {card.macs / 1e9:.2f} | {height}x{width}"
+    return f"| `{card.name}` | {figures} | {card.summary}{paper} |\n"
 
 
 def _weights(name: str) -> str:

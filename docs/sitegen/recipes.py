@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from types import ModuleType
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter
 
+from kerbseg.core.errors import RecipeError
+from kerbseg.core.strict_yaml import read_yaml
 from kerbseg.train import recipe, recipe_optim
 from kerbseg.train.recipe import AnyRecipe, Classification, Recipe
 from kerbseg.train.recipe_file import find, shipped
@@ -19,15 +21,15 @@ from sitegen.schema import heading, meanings, table
 
 KEYS = """# Recipe keys
 
-A recipe is one YAML file that says what is trained: network, pictures, changes, loss, rate. `kerbseg recipe NAME` prints
-one with all its keys, and `kerbseg train NAME key=value` changes some, such as `epochs=20 optim.lr=1e-3`. A key that does
-not exist is an error that names the nearest one. A key without a default must be given.
+A recipe is one YAML file that says what is trained: network, pictures, changes, loss, rate. `kerbseg recipe NAME`
+prints one with all its keys. `kerbseg train NAME key=value` changes some, such as `epochs=20 optim.lr=1e-3`. A key that
+does not exist is an error that names the nearest one. A key without a default must be given.
 
 """
 SHIPPED = """# Shipped recipes
 
-`kerbseg train NAME` trains one of these; `kerbseg recipes` prints the list. A file of your own works as well: begin with
-`kerbseg recipe NAME > mine.yaml`, and see [all keys](recipe.md).
+`kerbseg train NAME` trains one of these; `kerbseg recipes` prints the list. A file of your own works as well:
+begin with `kerbseg recipe NAME > mine.yaml`, and see [all keys](recipe.md).
 
 | recipe | network | data | epochs | what it is, and what to expect |
 |---|---|---|--:|---|
@@ -58,7 +60,7 @@ def _document(title: str, kind: type[AnyRecipe]) -> Iterator[str]:
     prefix = "" if kind is Recipe else "classification "
     links |= {name: f"{prefix}{key}" for name, key in links.items() if prefix and name in ("Classifier", "ClassData")}
     yield f"## {title}\n\n{inspect.getdoc(kind)}\n\n"
-    yield _keys("", root, kind.__name__, links)
+    yield _keys(kind, "", root, kind.__name__, links)
     for key, names in sections.items():
         if prefix and links[names[0]] == key:
             continue  # a section of both kinds
@@ -67,7 +69,7 @@ def _document(title: str, kind: type[AnyRecipe]) -> Iterator[str]:
         shared = _shared([root["$defs"][name] for name in names])
         if len(names) > 1:
             yield f"{inspect.getdoc(_class(names[0]).__mro__[1])}\n\n"
-            yield _keys(key, {"properties": shared}, names[0], links)
+            yield _keys(kind, key, {"properties": shared}, names[0], links)
         for name in names:
             schema = root["$defs"][name]
             own = {each: value for each, value in schema["properties"].items() if each not in shared or len(names) == 1}
@@ -78,11 +80,11 @@ def _document(title: str, kind: type[AnyRecipe]) -> Iterator[str]:
             else:
                 yield f"{inspect.getdoc(_class(name))}\n\n"
             if own:
-                yield _keys(key, {**schema, "properties": own}, name, links)
+                yield _keys(kind, key, {**schema, "properties": own}, name, links)
 
 
-def _keys(section: str, schema: Schema, name: str, links: Mapping[str, str]) -> str:
-    examples = {key: _example(f"{section}.{key}".lstrip(".")) for key in schema["properties"]}
+def _keys(kind: type[AnyRecipe], section: str, schema: Schema, name: str, links: Mapping[str, str]) -> str:
+    examples = {key: _example(kind, f"{section}.{key}".lstrip(".")) for key in schema["properties"]}
     return table(schema["properties"], schema.get("required", []), meanings(_class(name)), links, examples)
 
 
@@ -123,13 +125,24 @@ def _class(name: str) -> type:
     return each
 
 
-def _example(key: str) -> str:
+def _example(kind: type[AnyRecipe], key: str) -> str:
     """A shipped recipe that sets a key, and to what."""
-    for name in sorted(shipped(), key=lambda each: ("camvid" not in each, each)):
-        for where, value in _settings(yaml.safe_load(find(name).read_text())):
-            if where == key and len(text := json.dumps(value)) < 40:
+    for name, settings in _shipped(kind):
+        for where, value in settings:
+            if where == key and len(text := json.dumps(value).strip('"')) < 40:
                 return f"`{name}`: `{text}`"
     return ""
+
+
+@cache
+def _shipped(kind: type[AnyRecipe]) -> list[tuple[str, list[tuple[str, Any]]]]:
+    """All keys that the shipped recipes of a kind set, those on CamVid first."""
+    recipes = {
+        name: read_yaml(find(name), RecipeError) for name in sorted(shipped(), key=lambda name: "camvid" not in name)
+    }
+    return [
+        (name, list(_settings(raw))) for name, raw in recipes.items() if ("task" in raw) == (kind is Classification)
+    ]
 
 
 def _settings(raw: Any, above: str = "") -> Iterator[tuple[str, Any]]:

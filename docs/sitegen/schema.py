@@ -102,17 +102,22 @@ def value_of(schema: Mapping[str, Any], links: Mapping[str, str]) -> str:
         return _list_of(schema, links)
     if kind == "object":
         return "keys and values"
-    bounds = [text.format(schema[key]) for key, text in BOUNDS.items() if key in schema and schema[key] < HUGE]
-    return " ".join([TYPES.get(str(kind), "any"), *[", ".join(bounds)] * bool(bounds)])
+    return f"{TYPES.get(str(kind), 'any')} {_bounds(schema)}".strip()
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    if "minimum" in schema and schema.get("maximum", HUGE) < HUGE:
+        return f"{schema['minimum']} to {schema['maximum']}"
+    return ", ".join(text.format(schema[key]) for key, text in BOUNDS.items() if key in schema and schema[key] < HUGE)
 
 
 def _list_of(schema: Mapping[str, Any], links: Mapping[str, str]) -> str:
     if "prefixItems" in schema:
         inside = [value_of(each, links) for each in schema["prefixItems"]]
-        return f"\\[{inside[0]}, the same\\]" if len(set(inside)) == 1 else f"\\[{', '.join(inside)}\\]"
+        return f"{len(inside)} of: {inside[0]}" if len(set(inside)) == 1 else f"\\[{'; '.join(inside)}\\]"
     count = schema.get("minItems")
-    exact = f" of {count}" if count == schema.get("maxItems") and count else ""
-    return f"list{exact}: {value_of(schema['items'], links)}"
+    exact = f"{count} of" if count == schema.get("maxItems") and count else "list"
+    return f"{exact}: {value_of(schema['items'], links)}"
 
 
 def anchor(key: str) -> str:

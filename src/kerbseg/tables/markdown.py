@@ -17,7 +17,7 @@ WIDEST = 180  # characters of a table that stays as it is
 def render(paper: str, number: str | None, measure: bool, times: NetworkTimes | None = None) -> str:
     """A table of a paper (all of them without a number) as markdown: printed, ours, difference.
 
-    `times` takes the latencies, where they are not to be taken on this machine. Raises KerbsegError for an unknown paper or table.
+    `times` takes the latencies, where this machine's are not wanted. Raises KerbsegError for an unknown paper or table.
     """
     of_paper = load_paper(paper)
     tables = of_paper.tables if number is None else (find_table(paper, number),)
