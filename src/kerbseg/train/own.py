@@ -17,7 +17,7 @@ from typing import Any
 import kerbseg
 from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.core.text import printable
-from kerbseg.train.own_data import OwnData, look_at
+from kerbseg.train.own_data import OwnData, look_at, title_of
 from kerbseg.train.recipe import Recipe
 from kerbseg.train.recipe_file import changed, with_overrides
 from kerbseg.train.recipe_sense import check_names, counted
@@ -48,8 +48,8 @@ class OwnPlan:
 
     @property
     def run(self) -> Path:
-        """The usual folder of the run."""
-        return Path("runs") / self.data.title
+        """The folder of the run, where none is given."""
+        return usual_run(self.data.reader, self.data.root)
 
     @property
     def lines(self) -> list[tuple[str, str]]:
@@ -85,6 +85,11 @@ class OwnPlan:
         fresh = [name for name in classes if name not in same]
         parts = [f"kept in the head: {_some(kept)}"] * bool(kept) + [f"fresh: {_some(fresh)}"] * bool(fresh)
         return f"{len(classes)}; {'; '.join(parts)}"
+
+
+def usual_run(reader: str, root: Path | None) -> Path:
+    """The folder of a run that is given none."""
+    return Path("runs") / title_of(reader, root)
 
 
 def is_own(recipe: object) -> bool:
@@ -141,7 +146,8 @@ def plan(
         "ema": 0.98,
         "norm_momentum": 0.1,  # the shipped network's own, 0.01, follows too slowly for a few hundred steps
         "validate_every": 1,
-        "patience": max(EPOCHS[0], epochs // 3),  # the rate falls to the end, and figures rise with that
+        # the rate falls to the end, and figures rise with that
+        "patience": max(EPOCHS[0], epochs // 3) if epochs > EPOCHS[0] else None,
     }
     recipe = changed(raw, overrides, "recipe own")
     if not isinstance(recipe, Recipe):

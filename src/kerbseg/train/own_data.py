@@ -13,14 +13,15 @@ from pathlib import Path
 from kerbseg.core.errors import DataError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset
-from kerbseg.data import DATASETS, open_dataset, picture_file, splits
+from kerbseg.data import DATASETS, NEEDS_NO_ROOT, open_dataset, picture_file, splits
 from kerbseg.data.drives import draw_split, drive_of
 from kerbseg.data.joined import MARK
 from kerbseg.data.pictures import picture_size
+from kerbseg.train.recipe import AnyRecipe, Recipe
 
 SHARE = 0.8  # of the pictures for training, where the data have no split for validation
 MOST_SIZES = 2000  # files whose size is looked at
-MOST_DECODED = 30_000_000  # pixels of a split, spread over it, that are read before anything is planned
+MOST_DECODED = 8_000_000  # pixels of a split, spread over it, that are read before anything is planned
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def look_at(data: str | Path | None, data_root: str | Path | None = None) -> Own
     `data` is a folder with `dataset.yaml`, or the name of a reader whose folder is `data_root`. Raises DataError for
     the first thing that is wrong.
     """
-    reader, root = _form(data, data_root)
+    reader, root = form_of(data, data_root)
     present = splits(reader, root)
     if "train" not in present:
         raise DataError(f"{_shown(reader, root)} has no split train; it has {', '.join(present) or 'none'}")
@@ -67,7 +68,7 @@ def look_at(data: str | Path | None, data_root: str | Path | None = None) -> Own
     return OwnData(
         reader,
         root,
-        reader if root is None or reader in ("camvid", "cityscapes") else root.resolve().name or reader,
+        title_of(reader, root),
         train.labels,
         train_count,
         val,
@@ -77,8 +78,20 @@ def look_at(data: str | Path | None, data_root: str | Path | None = None) -> Own
     )
 
 
-def _form(data: str | Path | None, data_root: str | Path | None) -> tuple[str, Path | None]:
-    """Name of the reader, and its root."""
+def title_of(reader: str, root: Path | None) -> str:
+    """What data are called: their folder's name."""
+    return reader if root is None else root.resolve().name or reader
+
+
+def check_there(recipe: AnyRecipe, data_root: str | Path | None) -> None:
+    """Raises DataError where a recipe's splits cannot be opened; no picture is read."""
+    if isinstance(recipe, Recipe) and recipe.data.name not in NEEDS_NO_ROOT:
+        for split in dict.fromkeys((*recipe.data.train, recipe.data.val)):
+            open_dataset(recipe.data.name, split, data_root)
+
+
+def form_of(data: str | Path | None, data_root: str | Path | None) -> tuple[str, Path | None]:
+    """Name of the reader of data of one's own, and its root. Raises KerbsegError where there is none."""
     if data is None:
         raise KerbsegError(
             "train own needs --data: a folder with dataset.yaml, such as --data my_streets, or the form of a folder,"

@@ -79,8 +79,10 @@ def check_names(recipe: AnyRecipe) -> None:
     _check("model.name", recipe.model.name, NETWORKS if segments else CLASSIFIERS)
     if isinstance(recipe, Recipe):
         _check("data.name", recipe.data.name, tuple(DATASETS))
-        weights = {"model.weights": () if recipe.model.weights is None else (recipe.model.weights,)}
-        weights["distill.teacher"] = () if recipe.distill is None else recipe.distill.teacher
+        weights: dict[str, tuple[str, ...]] = {
+            "model.weights": () if recipe.model.weights is None else (recipe.model.weights,),
+            "distill.teacher": () if recipe.distill is None else recipe.distill.teacher,
+        }
         for key, names in weights.items():
             for each in names:
                 if not Path(each).suffix and not Path(each).exists():

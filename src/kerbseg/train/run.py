@@ -39,7 +39,7 @@ from kerbseg.train.initial import load_initial_weights
 from kerbseg.train.loggers import logger_names
 from kerbseg.train.machine import Machine
 from kerbseg.train.matching import Target
-from kerbseg.train.own import OwnPlan
+from kerbseg.train.own import OWN, OwnPlan, is_own, plan
 from kerbseg.train.recipe import AnyRecipe, Recipe
 from kerbseg.train.recipe_file import read_any, resume_recipe
 from kerbseg.train.recorder import RunRecorder, ValidationResult

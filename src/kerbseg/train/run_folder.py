@@ -28,6 +28,14 @@ BEGUN = ("recipe.yaml", LOCK, *LOGS)  # what stands there of a training that has
 _held: set[int] = set()  # files whose lock this process holds
 
 
+def check_free(run: Path, data_root: str | Path | None = None) -> None:
+    """Raises KerbsegError, with the command that continues it, where a folder holds a run already."""
+    if any((run / name).is_file() for name in SAVED):
+        raise KerbsegError(
+            f"{run} holds a run already; continue it with: {resume_command(run, data_root)}; or choose another --out"
+        )
+
+
 @contextmanager
 def claim(run: Path, rank: Rank, data_root: str | Path | None = None) -> Iterator[None]:
     """Makes the folder and keeps it for this training while the block runs; the first process does, for all.

@@ -43,7 +43,7 @@ def read_start(source: str | Path) -> StartCard | None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="np") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="np") as file:
             raw = json.loads((file.metadata() or {})["kerbseg"])
         height, width = raw["input_size"]
         miou = float(raw.get("scores", {}).get("miou") or 0)
