@@ -77,7 +77,7 @@ class _Album:
     @cached_property
     def _of_file(self) -> dict[str, tuple[str, int]]:
         """Split and index of each file of a pair."""
-        places = {}
+        places: dict[str, tuple[str, int]] = {}
         for split, dataset in self._datasets.items():
             if isinstance(dataset, PairedFiles):
                 for index, pair in enumerate(dataset.listing.pairs):
@@ -87,7 +87,9 @@ class _Album:
     @cached_property
     def _of_name(self) -> dict[tuple[str, str], int]:
         return {
-            (split, name): index for split, dataset in self._datasets.items() for index, name in enumerate(dataset.names)
+            (split, name): index
+            for split, dataset in self._datasets.items()
+            for index, name in enumerate(dataset.names)
         }
 
     def of_files(self, files: Sequence[str]) -> list[Card]:
