@@ -56,7 +56,7 @@ def test_a_spiral_is_one_region():
             y, x = y + (0, 1, 0, -1)[direction], x + (1, 0, -1, 0)[direction]
         direction = (direction + 1) % 4
         steps += 1
-    number, kind = label_regions(ids)
+    _, kind = label_regions(ids)
     assert (kind == 1).sum() == 1
     assert len(kind) == len(flood(ids))
 

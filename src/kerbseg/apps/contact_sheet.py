@@ -77,7 +77,7 @@ class _Album:
     @cached_property
     def _of_file(self) -> dict[str, tuple[str, int]]:
         """Split and index of each file of a pair."""
-        places = {}
+        places: dict[str, tuple[str, int]] = {}
         for split, dataset in self._datasets.items():
             if isinstance(dataset, PairedFiles):
                 for index, pair in enumerate(dataset.listing.pairs):

@@ -180,13 +180,14 @@ def _curves(metrics: Path) -> list[Any]:
 def _curve(rows: Sequence[Mapping[str, str]], column: str, title: str) -> Any:
     from markupsafe import Markup
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
     axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color="#2f6fb3")
     axes.set(title=title, xlabel="epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     buffer = io.StringIO()

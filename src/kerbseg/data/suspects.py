@@ -18,7 +18,7 @@ WORKING_PX = 512  # longest side at which borders are compared with edges
 FEWEST = 100  # pixels of borders that tell something
 MOVES = tuple((m * y, m * x) for m in (2, 4, 8, 16, 32) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0))
 BETTER, CLEAR = 1.08, 1.3  # times the contrast of the mask unmoved, and of the whole picture
-VAGUE, USUAL = 1.25, 1.6  # contrast at borders as a multiple of the picture's: of a suspect, and of the others at least
+VAGUE, USUAL = 1.25, 1.5  # contrast at borders as a multiple of the picture's: of a suspect, and of the others at least
 FAR = 0.5  # share of pixels that are of other classes than usual, at least
 SPREAD = 5.0  # times the others' median deviation
 ALIKE = 0.98  # correlation of tiny gray pictures: neighboring frames have more, other streets less
@@ -94,9 +94,8 @@ def of_split(
         if each.contrast is None:
             continue
         if each.gain > BETTER and each.contrast * each.gain > CLEAR:
-            text = (
-                f"its mask fits the picture's edges better {_moved(*each.move)}: it is shifted, or of another picture"
-            )
+            better = _moved(*each.move)
+            text = f"its mask fits the picture's edges better {better}: it is shifted, or of another picture"
             yield Suspicion("shifted", split, ((split, name),), text)
         elif each.contrast < VAGUE and usual > USUAL:
             text = (
