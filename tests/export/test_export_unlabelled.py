@@ -38,7 +38,9 @@ def test_int8_is_measured_by_what_float_sees(camvid_bundle, pictures, tmp_path, 
     assert report["float32"]["miou"] == pytest.approx(1, abs=1e-3)
     assert not any("mIoU" in obstacle for obstacle in report["obstacles"])
     assert open_runtime(out).precision == "int8"
-    assert "as float32 sees it" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "as float32 sees it" in printed
+    assert f"next: python {tmp_path}/segment.py {out} {pictures}/evening/0.png" in printed
 
 
 def test_truth_is_what_the_float_network_sees(camvid_bundle, pictures):

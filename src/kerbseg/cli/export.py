@@ -78,7 +78,7 @@ def export(
         raise KerbsegError("--limit and --threads are for --int8 only; leave them out, or add --int8")
     place = _plain_folder(calibration, data_root)
     if not int8:
-        pictures = None
+        pictures = val = None
         if calibration is not None:
             val = plain_pictures(place, source.card.labels) if place else open_dataset(calibration, "val", data_root)
             pictures = pictures_of(val, chosen_size or source.card.input_size, COMPARED)
@@ -86,7 +86,7 @@ def export(
         tell(f"{out}: {agreement}")
         if json is not None:
             write_json(json, agreement.to_dict())
-        after_export(bundle, out, int8, calibration, data_root)
+        after_export(bundle, out, int8, calibration, data_root, val)
         return
     if calibration is None:
         raise KerbsegError("--int8 needs --calibration DATA: pictures like those that the network will see")
@@ -101,7 +101,7 @@ def export(
     if json is not None:
         write_json(json, report.to_dict())
     show(render(report))
-    after_export(bundle, out, int8, calibration, data_root)
+    after_export(bundle, out, int8, calibration, data_root, train)
 
 
 def _plain_folder(calibration: str | None, data_root: Path | None) -> Path | None:

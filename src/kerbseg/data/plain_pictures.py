@@ -24,6 +24,11 @@ class PlainPictures:
         self._files = list(files)
 
     @property
+    def files(self) -> list[Path]:
+        """Of the pictures, in order."""
+        return [path for _, path in self._files]
+
+    @property
     def names(self) -> list[str]:
         """Of the pictures, in order."""
         return [name for name, _ in self._files]
