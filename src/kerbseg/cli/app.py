@@ -66,6 +66,11 @@ def _launch(
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
 
 
+def command_names() -> list[str]:
+    """The names of all commands."""
+    return [name for name in app if not name.startswith("-")]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command.
 
@@ -161,8 +166,8 @@ def explain(error: CycloptsError) -> str:
     elif isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         complaint = f"unexpected {error.unused_tokens[0]!r}"
     elif isinstance(error, UnknownCommandError) and error.unused_tokens:
-        commands = [name for name in app if not name.startswith("-")]
-        complaint = f"unknown command {error.unused_tokens[0]!r}; {did_you_mean(error.unused_tokens[0], commands)}"
+        typed = error.unused_tokens[0]
+        complaint = f"unknown command {typed!r}; {did_you_mean(typed, command_names())}"
     else:
         complaint = str(error).strip().rstrip(".")
     return f"{complaint}{' See' if complaint.endswith('?') else '; see'}: {command} --help"

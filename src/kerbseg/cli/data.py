@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from cyclopts import Parameter
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_convert, after_doctor
 from kerbseg.cli.options import DataRoot, Json
-from kerbseg.cli.terminal import say, show, write_json
+from kerbseg.cli.terminal import next_commands, say, show, write_json
 from kerbseg.core.errors import KerbsegError
 
 
@@ -19,21 +18,16 @@ from kerbseg.core.errors import KerbsegError
 def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
     """Check a data set before training: missing masks, sizes, unknown ids, class balance.
 
-    Example: `kerbseg doctor camvid --data-root data/camvid`
+    Examples: `kerbseg doctor my_streets`, `kerbseg doctor camvid --data-root data/camvid`
 
     Parameters
     ----------
     data
-        Name of the data set: {data_sets}
+        Folder with pictures, masks and dataset.yaml, or the name of a data set: {data_sets}
     """
-    from kerbseg.data import DATASETS
     from kerbseg.data.doctor import examine_all, on_terminal, render
-    from kerbseg.data.formats import advice
 
-    if data not in DATASETS and Path(data).is_dir():
-        place = shlex.quote(data)
-        command = advice(Path(data)) or f"give name and folder, such as: kerbseg doctor folder --data-root {place}"
-        raise KerbsegError(f"{data} is a folder, not the name of a data set; {command}")
+    data, data_root = _named(data, data_root)
     report = examine_all(data, data_root, track=on_terminal)
     if json is not None:
         write_json(json, report.to_dict())
@@ -41,6 +35,18 @@ def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
     if not report.healthy:
         raise KerbsegError(f"data set {data!r} has {len(report.problems)} problem(s), listed above; fix them first")
     after_doctor(data, data_root)
+
+
+def _named(data: str, data_root: Path | None) -> tuple[str, Path | None]:
+    """Name and root of a data set that is given by its name, or as a folder of one's own."""
+    from kerbseg.data import DATASETS
+    from kerbseg.data.formats import recognize
+
+    if data in DATASETS or data_root is not None or not Path(data).is_dir():
+        return data, data_root
+    if not (Path(data) / "dataset.yaml").exists():
+        next_commands(*(["kerbseg", "convert", each, data, "-o", "my_streets"] for each in recognize(Path(data))))
+    return "folder", Path(data)
 
 
 @app.command

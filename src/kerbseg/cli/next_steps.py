@@ -22,7 +22,7 @@ Command = Sequence[str]
 
 def after_convert(out: Path) -> None:
     """Check what was written."""
-    next_commands(["kerbseg", "doctor", "folder", "--data-root", str(out)])
+    next_commands(["kerbseg", "doctor", str(out)])
 
 
 def after_doctor(data: str, data_root: Path | None) -> None:
