@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import time
 import warnings
@@ -28,7 +29,6 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.data.scenes import Scenes
 from kerbseg.export import pictures_of
-from kerbseg.profiling.cost import cost
 from kerbseg.profiling.latency import Budget, Latency, interleaved, timed
 from kerbseg.profiling.machine import Machine, busy, this_machine
 from kerbseg.profiling.workers import Ready, Say, Worker, drawn_street, of_model, worker
@@ -38,7 +38,7 @@ from kerbseg.runtime.engines import BUNDLE_SUFFIX
 CALIBRATION = 2  # drawn streets: int8 takes the same time whatever it was calibrated on
 TIMING_S = 3.0  # of one network on one engine
 SHARE, LEAST_S = 1 / 3, 20.0  # of the time that is left may go into one file, and at least so many seconds
-LOOK = 2  # runs of a first look, of which the quickest counts
+LOOK_S = 0.5  # of a first look, whose quickest run counts
 SEEN, PASSES = (64, 128), 4  # pictures that random networks see, and how often
 
 
@@ -119,6 +119,9 @@ class Refused:
 def makes(size: tuple[int, int], classes: int, folder: str, engines: Mapping[str, Engine]) -> Ready:
     """What makes networks in a process of its own: it times them roughly in torch, and writes their files."""
     ENGINES.update(engines)
+    if "fork" in multiprocessing.get_all_start_methods():
+        # locks of libraries' progress bars then leave nothing behind when this process is ended
+        multiprocessing.set_start_method("fork", force=True)
     last: dict[str, Bundle] = {}
 
     def bundle_of(network: str) -> Bundle:
@@ -131,7 +134,10 @@ def makes(size: tuple[int, int], classes: int, folder: str, engines: Mapping[str
         # on one thread: beside other programs torch's threads wait for each other, and a look would tell of those
         runtime, pictures = open_runtime(bundle_of(network), threads=1), drawn_street(size)[None]
         batch = timed(lambda: runtime(pictures))
-        return min([*batch(1), *batch(LOOK)]) * 1e3
+        seconds = [*batch(2)]
+        while sum(seconds) < LOOK_S:
+            seconds += batch(1)
+        return min(seconds) * 1e3
 
     def write(job: tuple[str, Way]) -> str:
         network, way = job
@@ -179,15 +185,15 @@ def labels_of(classes: int) -> LabelSet:
 
 def macs_of(network: str, size: tuple[int, int]) -> float:
     """Multiply-accumulates at a size, by those at the card's: roughly. Raises KerbsegError for no network or bundle."""
-    if network in models.list_models():
-        facts = models.card(network)
-        return facts.macs * math.prod(size) / math.prod(facts.input)
-    if (path := locate(network)).suffix != BUNDLE_SUFFIX:
-        raise BundleError(
-            f"{network} runs on its own engine only; name its bundle, or run: kerbseg benchmark {network}"
-        )
-    bundle = load(path)
-    return float(cost(bundle.model, models.padded_size(size, models.card(bundle.card.model).stride)).macs)
+    name = network
+    if network not in models.list_models():
+        if (path := locate(network)).suffix != BUNDLE_SUFFIX:
+            raise BundleError(
+                f"{network} has an engine of its own; name its bundle, or run: kerbseg benchmark {network}"
+            )
+        name = read_card(path).model
+    facts = models.card(name)
+    return facts.macs * math.prod(size) / math.prod(facts.input)
 
 
 def choose_here(

@@ -82,8 +82,8 @@ def _late(choice: Choice) -> dict[str, list[Tried]]:
 def _expected(network: str, rows: Sequence[Tried]) -> str:
     mine = [row for row in rows if row.network == network]
     times = sorted(row.expected_ms for row in mine if row.expected_ms is not None)
-    about = f", about {times[0]:.0f} to {times[-1]:.0f} ms" if len(times) > 1 else f", about {times[0]:.0f} ms"
-    return f"{network} on {', '.join(row.way.name for row in mine)}{about if times else ''}"
+    span = " to ".join(dict.fromkeys(f"{each:.0f}" for each in (*times[:1], *times[-1:])))
+    return f"{network} on {', '.join(row.way.name for row in mine)}{f', about {span} ms' if times else ''}"
 
 
 def _networks(rows: Iterable[Tried]) -> list[str]:

@@ -251,7 +251,7 @@ def _measured(
     def urgency(job: tuple[str, Way]) -> float:
         network, way = job
         if not pace.ratios:  # what is made soonest tells how this machine compares to what is assumed
-            return rough[network] * (MAKING_INT8 if way.int8 else 1.0)
+            return rough[network] * (MAKING_INT8 if way.int8 or way.runs_bundles else 1.0)
         far = abs(math.log(pace.expected_ms(rough[network], way) / wish.limit_ms))
         return far + (math.log(MAKING_INT8) if way.int8 else 0.0)
 
@@ -283,18 +283,20 @@ class Pace:
 
     def __init__(self) -> None:
         self.ratios: dict[str, list[float]] = {}
-        self._over_usual: list[float] = []  # of all engines
+        self._over_usual: list[float] = []  # of files: torch beside other programs tells nothing of them
 
     def add(self, rough_ms: float, way: Way, ms: float) -> None:
         """Learns from a measurement."""
         self.ratios.setdefault(way.name, []).append(rough_ms / ms)
-        self._over_usual.append(rough_ms / ms / _usual(way))
+        if not way.runs_bundles:
+            self._over_usual.append(rough_ms / ms / _usual(way))
 
     def expected_ms(self, rough_ms: float, way: Way) -> float:
         """Of a picture, by torch's rough time."""
         if way.name in self.ratios:
             return rough_ms / median(self.ratios[way.name])
-        return rough_ms / (_usual(way) * (median(self._over_usual) if self._over_usual else 1.0))
+        known = self._over_usual and not way.runs_bundles
+        return rough_ms / (_usual(way) * (median(self._over_usual) if known else 1.0))
 
 
 def _usual(way: Way) -> float:
