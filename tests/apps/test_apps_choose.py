@@ -169,6 +169,11 @@ def test_when_none_reaches_the_rate_the_quickest_is_said_to_be_too_slow():
     assert "none reaches 20 pictures a second here; the quickest is plain on fast-int8, 8.9" in printed(choice, 200)
 
 
+def test_what_barely_reaches_the_rate_is_said_to():
+    text = printed(chosen({"plain": 45.0}, ways=[TORCH])[0], 200)
+    assert "best: plain on torch, 22.2 pictures a second, which leaves less than 20% of the time to spare" in text
+
+
 def test_nothing_measured_is_said_and_nothing_recommended():
     choice, _ = chosen({"plain": 100.0}, seconds=0.0)
     assert choice.best is None
@@ -321,6 +326,24 @@ def test_a_size_that_is_taller_than_wide_is_remarked(capsys, monkeypatch):
     main(["choose", "--fps", "30", "--size", "360x640", "--threads", "2"])
     assert "meant" not in capsys.readouterr().err
     assert asked == [(640, 360), (360, 640)]  # as it stands
+
+
+def test_classes_are_those_of_the_data(folder_root, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(
+        benches,
+        "choose_here",
+        lambda wish, *_: asked.append(wish.classes) or chosen({"erfnet": 60.0}, failing=["fast"])[0],
+    )
+    main(["choose", "--fps", "30", "--size", "256x512", "--data", str(folder_root)])
+    main(["choose", "--fps", "30", "--size", "256x512"])
+    assert asked == [3, 19]
+    shown = capsys.readouterr().out
+    assert f"next: kerbseg train own --data {folder_root} model.name=erfnet --out runs/erfnet" in shown
+    assert f"--int8 --calibration folder --data-root {folder_root}" in shown
+    with pytest.raises(SystemExit):
+        main(["choose", "--fps", "30", "--size", "256x512", "--data", str(folder_root / "nothing")])
+    assert "nothing" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ import kerbseg.models as models
 from kerbseg.apps.choose import Choice, Known, Wish, choose, known_accuracies
 from kerbseg.apps.info import figures
 from kerbseg.apps.ways import Way, find_ways, quick_ways
-from kerbseg.bundle import Bundle, find_model, load, locate, read_card
+from kerbseg.bundle import Bundle, load, locate, random_bundle, read_card
 from kerbseg.core.errors import BundleError, KerbsegError, KerbsegWarning
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.normalize import Normalize, to_unit
@@ -36,7 +36,7 @@ from kerbseg.runtime import ENGINES, Engine, RuntimeOptions, open_runtime
 from kerbseg.runtime.engines import BUNDLE_SUFFIX
 
 CALIBRATION = 2  # drawn streets: int8 takes the same time whatever it was calibrated on
-TIMING_S = 3.0  # of one network on one engine
+TIMING_S = 2.0  # of one network on one engine
 SHARE, LEAST_S = 1 / 3, 20.0  # of the time that is left may go into one file, and at least so many seconds
 LOOK_S = 0.5  # of a first look, whose quickest run counts
 SEEN, PASSES = (64, 128), 4  # pictures that random networks see, and how often
@@ -78,12 +78,10 @@ class MachineBench:
         options = replace(self._options, engine=way.engine.name)
         arguments = (file, options, drawn_street(self._size), dict(ENGINES))
         with worker(of_model, *arguments, limit_s=self.left_s()) as one:
-            versions = one.facts.machine.versions
-            self._versions |= versions
+            self._versions |= one.facts.machine.versions
             self._machine = replace(one.facts.machine, versions=dict(self._versions))
-            ask = partial(one.ask, "call", limit_s=None)
             budget = Budget(seconds=max(0.1, min(TIMING_S, self.left_s())))
-            return interleaved([lambda count: ask(count, limit_s=self.left_s())], budget)[0]
+            return interleaved([lambda count: one.ask("call", count, self.left_s())], budget)[0]
 
     def machine(self) -> Machine:
         """With the versions of all engines that were timed."""
@@ -161,10 +159,10 @@ def made(network: str, size: tuple[int, int], classes: int) -> Bundle:
 
     Batch-norms that have seen none can fill a network with numbers so small that processors take far longer.
     """
-    source = find_model(network, labels_of(classes))
-    bundle = load(source) if isinstance(source, Path) else source
+    fresh = network in models.list_models()
+    bundle = random_bundle(network, labels_of(classes)) if fresh else load(network)
     bundle = replace(bundle, card=replace(bundle.card, input_size=size))
-    if isinstance(source, Path):
+    if not fresh:
         return bundle
     for module in bundle.model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

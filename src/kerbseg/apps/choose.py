@@ -36,7 +36,7 @@ class Wish:
     size: tuple[int, int]  # height, width
     threads: int | None = None  # all without it
     classes: int = 19
-    minutes: float = 3.0  # that measuring may take
+    minutes: float = 5.0  # that measuring may take
 
     def __post_init__(self) -> None:
         if not 0 < self.fps <= MOST_FPS:  # nor is NaN
