@@ -115,6 +115,12 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
+def write_page(path: Path, text: str) -> None:
+    """Writes a page of HTML; a file already there is replaced only when the new one is whole."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def _finite(value: Any) -> Any:
     """The same with null, which is JSON's word for no number, for NaN and infinities, for which it has none."""
     if isinstance(value, dict):

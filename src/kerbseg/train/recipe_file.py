@@ -35,17 +35,27 @@ def read_any(source: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     raw = read_yaml(path, RecipeError)
     if not isinstance(raw, dict):
         raise RecipeError(f"{path} holds no mapping of recipe keys; copy a shipped recipe and change it")
-    raw = _apart(raw, str(path))
+    return changed(_apart(raw, str(path)), overrides, str(path))
+
+
+def changed(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -> AnyRecipe:
+    """The recipe of plain values with `key.path=value` overrides. Raises RecipeError, which blames what is wrong."""
     if not overrides:
-        return checked(raw, str(path))
-    changed = _apart(raw, str(path))
-    for place, override in enumerate(overrides, 1):
-        _override(changed, override, f"override {place} {override[:100]!r}")
+        return checked(raw, where)
+    values = with_overrides(raw, overrides, where)
     try:
-        return checked(changed, str(path))
+        return checked(values, where)
     except RecipeError:
-        checked(raw, str(path))  # a fault of the file is the file's
-    return checked(changed, _Overrides(overrides))
+        checked(raw, where)  # a fault of the file is the file's
+    return checked(values, _Overrides(overrides))
+
+
+def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -> dict[str, Any]:
+    """A copy of plain values with `key.path=value` overrides. Raises RecipeError for one that is not of that form."""
+    values: dict[str, Any] = _apart(dict(raw), where)
+    for place, override in enumerate(overrides, 1):
+        _override(values, override, f"override {place} {override[:100]!r}")
+    return values
 
 
 def resume_recipe(run: str | Path) -> AnyRecipe:
