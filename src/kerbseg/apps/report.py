@@ -26,12 +26,10 @@ from kerbseg.predict.draw import blend_overlay, colorize, confusion_picture
 from kerbseg.predict.prediction import ENDINGS
 from kerbseg.predict.predictor import Predictor
 from kerbseg.profiling.latency import Skipped
-from kerbseg.profiling.machine import processor_name
-from kerbseg.runtime.checks import all_threads
+from kerbseg.profiling.machine import busy, processor_name
 from kerbseg.runtime.torch import TorchRuntime
 
 SHOWN = 5  # unseen scenes on the page
-SPARE = 0.5  # load of a machine that has nothing else to do
 SHEET, COLUMN_PX, GAP_PX = 3, 400, 8  # scenes on the sheet, their width, and the space between them
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -149,17 +147,8 @@ def page(
             for path in (shipped.picture, shipped.predictions / (shipped.picture.stem + ENDINGS[1]))
         ],
         versions=versions(),
-        busy=busy(load),
+        busy=busy(load, "the demo began"),
     )
-
-
-def busy(load: float) -> str | None:
-    """What to say of times taken beside other work; nothing where there was as good as none."""
-    if load < SPARE:
-        return None
-    cores = count(all_threads(), "core")
-    before = f"load {load:.1f} on {cores} before the demo began"
-    return f"The machine was busy: {before}. Alone it is faster than the times here."
 
 
 def _classes(trained: Trained) -> list[dict[str, Any]]:
