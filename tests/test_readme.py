@@ -59,9 +59,8 @@ RUN = {
     ),
     "kerbseg evaluate runs/camvid/best.safetensors --data camvid --data-root DATA/camvid --split test"
     " --json scores.json": Run(("scores.json",), ("mIoU",)),
-    "kerbseg evaluate runs/camvid/best.safetensors --data camvid --data-root DATA/camvid --split val --html report.html": Run(
-        ("report.html",), ("boundary mIoU",)
-    ),
+    "kerbseg evaluate runs/camvid/best.safetensors --data camvid --data-root DATA/camvid --split val"
+    " --html report.html": Run(("report.html",), ("boundary mIoU",)),
     "kerbseg doctor folder --data-root my_streets --html sheet.html": Run(("sheet.html",)),
     "kerbseg doctor folder --data-root my_streets": Run(prints=("folder", "pavement")),
     "kerbseg train own --data my_streets": Run(("runs/own/best.safetensors",), more="epochs=1 --device cpu", slow=True),
