@@ -344,4 +344,5 @@ def labels_to_dict(labels: LabelSet) -> dict[str, Any]:
         "ignored_file_ids": sorted(labels.ignored_file_ids),
         "submission_ids": list(labels.submission_ids),
         "categories": {name: list(classes) for name, classes in labels.categories.items()},
+        "background": sorted(labels.background),
     }

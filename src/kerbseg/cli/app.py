@@ -38,6 +38,7 @@ app = App(
     version_flags=["--version", "-V"],
     suppress_keyboard_interrupt=False,  # `main` says what Ctrl-C leaves
 )
+app.meta.suppress_keyboard_interrupt = False
 EVERYWHERE = Group("Options of every command", sort_key=1)
 
 
@@ -66,6 +67,11 @@ def _launch(
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
 
 
+def command_names() -> list[str]:
+    """The names of all commands."""
+    return [name for name in app if not name.startswith("-")]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command.
 
@@ -80,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if "" in typed:  # a path of no characters would be the folder one is in
             raise KerbsegError(
-                f"argument {typed.index('') + 1} is empty: a variable that is not set, perhaps? Leave it out"
+                f"argument {typed.index('') + 1} is empty (a shell variable that is not set?); leave it out"
             )
         streams = redirect_stdout(sys.stderr) if piped else nullcontext()  # the output proper stands alone there
         with needing_extras(), _warnings_of_one_line(), streams:
@@ -147,7 +153,7 @@ def _name_streams(typed: Sequence[str]) -> list[str]:
 
 def _unusable(error: OSError) -> str:
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-    return f"{where}{error.strerror}; {remedy(error) or 'check that the path is right, and that you may use it'}"
+    return f"{where}{error.strerror}; {remedy(error) or 'check the path and its permissions'}"
 
 
 def explain(error: CycloptsError) -> str:
@@ -161,8 +167,8 @@ def explain(error: CycloptsError) -> str:
     elif isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         complaint = f"unexpected {error.unused_tokens[0]!r}"
     elif isinstance(error, UnknownCommandError) and error.unused_tokens:
-        commands = [name for name in app if not name.startswith("-")]
-        complaint = f"unknown command {error.unused_tokens[0]!r}; {did_you_mean(error.unused_tokens[0], commands)}"
+        typed = error.unused_tokens[0]
+        complaint = f"unknown command {typed!r}; {did_you_mean(typed, command_names())}"
     else:
         complaint = str(error).strip().rstrip(".")
     return f"{complaint}{' See' if complaint.endswith('?') else '; see'}: {command} --help"

@@ -37,9 +37,9 @@ def profile(
     convention: str = "true",
     json: Json = None,
 ) -> None:
-    """Count parameters, MACs and GFLOPs (= 2 x MACs) of a model, its size in bytes, and time it.
+    """Measure a model: parameters, MACs, GFLOPs (= 2 x MACs), file size and latency.
 
-    Latency: one picture, from uint8 pixels to class ids of the same size, in a process of its own.
+    Latency is the time for one picture, from uint8 pixels to class ids of the same size.
 
     Example: `kerbseg profile m.xml --against best.safetensors --threads 2`
 
@@ -48,17 +48,17 @@ def profile(
     model
         Model: a file, a run folder, the name of shipped weights, or a registered name (random weights)
     against
-        A second model, timed by turns with the first; one table shows both and their ratio
+        Second model to compare with; both are timed in turns, and one table shows both and their ratio
     size
-        Height x width of the picture (default: the paper's, or the model's own)
+        Picture size, HEIGHTxWIDTH (default: the model's own, or the paper's)
     seconds
-        Seconds of timing, all models together (default: 10)
+        Time for measuring latency, in seconds, for all models together (default: 10)
     runs
-        Exact number of timings of each model, or with --seconds the most; 0 to count only
+        Number of timed runs per model (with --seconds: the maximum); 0 measures no latency
     layers
-        Also list every layer, and the ten that take longest
+        Also list all layers and the ten slowest
     convention
-        A paper's way to count beside the true one: {conventions}
+        Also count as a paper does: {conventions}
     """
     names = [model] if against is None else [model, against]
     say(f"profiling {' and '.join(names)}")  # before the imports, which take seconds
@@ -216,7 +216,7 @@ def choose(
 
 @app.command
 def table(paper: str, number: str | None = None, *, measure: bool = False, out: OutOrNothing = None) -> None:
-    """Show a paper's table: printed value, ours, difference, or 'not measured'.
+    """Show a table of a paper: printed value, our value, and the difference.
 
     Example: `kerbseg table grouping 3 --measure`
 
@@ -225,11 +225,11 @@ def table(paper: str, number: str | None = None, *, measure: bool = False, out: 
     paper
         Paper: {papers}
     number
-        Which table (default: all of them)
+        Number of the table (default: all)
     measure
-        Compute our figures now
+        Measure our values now
     out
-        Write the table to this file
+        File to write the table to (default: print it)
     """
     from kerbseg.tables import render
 

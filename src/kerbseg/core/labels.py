@@ -18,6 +18,7 @@ from kerbseg.core.text import printable
 
 Color = tuple[int, int, int]
 LONGEST_NAME = 100  # characters
+BACKGROUND = "background"  # the usual name of what is none of the other classes
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class LabelSet:
     ignored_file_ids: frozenset[int] = frozenset()  # ids in files that are VOID
     submission_ids: tuple[int, ...] = ()  # train id -> id that the benchmark's server expects
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # category -> its classes
+    background: frozenset[str] = frozenset()  # classes that overlays leave unpainted
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.classes, *self.categories):
@@ -63,6 +65,10 @@ class LabelSet:
                 raise KerbsegError(
                     f"{where}: category of an unknown class {name!r}; {did_you_mean(name, self.classes)}"
                 )
+        if unknown := sorted(self.background - {*self.classes}):
+            raise KerbsegError(
+                f"{where}: background {unknown[0]!r} is no class; {did_you_mean(unknown[0], self.classes)}"
+            )
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -171,6 +177,7 @@ def _text() -> LabelSet:
         colors=((0, 0, 0), (255, 210, 0)),
         file_ids={0: 0, 1: 1},
         ignored_file_ids=frozenset({255}),
+        background=frozenset({"background"}),
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerbseg.core.errors import DataError, did_you_mean
-from kerbseg.core.labels import Color, LabelSet
+from kerbseg.core.labels import BACKGROUND, Color, LabelSet
 from kerbseg.core.strict_yaml import read_yaml
 from kerbseg.core.types import VOID
 from kerbseg.data.dataset_yaml import distinct_colors, is_name
@@ -60,7 +60,14 @@ def map_classes(theirs: Sequence[SourceClass], name: str, path: Path | None = No
         )
     train_ids = {name: VOID if to is None else classes.index(to) for name, to in ours.items()}
     colors = distinct_colors(_colors(classes, theirs, train_ids))
-    labels = LabelSet(name, tuple(classes), tuple(colors), {i: i for i in range(len(classes))}, frozenset({VOID}))
+    labels = LabelSet(
+        name,
+        tuple(classes),
+        tuple(colors),
+        {i: i for i in range(len(classes))},
+        frozenset({VOID}),
+        background=frozenset(each for each in classes if each.casefold() == BACKGROUND),
+    )
     return Mapped(labels, train_ids)
 
 

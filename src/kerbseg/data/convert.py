@@ -126,6 +126,7 @@ def _present(labels: LabelSet, pixels: np.ndarray, source: Path) -> LabelSet:
         tuple(labels.colors[i] for i in ids),
         {file_id: train_id for train_id, file_id in enumerate(ids)},
         labels.ignored_file_ids,
+        background=labels.background & {labels.classes[i] for i in ids},
     )
 
 
@@ -189,7 +190,8 @@ def dataset_yaml(labels: LabelSet) -> str:
         return json.dumps(text, ensure_ascii=False)  # which YAML reads as the same text
 
     lines = [
-        f"  - {{name: {quoted(labels.classes[i])}, color: {list(labels.colors[i])}, ids: [{file_id}]}}\n"
+        f"  - {{name: {quoted(labels.classes[i])}, color: {list(labels.colors[i])}, ids: [{file_id}]"
+        f"{', background: true' if labels.classes[i] in labels.background else ''}}}\n"
         for file_id, i in labels.file_ids.items()
     ]
     return f"classes:\n{''.join(lines)}ignore: [{VOID}]\n"

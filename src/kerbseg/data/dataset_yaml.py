@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from kerbseg.core.errors import DataError, did_you_mean
-from kerbseg.core.labels import Color, LabelSet
+from kerbseg.core.labels import BACKGROUND, Color, LabelSet
 from kerbseg.core.strict_yaml import read_yaml
 from kerbseg.core.text import printable
 from kerbseg.core.types import VOID
@@ -59,6 +59,7 @@ _WANTED = {  # by the key in `dataset.yaml`: what it holds, and what to do where
     "ignore": ("must be a list of ids 0..255 such as [3, 7]", "list each id that is no class"),
     "colors": ("must be a list of colors such as [[0, 0, 142], '#000046']", "list each color that masks hold for it"),
     "masks": ("must be ids or color", "leave it out where masks hold ids"),
+    "background": ("must be true or false", "write background: true for a class that overlays leave unpainted"),
     "split": ("must be the share of pictures for training, above 0 and at most 1", "write split: 0.8"),
     "paths": (
         "must be like {images: 'camera/{split}/{name}.jpg', masks: 'labels/{split}/{name}.png'}",
@@ -79,17 +80,20 @@ class _Document(BaseModel):
 class ClassEntry(_Document):
     """A class of `dataset.yaml`."""
 
-    name: Text
-    color: Rgb | None = None
-    ids: Annotated[Ids, Field(min_length=1)] | None = None  # in masks; the position without them
-    colors: Annotated[list[Rgb], Field(min_length=1)] | None = None  # in masks of colors, beside `color`
+    name: Text  # as legends and results show it
+    color: Rgb | None = None  # [r, g, b] or "#rrggbb", in masks of colors and in drawings; one is chosen without it
+    ids: Annotated[Ids, Field(min_length=1)] | None = None  # ids that masks hold for it; its position without them
+    colors: Annotated[list[Rgb], Field(min_length=1)] | None = (
+        None  # more colors that masks hold for it (`masks: color`)
+    )
+    background: bool | None = None  # true: overlays leave it unpainted; without it a class of the name `background` is
 
 
 class Paths(_Document):
     """Where pictures and masks lie, as path templates."""
 
-    images: str
-    masks: str
+    images: str  # such as `camera/{split}/{name}.jpg`
+    masks: str  # such as `labels/{split}/{name}.png`
 
     @property
     def tell_split(self) -> bool:
@@ -120,12 +124,12 @@ class Paths(_Document):
 class DatasetFile(_Document):
     """What `dataset.yaml` holds."""
 
-    name: Text | None = None
-    classes: Annotated[list[ClassEntry], Field(min_length=1)]
-    ignore: Ids | None = None
-    masks: Literal["ids", "color"] = "ids"
-    split: Share | None = None  # for training, where no folders say it
-    paths: Paths | None = None  # where pictures and masks lie, where not in images and masks
+    name: Text | None = None  # of the data set; the folder's without it
+    classes: Annotated[list[ClassEntry], Field(min_length=1)]  # names, or mappings; the order is that of train ids
+    ignore: Ids | None = None  # ids (or colors) in masks that are no class: no loss, no score; 255 without it
+    masks: Literal["ids", "color"] = "ids"  # what a pixel of a mask holds
+    split: Share | None = None  # share of the pictures for training, where no folders say it
+    paths: Paths | None = None  # where pictures and masks lie, if not in `images/` and `masks/`
 
 
 class ColorDatasetFile(DatasetFile):
@@ -171,7 +175,13 @@ def labels_of(document: DatasetFile, path: Path) -> LabelSet:
         )
     shown = (entry.color or (entry.colors[0] if entry.colors else None) for entry in document.classes)
     colors = distinct_colors(None if color is None else _color(color) for color in shown)
-    return LabelSet(document.name or path.resolve().parent.name, tuple(names), tuple(colors), file_ids, ignored)
+    background = frozenset(
+        entry.name
+        for entry in document.classes
+        if (entry.name.casefold() == BACKGROUND if entry.background is None else entry.background)
+    )
+    name = document.name or path.resolve().parent.name
+    return LabelSet(name, tuple(names), tuple(colors), file_ids, ignored, background=background)
 
 
 def mask_colors(document: DatasetFile, path: Path) -> dict[Color, int]:

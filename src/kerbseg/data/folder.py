@@ -7,6 +7,7 @@ Pictures and masks are paired by their path within the split, without suffix; su
       - {name: path, color: [128, 64, 128], ids: [1, 4]}   # ids that masks hold; the position without them
       - {name: grass}                                      # a color is chosen where none is given
       - fence                                              # as {name: fence}
+      - {name: rest, background: true}                     # stays unpainted in overlays, as a class called background
     ignore: [0, 255]            # ids that are no class; [255] without it
 
 With `masks: color`, masks hold colors instead of ids: the `color` of a class, or one of its `colors`; colors in
