@@ -54,12 +54,12 @@ class Own(NamedTuple):
 SETS = {
     "camvid_40": Own(
         "40 pictures of CamVid, 4 classes",
-        40, (180, 240), (176, 240), 40, {"road": "street", "sky": "sky", "car": "vehicle", "bicyclist": "vehicle"},
+        40, (120, 160), (120, 160), 40, {"road": "street", "sky": "sky", "car": "vehicle", "bicyclist": "vehicle"},
     ),
-    "scenes_150": Own("150 drawn scenes, 19 classes", 150, (128, 256), (128, 256), 14, None),
+    "scenes_150": Own("150 drawn scenes, 19 classes", 150, (64, 128), (64, 128), 12, None),
     "camvid_367": Own(
         "367 pictures of CamVid, 7 classes",
-        367, (136, 184), (136, 184), 6,
+        367, (96, 128), (96, 128), 4,
         {"sky": "sky", "building": "house", "road": "ground", "pavement": "ground", "tree": "green",
          "car": "vehicle", "bicyclist": "person", "pedestrian": "person"},
     ),

@@ -127,7 +127,7 @@ def test_every_list_of_the_help_has_names(name):
         (["train", "epochs=2"], "missing RECIPE"),
         (["train", "--resume"], "missing RECIPE"),
         (["train", "--resume", "--out", "run"], "nothing to resume"),
-        (["train", "--resume", "--out", "run", "epochs=2"], "resume it as it is"),
+        (["train", "--resume", "--out", "run", "epochs=2"], "resume it without changes"),
         (["train", "camvid/mininet_v2_cpu", "--devics", "2"], "did you mean --devices"),
         (["train", "camvid/mininet_v2_cpu", "--devices", "two"], "--devices"),
         (["train", "camvid/mininet_v2_cpu", "epocs=2"], "did you mean 'epochs'"),

@@ -79,7 +79,7 @@ def test_the_command_writes_a_fixed_batch(camvid_bundle, tmp_path, capsys):
     assert open_runtime(path)(np.zeros((1, 32, 48, 3), np.uint8)).shape == (1, 32, 48)
     for options, message in (
         (["--batch", "0"], "batch is 0"),
-        (["--batch", "2", "--int8"], "--batch is of float files"),
+        (["--batch", "2", "--int8"], "--batch is for float files"),
     ):
         with pytest.raises(SystemExit) as left:
             main(["export", str(camvid_bundle), "-o", str(tmp_path / "no.onnx"), *options])

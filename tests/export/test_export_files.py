@@ -110,11 +110,11 @@ def test_a_file_that_would_not_agree_is_not_put_in_the_place_of_a_good_one(
     [
         (["-o", "m.pt"], "m.pt has no ending that can be exported to; choose .onnx or .xml"),
         (["-o", "m.onnx", "--size", "8x8"], "too small to export"),
-        (["-o", "m.onnx", "--size", "wide"], "is no HEIGHTxWIDTH"),
+        (["-o", "m.onnx", "--size", "wide"], "is not a size; write HEIGHTxWIDTH"),
         (["-o", "m.xml", "--int8"], "--int8 needs --calibration DATA"),
-        (["-o", "m.xml", "--int8", "--calibration", "scenes", "--logits"], "--logits is of float files"),
-        (["-o", "m.xml", "--threads", "1"], "--limit and --threads are of the measurements of --int8"),
-        (["-o", "m.xml", "--limit", "1"], "--limit and --threads are of the measurements of --int8"),
+        (["-o", "m.xml", "--int8", "--calibration", "scenes", "--logits"], "--logits is for float files"),
+        (["-o", "m.xml", "--threads", "1"], "--limit and --threads are for --int8 only"),
+        (["-o", "m.xml", "--limit", "1"], "--limit and --threads are for --int8 only"),
     ],
 )
 def test_bad_requests_are_one_line(arguments, message, camvid_bundle, tmp_path, capsys, monkeypatch):

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from io import TextIOWrapper
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 import kerbseg
 from kerbseg.cli.help import ListingFormatter
+from kerbseg.cli.terminal import verbosity
 from kerbseg.core.console import SafeConsole
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean, needing_extras
 from kerbseg.core.files import remedy
@@ -34,9 +35,40 @@ app = App(
     help_format="markdown",
     help_formatter=ListingFormatter(),
     version=kerbseg.__version__,
-    version_flags=["--version"],
+    version_flags=["--version", "-V"],
     suppress_keyboard_interrupt=False,  # `main` says what Ctrl-C leaves
 )
+EVERYWHERE = Group("Options of every command", sort_key=1)
+
+
+def _everywhere(*names: str) -> Parameter:
+    return Parameter(name=names, negative="", group=EVERYWHERE, show_default=False)
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    quiet: Annotated[bool, _everywhere("--quiet", "-q")] = False,
+    verbose: Annotated[bool, _everywhere("--verbose", "-v")] = False,
+) -> None:
+    """Real-time semantic segmentation for robots and vehicles: train, evaluate, compress, export, run.
+
+    Parameters
+    ----------
+    quiet
+        Print only tables of results, warnings and errors
+    verbose
+        Also print what is done in detail (debug messages, on stderr)
+    """
+    if quiet and verbose:
+        raise KerbsegError("--quiet and --verbose contradict each other; leave one of them out")
+    with verbosity(quiet, verbose):
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
+
+
+def command_names() -> list[str]:
+    """The names of all commands."""
+    return [name for name in app if not name.startswith("-")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,11 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if "" in typed:  # a path of no characters would be the folder one is in
             raise KerbsegError(
-                f"argument {typed.index('') + 1} is empty: a variable that is not set, perhaps? Leave it out"
+                f"argument {typed.index('') + 1} is empty (a shell variable that is not set?); leave it out"
             )
         streams = redirect_stdout(sys.stderr) if piped else nullcontext()  # the output proper stands alone there
         with needing_extras(), _warnings_of_one_line(), streams:
-            app(typed, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
+            app.meta(typed, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
         print(end="", flush=True)  # while what fails can still be told
     except KerbsegError as error:
         _leave(str(error), 2)
@@ -120,7 +152,7 @@ def _name_streams(typed: Sequence[str]) -> list[str]:
 
 def _unusable(error: OSError) -> str:
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-    return f"{where}{error.strerror}; {remedy(error) or 'check that the path is right, and that you may use it'}"
+    return f"{where}{error.strerror}; {remedy(error) or 'check the path and its permissions'}"
 
 
 def explain(error: CycloptsError) -> str:
@@ -134,8 +166,8 @@ def explain(error: CycloptsError) -> str:
     elif isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         complaint = f"unexpected {error.unused_tokens[0]!r}"
     elif isinstance(error, UnknownCommandError) and error.unused_tokens:
-        commands = [name for name in app if not name.startswith("-")]
-        complaint = f"unknown command {error.unused_tokens[0]!r}; {did_you_mean(error.unused_tokens[0], commands)}"
+        typed = error.unused_tokens[0]
+        complaint = f"unknown command {typed!r}; {did_you_mean(typed, command_names())}"
     else:
         complaint = str(error).strip().rstrip(".")
     return f"{complaint}{' See' if complaint.endswith('?') else '; see'}: {command} --help"

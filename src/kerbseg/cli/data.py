@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from kerbseg.cli.app import app
-from kerbseg.cli.options import DataRoot, Json
-from kerbseg.cli.terminal import say, show, tell, write_json
-from kerbseg.core.errors import KerbsegError
+from kerbseg.cli.next_steps import after_convert, after_doctor
+from kerbseg.cli.options import DataRoot, Html, Json
+from kerbseg.cli.terminal import next_commands, say, show, tell, write_json, write_page
+from kerbseg.core.errors import DataError, KerbsegError
 
 
 @app.command
-def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
-    """Check a data set: pairs, sizes, ids, unknown ids, void share, class weights of each formula.
+def doctor(data: str, *, data_root: DataRoot = None, html: Html = None, json: Json = None) -> None:
+    """Check a data set before training: missing masks, sizes, unknown ids, class balance.
 
-    Example: `kerbseg doctor camvid --data-root data/camvid`
+    Examples: `kerbseg doctor my_streets`, `kerbseg doctor camvid --data-root data/camvid`
 
     Parameters
     ----------
     data
-        Data set: {data_sets}
+        Folder with pictures, masks and dataset.yaml, or the name of a data set: {data_sets}
+    html
+        Write a contact sheet (one file): pictures with their masks drawn on, classes, problems, suspicious pairs
     """
-    from kerbseg.data import DATASETS
+    from kerbseg.apps.contact_sheet import page
+    from kerbseg.data import check_name
     from kerbseg.data.doctor import examine_all, on_terminal, render
-    from kerbseg.data.formats import advice
+    from kerbseg.data.report import DatasetReport, Problem
 
-    if data not in DATASETS and Path(data).is_dir():
-        place = shlex.quote(data)
-        command = advice(Path(data)) or f"name the data set too, such as: kerbseg doctor folder --data-root {place}"
-        raise KerbsegError(f"{data} is a folder, and no data set has this name; {command}")
-    report = examine_all(data, data_root, track=on_terminal)
+    data, data_root = _named(data, data_root)
+    check_name(data)
+    try:
+        report = examine_all(data, data_root, track=on_terminal)
+    except DataError as error:  # nothing can be opened, which the sheet says as well
+        if html is not None:
+            write_page(html, page(DatasetReport(data, (), (Problem("layout", str(error)),)), data_root))
+        raise
     if json is not None:
         write_json(json, report.to_dict())
     show(render(report))
+    if html is not None:
+        write_page(html, page(report, data_root))
+        tell(f"contact sheet: {html}")
     if not report.healthy:
-        raise KerbsegError(f"data set {data!r} has {len(report.problems)} problem(s), listed above; mend them first")
+        raise KerbsegError(f"data set {data!r} has {len(report.problems)} problem(s), listed above; fix them first")
+    after_doctor(data, data_root)
+
+
+def _named(data: str, data_root: Path | None) -> tuple[str, Path | None]:
+    """Name and root of a data set that is given by its name, or as a folder of one's own."""
+    from kerbseg.data import DATASETS
+    from kerbseg.data.formats import recognize
+
+    if data in DATASETS or data_root is not None or not Path(data).is_dir():
+        return data, data_root
+    if not (Path(data) / "dataset.yaml").exists():
+        next_commands(*(["kerbseg", "convert", each, data, "-o", "my_streets"] for each in recognize(Path(data))))
+    return "folder", Path(data)
 
 
 @app.command
@@ -52,28 +74,28 @@ def convert(
     seed: int = 0,
     json: Json = None,
 ) -> None:
-    """Make a data set of one's own from what a labelling tool or a public data set holds.
+    """Convert labels of an annotation tool or a public data set to a `folder` data set.
 
-    Writes copies of the pictures, one palette PNG a mask, and dataset.yaml: all of it, or nothing where an entry is
-    broken, which is named.
+    Writes copies of the pictures, one palette PNG per mask, and dataset.yaml. If an entry is broken, it is named and
+    nothing is written.
 
     Example: `kerbseg convert coco my_labels -o my_streets`
 
     Parameters
     ----------
     format
-        Format: {data_formats}
+        Format of the labels: {data_formats}
     source
-        Folder that holds the labels and the pictures; of some formats also the one file of labels
+        Folder with the labels and the pictures; for some formats also the label file itself
     out
-        New folder of the data set
+        Folder to write the data set to (new or empty)
     map
-        YAML of lines 'theirs: ours', several to one, or 'ignore' (default: map.yaml in the source, or
-        their classes)
+        YAML file that renames or joins classes, one 'theirs: ours' per line, or 'theirs: ignore' (default:
+        map.yaml in the source, else their classes)
     split
-        Share of pictures for training, such as 0.8; drives stay whole (default: the source's splits, or 0.8)
+        Fraction of pictures for training, such as 0.8; a drive is never split (default: the source's splits, or 0.8)
     seed
-        Seed of the split that is drawn
+        Random seed of the split
     """
     from kerbseg.data.convert import convert as convert_to_folder
     from kerbseg.data.convert import render
@@ -85,6 +107,4 @@ def convert(
     show(render(conversion))
     for line in conversion.warnings:
         say(line)
-    place = shlex.quote(str(out))
-    tell(f"now check it: kerbseg doctor folder --data-root {place}")
-    tell(f"and train: kerbseg train camvid/mininet_v2_cpu data.name=folder --data-root {place} --out runs/mine")
+    after_convert(out)

@@ -12,18 +12,19 @@ from kerbseg.core.extras import EXTRAS
 
 @app.command
 def demo(*, out: Path = Path("demo"), minutes: float = 2.5) -> None:
-    """Run the whole story on drawn street scenes; ends with OUT/report.html.
+    """Try everything on drawn street scenes and write a report (OUT/report.html).
 
-    Check, train, evaluate, export, quantize, time, predict: at most 5 minutes on 2 cores. Nothing is downloaded.
+    Checks data, trains, evaluates, exports, quantizes, measures latency and predicts. Takes at most 5 minutes on 2 CPU
+    cores. Downloads nothing.
 
     Example: `kerbseg demo --out demo`
 
     Parameters
     ----------
     out
-        Folder of the report and everything it shows
+        Folder to write the report and its files to
     minutes
-        How long the training may take
+        Training time in minutes
     """
     # one answer, where each part would ask for its own; an engine that is not there is left out of the report
     check_installed("all", [name for name, extra in EXTRAS.items() if extra == "train" or name == "numba"])

@@ -1,10 +1,23 @@
-"""`kerbseg profile` and `kerbseg table`: what models cost, and the papers' figures beside ours."""
+"""`kerbseg profile`, `benchmark`, `choose`, `table`: what models cost here, and the papers' figures beside ours."""
 
 from __future__ import annotations
 
+import sys
+
 from kerbseg.cli.app import app
-from kerbseg.cli.options import Device, Json, OutOrNothing, Precision, Runtime, Threads, parse_size
-from kerbseg.cli.terminal import say, show, tell, write_json
+from kerbseg.cli.options import (
+    DataRoot,
+    Device,
+    Json,
+    OutOrNothing,
+    Precision,
+    Runtime,
+    Threads,
+    parse_size,
+    parse_upright_size,
+)
+from kerbseg.cli.terminal import next_commands, result, say, show, write_json
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 
 
@@ -24,9 +37,9 @@ def profile(
     convention: str = "true",
     json: Json = None,
 ) -> None:
-    """Count parameters, MACs and GFLOPs (= 2 x MACs) of a model, its size in bytes, and time it.
+    """Measure a model: parameters, MACs, GFLOPs (= 2 x MACs), file size and latency.
 
-    Latency: one picture, from uint8 pixels to class ids of the same size, in a process of its own.
+    Latency is the time for one picture, from uint8 pixels to class ids of the same size.
 
     Example: `kerbseg profile m.xml --against best.safetensors --threads 2`
 
@@ -35,17 +48,17 @@ def profile(
     model
         Model: a file, a run folder, the name of shipped weights, or a registered name (random weights)
     against
-        A second model, timed by turns with the first; one table shows both and their ratio
+        Second model to compare with; both are timed in turns, and one table shows both and their ratio
     size
-        Height x width of the picture (default: the paper's, or the model's own)
+        Picture size, HEIGHTxWIDTH (default: the model's own, or the paper's)
     seconds
-        Seconds of timing, all models together (default: 10)
+        Time for measuring latency, in seconds, for all models together (default: 10)
     runs
-        Exact number of timings of each model, or with --seconds the most; 0 to count only
+        Number of timed runs per model (with --seconds: the maximum); 0 measures no latency
     layers
-        Also list every layer, and the ten that take longest
+        Also list all layers and the ten slowest
     convention
-        A paper's way to count beside the true one: {conventions}
+        Also count as a paper does: {conventions}
     """
     names = [model] if against is None else [model, against]
     say(f"profiling {' and '.join(names)}")  # before the imports, which take seconds
@@ -61,8 +74,145 @@ def profile(
 
 
 @app.command
+def benchmark(
+    model: str,
+    *,
+    formats: str = "all",
+    size: str | None = None,
+    threads: Threads = None,
+    data: str | None = None,
+    split: str = "val",
+    data_root: DataRoot = None,
+    limit: int | None = None,
+    int8: bool = False,
+    calibration: str | None = None,
+    seconds: float | None = None,
+    runs: int | None = None,
+    out: OutOrNothing = None,
+    json: Json = None,
+) -> None:
+    """Time and evaluate a model on every engine that is installed.
+
+    Shows milliseconds, mIoU, file size, and the share of class ids that are the same as in torch. An engine that fails
+    is a line with its reason, and the exit status is 1. One that is not installed is listed with the install command.
+
+    Example: `kerbseg benchmark mininet_v2_cpu-camvid --formats onnx,openvino --threads 2`
+
+    Parameters
+    ----------
+    model
+        Model: a file, a run folder, the name of shipped weights, or a registered name (random weights)
+    formats
+        Engines, separated by commas: {engines}, or all; onnx-int8 and openvino-int8 run in int8
+    size
+        Height x width of the picture (default: the model's own)
+    data
+        Data set for mIoU: {data_sets} (default: mIoU is not measured)
+    split
+        Part of the data set
+    limit
+        Only the first N pictures for mIoU
+    int8
+        Also in int8, with each engine that has it
+    calibration
+        Data set whose train split int8 is calibrated on (default: that of --data, or drawn streets without one)
+    seconds
+        Seconds of timing, all engines together (default: 10)
+    runs
+        Exact number of timings of each engine, or with --seconds the most
+    out
+        Keep the exported files in this folder (default: they are removed)
+    """
+    say(f"benchmarking {model}")  # before the imports, which take seconds
+    from kerbseg.apps.benchmark import benchmark as measure
+    from kerbseg.apps.benchmark import render
+    from kerbseg.data import open_dataset
+    from kerbseg.profiling.latency import Budget
+
+    eval_set = None if data is None else open_dataset(data, split, data_root)
+    shown = calibration or data
+    own_root = data_root if calibration in (None, data) or data is None else None
+    report = measure(
+        model,
+        formats=formats,
+        size=parse_upright_size(size),
+        threads=threads,
+        data=eval_set,
+        limit=limit,
+        calibration=None if shown is None else open_dataset(shown, "train", own_root),
+        int8=int8,
+        out=out,
+        budget=Budget(seconds, runs),
+        say=say,
+    )
+    if json is not None:
+        write_json(json, report.to_dict())
+    show(render(report))
+    if report.failed:
+        sys.exit(1)
+
+
+@app.command
+def choose(
+    *,
+    fps: float,
+    size: str,
+    threads: Threads = None,
+    classes: int = 19,
+    minutes: float = 3.0,
+    network: tuple[str, ...] = (),
+    model: str | None = None,
+    formats: str | None = None,
+    data: str | None = None,
+    json: Json = None,
+) -> None:
+    """Find a network and an engine that are quick enough on this machine.
+
+    Times the networks on the engines that are installed, those nearest to the wanted rate first, and ends in time; the
+    rest is 'not measured'. Accuracies are those in the papers and those of the shipped weights, each with its data set.
+    Run it while nothing else runs.
+
+    Example: `kerbseg choose --fps 30 --threads 2 --size 360x640`
+
+    Parameters
+    ----------
+    fps
+        Pictures a second that are wanted
+    size
+        Height x width of the pictures
+    classes
+        Number of classes of your pictures
+    minutes
+        Minutes that measuring may take
+    network
+        Only this network, can be repeated (default: the papers' main networks)
+    model
+        Instead of networks, a model that is trained: a bundle, a run folder, or the name of shipped weights
+    formats
+        Only these engines, separated by commas, such as openvino,onnx-int8 (default: those that may be the quickest)
+    data
+        Folder of your pictures and masks, for the commands that are printed
+    """
+    say("choosing a network")  # before the imports, which take seconds
+    from kerbseg.apps.bench import choose_here
+    from kerbseg.apps.choice import commands, render
+    from kerbseg.apps.choose import Wish
+
+    upright = parse_upright_size(size)
+    assert upright is not None
+    wish = Wish(fps, upright, threads, classes, minutes)
+    if model is not None and network:
+        raise KerbsegError("--model and --network exclude each other; leave one of them out")
+    choice = choose_here(wish, network, model, formats, say)
+    if json is not None:
+        write_json(json, choice.to_dict())
+    show(render(choice))
+    next_commands(*commands(choice, data, model))
+
+
+@app.command
 def table(paper: str, number: str | None = None, *, measure: bool = False, out: OutOrNothing = None) -> None:
-    """Show a paper's table: printed value, ours, difference, or 'not measured'.
+    """Show a table of a paper: printed value, our value, and the difference.
 
     Example: `kerbseg table grouping 3 --measure`
 
@@ -71,17 +221,17 @@ def table(paper: str, number: str | None = None, *, measure: bool = False, out: 
     paper
         Paper: {papers}
     number
-        Which table (default: all of them)
+        Number of the table (default: all)
     measure
-        Compute our figures now
+        Measure our values now
     out
-        Write the table to this file
+        File to write the table to (default: print it)
     """
     from kerbseg.tables import render
 
     text = render(paper, number, measure)
     if out is None:
-        tell(text)
+        result(text)
     else:
         with atomic_write(out) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -19,14 +19,14 @@ WITH_SUMMARY = 120  # characters a line that a table needs to say what each netw
 
 @app.command
 def models(*, all: bool = False, json: Json = None) -> None:
-    """List the papers' main networks with parameters, MACs at the paper's input size, and paper.
+    """List the networks with parameters, MACs at the paper's input size, and paper.
 
     Example: `kerbseg models --all --json models.json`
 
     Parameters
     ----------
     all
-        Also list the papers' ablations and stages; JSON always holds all
+        Also list networks of ablation studies and training stages (JSON always has all)
     """
     import kerbseg.models as registry
 
@@ -73,7 +73,7 @@ def _networks(cards: list[Card]) -> Table:
 
 @app.command
 def weights(*, json: Json = None) -> None:
-    """List the weights that come with kerbseg, with their figures; all commands take them by name.
+    """List the trained weights that come with kerbseg; every command takes them by name.
 
     Example: `kerbseg weights`, then `kerbseg predict {weights} street.jpg -o out`
     """
@@ -97,7 +97,7 @@ def weights(*, json: Json = None) -> None:
 
 @app.command
 def info(file: str, *, json: Json = None) -> None:
-    """Show what a model file is: network, classes, preprocessing, figures, recipe, where it comes from.
+    """Show what a model file holds: network, classes, preprocessing, scores, recipe, origin.
 
     Example: `kerbseg info run/best.safetensors`
 
@@ -117,22 +117,22 @@ def info(file: str, *, json: Json = None) -> None:
 
 @app.command(name="import")
 def import_(format: str, source: Path, *, out: Out, classes: LabelSetName = None, model: str | None = None) -> None:
-    """Make a bundle of an authors' checkpoint.
+    """Convert an authors' checkpoint to a bundle (.safetensors).
 
     Example: `kerbseg import mininet-tf model.npz -o mininet.safetensors --classes camvid`
 
     Parameters
     ----------
     format
-        Format: {formats}
+        Format of the checkpoint: {formats}
     source
-        The authors' file (.pth, .tar, .npz, or a TensorFlow checkpoint prefix)
+        Checkpoint file (.pth, .tar, .npz, or a TensorFlow checkpoint prefix)
     out
-        The bundle to write (.safetensors)
+        File to write (.safetensors)
     classes
-        Label set: {label_sets} (default: cityscapes or camvid, by the number of outputs)
+        Classes: {label_sets} (default: cityscapes or camvid, by the number of outputs)
     model
-        Registered name (default: recognized from the weights' names)
+        Name of the network (default: recognized from the names of the weights)
     """
     from kerbseg.bundle import save
     from kerbseg.core.labels import label_set
@@ -156,31 +156,31 @@ def group(
     into: str | None = None,
     classes: str = "cityscapes",
 ) -> None:
-    """Make the grouped network of a dense one: gradual grouping's collapse, without its training.
+    """Convert a dense network to one with grouped convolutions (gradual grouping). Train it afterwards.
 
-    The result is the registered variant that has these groups, such as erfnet_dg4 of erfnet_d; where there is none,
-    the same network with the option `grouped`. It needs training: `kerbseg train ... --init OUT`.
+    The result is the network that has these groups, such as erfnet_dg4 for erfnet_d. If there is none, it is the same
+    network with the option `grouped`. Train it with `kerbseg train ... --init OUT`.
 
     Example: `kerbseg group runs/erfnet_d/best.safetensors --groups 4 -o erfnet_dg4.safetensors`
 
     Parameters
     ----------
     model
-        Model: a bundle, a run folder, the name of shipped weights, or a registered name (random weights)
+        Model: a bundle, a run folder, the name of shipped weights, or the name of a network (random weights)
     groups
-        Number of groups of each chosen convolution
+        Number of groups
     out
-        The bundle to write (.safetensors)
+        File to write (.safetensors)
     select
-        Name patterns of convolutions, such as 'features.*'; can be repeated
+        Which convolutions, as a name pattern such as 'features.*'; can be repeated (default: all)
     kinds
-        Kinds of convolutions; can be repeated (default: pointwise)
+        Kinds of convolutions to group; can be repeated (default: pointwise)
     channels
-        Only convolutions with at least so many inputs and outputs
+        Only convolutions with at least this many input and output channels
     into
-        Registered name of the result (default: the first that fits)
+        Name of the resulting network (default: the first that fits)
     classes
-        Label set of random weights: {label_sets}
+        Classes, for random weights: {label_sets}
     """
     from kerbseg.apps.group import group as grouped_of
     from kerbseg.bundle import Bundle, find_model, load, save
@@ -197,5 +197,5 @@ def group(
     before, after = (sum(each.numel() for each in net.parameters()) for net in (source.model, result.bundle.model))
     tell(
         f"{out}: {result.bundle.card.model}, {len(result.names)} convolutions in {groups} groups, {before:,} parameters"
-        f" became {after:,}; {result.lost:.0%} of the grouped weights (squared) is gone: train it on with --init {out}"
+        f" became {after:,}; {result.lost:.0%} of the weights (squared) was cut: train on with --init {out}"
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from kerbseg.core import precision as core
-from kerbseg.core.errors import KerbsegError
+from kerbseg.core.errors import KerbsegError, KerbsegWarning
 from kerbseg.core.files import check_writable
 from kerbseg.core.limits import MOST_PIXELS
 
@@ -21,31 +22,38 @@ def _before_the_work(_: object, path: Path | None) -> None:
 
 
 DataRoot = Annotated[Path | None, Parameter(help="Folder of the data set (default: $KERBSEG_DATA/NAME)")]
-Device = Annotated[str, Parameter(help="Device that computes: {devices}")]
+Device = Annotated[str, Parameter(help="Device to run on: {devices}")]
 Fit = Annotated[
     Literal["letterbox", "stretch"],
-    Parameter(help="How a picture comes to the one size of an exported file; letterbox: padded, its proportions kept"),
+    Parameter(help="How to fit a picture to the size of an exported model; letterbox: keep its proportions and pad"),
 ]
+Html = Annotated[Path | None, Parameter(validator=_before_the_work)]
 Json = Annotated[
     Path | None,
     Parameter(
-        help="Write the figures to this file as JSON; - is the standard output, and the report goes to stderr then",
+        help="JSON file to write the results to; - writes them to stdout, and everything else to stderr",
         validator=_before_the_work,
     ),
 ]
-LabelSetName = Annotated[str | None, Parameter(help="Label set: {label_sets}")]
+LabelSetName = Annotated[str | None, Parameter(help="Classes: {label_sets}")]
+Loggers = Annotated[
+    list[str] | None,
+    Parameter(
+        help="Where curves and pictures go: tensorboard, wandb, mlflow, several (tensorboard,wandb) or none"
+        " (default: tensorboard)",
+        negative="",
+    ),
+]
 Out = Annotated[Path, Parameter(name=["--out", "-o"], validator=_before_the_work)]
 OutOrNothing = Annotated[Path | None, Parameter(name=["--out", "-o"])]
 Precision = Annotated[
     core.Precision | None,
-    Parameter(help="Number format to compute in (default: the one in the file)"),
+    Parameter(help="Number format (default: that of the file)"),
 ]
-Runtime = Annotated[
-    str | None, Parameter(help="Engine that runs the model: {engines} (default: the first that fits the file)")
-]
+Runtime = Annotated[str | None, Parameter(help="Engine to run the model: {engines} (default: by the file)")]
 Submission = Annotated[
     Path | None,
-    Parameter(help="Folder or .zip of predictions for the server of Cityscapes or Minicity; the split needs no labels"),
+    Parameter(help="Folder or .zip to write predictions to, for the Cityscapes or Minicity server; needs no labels"),
 ]
 Threads = Annotated[int | None, Parameter(help="Number of CPU threads (default: all)")]
 
@@ -58,6 +66,18 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     height, width = (int(side) for side in match.groups()) if match else (0, 0)
     if not 0 < height * width <= MOST_PIXELS:
         raise KerbsegError(
-            f"size {text!r} is no HEIGHTxWIDTH such as 256x512 (of at least 1x1 and at most {MOST_PIXELS:,} pixels)"
+            f"size {text!r} is not a size; write HEIGHTxWIDTH, such as 256x512 (1x1 to {MOST_PIXELS:,} pixels)"
         )
     return height, width
+
+
+def parse_upright_size(text: str | None) -> tuple[int, int] | None:
+    """As `parse_size`; warns of a size that is taller than wide, which may be meant the other way round."""
+    size = parse_size(text)
+    if size is not None and size[0] > size[1]:
+        height, width = size
+        warnings.warn(
+            KerbsegWarning(f"a size is height x width: {height} high, {width} wide; meant {width}x{height}?"),
+            stacklevel=2,
+        )
+    return size

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +20,67 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LOG_WIDTH = 200  # characters: a table cut off at 80 columns would lose figures in a log
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+@contextmanager
+def verbosity(quiet: bool, verbose: bool) -> Iterator[None]:
+    """Within it commands say less (tables of results, warnings and errors only) or more (debug lines on stderr).
+
+    What kerbseg's modules log is printed: information as `tell` prints it, the rest on stderr.
+    """
+    logger, handler = logging.getLogger("kerbseg"), _Printing()
+    level, before = logging.DEBUG if verbose else logging.INFO, (logger.level, logger.propagate)
+    token = _quiet.set(quiet)
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False  # another package's handler would print it twice
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+        _quiet.reset(token)
+
+
+class _Printing(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.INFO:
+            tell(record.getMessage())
+        else:
+            text = self.format(record)  # with its traceback, if it has one
+            print(f"kerbseg: {record.levelname.lower()}: {printable_lines(text)}", file=sys.stderr, flush=True)
 
 
 def show(what: RenderableType) -> None:
-    """Prints a table or text, as wide as the terminal; wide enough for all columns where there is none."""
+    """Prints a table or text of results, as wide as the terminal; wide enough for all columns where there is none."""
     from kerbseg.core.console import SafeConsole
 
     SafeConsole(width=width()).print(what)
 
 
-def tell(text: object) -> None:
-    """Prints plain text, in which others' names do a terminal no harm."""
+def result(text: object) -> None:
+    """Prints text that was asked for, as `tell` does; with --quiet too."""
     print(printable_lines(str(text)))
+
+
+def tell(text: object) -> None:
+    """Prints plain text, in which others' names do a terminal no harm; nothing with --quiet."""
+    if not _quiet.get():
+        print(printable_lines(str(text)), flush=True)
 
 
 def say(line: str) -> None:
     """Shows what is being done: beside the figures on a terminal, before them in a log, whose stderr is for errors."""
-    print(printable(line), file=sys.stderr if sys.stderr.isatty() else sys.stdout, flush=True)
+    if not _quiet.get():
+        print(printable(line), file=sys.stderr if sys.stderr.isatty() else sys.stdout, flush=True)
+
+
+def next_commands(*commands: Sequence[str]) -> None:
+    """Prints each command that makes sense now as a line `next: ...` that a shell takes as it stands."""
+    for command in commands:
+        tell(f"next: {shlex.join(command)}")
 
 
 def width() -> int:
@@ -44,13 +92,20 @@ def width() -> int:
 
 
 def progress(items: Sequence[Any]) -> Iterable[Any]:
-    """The items, with a bar and the time left where there is a terminal."""
-    from rich.progress import track
+    """The items, with a bar and the time left where there is a terminal; lines that are printed appear above it."""
+    from rich.progress import Progress
 
     from kerbseg.core.console import SafeConsole
 
     console = SafeConsole(stderr=True)
-    return track(items, "", console=console, transient=True, disable=not console.is_terminal)
+    bar = Progress(
+        console=console,
+        transient=True,
+        disable=_quiet.get() or not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),  # a log gets its lines
+    )
+    with bar:
+        yield from bar.track(items, description="")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -58,6 +113,12 @@ def write_json(path: Path, value: Any) -> None:
     text = json.dumps(_finite(value), indent=1, allow_nan=False)
     with atomic_write(path) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def write_page(path: Path, text: str) -> None:
+    """Writes a page of HTML; a file already there is replaced only when the new one is whole."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

@@ -12,7 +12,9 @@ from kerbseg.core.types import Dataset
 from kerbseg.data import camvid, cityscapes, folder, marked, minicity, scenes
 from kerbseg.data.formats import FORMATS
 from kerbseg.data.joined import MARK, JoinedDatasets
+from kerbseg.data.marked import MarkedPictures
 from kerbseg.data.pairs import PairedFiles, readable
+from kerbseg.data.plain_pictures import PlainPictures
 
 DATASETS: dict[str, Callable[[Path, str], Dataset]] = {
     "camvid": camvid.open_split,
@@ -82,6 +84,17 @@ def check_name(name: str) -> None:
             raise DataError(f"unknown data set {part!r}; {did_you_mean(part, DATASETS)}")
     if len(set(parts)) < len(parts):
         raise DataError(f"data set {name!r} joins one with itself; name each once")
+
+
+def picture_file(dataset: Dataset, index: int) -> Path | None:
+    """The file of a sample's picture; None where pictures are drawn, or belong to several joined data sets."""
+    if isinstance(dataset, PairedFiles):
+        return dataset.listing.pairs[index].image
+    if isinstance(dataset, MarkedPictures):
+        return dataset.entries[index].picture
+    if isinstance(dataset, PlainPictures):
+        return dataset.files[index]
+    return None
 
 
 def _parts(name: str, root: str | Path | None) -> list[tuple[str, Path | None]]:

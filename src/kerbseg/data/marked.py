@@ -31,19 +31,19 @@ class MarkedPictures:
     ) -> None:
         self.name, self.split, self.labels = name, split, mapped.labels
         self.notes = tuple(notes)  # what was left out of the whole source
-        self._entries, self._mapped = entries, mapped
+        self.entries, self._mapped = entries, mapped
 
     @property
     def names(self) -> list[str]:
         """Of the pictures, in order."""
-        return [entry.name for entry in self._entries]
+        return [entry.name for entry in self.entries]
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __getitem__(self, index: int) -> Sample:
         """Raises DataError for a picture or mask that cannot be read, or that do not fit each other."""
-        return sample_of(self._entries[index], self._mapped)
+        return sample_of(self.entries[index], self._mapped)
 
 
 def open_split(root: Path, split: str, format: str) -> MarkedPictures:

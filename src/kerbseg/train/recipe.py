@@ -40,11 +40,12 @@ from kerbseg.train.recipe_values import (
 
 @dataclass(frozen=True, config=STRICT)
 class Model:
-    """Which network, and what of `--init` it starts from."""
+    """Which network, and what it starts from."""
 
     name: str  # of the network; `kerbseg models --all` lists them
     options: Options = Field(default_factory=dict)  # of the network, such as `dropout`
-    init: str | tuple[str, ...] = ""  # only weights under these prefixes are taken from --init; all without one
+    weights: str | None = None  # to start from, as --init: a file, a run folder or shipped weights; random without it
+    init: str | tuple[str, ...] = ""  # only weights under these prefixes are taken; all that fit without one
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -67,6 +67,7 @@ class RunRecorder(Callback):
         self._moments = 0  # weights of which the optimizer remembers something
         self.best = -math.inf
         self.latest: ValidationResult | None = None
+        self.latest_epoch = 0  # after which it was measured, counted from 1
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Starts the clock, which a resumed run goes on with."""
@@ -77,7 +78,7 @@ class RunRecorder(Callback):
         result = self._measure()
         if trainer.sanity_checking:
             return
-        self.latest = result
+        self.latest, self.latest_epoch = result, trainer.current_epoch + 1
         task.log(result.name, result.value, rank_zero_only=True)
         self._row = dict(result.row)
         if not math.isfinite(result.loss) and trainer.is_global_zero:
