@@ -35,7 +35,7 @@ from kerbseg.train.recipe_file import checked
 
 NETWORK, WEIGHTS = "mininet_v2_cpu", "mininet_v2_cpu-camvid"
 BODY = ["downsample.", "features.", "refinement.", "upsampling.", "fusion."]  # all but the layer of the classes
-RATES = {"from scratch": (1e-3, 3e-3, 1e-2), "shipped weights": (3e-4, 1e-3, 3e-3)}
+RATES = {"from scratch": (1e-3, 3e-3, 1e-2, 3e-2), "shipped weights": (3e-4, 1e-3, 3e-3, 1e-2)}
 SEEDS = (0, 1, 2)
 
 
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--rates", type=float, nargs="+", help="of both arms (default: three of each)")
+    parser.add_argument("--rates", type=float, nargs="+", help="of both arms (default: four of each)")
     parser.add_argument("--epochs", type=int, help="(default: those of the data set)")
     parser.add_argument("--only-read", action="store_true", help="show what stands in --out; train nothing")
     parser.add_argument("--json", type=Path)

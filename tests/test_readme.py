@@ -59,6 +59,10 @@ RUN = {
     ),
     "kerbseg evaluate runs/camvid/best.safetensors --data camvid --data-root DATA/camvid --split test"
     " --json scores.json": Run(("scores.json",), ("mIoU",)),
+    "kerbseg evaluate runs/camvid/best.safetensors --data camvid --data-root DATA/camvid --split val --html report.html": Run(
+        ("report.html",), ("boundary mIoU",)
+    ),
+    "kerbseg doctor folder --data-root my_streets --html sheet.html": Run(("sheet.html",)),
     "kerbseg doctor folder --data-root my_streets": Run(prints=("folder", "pavement")),
     "kerbseg train own --data my_streets": Run(("runs/own/best.safetensors",), more="epochs=1 --device cpu", slow=True),
     "kerbseg evaluate runs/own --data folder --data-root my_streets --split val": Run(prints=("mIoU",)),
@@ -120,6 +124,9 @@ NOT_RUN = {
     " tests/train/test_train_grouping.py fades on drawn streets",
     "kerbseg train grouping/faded --init runs/dg2_encoder/best.safetensors --data-root DATA/cityscapes --out runs/dg2":
     "as above",
+    "kerbseg choose --fps 30 --threads 2 --size 360x640": "minutes; tests/apps/test_apps_choose.py does it shortly",
+    "kerbseg benchmark mininet_v2_cpu-camvid --threads 2 --data camvid --int8": "minutes;"
+    " tests/apps/test_apps_benchmark.py does it shortly",
     "kerbseg train modern/mininet_v2 --data-root DATA/camvid --out runs/teacher": "a day on a GPU",
     'kerbseg train modern/mininet_v2_cpu "distill={teacher: runs/teacher/best.safetensors}" --data-root DATA/camvid'
     " --out runs/pupil": "needs that teacher; tests/train/test_train_modern.py has one",

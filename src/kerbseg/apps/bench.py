@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import time
 import warnings
@@ -22,13 +23,12 @@ import kerbseg.models as models
 from kerbseg.apps.choose import Choice, Known, Wish, choose, known_accuracies
 from kerbseg.apps.info import figures
 from kerbseg.apps.ways import Way, find_ways, quick_ways
-from kerbseg.bundle import Bundle, find_model, load, locate, read_card
+from kerbseg.bundle import Bundle, load, locate, random_bundle, read_card
 from kerbseg.core.errors import BundleError, KerbsegError, KerbsegWarning
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.data.scenes import Scenes
 from kerbseg.export import pictures_of
-from kerbseg.profiling.cost import cost
 from kerbseg.profiling.latency import Budget, Latency, interleaved, timed
 from kerbseg.profiling.machine import Machine, busy, this_machine
 from kerbseg.profiling.workers import Ready, Say, Worker, drawn_street, of_model, worker
@@ -36,9 +36,9 @@ from kerbseg.runtime import ENGINES, Engine, RuntimeOptions, open_runtime
 from kerbseg.runtime.engines import BUNDLE_SUFFIX
 
 CALIBRATION = 2  # drawn streets: int8 takes the same time whatever it was calibrated on
-TIMING_S = 3.0  # of one network on one engine
+TIMING_S = 2.0  # of one network on one engine
 SHARE, LEAST_S = 1 / 3, 20.0  # of the time that is left may go into one file, and at least so many seconds
-LOOK = 2  # runs of a first look, of which the quickest counts
+LOOK_S = 0.5  # of a first look, whose quickest run counts
 SEEN, PASSES = (64, 128), 4  # pictures that random networks see, and how often
 
 
@@ -78,12 +78,10 @@ class MachineBench:
         options = replace(self._options, engine=way.engine.name)
         arguments = (file, options, drawn_street(self._size), dict(ENGINES))
         with worker(of_model, *arguments, limit_s=self.left_s()) as one:
-            versions = one.facts.machine.versions
-            self._versions |= versions
+            self._versions |= one.facts.machine.versions
             self._machine = replace(one.facts.machine, versions=dict(self._versions))
-            ask = partial(one.ask, "call", limit_s=None)
             budget = Budget(seconds=max(0.1, min(TIMING_S, self.left_s())))
-            return interleaved([lambda count: ask(count, limit_s=self.left_s())], budget)[0]
+            return interleaved([lambda count: one.ask("call", count, self.left_s())], budget)[0]
 
     def machine(self) -> Machine:
         """With the versions of all engines that were timed."""
@@ -119,6 +117,9 @@ class Refused:
 def makes(size: tuple[int, int], classes: int, folder: str, engines: Mapping[str, Engine]) -> Ready:
     """What makes networks in a process of its own: it times them roughly in torch, and writes their files."""
     ENGINES.update(engines)
+    if "fork" in multiprocessing.get_all_start_methods():
+        # locks of libraries' progress bars then leave nothing behind when this process is ended
+        multiprocessing.set_start_method("fork", force=True)
     last: dict[str, Bundle] = {}
 
     def bundle_of(network: str) -> Bundle:
@@ -131,7 +132,10 @@ def makes(size: tuple[int, int], classes: int, folder: str, engines: Mapping[str
         # on one thread: beside other programs torch's threads wait for each other, and a look would tell of those
         runtime, pictures = open_runtime(bundle_of(network), threads=1), drawn_street(size)[None]
         batch = timed(lambda: runtime(pictures))
-        return min([*batch(1), *batch(LOOK)]) * 1e3
+        seconds = [*batch(2)]
+        while sum(seconds) < LOOK_S:
+            seconds += batch(1)
+        return min(seconds) * 1e3
 
     def write(job: tuple[str, Way]) -> str:
         network, way = job
@@ -155,10 +159,10 @@ def made(network: str, size: tuple[int, int], classes: int) -> Bundle:
 
     Batch-norms that have seen none can fill a network with numbers so small that processors take far longer.
     """
-    source = find_model(network, labels_of(classes))
-    bundle = load(source) if isinstance(source, Path) else source
+    fresh = network in models.list_models()
+    bundle = random_bundle(network, labels_of(classes)) if fresh else load(network)
     bundle = replace(bundle, card=replace(bundle.card, input_size=size))
-    if isinstance(source, Path):
+    if not fresh:
         return bundle
     for module in bundle.model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -179,15 +183,15 @@ def labels_of(classes: int) -> LabelSet:
 
 def macs_of(network: str, size: tuple[int, int]) -> float:
     """Multiply-accumulates at a size, by those at the card's: roughly. Raises KerbsegError for no network or bundle."""
-    if network in models.list_models():
-        facts = models.card(network)
-        return facts.macs * math.prod(size) / math.prod(facts.input)
-    if (path := locate(network)).suffix != BUNDLE_SUFFIX:
-        raise BundleError(
-            f"{network} runs on its own engine only; name its bundle, or run: kerbseg benchmark {network}"
-        )
-    bundle = load(path)
-    return float(cost(bundle.model, models.padded_size(size, models.card(bundle.card.model).stride)).macs)
+    name = network
+    if network not in models.list_models():
+        if (path := locate(network)).suffix != BUNDLE_SUFFIX:
+            raise BundleError(
+                f"{network} has an engine of its own; name its bundle, or run: kerbseg benchmark {network}"
+            )
+        name = read_card(path).model
+    facts = models.card(name)
+    return facts.macs * math.prod(size) / math.prod(facts.input)
 
 
 def choose_here(

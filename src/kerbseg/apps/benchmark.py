@@ -118,6 +118,8 @@ def benchmark(
     if not ways:
         runs = " or ".join(way.name for way in subject.ways)
         raise KerbsegError(f"{model} runs on {runs}, not on {formats}; name one of them, or benchmark its bundle")
+    if limit is not None and limit < 1:
+        raise KerbsegError(f"limit is {limit}; give at least 1 picture, or leave it out")
     if data is not None:
         check_classes(open_runtime(subject.bundle or subject.path), data)
     if out is not None:

@@ -50,12 +50,16 @@ def _notes(choice: Choice) -> Iterator[str]:
         f" ({wish.limit_ms * (1 - MARGIN):.1f} ms at most); barely: {wish.limit_ms:.1f} ms at most"
     )
     if choice.on is not None:
-        yield f"mIoU: on {choice.on}, with the size of the network's pictures, as papers print it; in float"
+        sources = {
+            row.known[0].source for row in choice.rows if row.known and not row.known[0].source.startswith("paper")
+        }
+        whose = f"by {', '.join(sorted(sources))}" if sources else "as papers print it"
+        yield f"mIoU: on {choice.on}, with the size of the network's pictures, {whose}; in float"
     if any(row.way.int8 for row in choice.rows):
         yield "int8: what it costs in mIoU was not measured"
     for network in _networks(row for row in choice.rows if isinstance(row.latency, Latency)):
         known = next(row.known for row in choice.rows if row.network == network)
-        others = [str(each) for each in known if each.on != choice.on or each.source.startswith("ours")]
+        others = [str(each) for each in known if each.on != choice.on]
         if others:
             yield f"{network}: also {'; '.join(others)}"
     for reason, rows in _late(choice).items():
@@ -82,8 +86,8 @@ def _late(choice: Choice) -> dict[str, list[Tried]]:
 def _expected(network: str, rows: Sequence[Tried]) -> str:
     mine = [row for row in rows if row.network == network]
     times = sorted(row.expected_ms for row in mine if row.expected_ms is not None)
-    about = f", about {times[0]:.0f} to {times[-1]:.0f} ms" if len(times) > 1 else f", about {times[0]:.0f} ms"
-    return f"{network} on {', '.join(row.way.name for row in mine)}{about if times else ''}"
+    span = " to ".join(dict.fromkeys(f"{each:.0f}" for each in (*times[:1], *times[-1:])))
+    return f"{network} on {', '.join(row.way.name for row in mine)}{f', about {span} ms' if times else ''}"
 
 
 def _networks(rows: Iterable[Tried]) -> list[str]:
@@ -96,7 +100,9 @@ def _verdict(choice: Choice) -> str:
         return "nothing was measured; give more time: --minutes"
     rate = f"{1e3 / best.latency.median_ms:.1f} pictures a second"
     if choice.reached:
-        return f"best: {best.network} on {best.way.name}, {rate}"
+        barely = best.verdict(wish.limit_ms) == "barely"
+        spare = f", which leaves less than {MARGIN:.0%} of the time to spare" if barely else ""
+        return f"best: {best.network} on {best.way.name}, {rate}{spare}"
     return (
         f"none reaches {wish.fps:g} pictures a second here; the quickest is {best.network} on {best.way.name}, {rate}."
         " Smaller pictures (--size) or more threads help"

@@ -22,7 +22,9 @@ from kerbseg.tables import printed_accuracies
 MARGIN = 0.2  # of the time of a picture stays free for camera, disk and all that happens besides
 # over torch on one thread, until some are measured here: benchmarks/results/cpu.json, two threads
 SPEED_UP, FILE_SPEED_UP, INT8_SPEED_UP = 1.5, 4.0, 8.0
-MOST_SPEED_UP = 10.0  # of each thread; no engine there is quicker than 6 times torch on as many
+# of each thread, and of a network over another by their MACs: no engine there is quicker than 6 times torch on as many,
+# and dense convolutions take a third of the time of depthwise ones
+MOST_SPEED_UP = 25.0
 MAKING_INT8 = 2.0  # an int8 file takes so many times as long to make, and waits until it is so much nearer to the rate
 MINUTES = (0.25, 600.0)  # from, to
 MOST_FPS = 10_000.0
@@ -36,7 +38,7 @@ class Wish:
     size: tuple[int, int]  # height, width
     threads: int | None = None  # all without it
     classes: int = 19
-    minutes: float = 3.0  # that measuring may take
+    minutes: float = 5.0  # that measuring may take
 
     def __post_init__(self) -> None:
         if not 0 < self.fps <= MOST_FPS:  # nor is NaN
@@ -251,7 +253,7 @@ def _measured(
     def urgency(job: tuple[str, Way]) -> float:
         network, way = job
         if not pace.ratios:  # what is made soonest tells how this machine compares to what is assumed
-            return rough[network] * (MAKING_INT8 if way.int8 else 1.0)
+            return rough[network] * (MAKING_INT8 if way.int8 or way.runs_bundles else 1.0)
         far = abs(math.log(pace.expected_ms(rough[network], way) / wish.limit_ms))
         return far + (math.log(MAKING_INT8) if way.int8 else 0.0)
 
@@ -283,18 +285,20 @@ class Pace:
 
     def __init__(self) -> None:
         self.ratios: dict[str, list[float]] = {}
-        self._over_usual: list[float] = []  # of all engines
+        self._over_usual: list[float] = []  # of files: torch beside other programs tells nothing of them
 
     def add(self, rough_ms: float, way: Way, ms: float) -> None:
         """Learns from a measurement."""
         self.ratios.setdefault(way.name, []).append(rough_ms / ms)
-        self._over_usual.append(rough_ms / ms / _usual(way))
+        if not way.runs_bundles:
+            self._over_usual.append(rough_ms / ms / _usual(way))
 
     def expected_ms(self, rough_ms: float, way: Way) -> float:
         """Of a picture, by torch's rough time."""
         if way.name in self.ratios:
             return rough_ms / median(self.ratios[way.name])
-        return rough_ms / (_usual(way) * (median(self._over_usual) if self._over_usual else 1.0))
+        known = self._over_usual and not way.runs_bundles
+        return rough_ms / (_usual(way) * (median(self._over_usual) if known else 1.0))
 
 
 def _usual(way: Way) -> float:

@@ -158,8 +158,8 @@ def choose(
     fps: float,
     size: str,
     threads: Threads = None,
-    classes: int = 19,
-    minutes: float = 3.0,
+    classes: int | None = None,
+    minutes: float = 5.0,
     network: tuple[str, ...] = (),
     model: str | None = None,
     formats: str | None = None,
@@ -181,7 +181,7 @@ def choose(
     size
         Height x width of the pictures
     classes
-        Number of classes of your pictures
+        Number of classes (default: those of --data, or 19)
     minutes
         Minutes that measuring may take
     network
@@ -191,7 +191,7 @@ def choose(
     formats
         Only these engines, separated by commas, such as openvino,onnx-int8 (default: those that may be the quickest)
     data
-        Folder of your pictures and masks, for the commands that are printed
+        Folder of your pictures and masks with dataset.yaml, for the commands that are printed
     """
     say("choosing a network")  # before the imports, which take seconds
     from kerbseg.apps.bench import choose_here
@@ -200,7 +200,11 @@ def choose(
 
     upright = parse_upright_size(size)
     assert upright is not None
-    wish = Wish(fps, upright, threads, classes, minutes)
+    if classes is None and data is not None:
+        from kerbseg.data import open_dataset
+
+        classes = len(open_dataset("folder", "train", data).labels)
+    wish = Wish(fps, upright, threads, 19 if classes is None else classes, minutes)
     if model is not None and network:
         raise KerbsegError("--model and --network exclude each other; leave one of them out")
     choice = choose_here(wish, network, model, formats, say)
