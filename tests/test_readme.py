@@ -59,9 +59,8 @@ RUN = {
     ),
     "kerbseg evaluate runs/camvid/best.safetensors --data camvid --data-root DATA/camvid --split test"
     " --json scores.json": Run(("scores.json",), ("mIoU",)),
-    "kerbseg evaluate runs/camvid/best.safetensors --data camvid --data-root DATA/camvid --split val --html report.html": Run(
-        ("report.html",), ("boundary mIoU",)
-    ),
+    "kerbseg evaluate runs/camvid/best.safetensors --data camvid --data-root DATA/camvid --split val"
+    " --html report.html": Run(("report.html",), ("boundary mIoU",)),
     "kerbseg doctor folder --data-root my_streets --html sheet.html": Run(("sheet.html",)),
     "kerbseg doctor folder --data-root my_streets": Run(prints=("folder", "pavement")),
     "kerbseg train own --data my_streets": Run(("runs/own/best.safetensors",), more="epochs=1 --device cpu", slow=True),
@@ -105,6 +104,8 @@ RUN |= {
     )
 }
 NOT_RUN = {
+    "kerbseg train camvid/mininet_v2_cpu patience=5 validate_every=2 data.name=folder --data-root my_streets --hours 2"
+    " --out runs/mine": "hours; tests/train/test_train_ending.py ends trainings early",
     "kerbseg demo --out demo": "minutes; tests/apps/test_apps_demo.py runs it",
     "kerbseg train --resume --out runs/camvid": "needs a run that was cut off; tests/train/test_train_fit.py goes on",
     "kerbseg profile street.onnx --runtime onnx --device tensorrt": "needs a Jetson",
@@ -139,7 +140,16 @@ DATASET_YAML = """classes:
   - {name: person, ids: [24]}
 ignore: [255]
 """
-FOREIGN = {"--nproc-per-node", "--index-url", "--no-deps", "--require-hashes"}  # options of programs that are not ours
+FOREIGN = {
+    "--nproc-per-node",
+    "--index-url",
+    "--no-deps",
+    "--require-hashes",
+    "--logdir",
+    "--backend-store-uri",
+    "--shm-size",
+    "--cpus",
+}  # options of programs that are not ours
 
 
 # ---- what the documents say
