@@ -104,6 +104,8 @@ RUN |= {
     )
 }
 NOT_RUN = {
+    "kerbseg train camvid/mininet_v2_cpu patience=5 validate_every=2 data.name=folder --data-root my_streets --hours 2"
+    " --out runs/mine": "hours; tests/train/test_train_ending.py ends trainings early",
     "kerbseg demo --out demo": "minutes; tests/apps/test_apps_demo.py runs it",
     "kerbseg train --resume --out runs/camvid": "needs a run that was cut off; tests/train/test_train_fit.py goes on",
     "kerbseg profile street.onnx --runtime onnx --device tensorrt": "needs a Jetson",
@@ -138,7 +140,16 @@ DATASET_YAML = """classes:
   - {name: person, ids: [24]}
 ignore: [255]
 """
-FOREIGN = {"--nproc-per-node", "--index-url", "--no-deps", "--require-hashes"}  # options of programs that are not ours
+FOREIGN = {
+    "--nproc-per-node",
+    "--index-url",
+    "--no-deps",
+    "--require-hashes",
+    "--logdir",
+    "--backend-store-uri",
+    "--shm-size",
+    "--cpus",
+}  # options of programs that are not ours
 
 
 # ---- what the documents say
