@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
@@ -159,3 +160,13 @@ def test_patience_that_never_comes_is_noted():
     note = "patience=3 (a validation each 2 epochs) outlasts the 8 epochs of training"
     assert note in list(remarks(read("smoke/scenes", ["epochs=8", "patience=3", "validate_every=2"])))
     assert not list(remarks(read("smoke/scenes", ["epochs=9", "patience=3", "validate_every=2"])))
+
+
+def test_a_count_that_cannot_be_is_named(impatient, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(impatient[0], run)
+    content = torch.load(run / "last.ckpt", weights_only=True)
+    content["callbacks"]["Patience"]["waited"] = 9
+    torch.save(content, run / "last.ckpt")
+    with pytest.raises(KerbsegError, match="its count of validations is not that of its epochs"):
+        train(None, run, resume=True, device="cpu")

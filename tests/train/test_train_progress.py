@@ -56,7 +56,7 @@ def test_the_bar_moves_by_every_step_and_knows_the_time_left_after_a_resume(cloc
     assert task.fields["loss"] == "0.250"
     recorder.latest, recorder.latest_epoch = result(0.4), 80
     bar.on_train_batch_end(trainer, None, {"loss": torch.tensor(0.25)}, None, 3)
-    assert task.fields["result"] == "val mIoU 0.4000 (epoch 80)"
+    assert task.fields["result"] == "val mIoU 0.4000 (epoch 80)  "
     bar.teardown(trainer, None, "fit")
 
 

@@ -9,13 +9,13 @@ from cyclopts import Parameter
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_convert, after_doctor
-from kerbseg.cli.options import DataRoot, Json
-from kerbseg.cli.terminal import next_commands, say, show, write_json
-from kerbseg.core.errors import KerbsegError
+from kerbseg.cli.options import DataRoot, Html, Json
+from kerbseg.cli.terminal import next_commands, say, show, tell, write_json, write_page
+from kerbseg.core.errors import DataError, KerbsegError
 
 
 @app.command
-def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
+def doctor(data: str, *, data_root: DataRoot = None, html: Html = None, json: Json = None) -> None:
     """Check a data set before training: missing masks, sizes, unknown ids, class balance.
 
     Examples: `kerbseg doctor my_streets`, `kerbseg doctor camvid --data-root data/camvid`
@@ -24,14 +24,28 @@ def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
     ----------
     data
         Folder with pictures, masks and dataset.yaml, or the name of a data set: {data_sets}
+    html
+        Write a contact sheet (one file): pictures with their masks drawn on, classes, problems, suspicious pairs
     """
+    from kerbseg.apps.contact_sheet import page
+    from kerbseg.data import check_name
     from kerbseg.data.doctor import examine_all, on_terminal, render
+    from kerbseg.data.report import DatasetReport, Problem
 
     data, data_root = _named(data, data_root)
-    report = examine_all(data, data_root, track=on_terminal)
+    check_name(data)
+    try:
+        report = examine_all(data, data_root, track=on_terminal)
+    except DataError as error:  # nothing can be opened, which the sheet says as well
+        if html is not None:
+            write_page(html, page(DatasetReport(data, (), (Problem("layout", str(error)),)), data_root))
+        raise
     if json is not None:
         write_json(json, report.to_dict())
     show(render(report))
+    if html is not None:
+        write_page(html, page(report, data_root))
+        tell(f"contact sheet: {html}")
     if not report.healthy:
         raise KerbsegError(f"data set {data!r} has {len(report.problems)} problem(s), listed above; fix them first")
     after_doctor(data, data_root)

@@ -67,10 +67,10 @@ def _papers() -> Iterable[str]:
     return list_papers()
 
 
-def _sinks() -> Iterable[str]:
-    from kerbseg.predict import SINKS
+def _saved() -> Iterable[str]:
+    from kerbseg.predict.sinks import saved_words
 
-    return SINKS
+    return saved_words()
 
 
 def _weights() -> Iterable[str]:
@@ -89,7 +89,7 @@ LISTS: dict[str, Callable[[], Iterable[str]]] = {  # by the word that stands in 
     "formats": _formats,
     "label_sets": _label_sets,
     "papers": _papers,
-    "sinks": _sinks,
+    "saved": _saved,
     "weights": _weights,
 }
 

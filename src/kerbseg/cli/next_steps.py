@@ -56,10 +56,11 @@ def after_evaluate(model: str, data: str, data_root: Path | None, dataset: Datas
     next_commands(*commands)
 
 
-def after_export(bundle: str, out: Path, int8: bool, calibration: str | None, data_root: Path | None) -> None:
-    """Bring a float file to int8, and run it without kerbseg."""
+def after_export(
+    bundle: str, out: Path, int8: bool, calibration: str | None, data_root: Path | None, dataset: Dataset | None
+) -> None:
+    """Bring a float file to int8, and run it without kerbseg, on a picture of the data set."""
     commands: list[Command] = []
-    dataset = None if calibration is None else _open(calibration, data_root)
     if calibration is not None and not int8:
         smaller = out.with_name(f"{out.stem}_int8{out.suffix}")
         commands.append(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_train
-from kerbseg.cli.options import DataRoot, Json
+from kerbseg.cli.options import DataRoot, Json, Loggers
 from kerbseg.cli.own import show_device, show_plan
 from kerbseg.cli.terminal import show, tell, write_json
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, check_installed
@@ -35,7 +35,7 @@ def train(
     cache: Literal["auto", "device", "ram", "none"] = "auto",
     compile: bool = False,
     hours: float | None = None,
-    logger: list[str] | None = None,
+    logger: Loggers = None,
 ) -> None:
     """Train from a recipe (YAML), or on your own pictures.
 
@@ -74,9 +74,6 @@ def train(
     hours
         Time limit of this start, such as 1.5: training stops after the last epoch that fits in, and --resume goes on
         (default: none)
-    logger
-        Where curves and pictures go: tensorboard, wandb, mlflow, several (--logger tensorboard,wandb) or none
-        (default: tensorboard)
     """
     from kerbseg.train.recipe_sense import check_names, remarks
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,21 +85,28 @@ def next_commands(*commands: Sequence[str]) -> None:
 
 
 def width() -> int:
-    """Characters a line that `show` has."""
+    """Characters a line that `show` has: the terminal's, or $COLUMNS."""
     from rich.console import Console
 
     console = Console()
-    return console.width if console.is_terminal else LOG_WIDTH
+    return console.width if console.is_terminal or "COLUMNS" in os.environ else LOG_WIDTH
 
 
 def progress(items: Sequence[Any]) -> Iterable[Any]:
-    """The items, with a bar and the time left where there is a terminal."""
-    from rich.progress import track
+    """The items, with a bar and the time left where there is a terminal; lines that are printed appear above it."""
+    from rich.progress import Progress
 
     from kerbseg.core.console import SafeConsole
 
     console = SafeConsole(stderr=True)
-    return track(items, "", console=console, transient=True, disable=_quiet.get() or not console.is_terminal)
+    bar = Progress(
+        console=console,
+        transient=True,
+        disable=_quiet.get() or not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),  # a log gets its lines
+    )
+    with bar:
+        yield from bar.track(items, description="")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -106,6 +114,12 @@ def write_json(path: Path, value: Any) -> None:
     text = json.dumps(_finite(value), indent=1, allow_nan=False)
     with atomic_write(path) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def write_page(path: Path, text: str) -> None:
+    """Writes a page of HTML; a file already there is replaced only when the new one is whole."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

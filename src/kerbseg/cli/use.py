@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGINT
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_evaluate
-from kerbseg.cli.options import DataRoot, Device, Fit, Json, OutOrNothing, Precision, Runtime, Submission, Threads
-from kerbseg.cli.terminal import progress, show, tell, write_json
+from kerbseg.cli.options import DataRoot, Device, Fit, Html, Json, OutOrNothing, Precision, Runtime, Submission, Threads
+from kerbseg.cli.terminal import progress, show, tell, write_json, write_page
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
-from kerbseg.core.text import redact
 
 if TYPE_CHECKING:
     from kerbseg.core.types import Sample
-    from kerbseg.predict import Predictor
 
 
 @app.command
@@ -37,6 +35,8 @@ def evaluate(
     by: Literal["drive"] | None = None,
     limit: int | None = None,
     json: Json = None,
+    html: Html = None,
+    boundary: bool = False,
     save: Path | None = None,
     submission: Submission = None,
 ) -> None:
@@ -58,11 +58,16 @@ def evaluate(
         Also compute the scores of each drive (pictures with the same name up to the first `_` or `/`)
     limit
         Evaluate on the first N pictures only
+    html
+        Write a page that shows where the model fails (one file): confusions, boundary IoU, sizes, the worst pictures
+    boundary
+        Also measure boundary IoU, mIoU near borders and IoU by size (with --html always)
     save
         Folder to write predictions, overlays and a picture of the confusion matrix to
     """
     from contextlib import nullcontext
 
+    from kerbseg.apps.evaluation import WorstPictures, page
     from kerbseg.data import open_dataset
     from kerbseg.evaluate import UnlabelledError, render_table
     from kerbseg.evaluate import evaluate as measure
@@ -74,17 +79,28 @@ def evaluate(
     opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
     dataset = open_dataset(data, split, data_root)
     saved = saving(save, dataset.labels) if save is not None else None
+    worst = WorstPictures(dataset.labels) if html is not None else None
     with open_submission(submission, dataset.labels) if submission is not None else nullcontext() as submit:
 
         def on_prediction(sample: Sample, ids: Any) -> None:
             if saved is not None:
                 saved(sample, ids)
+            if worst is not None:
+                worst(sample, ids)
             if submit is not None:
                 submit(sample.name, ids)
 
         try:
             report = measure(
-                opened, dataset, limit=limit, tta=tta, by=by, fit=fit, on_prediction=on_prediction, progress=progress
+                opened,
+                dataset,
+                limit=limit,
+                tta=tta,
+                by=by,
+                details=boundary or worst is not None,
+                fit=fit,
+                on_prediction=on_prediction,
+                progress=progress,
             )
         except UnlabelledError:
             if submit is None:
@@ -100,6 +116,9 @@ def evaluate(
     if save is not None:
         with atomic_write(save / "confusion.png") as temporary:
             confusion_picture(report.metrics, dataset.labels).save(temporary)
+    if html is not None and worst is not None:
+        write_page(html, page(report, dataset.labels, worst.in_order()))
+        tell(f"page of what fails where: {html}")
     show(render_table(report))
     after_evaluate(model, data, data_root, dataset)
 
@@ -109,6 +128,10 @@ def predict(
     model: str,
     *inputs: str,
     out: OutOrNothing = None,
+    save: str | None = None,
+    show: Annotated[bool, Parameter(negative="")] = False,
+    alpha: float = 0.5,
+    legend: bool | None = None,
     runtime: Runtime = None,
     device: Device = "cpu",
     threads: Threads = None,
@@ -118,48 +141,63 @@ def predict(
     smooth: float | None = None,
     flicker: bool = False,
     raw: str | None = None,
-    sink: tuple[str, ...] = (),
+    sink: Annotated[tuple[str, ...], Parameter(show=False)] = (),
     recursive: bool = False,
     json: Json = None,
 ) -> None:
     """Segment pictures, folders, globs, videos and streams.
 
-    Writes STEM_ids.png (class ids) and STEM_overlay.png for a picture, STEM_overlay.mp4 for a video. A stream is `-`
-    (a video on standard input), a camera (0, /dev/video0), a named pipe or an address. Ctrl-C stops a stream and keeps
-    the file. An input that cannot be read is skipped; the exit status is then 1.
+    Prints a line for each picture: name, height x width, shares of the largest classes, time of the prediction.
+    Writes STEM_ids.png (train ids) and STEM_overlay.png, for a video STEM_overlay.mp4, and classes.json, which says
+    what the ids mean. A stream is `-` (a video on the standard input), a camera (0, /dev/video0), a named pipe or an
+    address; Ctrl-C ends it and keeps the file. An input that cannot be read is left out; the others are segmented, and
+    the status is 1.
 
-    Example: `kerbseg predict run/best.safetensors street.jpg -o out`
+    Example: `kerbseg predict run/best.safetensors street.jpg -o out --save ids,overlay,json`
 
     Parameters
     ----------
     model
         Model: a file, a run folder, or the name of shipped weights
     inputs
-        Pictures, folders, globs, videos or streams
+        Pictures, folders, globs, videos, streams
     out
-        Folder to write the results to
+        Folder for the results (default: predictions); other files in it stay as they are
+    save
+        What to write, separated by commas: {saved} (default: ids,overlay; for videos overlay). ids is gray and right in
+        every program, palette is in color and right in Pillow alone, frames is a video's overlays as pictures
+    show
+        Open the first result in this system's viewer
+    alpha
+        Weight of the colors in overlays: 0 (the picture alone) to 1 (the colors alone)
+    legend
+        Draw the names of the classes below overlays (default: for pictures)
     submission
-        Instead of --out: folder or .zip of predictions for the Cityscapes or Minicity server
+        Instead of OUT, folder or .zip of predictions for the server of Cityscapes or Minicity
     smooth
-        Smooth videos over time, 0.5 to 1 (higher is smoother): 0.7 follows a change after 2 frames, 0.8 after 4, 0.9
-        after 7
+        Of videos: steadier classes, by a vote that follows what moves, in which a frame that is n frames old has the
+        weight SMOOTH^n (0.5 to 1; 0.7 follows a change after 2 frames, 0.8 after 4, 0.9 after 7)
     flicker
-        Also measure flicker of videos: the fraction of pixels that change class between frames aligned by optical flow
+        Of videos: also measure the share of pixels that change class between frames aligned by optical flow
     raw
-        HEIGHTxWIDTH@FPS of raw RGB frames on standard input, such as 360x480@25
+        HEIGHTxWIDTH@RATE of RGB frames without a container on the standard input, such as 360x480@25
     sink
-        What to write instead; can be repeated: {sinks}
+        Older name of --save
     recursive
-        Also read subfolders; the results go to subfolders of --out
+        Also take what is in the subfolders of folders; results then lie in subfolders of OUT
     """
     from kerbseg.predict.interrupts import FROM_OUTSIDE, ending_once
 
-    if (out is None) == (submission is None):
-        raise KerbsegError("predict writes to --out FOLDER or to --submission FOLDER|ZIP; give one of them")
+    if submission is not None and (out is not None or save is not None or sink or show):
+        raise KerbsegError(
+            "--submission writes label ids for a server and nothing else; leave --out, --save, --show out"
+        )
     with ending_once(SIGINT, *FROM_OUTSIDE, last=True):
-        from kerbseg.predict import Predictor
+        from kerbseg.cli.predicting import Results, kinds_to_save, predict_and_tell, results_folder
+        from kerbseg.predict import Predictor, RawFrames, Style, VideoOptions
         from kerbseg.runtime import open_runtime
 
+        kinds, style = kinds_to_save(save, sink), Style(alpha, legend)
         opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
         predictor = Predictor(opened, fit=fit)
         if submission is not None:
@@ -168,43 +206,9 @@ def predict(
             count = submit_files(predictor, inputs, submission, progress, recursive)
             tell(f"{count} prediction(s) for the server: {submission}")
             return
-        assert out is not None
-        _predict(predictor, inputs, out, smooth, flicker, raw, sink, recursive, json)
-
-
-def _predict(
-    predictor: Predictor,
-    inputs: Sequence[str],
-    out: Path,
-    smooth: float | None,
-    flicker: bool,
-    raw: str | None,
-    sink: Sequence[str],
-    recursive: bool,
-    json: Path | None,
-) -> None:
-    from kerbseg.bundle import versions
-    from kerbseg.predict import RawFrames, Unfinished, VideoOptions, VideoReport, predict_files
-
-    videos: list[VideoReport] = []
-    failed: dict[str, KerbsegError] = {}
-    options = VideoOptions(smooth, flicker, None if raw is None else RawFrames.parse(raw), videos.append)
-    try:
-        written = predict_files(predictor, inputs, out, progress, options, sinks=sink or None, recursive=recursive)
-    except Unfinished as error:
-        failed = error.failures
-        print(f"kerbseg: {error}", file=sys.stderr)
-        sys.exit(1)
-    finally:  # Ctrl-C is how a camera's pictures end
-        for video in videos:
-            tell(video)
-        if json is not None:
-            engine = predictor.runtime
-            made = {"model": engine.card.model, "runtime": engine.name, "precision": engine.precision}
-            figures = {
-                "videos": [video.to_dict() for video in videos],
-                "failed": {redact(given): str(error) for given, error in failed.items()},
-                "protocol": {**made, "versions": versions()},
-            }
-            write_json(json, figures)
-    tell(f"{len(written)} input(s) segmented into {out}")
+        folder = results_folder(out, predictor)
+        results = Results(predictor, folder, show, keep=json is not None)
+        options = VideoOptions(smooth, flicker, None if raw is None else RawFrames.parse(raw), results.video)
+        predict_and_tell(
+            predictor, inputs, folder, results, options, json, sinks=kinds, style=style, recursive=recursive
+        )

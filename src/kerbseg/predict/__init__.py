@@ -1,8 +1,11 @@
 """Prediction of pictures, folders, videos and streams: source -> predictor -> (vote over time) -> sinks."""
 
+from kerbseg.predict.classes import write_classes
+from kerbseg.predict.drawings import Style
 from kerbseg.predict.files import Unfinished, predict_files
 from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.predictor import Predictor
+from kerbseg.predict.reports import PictureReport
 from kerbseg.predict.sinks import SINKS, SinkKind
 from kerbseg.predict.sources import SOURCES, Frame, RawFrames, Source, SourceKind
 from kerbseg.predict.videos import VideoOptions, VideoReport, segment_video, video
@@ -11,16 +14,19 @@ __all__ = [
     "SINKS",
     "SOURCES",
     "Frame",
+    "PictureReport",
     "Prediction",
     "Predictor",
     "RawFrames",
     "SinkKind",
     "Source",
     "SourceKind",
+    "Style",
     "Unfinished",
     "VideoOptions",
     "VideoReport",
     "predict_files",
     "segment_video",
     "video",
+    "write_classes",
 ]

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int, Int16, UInt8, UInt32
 from PIL import Image, ImageDraw, ImageFont
 
 from kerbseg.core.display import display_palette
 from kerbseg.core.labels import LabelSet
 from kerbseg.metrics import Metrics
 from kerbseg.predict.fonts import NOTE, font_for, shown_names
+from kerbseg.predict.legend import INK, PAPER, percent, with_legend
+from kerbseg.predict.region_names import draw_names
 
-INK, PAPER = (30, 36, 44), (255, 255, 255)
+__all__ = [
+    "INK",
+    "PAPER",
+    "blend_overlay",
+    "colorize",
+    "confusion_picture",
+    "counts",
+    "draw_names",
+    "percent",
+    "with_legend",
+]
+
+LINE_SHARE = 700
+"""A border is a pixel wider on each side for each so many pixels of the picture's shorter side."""
+
+BORDER_COATS = 3
+BORDERED = 64  # pixels of the shorter side: borders would cover a smaller picture
+FAINTEST = 20  # of 255: what a border adds beyond cannot be seen
 
 BAND_PIXELS = 2**20
 """Pixels that are drawn at once: what a step makes on its way is small beside a large picture."""
@@ -27,23 +46,104 @@ def colorize(ids: UInt8[np.ndarray, "h w"], labels: LabelSet) -> UInt8[np.ndarra
 def blend_overlay(
     picture: UInt8[np.ndarray, "h w 3"], ids: UInt8[np.ndarray, "h w"], labels: LabelSet, alpha: float = 0.5
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture under its classes' display colors, of which `alpha` is the weight; borders half as bright.
+    """The picture under its classes' display colors, of which `alpha` is the weight; background stays as it is.
 
-    Background is as it is in the picture.
+    Along its border a region is painted as if `BORDER_COATS` times, softly, so that its color can be seen as it is in
+    the legend, and regions do not flow into each other.
     """
-    mixed = np.empty_like(picture)
-    colors = (display_palette(labels) * alpha).astype(np.uint8)
+    mixed = np.empty(picture.shape, np.uint8)  # in rows, whatever the order of the picture
+    colors = display_palette(labels)
+    painted = (colors * alpha).astype(np.uint8).tobytes()
     beside = (np.arange(256) * (1 - alpha)).astype(np.uint8)
-    background = np.isin(np.arange(256), [labels.classes.index(name) for name in labels.background])
+    background = np.zeros(256, bool)
+    background[[labels.classes.index(name) for name in labels.background]] = True
     for rows in _bands(ids):
         band = mixed[rows]
-        colors.take(ids[rows], 0, out=band, mode="clip")
-        # halves of whole numbers take a tenth of the time, and every frame of a video needs them
-        band += picture[rows] >> 1 if alpha == 0.5 else beside[picture[rows]]
+        layer = Image.fromarray(ids[rows])
+        layer.putpalette(painted)  # a tenth of the time that numpy takes, and every frame of a video needs it
+        np.add(
+            np.asarray(layer.convert("RGB")), picture[rows] >> 1 if alpha == 0.5 else beside[picture[rows]], out=band
+        )
         if labels.background:
-            np.copyto(band, picture[rows], where=background[ids[rows]][..., None])
-        band[_borders(ids, rows)] >>= 1
+            one, other = (each.reshape(-1, 3).view("V3") for each in (band, picture[rows]))  # a pixel as one thing
+            np.copyto(one, other, where=background.take(ids[rows]).reshape(-1, 1))
+        if min(ids.shape) >= BORDERED:
+            _paint_borders(band, picture, ids, rows, colors, background, alpha)
     return mixed
+
+
+def _paint_borders(
+    band: UInt8[np.ndarray, "r w 3"],
+    picture: UInt8[np.ndarray, "h w 3"],
+    ids: UInt8[np.ndarray, "h w"],
+    rows: slice,
+    colors: UInt8[np.ndarray, "256 3"],
+    background: Bool[np.ndarray, " 256"],
+    alpha: float,
+) -> None:
+    """Paints what lies along borders between classes in those rows of an overlay, pixel by pixel: they are few."""
+    reach = min(ids.shape) // LINE_SHARE
+    margin = reach + 2
+    around = _padded(ids, rows, margin)
+    strength = _border_strength(around, reach).ravel()
+    near = np.flatnonzero(strength > FAINTEST)
+    inside = near + margin * around.shape[1] + margin + near // ids.shape[1] * 2 * margin  # of `around`
+    own = around.ravel().take(inside)
+    soft = np.minimum(1, np.arange(256) / 127)  # the half of a border that is its middle is painted in full
+    border = 1 - (1 - alpha) ** BORDER_COATS
+    # 128 is all: in 16 bits, which take half the time of 32
+    strength = strength.take(near)
+    weight = (128 * (alpha + (border - alpha) * soft)).astype(np.int16).take(strength)
+    if background.any():
+        weight = np.where(background.take(own), (128 * border * soft).astype(np.int16).take(strength), weight)
+        own = _nearest_painted(around, inside, background, margin)
+    color = _smoothed(around, inside, own, colors, background)
+    pixels = picture[rows].reshape(-1, 3).take(near, 0).astype(np.int16)
+    band.reshape(-1, 3)[near] = pixels + ((color - pixels) * weight[:, None] >> 7)
+
+
+def _nearest_painted(
+    around: UInt8[np.ndarray, "H W"], at: Int[np.ndarray, " n"], background: Bool[np.ndarray, " 256"], margin: int
+) -> UInt8[np.ndarray, " n"]:
+    """The class of each of those pixels; of background the one nearest to it, whose border it is beside."""
+    flat, width = around.ravel(), around.shape[1]
+    nearest = flat.take(at)
+    left = np.flatnonzero(background.take(nearest))
+    for distance in range(1, margin + 1):
+        for step in (1, -1, width, -width, width + 1, width - 1, 1 - width, -width - 1):
+            other = flat.take(at.take(left) + distance * step)
+            painted = ~background.take(other)
+            nearest[left[painted]] = other[painted]
+            left = left[~painted]
+    return nearest
+
+
+def _smoothed(
+    around: UInt8[np.ndarray, "H W"],
+    at: Int[np.ndarray, " n"],
+    own: UInt8[np.ndarray, " n"],
+    colors: UInt8[np.ndarray, "256 3"],
+    background: Bool[np.ndarray, " 256"],
+) -> Int16[np.ndarray, "n 3"]:
+    """The colors of those pixels: half their class's, half those of the four neighbors."""
+    flat, width = around.ravel(), around.shape[1]
+    packed = np.zeros((256, 4), np.uint8)  # the color of a pixel as one number, of which `_mean_color` takes means
+    packed[:, :3] = colors
+    color_of = packed.view(np.uint32).ravel()
+    around_it = []
+    for step in (1, -1, width, -width):
+        other = flat.take(at + step)
+        if background.any():
+            other = np.where(background.take(other), own, other)
+        around_it.append(color_of.take(other))
+    left, right, above, below = around_it
+    mean = _mean_color(color_of.take(own), _mean_color(_mean_color(left, right), _mean_color(above, below)))
+    return mean.view(np.uint8).reshape(-1, 4)[:, :3].astype(np.int16)
+
+
+def _mean_color(one: UInt32[np.ndarray, " n"], other: UInt32[np.ndarray, " n"]) -> UInt32[np.ndarray, " n"]:
+    """The mean of each byte."""
+    return (one & other) + (((one ^ other) & np.uint32(0xFEFEFEFE)) >> np.uint32(1))
 
 
 def _bands(ids: UInt8[np.ndarray, "h w"]) -> Iterator[slice]:
@@ -52,50 +152,44 @@ def _bands(ids: UInt8[np.ndarray, "h w"]) -> Iterator[slice]:
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
-def _borders(ids: UInt8[np.ndarray, "h w"], rows: slice) -> Bool[np.ndarray, "r w"]:
-    """Pixels of those rows whose right or lower neighbor is of another class."""
-    band = ids[rows]
-    below = ids[rows.start + 1 : rows.stop + 1]
-    borders = np.zeros(band.shape, bool)
-    borders[:, :-1] = band[:, :-1] != band[:, 1:]
-    borders[: len(below)] |= band[: len(below)] != below
-    return borders
+def _padded(ids: UInt8[np.ndarray, "h w"], rows: slice, margin: int) -> UInt8[np.ndarray, "H W"]:
+    """Those rows with what is around them; beyond the picture its own edge goes on."""
+    top, bottom = max(0, rows.start - margin), min(len(ids), rows.stop + margin)
+    beyond = (margin - (rows.start - top), margin - (bottom - rows.stop))
+    return np.pad(ids[top:bottom], (beyond, (margin, margin)), mode="edge")
+
+
+def _border_strength(around: UInt8[np.ndarray, "H W"], reach: int) -> UInt8[np.ndarray, "h w"]:
+    """How near a border between classes each pixel is, 255 at most; a margin of `reach + 2` pixels is used up."""
+    below, beside = around[1:] != around[:-1], around[:, 1:] != around[:, :-1]
+    corners = below[:, 1:] | below[:, :-1] | beside[1:] | beside[:-1]  # between four pixels that are not of one class
+    strength = corners.view(np.uint8) * np.uint8(255)
+    for axis in (0, 1) * reach:
+        one, two, three = (_part(strength, axis, start, 2) for start in range(3))
+        strength = np.maximum(np.maximum(one, two), three)
+    for axis in (0, 1) * 3:  # an odd number, from corners to pixels
+        strength = _mean(strength, axis)
+    return strength
+
+
+def _mean(values: UInt8[np.ndarray, "H W"], axis: int) -> UInt8[np.ndarray, "h w"]:
+    """Of each two neighbors, one fewer: exact where they are equal, else rounded down."""
+    one, two = (_part(values, axis, start, 1) for start in range(2))
+    half: UInt8[np.ndarray, "h w"] = one ^ two
+    half >>= 1
+    half += one & two
+    return half
+
+
+def _part(values: np.ndarray, axis: int, start: int, left_out: int) -> np.ndarray:
+    """A view of all but `left_out` of an axis."""
+    length = values.shape[axis] - left_out
+    return values[start : start + length] if axis == 0 else values[:, start : start + length]
 
 
 def counts(ids: UInt8[np.ndarray, "h w"]) -> Int[np.ndarray, " 256"]:
     """How many pixels have each id."""
     return sum((np.bincount(ids[rows].ravel(), minlength=256) for rows in _bands(ids)), np.zeros(256, np.int64))
-
-
-def with_legend(drawn: UInt8[np.ndarray, "h w 3"], shares: Mapping[str, float], labels: LabelSet) -> Image.Image:
-    """A picture above the names, colors and shares of classes, in the order in which they are given."""
-    height, width = drawn.shape[:2]
-    colors = dict(zip(labels.classes, labels.colors, strict=True))
-    font = font_for("".join(shares), max(11, min(20, height // 28)))
-    names = shown_names(shares, labels, font)
-    entries = [f"{names[name]}  {percent(share)}" for name, share in shares.items()]
-    note = NOTE if any(names[name] != name for name in shares) else ""
-    line = int(font.size * 1.6)
-    column = int(max((font.getlength(entry) for entry in entries), default=0)) + 2 * line
-    columns = max(1, width // column)
-    rows = -(-len(entries) // columns)
-    sheet_width = max(width, column, int(font.getlength(note)) + line)
-    sheet = Image.new("RGB", (sheet_width, height + (rows + bool(note)) * line + line // 2), PAPER)
-    for band in _bands(drawn[..., 0]):
-        sheet.paste(Image.fromarray(drawn[band]), (0, band.start))
-    draw = ImageDraw.Draw(sheet)
-    for n, (name, entry) in enumerate(zip(shares, entries, strict=True)):
-        x, y = n % columns * column + line // 3, height + n // columns * line + line // 4
-        swatch = (x, y + line // 5, x + int(font.size), y + line // 5 + int(font.size))
-        draw.rectangle(swatch, fill=colors[name], outline=INK)
-        draw.text((x + line, y + line // 2), entry, fill=INK, font=font, anchor="lm")
-    draw.text((line // 3, height + rows * line + line // 2), note, fill=INK, font=font, anchor="lm")
-    return sheet
-
-
-def percent(share: float) -> str:
-    """A share as people read it."""
-    return "<0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def confusion_picture(metrics: Metrics, labels: LabelSet) -> Image.Image:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
@@ -19,9 +21,11 @@ from kerbseg.core.errors import DataError, InputError, KerbsegError, KerbsegWarn
 from kerbseg.core.files import remove_leftovers
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Sample
+from kerbseg.predict.drawings import Style
 from kerbseg.predict.inputs import expand
 from kerbseg.predict.interrupts import ending_once
 from kerbseg.predict.prediction import Prediction
+from kerbseg.predict.reports import PictureReport
 from kerbseg.predict.sinks import SinkKind, open_sinks, targets_of
 from kerbseg.predict.sources import Source
 from kerbseg.predict.videos import Segmenter, VideoOptions, checked_segmenter, video_steps
@@ -41,6 +45,10 @@ class Unfinished(DataError):
         super().__init__(f"{len(failures)} of {total} inputs could not be segmented ({rest}): {', '.join(failures)}")
 
 
+def _unreported(report: PictureReport) -> None:
+    pass
+
+
 def predict_files(
     predictor: Segmenter,
     inputs: Sequence[str | Path],
@@ -49,15 +57,17 @@ def predict_files(
     options: VideoOptions | None = None,
     *,
     sinks: str | Sequence[str | SinkKind] | None = None,
+    style: Style | None = None,
     recursive: bool = False,
+    on_picture: Callable[[PictureReport], object] = _unreported,
 ) -> list[Source]:
     """Writes `<stem>_ids.png` and `<stem>_overlay.png` of pictures, `<stem>_overlay.mp4` of videos.
 
     Returns the sources. Inputs are pictures, videos, folders (the pictures and videos right in them, hidden files and
     our own results left out; with `recursive` those of subfolders too, each into a subfolder of `out`), globs, and
     streams: `-` for the standard input, a camera's number or device, a named pipe, an address; and whatever else
-    `SOURCES` knows. `sinks` name what to write instead (see `SINKS`). Inputs of one stem keep their suffixes in the
-    names of their results.
+    `SOURCES` knows. `sinks` name what to write instead (see `SINKS`), `style` says how overlays look. Inputs of one
+    stem keep their suffixes in the names of their results. `on_picture` is called with what came of each picture.
 
     One of several inputs that cannot be read is warned of (KerbsegWarning), and the others are segmented; at the end
     all such are raised as Unfinished. A single one raises its own DataError. Raises KerbsegError before any work where
@@ -66,7 +76,8 @@ def predict_files(
     checked_segmenter(predictor)
     options, out = options or VideoOptions(), checked_folder(out)
     given = expand(inputs, options.raw, recursive, leave_out=out)
-    plan = _with_suffixes({source: targets_of(source, out, sinks) for source in given.sources}, out, sinks)
+    named = partial(targets_of, out=out, names=sinks, style=style)
+    plan = _with_suffixes({source: named(source) for source in given.sources}, named)
     _refuse_clashes(plan)
     if options.flicker and given.sources and all(source.kind == "picture" for source in given.sources):
         raise KerbsegError("flicker is measured between the frames of a video, and no input is one; leave it out")
@@ -78,7 +89,7 @@ def predict_files(
     results = [target for targets in plan.values() for target in targets.values()]
     for folder in {target if target.is_dir() else target.parent for target in results}:
         remove_leftovers(folder)
-    with ending_once(SIGINT), closing(_Steps(predictor, plan, options, alone=total == 1)) as steps:
+    with ending_once(SIGINT), closing(_Steps(predictor, plan, options, on_picture, alone=total == 1)) as steps:
         for _ in progress(steps):
             pass
     if failures := {**given.failures, **steps.failures}:
@@ -99,7 +110,7 @@ def checked_folder(out: str | Path) -> Path:
     return out
 
 
-def _with_suffixes(plan: Plan, out: Path, sinks: str | Sequence[str | SinkKind] | None) -> Plan:
+def _with_suffixes(plan: Plan, named: Callable[[Source], Mapping[SinkKind, Path]]) -> Plan:
     """The plan, with the suffixes of inputs in the names of results that would be one without."""
     writers: dict[Path, list[Source]] = {}
     for source, targets in plan.items():
@@ -112,7 +123,7 @@ def _with_suffixes(plan: Plan, out: Path, sinks: str | Sequence[str | SinkKind] 
     for source, targets in plan.items():
         if source in alike and source.path is not None:
             source = replace(source, name=str(Path(source.name).with_name(source.path.name)))
-            targets = targets_of(source, out, sinks)
+            targets = named(source)
         renamed[source] = targets
     return renamed
 
@@ -145,8 +156,16 @@ class _Steps:
     A source that cannot be read ends it if it is alone; else it is warned of, and kept in `failures`.
     """
 
-    def __init__(self, predictor: Segmenter, plan: Plan, options: VideoOptions, alone: bool) -> None:
+    def __init__(
+        self,
+        predictor: Segmenter,
+        plan: Plan,
+        options: VideoOptions,
+        on_picture: Callable[[PictureReport], object],
+        alone: bool,
+    ) -> None:
         self._predictor, self._plan, self._options, self._alone = predictor, plan, options, alone
+        self._on_picture = on_picture
         self._video: Generator[None] | None = None
         self.failures: dict[str, KerbsegError] = {}
 
@@ -170,11 +189,26 @@ class _Steps:
 
     def _pictures(self, source: Source, targets: Mapping[SinkKind, Path]) -> Iterator[None]:
         confidence = any(kind.confidence for kind in targets)
+        prediction = None
         with open_sinks(targets, source, self._predictor.labels) as adds:
             for frame in source:
+                started = time.perf_counter()
                 prediction = self._predictor(frame.picture, channels="rgb", confidence=confidence)
+                elapsed_s = time.perf_counter() - started
                 for add in adds:
                     add(frame, prediction)
+            if prediction is None:
+                raise DataError(f"{source} gave no picture")
+        self._on_picture(
+            PictureReport(
+                source=str(source),
+                name=str(Path(source.name).with_name(source.path.name)) if source.path else source.name,
+                targets=tuple(targets.values()),
+                size=prediction.ids.shape,
+                shares=prediction.shares(),
+                ms=1000 * elapsed_s,
+            )
+        )
         yield
 
     def close(self) -> None:

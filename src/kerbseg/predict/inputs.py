@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kerbseg.core.errors import DataError, KerbsegError, KerbsegWarning
-from kerbseg.predict.sinks import SINKS
+from kerbseg.predict.classes import CLASSES
+from kerbseg.predict.sinks import endings_of_results
 from kerbseg.predict.sources import RawFrames, Source, find_source, input_suffixes, open_source
 from kerbseg.predict.sources.streams import takes_raw
 
@@ -112,6 +113,7 @@ def _sorted_out(names: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """Those that are inputs, and what the others are; of hidden files and our own results nobody needs a word."""
     results = _results(names)
     visible = [name for name in names if not name.name.startswith(".") and name not in results]
+    visible = [name for name in visible if name.name != CLASSES]
     inputs = [name for name in visible if _is_input(name)]
     return inputs, [_kind(name) for name in visible if name not in set(inputs)]
 
@@ -119,8 +121,7 @@ def _sorted_out(names: Sequence[Path]) -> tuple[list[Path], list[str]]:
 def _results(names: Iterable[Path]) -> set[Path]:
     """What predictions into the same folder have made of its inputs."""
     inputs = [name for name in names if _is_input(name)]
-    endings = [kind.ending for kind in SINKS.values()]
-    endings += [Path(f"x{kind.ending}").stem[1:] for kind in SINKS.values() if kind.file_per_frame]
+    endings = endings_of_results()
     starts = [name.with_name(start) for name in inputs for start in (name.stem, name.name)]
     return {start.with_name(start.name + ending) for start in starts for ending in endings}
 

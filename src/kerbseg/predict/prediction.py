@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -12,13 +13,19 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 from PIL import Image
 
+from kerbseg.core.display import display_palette
 from kerbseg.core.errors import InputError, did_you_mean
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import Color, LabelSet
-from kerbseg.predict.draw import blend_overlay, colorize, counts, percent, with_legend
+from kerbseg.predict.draw import blend_overlay, draw_names, percent, with_legend
+from kerbseg.predict.drawings import DRAWINGS, Style, check_alpha
 from kerbseg.predict.opencv import cv2_module
+from kerbseg.predict.shares import shares, shares_document
+from kerbseg.predict.viewer import show_picture
 
-ENDINGS = ("_ids.png", "_overlay.png")  # of the files that `save` writes
+ENDINGS = (DRAWINGS["ids"].ending, DRAWINGS["overlay"].ending)  # of the files that `save` writes unasked
+SHARES = "_shares.json"
+GAP = 4  # pixels between a picture and its overlay
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,6 +36,7 @@ class Prediction:
     labels: LabelSet
     confidence: Float32[np.ndarray, "h w"] | None = None  # probability of each pixel's class, where it was asked for
     picture: UInt8[np.ndarray, "h w 3"] | None = None  # RGB, where it is known
+    _blends: dict[float, UInt8[np.ndarray, "h w 3"]] = field(default_factory=dict, init=False)  # overlays by weight
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -37,14 +45,16 @@ class Prediction:
 
     @property
     def colors(self) -> tuple[Color, ...]:
-        """The color (RGB, 0..255) of every class, by id."""
+        """The color (RGB, 0..255) that the data set gives every class, by id; overlays show others, farther apart."""
         return self.labels.colors
 
     def shares(self) -> dict[str, float]:
         """The share of the pixels (0..1) of every class, the largest first; classes that are not there have 0."""
-        pixels = counts(self.ids)[: len(self.labels)]
-        order = np.argsort(-pixels, kind="stable").tolist()
-        return {self.names[i]: float(pixels[i] / self.ids.size) for i in order}
+        return dict(self._shares)
+
+    @cached_property
+    def _shares(self) -> dict[str, float]:
+        return shares(self.ids, self.labels)
 
     def __getitem__(self, name: str) -> Bool[np.ndarray, "h w"]:
         """Where the class of that name is. Raises InputError, with the nearest name, for one that the model lacks."""
@@ -68,39 +78,92 @@ class Prediction:
         outer = [outline[:, 0] for i, outline in enumerate(outlines) if levels[0, i, 3] < 0]  # no parent: no hole
         return sorted(outer, key=cv2.contourArea, reverse=True)
 
-    def color(self) -> Image.Image:
-        """Every pixel in its class's color."""
-        return Image.fromarray(colorize(self.ids, self.labels))
+    def color(self, display: bool = False) -> Image.Image:
+        """Every pixel in its class's color: the data set's own (`colors`), or the one that overlays show."""
+        palette = display_palette(self.labels) if display else self.labels.palette
+        return Image.fromarray(palette[self.ids])
 
-    def overlay(self, alpha: float = 0.5, legend: bool = True) -> Image.Image:
-        """The picture under its classes' colors, borders of regions drawn dark; below it a legend with their shares.
+    def palette(self) -> Image.Image:
+        """The ids as a palette picture (mode P): numpy and Pillow see the train ids, a viewer the colors.
 
-        Raises InputError where the picture is not known.
+        **OpenCV, imageio, scikit-image and matplotlib give colors instead of ids, without an error**; for them there
+        are the gray pixels of `ids`.
         """
-        drawn = self.blended if alpha == 0.5 else self._blend(alpha)
-        return with_legend(drawn, self._present(), self.labels) if legend else Image.fromarray(drawn)
+        picture = Image.fromarray(self.ids).copy()  # with pixels of its own: a palette is set on them
+        picture.putpalette(self.labels.palette.tobytes())
+        return picture
 
-    @cached_property
+    def overlay(self, alpha: float = 0.5, legend: bool = True, names: bool = True) -> Image.Image:
+        """The picture under its classes' colors, with names on large regions; below it a legend with their shares.
+
+        Background classes stay unpainted. Raises InputError where the picture is not known.
+        """
+        return self._sheet(self.blend(alpha), legend, names)
+
+    def side(self, alpha: float = 0.5, legend: bool = True) -> Image.Image:
+        """The picture, and beside it its overlay; below both a legend. Raises InputError where it is not known."""
+        return self._sheet(self.beside(alpha), legend, left=self.ids.shape[1] + GAP)
+
+    def beside(self, alpha: float = 0.5) -> UInt8[np.ndarray, "h w 3"]:
+        """The pixels of the picture and of its overlay, side by side, without a legend."""
+        blended, picture = self.blend(alpha), self.picture
+        assert picture is not None, "there is no overlay without it"
+        gap = np.full((len(picture), GAP, 3), 255, np.uint8)
+        return np.concatenate([picture, gap, blended], 1)
+
+    def confidence_gray(self) -> Image.Image:
+        """The probability of each pixel's class, gray: 0 is none, 255 is certain. Raises InputError without it."""
+        if self.confidence is None:
+            raise InputError("this prediction has no confidence; ask for it: predictor(picture, confidence=True)")
+        return Image.fromarray((self.confidence * 255).round().astype(np.uint8))
+
+    @property
     def blended(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The overlay's pixels, without a legend; drawn once, for all that show or write them."""
-        return self._blend(0.5)
+        """The overlay's pixels, without a legend."""
+        return self.blend(0.5)
 
-    def save(self, stem: str | Path) -> tuple[Path, ...]:
-        """Writes `<stem>_ids.png` (train ids) and, where the picture is known, `<stem>_overlay.png`; says which.
+    def blend(self, alpha: float) -> UInt8[np.ndarray, "h w 3"]:
+        """The same with the colors at that weight; drawn once, for all that show or write them."""
+        if alpha not in self._blends:
+            self._blends[alpha] = self._blend(alpha)
+        return self._blends[alpha]
 
-        Raises InputError where the stem names a folder: a prediction does not know its picture's name.
+    def show(self, alpha: float = 0.5, legend: bool = True) -> None:
+        """Opens the overlay (the colors, where the picture is not known) in this system's viewer of pictures.
+
+        Raises KerbsegError where there is no display, or no viewer.
+        """
+        show_picture(self.color() if self.picture is None else self.overlay(alpha, legend))
+
+    def save(
+        self, stem: str | Path, what: str | Sequence[str] | None = None, style: Style | None = None
+    ) -> tuple[Path, ...]:
+        """Writes files whose names begin with `stem`, and says which: of `what` (one or several), or the usual ones.
+
+        Those are `<stem>_ids.png` (train ids) and, where the picture is known, `<stem>_overlay.png`. Words are ids,
+        palette, color, overlay, side, confidence and json (the shares). Raises InputError for another word, for what
+        this prediction lacks, and where the stem names a folder: a prediction does not know its picture's name.
         """
         if str(stem).endswith(("/", os.sep)) or not Path(stem).name or Path(stem).is_dir():
             raise InputError(
                 f"{stem} is a folder; add the beginning of the files' names, such as {Path(stem) / 'street'}"
             )
-        stem = Path(stem)
-        drawings = [Image.fromarray(self.ids)] if self.picture is None else [Image.fromarray(self.ids), self.overlay()]
-        paths = tuple(stem.with_name(stem.name + ending) for ending in ENDINGS[: len(drawings)])
-        for path, drawing in zip(paths, drawings, strict=True):
+        usual = ("ids",) if self.picture is None else ("ids", "overlay")
+        words = usual if what is None else [what] if isinstance(what, str) else list(what)
+        for word in words:
+            if word not in (*DRAWINGS, "json"):
+                raise InputError(f"{word!r} is nothing that can be saved; {did_you_mean(word, (*DRAWINGS, 'json'))}")
+        drawn = {word: DRAWINGS[word].draw(self, style or Style()) for word in words if word != "json"}
+        paths = []
+        for word in words:
+            path = Path(f"{stem}{DRAWINGS[word].ending if word in DRAWINGS else SHARES}")
             with atomic_write(path) as temporary:
-                drawing.save(temporary)
-        return paths
+                if word in drawn:
+                    drawn[word].save(temporary)
+                else:
+                    temporary.write_text(shares_document(str(stem), self), encoding="utf-8")
+            paths.append(path)
+        return tuple(paths)
 
     def __repr__(self) -> str:
         height, width = self.ids.shape
@@ -116,6 +179,12 @@ class Prediction:
     def _present(self) -> dict[str, float]:
         return {name: share for name, share in self.shares().items() if share}
 
+    def _sheet(self, drawn: UInt8[np.ndarray, "h w 3"], legend: bool, names: bool = True, left: int = 0) -> Image.Image:
+        sheet = with_legend(drawn, self._present(), self.labels) if legend else Image.fromarray(drawn)
+        if names:
+            draw_names(sheet, self.ids, self.labels, left)
+        return sheet
+
     def _id(self, name: str) -> int:
         if name not in self.names:
             raise InputError(f"the model knows no class {name!r}; {did_you_mean(str(name), self.names)}")
@@ -126,6 +195,5 @@ class Prediction:
             raise InputError(
                 "this prediction does not know its picture, so there is nothing to lay colors over; use color()"
             )
-        if not 0 <= alpha <= 1:
-            raise InputError(f"alpha is {alpha:g}; give 0 (the picture alone) to 1 (the colors alone)")
+        check_alpha(alpha)
         return blend_overlay(self.picture, self.ids, self.labels, alpha)

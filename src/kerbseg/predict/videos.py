@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from signal import SIGINT
 from typing import Any, Protocol
@@ -15,9 +15,12 @@ from jaxtyping import UInt8
 
 from kerbseg.core.errors import DataError, InputError, KerbsegError
 from kerbseg.core.labels import LabelSet
+from kerbseg.predict.draw import counts
+from kerbseg.predict.drawings import Style
 from kerbseg.predict.interrupts import ending_once, held
 from kerbseg.predict.pipeline import Stage, ThreadedPipeline
 from kerbseg.predict.prediction import Prediction
+from kerbseg.predict.shares import share_words, shares_of
 from kerbseg.predict.sinks import Add, SinkKind, open_sinks, targets_of
 from kerbseg.predict.sinks.full import SinkFull
 from kerbseg.predict.sources import Frame, RawFrames, Source, as_source
@@ -27,6 +30,8 @@ from kerbseg.predict.temporal.vote import checked_memory, delay
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The system's errors where there is no room for a file."""
+
+SHARES_COLUMNS = 50  # of a line, for the largest classes of a video
 
 LARGE = 48_000_000
 """Bytes of a frame that counts as more than one: four times those of 4K."""
@@ -69,6 +74,8 @@ class VideoReport:
     whole: bool  # False: damaged, cut off, or interrupted
     smooth: float | None
     flicker: Flicker | None
+    size: tuple[int, int] | None = None  # height, width of the first frame
+    shares: Mapping[str, float] = field(default_factory=dict)  # of every class in all frames, the largest first
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg predict --json` writes it."""
@@ -78,6 +85,8 @@ class VideoReport:
             "targets": [str(target) for target in self.targets],
             "frames": self.frames,
             "frames_per_second": self.frames / self.elapsed_s if self.elapsed_s else None,
+            "size": None if self.size is None else list(self.size),
+            "shares": dict(self.shares),
             "whole": self.whole,
             "smooth": None if self.smooth is None else {"memory": self.smooth, "delay_frames": delay(self.smooth)},
             "flicker": None if self.flicker is None else self.flicker.to_dict(),
@@ -86,7 +95,8 @@ class VideoReport:
     def __str__(self) -> str:
         speed = f"{self.frames / self.elapsed_s:.1f} a second" if self.elapsed_s else "at once"
         measured = "" if self.flicker is None else f"; {self.flicker}"
-        return f"{_listed(self.targets)}: {self.frames} frames, {speed}{measured}"
+        shares = f"; {share_words(self.shares, SHARES_COLUMNS)}" if any(self.shares.values()) else ""
+        return f"{_listed(self.targets)}: {self.frames} frames, {speed}{shares}{measured}"
 
 
 def _unreported(report: VideoReport) -> None:
@@ -145,8 +155,11 @@ def segment_video(
     options: VideoOptions | None = None,
     *,
     sinks: str | Sequence[str | SinkKind] | None = None,
+    style: Style | None = None,
 ) -> VideoReport:
     """Writes what is predicted of a video into the folder `out`: `<stem>_overlay.mp4`, or what `sinks` name.
+
+    `style` says how overlays look.
 
     Whatever ends it (the end, damage, Ctrl-C, a full disk), the frames until then become files that can be used.
     Raises DataError for a video that is damaged or none, KerbsegError where a file cannot be written.
@@ -159,7 +172,7 @@ def segment_video(
         reports.append(report)
         options.on_report(report)
 
-    targets = targets_of(opened, out, sinks)
+    targets = targets_of(opened, out, sinks, style)
     with ending_once(SIGINT):
         for _ in video_steps(opened, predictor, targets, replace(options, on_report=keep)):
             pass
@@ -207,6 +220,8 @@ def video_steps(
                 whole=ending is None and unwritten is None,
                 smooth=options.smooth,
                 flicker=meter.result if meter else None,
+                size=counter.size,
+                shares=shares_of(counter.pixels, predictor.labels),
             )
         )
         if ending is not None or unwritten is not None:
@@ -247,8 +262,7 @@ def stages(
     steps: list[Stage] = [_segment(_steadied(predictor, smooth, confidence), confidence)]
     if meter is not None:
         steps.append(_in_passing(lambda frame, prediction: meter.add(frame.picture, prediction.ids)))
-    if any(kind.blends for kind in kinds):
-        steps.append(_in_passing(lambda frame, prediction: prediction.blended))
+    steps += [_in_passing(_blending(alpha)) for alpha in {kind.alpha for kind in kinds if kind.blends}]
     return [*steps, *map(_in_passing, adds)]
 
 
@@ -284,6 +298,10 @@ def _in_passing(look: Add) -> Callable[[Work], Work]:
     return stage
 
 
+def _blending(alpha: float) -> Add:
+    return lambda frame, prediction: prediction.blend(alpha)
+
+
 def _cost(frame: Any) -> int:
     """How many frames of usual size a frame counts for, so that a few of the largest fill no memory."""
     return 1 + frame.picture.size // LARGE if isinstance(frame, Frame) else 1
@@ -293,8 +311,15 @@ class _Counter:
     """The last stage: counts what has gone through all others, and keeps none of it."""
 
     frames = 0
+    size: tuple[int, int] | None = None  # of the first
+
+    def __init__(self) -> None:
+        self.pixels = np.zeros(256, np.int64)  # of each id
 
     def __call__(self, work: Work) -> None:
+        ids = work[1].ids
+        self.pixels += counts(ids)
+        self.size = self.size or (ids.shape[0], ids.shape[1])
         self.frames += 1
 
 

@@ -74,7 +74,7 @@ def _open(name: str, run: Path) -> Logger:
         experiment, server = os.environ.get("MLFLOW_EXPERIMENT_NAME", "kerbseg"), os.environ.get("MLFLOW_TRACKING_URI")
         folder = (run / "mlflow").resolve()  # MLflow's own default writes into the working folder
         if not server:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         return MLFlowLogger(
             experiment,
             run.resolve().name,

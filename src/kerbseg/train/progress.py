@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from kerbseg.train.recorder import RunRecorder
 
@@ -24,12 +24,11 @@ class RunProgress(Callback):
         self._started, self._first_step, self._steps, self._loss_read = 0.0, 0, 0, -math.inf
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(
-                "loss {task.fields[loss]}  {task.fields[result]}  {task.fields[spent]}, {task.fields[left]} left"
-            ),
+            BarColumn(bar_width=None),  # what is left of 80 columns
+            TaskProgressColumn(),
+            TextColumn("loss {task.fields[loss]}  {task.fields[result]}{task.fields[left]} left"),
             console=console,
+            expand=True,
         )
         self._live = self.bar.console.is_terminal
 
@@ -44,7 +43,6 @@ class RunProgress(Callback):
             epoch=_epoch(trainer),
             loss="-",
             result="",
-            spent="0 s",
             left="?",
         )
         if self._live and trainer.is_global_zero:
@@ -65,12 +63,13 @@ class RunProgress(Callback):
             completed=trainer.global_step,
             epoch=_epoch(trainer),
             result=self._latest(),
-            spent=duration(now - self._started),
             left=duration(self._left(trainer)),
         )
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """One plain line; a validation's figure only where there was one."""
+        if self._live:
+            self.bar.update(self._id, result=self._latest())
         if self._live or not trainer.is_global_zero:
             return
         loss = float(trainer.callback_metrics.get("loss", math.nan))
@@ -95,7 +94,7 @@ class RunProgress(Callback):
         if latest is None:
             return ""
         words = f"{_SPOKEN.get(latest.name, latest.name)} {latest.value:.4f}"
-        return f"{words} (epoch {epoch})" if self._live else words
+        return f"{words} (epoch {epoch})  " if self._live else words
 
 
 def duration(seconds: float) -> str:

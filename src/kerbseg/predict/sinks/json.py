@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
 from kerbseg.predict.prediction import Prediction
+from kerbseg.predict.shares import SHARES_END, shares_figures, shares_head
 from kerbseg.predict.sinks.full import SinkFull
 from kerbseg.predict.sources.frame import Frame, Source
 
@@ -25,14 +24,9 @@ class _Frames:
         self._count = 0
 
     def __call__(self, frame: Frame, prediction: Prediction) -> None:
-        shares = prediction.shares()
-        figures: dict[str, Any] = {
-            "index": frame.index,
-            "time_ns": frame.time_ns,
-            "shares": {name: shares[name] for name in prediction.names},
-        }
+        line = shares_figures(prediction, frame.index, frame.time_ns)
         try:
-            _write(self._file, f"{',' if self._count else ''}\n  {json.dumps(figures)}")
+            _write(self._file, f"{',' if self._count else ''}{line}")
         except OSError as error:
             self._file.seek(self._ends[0])
             self._file.truncate()  # leaves room for the end of the list
@@ -46,12 +40,11 @@ class _Frames:
 
 @contextmanager
 def shares_json(target: Path, source: Source, labels: LabelSet) -> Iterator[_Frames]:
-    """`{"source", "labels", "frames": [{"index", "time_ns", "shares": {class: 0..1}}]}`."""
-    head = f'{{"source": {json.dumps(str(source))}, "labels": {json.dumps(labels.name)}, "frames": ['
+    """`{"source", "labels", "frames": [{"index", "time_ns", "size", "shares": {class: 0..1}}]}`."""
     with atomic_write(target) as temporary, temporary.open("wb", buffering=0) as file:
-        _write(file, head)
+        _write(file, shares_head(str(source), labels))
         yield _Frames(file, target)
-        _write(file, "\n]}\n")
+        _write(file, SHARES_END)
 
 
 def _write(file: FileIO, text: str) -> None:

@@ -1,11 +1,11 @@
-"""An MP4 of the overlays, with the frames' own times."""
+"""An MP4 of what is drawn of the frames, with their own times."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from jaxtyping import UInt8
 from kerbseg.core.errors import InputError
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
+from kerbseg.predict.drawings import Style
+from kerbseg.predict.legend import legend_strip
 from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.sinks.full import SinkFull
 from kerbseg.predict.sources.containers import end_of_fragments
@@ -32,18 +34,49 @@ FRAGMENTS = {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": "10000
 HEAD = 4096
 """Bytes at the beginning of a file, in which the muxer marks it as whole."""
 
+Add = Callable[[Frame, Prediction], None]
+
 REORDERED = 5
 """Frames that the encoder may look at together: the times of these must not lie farther apart than that."""
 
 
-@contextmanager
-def overlay_mp4(target: Path, source: Source, labels: LabelSet) -> Iterator[Callable[[Frame, Prediction], None]]:
-    """The frames under their classes' colors; of a source that failed before its first frame nothing is left."""
-    with atomic_write(target) as temporary, closing(VideoWriter(temporary, target)) as writer:
-        yield lambda frame, prediction: writer.add(frame, prediction.blended)
-        full = writer.finish()
-    if full is not None:
-        raise full
+Draw = Callable[[Prediction, float], UInt8[np.ndarray, "h w 3"]]
+
+
+def mp4(draw: Draw) -> Callable[[Path, Source, LabelSet, Style], AbstractContextManager[Add]]:
+    """What opens a video of what `draw` makes of each prediction and the weight of the colors."""
+
+    @contextmanager
+    def open(target: Path, source: Source, labels: LabelSet, style: Style) -> Iterator[Add]:
+        below = Legend(labels) if style.legend else None
+
+        def add(frame: Frame, prediction: Prediction) -> None:
+            drawn = draw(prediction, style.alpha)
+            writer.add(frame, drawn if below is None else below(drawn))
+
+        # of a source that failed before its first frame nothing is left
+        with atomic_write(target) as temporary, closing(VideoWriter(temporary, target)) as writer:
+            yield add
+            full = writer.finish()
+        if full is not None:
+            raise full
+
+    return open
+
+
+class Legend:
+    """Puts one legend of all classes below every frame, so that nothing in it moves."""
+
+    def __init__(self, labels: LabelSet) -> None:
+        self._labels = labels
+        self._size, self._strip = (0, 0), np.zeros((0, 0, 3), np.uint8)
+
+    def __call__(self, drawn: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H w 3"]:
+        """The frame above the legend, which is drawn once for frames of a size."""
+        height, width = drawn.shape[:2]
+        if self._size != (height, width):
+            self._size, self._strip = (height, width), legend_strip(self._labels, height, width)
+        return np.concatenate([drawn, self._strip])
 
 
 class VideoWriter:

@@ -3,48 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LabelSet
+from kerbseg.predict.drawings import DRAWINGS, Style
 from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.sources.frame import Frame, Source
 
-Draw = Callable[[Prediction], Image.Image]
 Write = Callable[[Frame, Prediction], None]
 
 
-@contextmanager
-def ids_png(target: Path, source: Source, labels: LabelSet) -> Iterator[Write]:
-    """Train ids, uint8."""
-    yield _writer(target, source, lambda prediction: Image.fromarray(prediction.ids))
+def png(word: str) -> Callable[[Path, Source, LabelSet, Style], AbstractContextManager[Write]]:
+    """What opens a sink of that drawing."""
+    draw = DRAWINGS[word].draw
 
+    @contextmanager
+    def open(target: Path, source: Source, labels: LabelSet, style: Style) -> Iterator[Write]:
+        def write(frame: Frame, prediction: Prediction) -> None:
+            path = target / f"{frame.index:06}.png" if source.kind == "video" else target
+            with atomic_write(path) as temporary:
+                draw(prediction, style).save(temporary)
 
-@contextmanager
-def overlay_png(target: Path, source: Source, labels: LabelSet) -> Iterator[Write]:
-    """The picture under its classes' colors, with a legend."""
-    yield _writer(target, source, Prediction.overlay)
+        yield write
 
-
-@contextmanager
-def confidence_png(target: Path, source: Source, labels: LabelSet) -> Iterator[Write]:
-    """The probability of each pixel's class, gray: 0 is none, 255 is certain."""
-    yield _writer(target, source, _confidence)
-
-
-def _confidence(prediction: Prediction) -> Image.Image:
-    assert prediction.confidence is not None, "this kind of sink asks for it"
-    return Image.fromarray((prediction.confidence * 255).round().astype(np.uint8))
-
-
-def _writer(target: Path, source: Source, draw: Draw) -> Write:
-    def write(frame: Frame, prediction: Prediction) -> None:
-        path = target / f"{frame.index:06}.png" if source.kind == "video" else target
-        with atomic_write(path) as temporary:
-            draw(prediction).save(temporary)
-
-    return write
+    return open
