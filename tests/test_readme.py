@@ -63,7 +63,7 @@ RUN = {
     " --html report.html": Run(("report.html",), ("boundary mIoU",)),
     "kerbseg doctor folder --data-root my_streets --html sheet.html": Run(("sheet.html",)),
     "kerbseg doctor folder --data-root my_streets": Run(prints=("folder", "pavement")),
-    "kerbseg train own --data my_streets": Run(("runs/own/best.safetensors",), more="epochs=1 --device cpu", slow=True),
+    "kerbseg train own --data my_streets": Run(("runs/my_streets/best.safetensors",), more="epochs=1 --device cpu", slow=True),
     "kerbseg evaluate runs/own --data folder --data-root my_streets --split val": Run(prints=("mIoU",)),
     "kerbseg predict runs/own street.jpg -o out": Run(("out/street_ids.png", "out/street_overlay.png")),
     "kerbseg export runs/own -o street.onnx": Run(("street.onnx",), more="--size 32x48"),
