@@ -109,7 +109,9 @@ RUN |= {
     )
 }
 NOT_RUN = {
-    "kerbseg train own --data my_streets epochs=60 batch_size=4 --hours 2": "tests/train/test_train_own.py does, shorter",
+    "kerbseg train own --data my_streets epochs=60 batch_size=4 --hours 2": (
+        "tests/train/test_train_own.py does, shorter"
+    ),
     "kerbseg train own --data coco --data-root my_labels": "minutes; tests/data/test_data_opening.py reads in place",
     "kerbseg train camvid/mininet_v2_cpu patience=5 validate_every=2 data.name=folder --data-root my_streets --hours 2"
     " --out runs/mine": "hours; tests/train/test_train_ending.py ends trainings early",
