@@ -41,10 +41,10 @@ def main() -> None:
     pictures = {
         "overlay.png": scene(1, SIZE).overlay(),
         "overlay-night.png": scene(1, SIZE, NIGHT).overlay(),
-        "overlay-4k.png": smaller(scene(2, LARGE).overlay()),
+        "overlay-4k.jpg": smaller(scene(2, LARGE).overlay()),
     }
     for name, picture in pictures.items():
-        picture.quantize(256, dither=Image.Dither.NONE).save(out / name, optimize=True)
+        picture.save(out / name, optimize=True, quality=88, subsampling=0)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class Training(NamedTuple):
     network: str
     arm: str
     recipe: Recipe
+    initial: str | None = None  # weights that it starts from
 
 
 def run_all(
@@ -50,11 +51,12 @@ def read(out: Path) -> list[dict[str, Any]]:
 
 def _described(training: Training) -> dict[str, Any]:
     recipe = training.recipe
-    return {"network": training.network, "arm": training.arm, "seed": recipe.seed, "recipe": recipe.to_dict()}
+    line = {"network": training.network, "arm": training.arm, "seed": recipe.seed, "recipe": recipe.to_dict()}
+    return line if training.initial is None else line | {"initial": training.initial}
 
 
 def _key(line: Mapping[str, Any]) -> str:
-    return json.dumps(line["recipe"], sort_keys=True)
+    return json.dumps([line["recipe"], line.get("initial")], sort_keys=True)
 
 
 def _run(training: Training, out: Path, data_root: Path | None, tested: bool) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def _run(training: Training, out: Path, data_root: Path | None, tested: bool) ->
     if run.exists():  # cut off: so small a training begins anew
         shutil.rmtree(run)
     start = time.monotonic()
-    bundle = fit(recipe, run, data_root=data_root, device="cpu")
+    bundle = fit(recipe, run, data_root=data_root, initial=training.initial, device="cpu")
     trained_s = time.monotonic() - start
     last = load(run / "last.safetensors")
     line = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -21,9 +21,12 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset, Sample
 from kerbseg.data.drives import drive_of
 from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
+from kerbseg.metrics.details import DetailCounter, Details
 from kerbseg.runtime import Fit, InputSizePolicy, Runtime, network_size, open_runtime, segment
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.measure import Measurement
     from rich.table import Table
 
 TTA = Literal["none", "flip"]
@@ -62,6 +65,7 @@ class Report:
     protocol: Mapping[str, Any]
     elapsed_s: float
     drives: Mapping[str, Subset] | None = None  # where they were asked for
+    details: Details | None = None  # likewise
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg evaluate --json` writes it."""
@@ -78,6 +82,7 @@ class Report:
             "confusion": metrics.confusion.tolist(),
             "protocol": dict(self.protocol),
             **({} if drives is None else {"drives": drives}),
+            **({} if self.details is None else self.details.to_dict()),
         }
 
 
@@ -88,6 +93,7 @@ def evaluate(
     limit: int | None = None,
     tta: TTA = "none",
     by: By | None = None,
+    details: bool = False,
     input_size: InputSizePolicy = "trained",
     fit: Fit = "letterbox",
     on_prediction: PredictionCallback | None = None,
@@ -96,8 +102,9 @@ def evaluate(
     """mIoU, IoU of each class and accuracies on a split, from one confusion matrix at the labels' own size.
 
     The model is what `open_runtime` takes, or a runtime. `by` adds the metrics of each drive, from a matrix of its own;
-    a class that it lacks is left out of its mean. Raises BundleError where the model's classes are not the data set's,
-    DataError for a split without labels.
+    a class that it lacks is left out of its mean. `details` adds where it errs: boundary IoU, mIoU by distance to the
+    border, IoU by the size of regions, and the worst pictures. Raises BundleError where the model's classes are not the
+    data set's, DataError for a split without labels.
     """
     if not hasattr(dataset, "labels"):
         raise KerbsegError(
@@ -113,6 +120,7 @@ def evaluate(
         raise KerbsegError(f"unknown by {by!r}; {did_you_mean(by, get_args(By))}")
     predictor = _with_tta(runtime, tta)
     confusions: defaultdict[str, MulticlassConfusionMatrix] = defaultdict(lambda: confusion_metric(len(dataset.labels)))
+    detail_counter = DetailCounter(dataset.labels) if details else None
     images: Counter[str] = Counter()
     count = min(limit or len(dataset), len(dataset))
     label_sizes, input_sizes = set(), set()
@@ -124,6 +132,8 @@ def evaluate(
         images[drive] += 1
         confusions[drive].update(torch.from_numpy(ids)[None].long(), torch.from_numpy(sample.mask)[None].long())
         size = (sample.mask.shape[0], sample.mask.shape[1])
+        if detail_counter is not None:
+            detail_counter.update(sample.name, ids, sample.mask)
         label_sizes.add(size)
         input_sizes.add(network_size(size, runtime, input_size))
         if on_prediction is not None:
@@ -155,6 +165,7 @@ def evaluate(
         protocol,
         time.monotonic() - start,
         drives if by == "drive" else None,
+        None if detail_counter is None else detail_counter.compute(),
     )
 
 
@@ -195,8 +206,25 @@ def _only(sizes: set[tuple[int, int]]) -> list[int] | str:
     return list(next(iter(sizes))) if len(sizes) == 1 else "mixed"
 
 
+@dataclass(frozen=True)
+class _Bar:
+    """A share as a bar, in characters that the terminal has."""
+
+    share: float | None
+    width: int = 20
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[str]:
+        full = round(self.width * (self.share or 0.0))
+        yield (("#" if options.ascii_only else "█") * full).ljust(self.width)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        return Measurement(self.width, self.width)
+
+
 def render_table(report: Report) -> Table:
-    """IoU class by class, for a terminal."""
+    """IoU class by class, for a terminal of 80 columns."""
     from rich.table import Table
 
     metrics, how = report.metrics, report.protocol
@@ -204,19 +232,28 @@ def render_table(report: Report) -> Table:
     table = Table(
         "class",
         "IoU",
+        "",
         title=f"{how['model']} on {how['data']} {how['split']}: {report.images} pictures",
         min_width=66,  # lest title and caption are broken into many lines
         caption=f"labels at {size} (HxW), TTA {how['tta']}, {how['runtime']} {how['precision']} on {how['device']},"
         f" {report.elapsed_s:.0f} s",
     )
     for name, value in metrics.class_iou.items():
-        table.add_row(name, _figure(value))
+        table.add_row(name, _figure(value), _Bar(value))
     table.add_section()
     table.add_row("mIoU", _figure(metrics.miou), style="bold")
     if metrics.category_miou is not None:
         table.add_row("category mIoU", _figure(metrics.category_miou))
     table.add_row("pixel accuracy", _figure(metrics.pixel_accuracy))
     table.add_row("mean class accuracy", _figure(metrics.mean_accuracy))
+    if report.details is not None:
+        table.add_section()
+        table.add_row("boundary mIoU", _figure(report.details.boundary_miou))
+        for distance, value in report.details.trimap_miou.items():
+            table.add_row(f"mIoU at most {distance} px from a border", _figure(value))
+        table.add_row("mIoU farther away", _figure(report.details.interior_miou))
+        for kind, figures in report.details.size_iou.items():
+            table.add_row(f"mean IoU of {figures.regions} {kind} region(s)", _figure(figures.iou))
     if report.drives is not None:
         table.add_section()
         for name, subset in report.drives.items():

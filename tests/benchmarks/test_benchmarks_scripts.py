@@ -75,6 +75,24 @@ def test_gradual_grouping_runs_and_shows_what_it_has_done_again(script, small_ca
     assert capsys.readouterr().out.splitlines()[2:] == rows
 
 
+def test_own_pictures_runs_from_both_starts(script, small_camvid, tmp_path, capsys):
+    out, figures = tmp_path / "runs", tmp_path / "figures" / "own.json"
+    few = ["--sets", "camvid_40", "--rates", "1e-3", "--seeds", 0, "--epochs", 1, "--data-root", small_camvid]
+    script("own_pictures", *few, "--out", out, "--json", figures)
+    rows = [row for row in capsys.readouterr().out.splitlines() if row.startswith("| 40 pictures")]
+    assert [row.split(" | ")[1] for row in rows] == ["scratch", "weights"]
+    written = json.loads(figures.read_text())
+    runs = written["runs"]
+    assert [run.get("initial") for run in runs] == [None, "mininet_v2_cpu-camvid"]
+    first, second = (run["recipe"] for run in runs)
+    assert first.pop("model") != second.pop("model"), "what is taken of the weights"
+    assert first == second, "equal steps of the same network"
+    assert "no test split" in written["protocol"]["figure"]
+    mask = np.array(Image.open(out / "camvid_40" / "masks" / "train" / "0000.png"))
+    assert set(np.unique(mask)) <= {0, 1, 2, 3, 255}
+    assert (out / "camvid_40" / "dataset.yaml").read_text().startswith('classes: ["sky", "rest", "street", "vehicle"]')
+
+
 def test_modern_recipes_runs_with_its_teacher(script, small_camvid, tmp_path, capsys):
     out = tmp_path / "results.jsonl"
     arms = ["--arms", "modern", "+ boundaries", "+ distillation"]
@@ -146,3 +164,15 @@ def test_photometric_runs_and_draws_each_change(script, tmp_path):
     script("photometric", "--out", tmp_path / "strengths.png")
     with Image.open(tmp_path / "strengths.png") as picture:
         assert min(picture.size) > 300
+
+
+def test_overlays_runs_and_draws_each_picture(script, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    overlays = importlib.import_module("overlays")
+    monkeypatch.setattr(overlays, "LARGE", (270, 480))
+    script("overlays", "--out", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"overlay.png", "overlay-night.png", "overlay-4k.jpg"}
+    lit, dark = (np.asarray(Image.open(tmp_path / name)) for name in ("overlay.png", "overlay-night.png"))
+    assert lit.shape == dark.shape
+    assert dark[:360].mean() < lit[:360].mean()
+    np.testing.assert_array_equal(dark[360:], lit[360:], err_msg="one legend")

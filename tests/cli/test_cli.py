@@ -16,6 +16,7 @@ from kerbseg.bundle import locate, shipped
 from kerbseg.cli import app, main, terminal
 from kerbseg.cli.help import LISTS
 from kerbseg.core.labels import LABEL_SETS
+from kerbseg.predict.sinks import saved_words
 from kerbseg.tables import list_papers
 from kerbseg.train import run as training
 from kerbseg.train.recipe_file import read
@@ -97,7 +98,7 @@ def test_the_commands_are_those_of_the_contract():
         ("evaluate", kerbseg.data.DATASETS, kerbseg.data.DATASETS),
         ("evaluate", kerbseg.runtime.ENGINES, kerbseg.runtime.ENGINES),
         ("predict", kerbseg.runtime.ENGINES, kerbseg.runtime.ENGINES),
-        ("predict", kerbseg.predict.SINKS, kerbseg.predict.SINKS),
+        ("predict", kerbseg.predict.SINKS, saved_words()),
         ("profile", kerbseg.runtime.ENGINES, kerbseg.runtime.ENGINES),
         ("import", kerbseg.importers.FORMATS, kerbseg.importers.FORMATS),
         ("import", LABEL_SETS, LABEL_SETS),

@@ -2,10 +2,15 @@
 
 import logging
 import shlex
+import shutil
+import subprocess
 
 import pytest
+from cyclopts.completion import ShellDetectionError
 
+import kerbseg
 from kerbseg.cli import main
+from kerbseg.cli.help import LISTS
 from kerbseg.cli.terminal import next_commands, say, show, tell, verbosity
 
 WEIGHTS = "mininet_v2_cpu-camvid"  # come with the package
@@ -67,3 +72,76 @@ def test_quiet_after_two_hyphens_is_a_name(capsys):
     with pytest.raises(SystemExit):
         main(["info", "--", "-q"])
     assert "-q does not exist" in capsys.readouterr().err
+
+
+def test_help_is_a_command_too(capsys):
+    assert out_of(capsys, "help", "train") == out_of(capsys, "train", "--help")
+    assert out_of(capsys, "help") == out_of(capsys, "--help")
+    with pytest.raises(SystemExit) as left:
+        main(["help", "trian"])
+    assert (left.value.code, capsys.readouterr().err) == (
+        2,
+        "kerbseg: unknown command 'trian'; did you mean 'train'?\n",
+    )
+
+
+def test_the_version_has_a_short_name(capsys):
+    assert out_of(capsys, "-V") == out_of(capsys, "--version") == f"{kerbseg.__version__}\n"
+
+
+def test_help_hides_what_is_clear(capsys):
+    text = out_of(capsys, "predict", "--help")
+    for noise in ("--no-recursive", "--model", "default: False", "default: ()", "--empty-sink"):
+        assert noise not in text
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_names_commands_options_and_choices(shell, tmp_path, capsys):
+    script = tmp_path / "completion"
+    assert str(script) in out_of(capsys, "--install-completion", "--shell", shell, "-o", script)
+    text = script.read_text()
+    for word in ("evaluate", "data-root", "letterbox", "quiet"):
+        assert word in text
+    assert not [name for name in LISTS if f"{{{name}}}" in text], "a list that no table fills"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("kerbseg ev", "evaluate"),
+        ("kerbseg evaluate m --runt", "--runtime"),
+        ("kerbseg evaluate m --fit l", "letterbox"),
+        ("kerbseg predict --qu", "--quiet"),
+        ("kerbseg -q inf", "info"),
+    ],
+)
+def test_bash_completes_without_starting_kerbseg(typed, offered, tmp_path):
+    main(["-q", "--install-completion", "--shell", "bash", "-o", str(tmp_path / "completion")])
+    words = typed.split()
+    code = f"source {tmp_path}/completion; COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; PATH=; _kerbseg"
+    done = subprocess.run(
+        ["bash", "-c", f'{code}; echo "${{COMPREPLY[@]}}"'], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [offered], done.stderr
+
+
+def test_completion_of_a_home_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".bashrc").write_text("# mine\n")
+    for _ in range(2):  # once is enough
+        out_of(capsys, "--install-completion", "--shell", "bash")
+    lines = (tmp_path / ".bashrc").read_text().splitlines()
+    assert lines[0] == "# mine"
+    assert sum("completions/kerbseg" in line for line in lines) == 1
+
+
+def test_a_shell_that_is_not_recognized(monkeypatch, capsys):
+    def fails():
+        raise ShellDetectionError
+
+    monkeypatch.setattr("cyclopts.completion.detect_shell", fails)
+    with pytest.raises(SystemExit) as left:
+        main(["--install-completion"])
+    assert left.value.code == 2
+    assert "--shell bash, zsh or fish" in capsys.readouterr().err

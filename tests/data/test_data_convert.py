@@ -235,7 +235,7 @@ def test_the_command(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     main(["convert", "labelme", str(source), "-o", str(out), "--split", "0.6", "--seed", "1", "--json", str(figures)])
     printed = capsys.readouterr().out
     assert "6 train, 4 val pictures (a split that was drawn)" in printed
-    assert f"kerbseg doctor folder --data-root '{out}'" in printed
+    assert f"next: kerbseg doctor '{out}'\n" in printed
     written = json.loads(figures.read_text())
     assert written["pictures"] == {"train": 6, "val": 4}
     assert sum(written["shares"].values()) == pytest.approx(1)
@@ -256,11 +256,13 @@ def test_the_doctor_says_what_a_folder_looks_like(
 ) -> None:
     said = refused(capsys, "doctor", "folder", "--data-root", source)
     assert f"it looks like labelme: kerbseg convert labelme {source} -o my_streets" in said
-    assert f"kerbseg convert labelme {source} -o my_streets" in refused(capsys, "doctor", source)
+    with pytest.raises(SystemExit):
+        main(["doctor", str(source)])
+    captured = capsys.readouterr()
+    assert captured.out == f"next: kerbseg convert labelme {source} -o my_streets\n"
+    assert "it looks like labelme" in captured.err
     (tmp_path / "mine").mkdir()
-    assert f"such as: kerbseg doctor folder --data-root {tmp_path / 'mine'}" in refused(
-        capsys, "doctor", tmp_path / "mine"
-    )
+    assert "mine is empty" in refused(capsys, "doctor", tmp_path / "mine")
     assert advice(tmp_path / "none") == ""
     assert all(each.on_disk for each in FORMATS.values())
 

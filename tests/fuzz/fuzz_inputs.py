@@ -459,7 +459,7 @@ def _spoil_video(draw: Random, folder: Path) -> Mutation:
     path = folder / name
     data = path.read_bytes()
     lines = {
-        command(f"predict model.safetensors {name} -o out --sink ids", frames_of): 6,
+        command(f"predict model.safetensors {name} -o out --save ids", frames_of): 6,
         command(f"predict model.safetensors {name} -o out"): 2,
         command(f"predict model.safetensors {name} -o out --smooth 0.7 --flicker"): 1,
         command("predict model.safetensors . -o out", batch=True): 1,

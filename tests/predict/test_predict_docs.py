@@ -33,6 +33,7 @@ def test_its_examples_run_one_after_another(video_file, tmp_path, monkeypatch, c
         "scenes_overlay.mp4",
         "street_ids.png",
         "street_overlay.png",
+        "strong_overlay.png",
     ]
     assert len((tmp_path / "out" / "scenes_lines.txt").read_text().splitlines()) == 5
 
@@ -44,4 +45,5 @@ def test_its_table_of_sinks_is_the_table():
     for kind, (_, of_picture, of_video, usual) in zip(SINKS.values(), rows, strict=True):
         assert ("picture" in kind.takes, "video" in kind.takes) == (bool(of_picture), bool(of_video))
         assert kind.ending in of_picture + of_video
+        assert kind.of_video is None or f"<stem>{kind.of_video.ending}" in of_video
         assert tuple(usual.removesuffix("s").split()) == kind.unasked

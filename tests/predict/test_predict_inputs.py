@@ -119,7 +119,8 @@ def test_one_bad_file_of_several_is_named_and_the_others_are_finished(
     for name in ("b.png", "d.mp4", "missing.png"):
         assert name in last
         assert said.count(name) >= 2  # as it happened, too
-    assert files(out) == ["a_ids.png", "a_overlay.png", "c_ids.png", "c_overlay.png", "e_overlay.mp4"]
+    results = ["a_ids.png", "a_overlay.png", "c_ids.png", "c_overlay.png", "e_overlay.mp4"]
+    assert files(out) == sorted([*results, "classes.json"])
     failed = json.loads(figures.read_text())["failed"]
     assert sorted(map(os.path.basename, failed)) == ["b.png", "d.mp4", "missing.png"]
     assert "cannot be read" in failed[str(street / "b.png")]
@@ -183,11 +184,12 @@ def test_names_are_written_as_they_are_and_shown_without_control_characters(camv
     name = b"caf\xe9\x1b]0;title\x07"
     path = tmp_path / os.fsdecode(name + b".png")
     picture(tmp_path / "plain.png").rename(path)
-    assert status(camvid_bundle, path, "-o", tmp_path / "out", "--sink", "ids", "--sink", "json") == 0
+    assert status(camvid_bundle, path, "-o", tmp_path / "out", "--save", "ids,json") == 0
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err
     (said.out + said.err).encode()
-    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [name + b"_ids.png", name + b"_shares.json"]
+    results = [name + b"_ids.png", name + b"_shares.json", b"classes.json"]
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == results
     json.loads((tmp_path / "out" / os.fsdecode(name + b"_shares.json")).read_text())
 
 

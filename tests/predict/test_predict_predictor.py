@@ -64,8 +64,8 @@ def test_a_folder_is_its_pictures_and_a_second_run_takes_no_results_for_inputs(p
 def test_the_command_takes_files_folders_and_globs(camvid_bundle, street, tmp_path, capsys):
     out = tmp_path / "out"
     main(["predict", str(camvid_bundle), str(street / "*.jpg"), str(street / "a.png"), "-o", str(out)])
-    assert names(out) == ["a_ids.png", "a_overlay.png", "b_ids.png", "b_overlay.png"]
-    assert "2 input(s)" in capsys.readouterr().out
+    assert names(out) == ["a_ids.png", "a_overlay.png", "b_ids.png", "b_overlay.png", "classes.json"]
+    assert "2 pictures, " in capsys.readouterr().out
 
 
 def test_results_of_one_name_are_refused_before_any_work(predictor, street, tmp_path):

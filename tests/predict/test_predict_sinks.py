@@ -67,7 +67,7 @@ def names(folder):
 def test_a_new_source_and_a_new_sink_need_no_other_edit(counter, notes, camvid_bundle, tmp_path, capsys):
     pytest.importorskip("av", reason="PyAV is not installed")
     main(["predict", str(camvid_bundle), "count:3", "-o", str(tmp_path)])
-    assert names(tmp_path) == ["count3_notes.txt", "count3_overlay.mp4"]
+    assert names(tmp_path) == ["classes.json", "count3_notes.txt", "count3_overlay.mp4"]
     assert "count3_notes.txt: 3 frames" in capsys.readouterr().out
     lines = (tmp_path / "count3_notes.txt").read_text().splitlines()
     assert [line.rsplit(" ", 1)[0] for line in lines] == ["count:3 0", "count:3 1", "count:3 2"]
@@ -120,7 +120,8 @@ def test_the_command_takes_sinks_by_name(camvid_bundle, tmp_path, capsys):
     Image.new("RGB", (48, 32)).save(tmp_path / "street.png")
     arguments = ["predict", str(camvid_bundle), str(tmp_path / "street.png"), "-o", str(tmp_path / "out")]
     main([*arguments, "--sink", "json", "--sink", "confidence"])
-    assert names(tmp_path / "out") == ["street_confidence.png", "street_shares.json"]
+    assert names(tmp_path / "out") == ["classes.json", "street_confidence.png", "street_shares.json"]
+    assert "--sink is called --save now: --save json,confidence" in capsys.readouterr().err
     [frame] = json.loads((tmp_path / "out" / "street_shares.json").read_text())["frames"]
     assert sum(frame["shares"].values()) == pytest.approx(1)
     for sink, why in [("jsn", "did you mean 'json'"), ("mp4", "is a picture; mp4 cannot be written of it, ids")]:

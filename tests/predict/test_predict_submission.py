@@ -96,10 +96,10 @@ def test_labels_without_a_server_are_refused(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("more", [[], ["-o", "out", "--submission", "sub"]])
-def test_predict_needs_one_place_to_write_to(more, model, cityscapes_root, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("more", [["-o", "out"], ["--save", "ids"], ["--sink", "ids"], ["--show"]])
+def test_a_submission_is_all_that_is_written(more, model, cityscapes_root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
-        main(["predict", str(model), str(cityscapes_root), *more])
+        main(["predict", str(model), str(cityscapes_root), "--submission", "sub", *more])
     assert left.value.code == 2
     assert "--submission" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import yaml
 from kerbseg.bundle import read_card
 from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.train.recipe import Lovasz, MedianFrequencyLoss
-from kerbseg.train.recipe_file import first_difference, read, read_any, resume_recipe, shipped
+from kerbseg.train.recipe_file import find, first_difference, read, read_any, resume_recipe, shipped
 
 NAME = "camvid/mininet_v2_cpu"
 
@@ -38,8 +38,8 @@ def test_a_shipped_recipe_is_a_document_and_survives_its_own_yaml(name, tmp_path
         ("auxiliary=[{att: features}]", ["'auxiliary.0.att'", "'at'"]),
         ("distill={temperature: 1}", ["'distill.teacher'", "missing"]),
         ("epochs", ["'epochs'", "key=value"]),
-        ("epochs.more=1", ["'epochs.more'", "not a section"]),
-        ("model=[", ["'model'", "YAML"]),
+        ("epochs.more=1", ["'epochs.more=1'", "not a section"]),
+        ("model=[", ["'model=['", "YAML"]),
     ],
 )
 def test_a_slip_names_the_key_and_the_way_out(override, names):
@@ -186,3 +186,29 @@ def test_a_slip_is_told_before_torch_is_imported(slip, says):
     assert result.stdout.split() == ["2", "False"]
     assert says in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "blamed"),
+    [
+        (["epochs=3", "optim.lr=abc"], "override 2 'optim.lr=abc': 'optim.lr' is 'abc'"),
+        (["optim.lr=abc", "optim.lr=xyz"], "override 2 'optim.lr=xyz': 'optim.lr' is 'xyz'"),
+        (["epochs=3", "optim={lr: abc}"], "override 2 'optim={lr: abc}': 'optim.lr' is 'abc'"),
+        (["epochs=3", "loss.power.rate=1"], "override 2 'loss.power.rate=1': "),
+        (["epochs=3", "optim.lr=[1"], "override 2 'optim.lr=[1' is no valid YAML"),
+        (["epochs=3", "optim.lr"], "override 2 'optim.lr' is not key=value"),
+    ],
+)
+def test_what_an_override_breaks_is_not_the_files_fault(overrides, blamed):
+    with pytest.raises(RecipeError) as caught:
+        read(NAME, overrides)
+    assert str(caught.value).startswith(blamed)
+
+
+def test_what_a_file_breaks_is_not_an_overrides_fault(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(find(NAME).read_text() + "\nepocs: 3\n")
+    with pytest.raises(RecipeError, match=r"^.*mine.yaml: unknown key 'epocs'"):
+        read(mine, ["optim.lr=1e-3"])
+    mine.write_text(find(NAME).read_text().replace("epochs: 110", "epochs: many"))
+    assert read(mine, ["epochs=3"]).epochs == 3, "an override may mend a file"

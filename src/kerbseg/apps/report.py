@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
 
 from kerbseg.apps.deployment import Deployment, count
+from kerbseg.apps.html import display_colors, render
 from kerbseg.bundle import Bundle, versions
 from kerbseg.core.display import display_palette
 from kerbseg.core.types import Dataset
@@ -27,12 +27,10 @@ from kerbseg.predict.draw import blend_overlay, confusion_picture
 from kerbseg.predict.prediction import ENDINGS
 from kerbseg.predict.predictor import Predictor
 from kerbseg.profiling.latency import Skipped
-from kerbseg.profiling.machine import processor_name
-from kerbseg.runtime.checks import all_threads
+from kerbseg.profiling.machine import busy, processor_name
 from kerbseg.runtime.torch import TorchRuntime
 
 SHOWN = 5  # unseen scenes on the page
-SPARE = 0.5  # load of a machine that has nothing else to do
 SHEET, COLUMN_PX, GAP_PX = 3, 400, 8  # scenes on the sheet, their width, and the space between them
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -115,10 +113,10 @@ def page(
     """The report as HTML; `minutes` is what the whole demo took until now, `load` the machine's before it."""
     bundle, after, before = trained.bundle, trained.after, trained.before
     train = splits["train"]
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("kerbseg", "apps"), autoescape=True)
-    environment.globals["count"] = count
-    environment.tests["skipped"] = lambda value: isinstance(value, Skipped)
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
+        count=count,
+        skipped=lambda value: isinstance(value, Skipped),
         card=bundle.card,
         parameters=sum(p.numel() for p in bundle.model.parameters()),
         trained=trained,
@@ -132,7 +130,7 @@ def page(
         val_count=len(splits["val"]),
         examples=[_inline(train[i].image) for i in range(3)],
         rate=trained.epochs * len(train) / trained.seconds,
-        curve=_curve(trained.folder / "metrics.csv"),
+        curves=_curves(trained.folder / "metrics.csv"),
         rows=[
             {
                 "picture": _inline(scene.picture),
@@ -150,17 +148,8 @@ def page(
             for path in (shipped.picture, shipped.predictions / (shipped.picture.stem + ENDINGS[1]))
         ],
         versions=versions(),
-        busy=busy(load),
+        busy=busy(load, "the demo began"),
     )
-
-
-def busy(load: float) -> str | None:
-    """What to say of times taken beside other work; nothing where there was as good as none."""
-    if load < SPARE:
-        return None
-    cores = count(all_threads(), "core")
-    before = f"load {load:.1f} on {cores} before the demo began"
-    return f"The machine was busy: {before}. Alone it is faster than the times here."
 
 
 def _classes(trained: Trained) -> list[dict[str, Any]]:
@@ -168,7 +157,7 @@ def _classes(trained: Trained) -> list[dict[str, Any]]:
     labels = trained.bundle.card.labels
     return [
         {"name": name, "color": color, "before": _figure(before[name]), "after": _figure(after[name])}
-        for name, color in zip(labels.classes, map(tuple, display_palette(labels).tolist()), strict=False)
+        for name, color in zip(labels.classes, display_colors(labels), strict=True)
     ]
 
 
@@ -182,27 +171,28 @@ def _figure(iou: float | None) -> str:
     return "absent" if iou is None or math.isnan(iou) else f"{iou:.3f}"
 
 
-def _curve(metrics: Path) -> Any:
-    """Loss and validation mIoU by epoch, as an SVG inside the page."""
-    from markupsafe import Markup
-    from matplotlib.figure import Figure
-
+def _curves(metrics: Path) -> list[Any]:
+    """Loss and validation mIoU by epoch, each an SVG that a phone shows at its own size."""
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _plot(left, rows, "loss", "training loss")
-    _plot(right, rows, "val_miou", "validation mIoU")
+    return [_curve(rows, "loss", "training loss"), _curve(rows, "val_miou", "validation mIoU")]
+
+
+def _curve(rows: Sequence[Mapping[str, str]], column: str, title: str) -> Any:
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color="#2f6fb3")
+    axes.set(title=title, xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg")
     svg = buffer.getvalue()
-    return Markup(svg[svg.index("<svg") :])
-
-
-def _plot(axes: Any, rows: Sequence[Mapping[str, str]], column: str, title: str) -> None:
-    points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
-    axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color="#2f6fb3")
-    axes.set(title=title, xlabel="epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    named = f'<svg role="img" aria-label="{title} by epoch"'
+    return Markup(svg[svg.index("<svg") :].replace("<svg", named, 1))

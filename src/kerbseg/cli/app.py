@@ -38,6 +38,7 @@ app = App(
     version_flags=["--version", "-V"],
     suppress_keyboard_interrupt=False,  # `main` says what Ctrl-C leaves
 )
+app.meta.suppress_keyboard_interrupt = False
 EVERYWHERE = Group("Options of every command", sort_key=1)
 
 
@@ -64,6 +65,11 @@ def _launch(
         raise KerbsegError("--quiet and --verbose contradict each other; leave one of them out")
     with verbosity(quiet, verbose):
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value", console=SafeConsole())
+
+
+def command_names() -> list[str]:
+    """The names of all commands."""
+    return [name for name in app if not name.startswith("-")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -161,8 +167,8 @@ def explain(error: CycloptsError) -> str:
     elif isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         complaint = f"unexpected {error.unused_tokens[0]!r}"
     elif isinstance(error, UnknownCommandError) and error.unused_tokens:
-        commands = [name for name in app if not name.startswith("-")]
-        complaint = f"unknown command {error.unused_tokens[0]!r}; {did_you_mean(error.unused_tokens[0], commands)}"
+        typed = error.unused_tokens[0]
+        complaint = f"unknown command {typed!r}; {did_you_mean(typed, command_names())}"
     else:
         complaint = str(error).strip().rstrip(".")
     return f"{complaint}{' See' if complaint.endswith('?') else '; see'}: {command} --help"

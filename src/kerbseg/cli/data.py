@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,37 +9,58 @@ from cyclopts import Parameter
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_convert, after_doctor
-from kerbseg.cli.options import DataRoot, Json
-from kerbseg.cli.terminal import say, show, write_json
-from kerbseg.core.errors import KerbsegError
+from kerbseg.cli.options import DataRoot, Html, Json
+from kerbseg.cli.terminal import next_commands, say, show, tell, write_json, write_page
+from kerbseg.core.errors import DataError, KerbsegError
 
 
 @app.command
-def doctor(data: str, *, data_root: DataRoot = None, json: Json = None) -> None:
+def doctor(data: str, *, data_root: DataRoot = None, html: Html = None, json: Json = None) -> None:
     """Check a data set before training: missing masks, sizes, unknown ids, class balance.
 
-    Example: `kerbseg doctor camvid --data-root data/camvid`
+    Examples: `kerbseg doctor my_streets`, `kerbseg doctor camvid --data-root data/camvid`
 
     Parameters
     ----------
     data
-        Name of the data set: {data_sets}
+        Folder with pictures, masks and dataset.yaml, or the name of a data set: {data_sets}
+    html
+        Write a contact sheet (one file): pictures with their masks drawn on, classes, problems, suspicious pairs
     """
-    from kerbseg.data import DATASETS
+    from kerbseg.apps.contact_sheet import page
+    from kerbseg.data import check_name
     from kerbseg.data.doctor import examine_all, on_terminal, render
-    from kerbseg.data.formats import advice
+    from kerbseg.data.report import DatasetReport, Problem
 
-    if data not in DATASETS and Path(data).is_dir():
-        place = shlex.quote(data)
-        command = advice(Path(data)) or f"give name and folder, such as: kerbseg doctor folder --data-root {place}"
-        raise KerbsegError(f"{data} is a folder, not the name of a data set; {command}")
-    report = examine_all(data, data_root, track=on_terminal)
+    data, data_root = _named(data, data_root)
+    check_name(data)
+    try:
+        report = examine_all(data, data_root, track=on_terminal)
+    except DataError as error:  # nothing can be opened, which the sheet says as well
+        if html is not None:
+            write_page(html, page(DatasetReport(data, (), (Problem("layout", str(error)),)), data_root))
+        raise
     if json is not None:
         write_json(json, report.to_dict())
     show(render(report))
+    if html is not None:
+        write_page(html, page(report, data_root))
+        tell(f"contact sheet: {html}")
     if not report.healthy:
         raise KerbsegError(f"data set {data!r} has {len(report.problems)} problem(s), listed above; fix them first")
     after_doctor(data, data_root)
+
+
+def _named(data: str, data_root: Path | None) -> tuple[str, Path | None]:
+    """Name and root of a data set that is given by its name, or as a folder of one's own."""
+    from kerbseg.data import DATASETS
+    from kerbseg.data.formats import recognize
+
+    if data in DATASETS or data_root is not None or not Path(data).is_dir():
+        return data, data_root
+    if not (Path(data) / "dataset.yaml").exists():
+        next_commands(*(["kerbseg", "convert", each, data, "-o", "my_streets"] for each in recognize(Path(data))))
+    return "folder", Path(data)
 
 
 @app.command

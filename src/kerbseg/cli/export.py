@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_export
 from kerbseg.cli.options import DataRoot, Json, Out, Threads, parse_size
@@ -18,7 +20,7 @@ def export(
     int8: bool = False,
     calibration: str | None = None,
     data_root: DataRoot = None,
-    max_drop: float = 0.01,
+    max_drop: float | None = None,
     limit: int | None = None,
     logits: bool = False,
     batch: int | None = None,
@@ -46,9 +48,11 @@ def export(
         Quantize to int8 and report accuracy and speed; needs --calibration
     calibration
         Data set: {data_sets}. int8 is calibrated on its train split and evaluated on val. A float file is compared
-        with torch on its val split (default: drawn street scenes)
+        with torch on its val split (default: drawn street scenes). Or a folder of pictures without masks: int8 is
+        calibrated on every second one; the others show how much of the float result int8 keeps
     max_drop
-        Largest drop of mIoU allowed for int8, as a fraction; layers that cost most accuracy stay in float
+        Largest drop of mIoU allowed for int8, as a fraction; layers that cost most accuracy stay in float (default:
+        0.01; no limit where --calibration is a folder without masks)
     limit
         Evaluate int8 on the first N pictures only
     logits
@@ -60,10 +64,11 @@ def export(
     """
     from kerbseg.bundle import load
     from kerbseg.data import open_dataset
+    from kerbseg.data.plain_pictures import plain_pictures
     from kerbseg.export import export as write
-    from kerbseg.export import export_int8, pictures_of
+    from kerbseg.export import export_int8, pictures_of, unlabelled
     from kerbseg.export.files import COMPARED
-    from kerbseg.export.int8_report import render
+    from kerbseg.export.int8_report import MAX_DROP, render
 
     source, chosen_size = load(bundle), parse_size(size)
     if int8 and (logits or batch is not None):
@@ -71,24 +76,42 @@ def export(
         raise KerbsegError(f"{option} is for float files only; leave out {option} or --int8")
     if not int8 and (limit, threads) != (None, None):
         raise KerbsegError("--limit and --threads are for --int8 only; leave them out, or add --int8")
+    place = _plain_folder(calibration, data_root)
     if not int8:
-        pictures = None
+        pictures = val = None
         if calibration is not None:
-            val = open_dataset(calibration, "val", data_root)
+            val = plain_pictures(place, source.card.labels) if place else open_dataset(calibration, "val", data_root)
             pictures = pictures_of(val, chosen_size or source.card.input_size, COMPARED)
         agreement = write(source, out, chosen_size, pictures=pictures, logits=logits, batch=batch, floor=parity)
         tell(f"{out}: {agreement}")
         if json is not None:
             write_json(json, agreement.to_dict())
-        after_export(bundle, out, int8, calibration, data_root)
+        after_export(bundle, out, int8, calibration, data_root, val)
         return
     if calibration is None:
         raise KerbsegError("--int8 needs --calibration DATA: pictures like those that the network will see")
-    train, val = (open_dataset(calibration, split, data_root) for split in ("train", "val"))
+    if place is not None:
+        train, val = unlabelled(place, source, chosen_size)
+    else:
+        max_drop = MAX_DROP if max_drop is None else max_drop
+        train, val = (open_dataset(calibration, split, data_root) for split in ("train", "val"))
     report = export_int8(
         source, out, chosen_size, calibration=train, eval_set=val, max_drop=max_drop, limit=limit, threads=threads
     )
     if json is not None:
         write_json(json, report.to_dict())
     show(render(report))
-    after_export(bundle, out, int8, calibration, data_root)
+    after_export(bundle, out, int8, calibration, data_root, train)
+
+
+def _plain_folder(calibration: str | None, data_root: Path | None) -> Path | None:
+    """The folder that --calibration names where it names no data set."""
+    from kerbseg.data import DATASETS
+
+    if calibration is None or calibration in DATASETS or not Path(calibration).is_dir():
+        return None
+    if data_root is not None:
+        raise KerbsegError(
+            f"--calibration {calibration} is a folder of pictures, and --data-root is for data sets; leave one out"
+        )
+    return Path(calibration)

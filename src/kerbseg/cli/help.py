@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts.help import DefaultFormatter, InlineText
 
 if TYPE_CHECKING:
-    from cyclopts.help import HelpPanel
+    from cyclopts.help import HelpEntry, HelpPanel
     from rich.console import Console, ConsoleOptions
 
 
@@ -113,12 +113,19 @@ class ListingFormatter(DefaultFormatter):
         """Shows one panel of parameters or commands."""
         for entry in panel.entries:
             _fill(entry.description)
-        super().__call__(console, options, panel)
+        super().__call__(console, options, panel.copy(entries=[_short(entry) for entry in panel.entries]))
 
     def render_description(self, console: Console, options: ConsoleOptions, description: Any) -> None:
         """Shows what stands above the panels."""
         _fill(description)
         super().render_description(console, options, description)
+
+
+def _short(entry: HelpEntry) -> HelpEntry:
+    """The entry without what is clear: a place's second name, the opposite of a flag, defaults that are nothing."""
+    names = () if entry.positional_label else entry.positive_names
+    default = None if entry.default in ("False", "()") else entry.default
+    return entry.copy(positive_names=names, negative_names=(), default=default)
 
 
 def _fill(description: Any) -> None:

@@ -22,7 +22,7 @@ Command = Sequence[str]
 
 def after_convert(out: Path) -> None:
     """Check what was written."""
-    next_commands(["kerbseg", "doctor", "folder", "--data-root", str(out)])
+    next_commands(["kerbseg", "doctor", str(out)])
 
 
 def after_doctor(data: str, data_root: Path | None) -> None:
@@ -30,11 +30,15 @@ def after_doctor(data: str, data_root: Path | None) -> None:
     next_commands(_train(data, data_root))
 
 
-def after_train(best: Path, data: str, data_root: Path | None) -> None:
-    """Evaluate, predict, export the best weights of a run, with the data set that it was trained on."""
-    model, dataset = str(best), _open(data, data_root)
+def after_train(best: Path, data: str, data_root: Path | None, split: str = "val", whole: bool = True) -> None:
+    """Evaluate, predict, export the best weights of a run, with the data set that it was trained on.
+
+    What validated is a split; where it is not the `whole` split, no command evaluates on it.
+    """
+    model, dataset = str(best), _open(data, data_root, split)
+    evaluate = ["kerbseg", "evaluate", model, *_data(data, data_root), "--split", split]
     next_commands(
-        ["kerbseg", "evaluate", model, *_data(data, data_root), "--split", "val"],
+        *([evaluate] if whole else []),
         *_predict(model, best.parent / "predictions", dataset),
         _export(model, best.with_suffix(".onnx"), data, data_root),
     )
@@ -52,10 +56,11 @@ def after_evaluate(model: str, data: str, data_root: Path | None, dataset: Datas
     next_commands(*commands)
 
 
-def after_export(bundle: str, out: Path, int8: bool, calibration: str | None, data_root: Path | None) -> None:
-    """Bring a float file to int8, and run it without kerbseg."""
+def after_export(
+    bundle: str, out: Path, int8: bool, calibration: str | None, data_root: Path | None, dataset: Dataset | None
+) -> None:
+    """Bring a float file to int8, and run it without kerbseg, on a picture of the data set."""
     commands: list[Command] = []
-    dataset = None if calibration is None else _open(calibration, data_root)
     if calibration is not None and not int8:
         smaller = out.with_name(f"{out.stem}_int8{out.suffix}")
         commands.append(
@@ -91,10 +96,10 @@ def _data(data: str, data_root: Path | None, option: str = "--data") -> list[str
     return [option, data, *([] if data_root is None else ["--data-root", str(data_root)])]
 
 
-def _open(data: str, data_root: Path | None) -> Dataset:
+def _open(data: str, data_root: Path | None, split: str = "val") -> Dataset:
     from kerbseg.data import open_dataset
 
-    return open_dataset(data, "val", data_root)
+    return open_dataset(data, split, data_root)
 
 
 def _picture(dataset: Dataset) -> Path | None:

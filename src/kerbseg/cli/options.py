@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from kerbseg.core import precision as core
-from kerbseg.core.errors import KerbsegError
+from kerbseg.core.errors import KerbsegError, KerbsegWarning
 from kerbseg.core.files import check_writable
 from kerbseg.core.limits import MOST_PIXELS
 
@@ -26,6 +27,7 @@ Fit = Annotated[
     Literal["letterbox", "stretch"],
     Parameter(help="How to fit a picture to the size of an exported model; letterbox: keep its proportions and pad"),
 ]
+Html = Annotated[Path | None, Parameter(validator=_before_the_work)]
 Json = Annotated[
     Path | None,
     Parameter(
@@ -34,6 +36,14 @@ Json = Annotated[
     ),
 ]
 LabelSetName = Annotated[str | None, Parameter(help="Classes: {label_sets}")]
+Loggers = Annotated[
+    list[str] | None,
+    Parameter(
+        help="Where curves and pictures go: tensorboard, wandb, mlflow, several (tensorboard,wandb) or none"
+        " (default: tensorboard)",
+        negative="",
+    ),
+]
 Out = Annotated[Path, Parameter(name=["--out", "-o"], validator=_before_the_work)]
 OutOrNothing = Annotated[Path | None, Parameter(name=["--out", "-o"])]
 Precision = Annotated[
@@ -59,3 +69,15 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
             f"size {text!r} is not a size; write HEIGHTxWIDTH, such as 256x512 (1x1 to {MOST_PIXELS:,} pixels)"
         )
     return height, width
+
+
+def parse_upright_size(text: str | None) -> tuple[int, int] | None:
+    """As `parse_size`; warns of a size that is taller than wide, which may be meant the other way round."""
+    size = parse_size(text)
+    if size is not None and size[0] > size[1]:
+        height, width = size
+        warnings.warn(
+            KerbsegWarning(f"a size is height x width: {height} high, {width} wide; meant {width}x{height}?"),
+            stacklevel=2,
+        )
+    return size

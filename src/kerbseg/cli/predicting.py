@@ -27,16 +27,14 @@ from kerbseg.predict import (
     predict_files,
     write_classes,
 )
-from kerbseg.predict.classes import check_classes
+from kerbseg.predict.classes import check_classes, has_other_classes
 from kerbseg.predict.files import checked_folder
 from kerbseg.predict.reports import LINE, milliseconds
 from kerbseg.predict.sinks import SinkKind, saved
 from kerbseg.predict.viewer import open_file
 
 FOLDER = "predictions"  # of results, where none is named
-SHOWN = tuple(
-    f"_{word}{suffix}" for word in ("overlay", "side", "color", "palette") for suffix in (".png", ".mp4", "")
-)
+SHOWN = tuple(f"_{word}{suffix}" for word in ("overlay", "side", "color", "palette") for suffix in (".png", ".mp4", ""))
 """Endings of what `--show` can open, the first that is saved; of a video's pictures their folder."""
 
 
@@ -45,20 +43,14 @@ def results_folder(out: Path | None, predictor: Predictor) -> Path:
 
     Raises KerbsegError where results of other classes lie in the one that was named.
     """
-    if out is not None:
-        check_classes(checked_folder(out), predictor.labels)
-        return out
-    for number in count(1):
-        folder = Path(FOLDER if number == 1 else f"{FOLDER}{number}")
-        try:
-            check_classes(checked_folder(folder), predictor.labels)
-        except KerbsegError:
-            continue
-        return folder
-    raise AssertionError
+    if out is None:
+        numbered = (Path(FOLDER if number == 1 else f"{FOLDER}{number}") for number in count(1))
+        out = next(folder for folder in numbered if not has_other_classes(folder, predictor.labels))
+    check_classes(checked_folder(out), predictor.labels)
+    return out
 
 
-def kinds_to_save(save: str | None, sink: Sequence[str], show: bool) -> list[SinkKind] | list[str] | None:
+def kinds_to_save(save: str | None, sink: Sequence[str]) -> list[SinkKind] | list[str] | None:
     """What is written, by the words of `--save` or of the older `--sink`; None for the usual."""
     if sink:
         if save is not None:
@@ -77,8 +69,6 @@ def kinds_to_save(save: str | None, sink: Sequence[str], show: bool) -> list[Sin
     kinds = saved(words)
     if not kinds:
         raise KerbsegError("--save names nothing to write; leave it out, or name results such as ids,overlay")
-    if show and not any(f"_{word}.png" in SHOWN for word in words):
-        raise KerbsegError(f"--show opens a picture, and --save {save} writes none to look at; add overlay")
     return kinds
 
 
@@ -116,11 +106,9 @@ class Results:
         """Prints how many inputs there were, how long they took, and where the results are."""
         totals = []
         if self._ms:
-            rate = len(self._ms) / self._elapsed_s
-            totals.append(
-                f"{counted(len(self._ms), 'picture')}, median {milliseconds(median(self._ms))}, {rate:.1f} a second with"
-                " reading and writing"
-            )
+            pictures, rate = counted(len(self._ms), "picture"), len(self._ms) / self._elapsed_s
+            with_files = f"{rate:.1f} a second with reading and writing"
+            totals.append(f"{pictures}, median {milliseconds(median(self._ms))}, {with_files}")
         if self._videos:
             totals.append(counted(len(self._videos), "video"))
         if totals:
@@ -151,11 +139,18 @@ class Results:
         self._noted = True
         write_classes(self._out, self._predictor.labels, self._protocol())
         if self._show:
-            shown = next(path for ending in SHOWN for path in targets if path.name.endswith(ending))
             try:
-                open_file(shown)
+                open_file(_to_show(targets))
             except KerbsegError as error:
                 warnings.warn(KerbsegWarning(str(error)), stacklevel=2)
+
+
+def _to_show(targets: Sequence[Path]) -> Path:
+    for ending in SHOWN:
+        for path in targets:
+            if path.name.endswith(ending):
+                return path
+    raise KerbsegError("nothing that can be looked at was written; add overlay to --save")
 
 
 def counted(number: int, what: str) -> str:
@@ -180,9 +175,9 @@ def predict_and_tell(
         failed = error.failures
         unfinished = error
     finally:  # Ctrl-C is how a camera's pictures end
-        results.totals()
         if json is not None:
             write_json(json, results.to_dict(failed))
+        results.totals()
     if failed:
         print(f"kerbseg: {unfinished}", file=sys.stderr)
         sys.exit(1)

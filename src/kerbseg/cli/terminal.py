@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,11 +85,11 @@ def next_commands(*commands: Sequence[str]) -> None:
 
 
 def width() -> int:
-    """Characters a line that `show` has."""
+    """Characters a line that `show` has: the terminal's, or $COLUMNS."""
     from rich.console import Console
 
     console = Console()
-    return console.width if console.is_terminal else LOG_WIDTH
+    return console.width if console.is_terminal or "COLUMNS" in os.environ else LOG_WIDTH
 
 
 def progress(items: Sequence[Any]) -> Iterable[Any]:
@@ -113,6 +114,12 @@ def write_json(path: Path, value: Any) -> None:
     text = json.dumps(_finite(value), indent=1, allow_nan=False)
     with atomic_write(path) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def write_page(path: Path, text: str) -> None:
+    """Writes a page of HTML; a file already there is replaced only when the new one is whole."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

@@ -10,8 +10,8 @@ from cyclopts import Parameter
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_evaluate
-from kerbseg.cli.options import DataRoot, Device, Fit, Json, OutOrNothing, Precision, Runtime, Submission, Threads
-from kerbseg.cli.terminal import progress, show, tell, write_json
+from kerbseg.cli.options import DataRoot, Device, Fit, Html, Json, OutOrNothing, Precision, Runtime, Submission, Threads
+from kerbseg.cli.terminal import progress, show, tell, write_json, write_page
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 
@@ -35,6 +35,8 @@ def evaluate(
     by: Literal["drive"] | None = None,
     limit: int | None = None,
     json: Json = None,
+    html: Html = None,
+    boundary: bool = False,
     save: Path | None = None,
     submission: Submission = None,
 ) -> None:
@@ -56,11 +58,16 @@ def evaluate(
         Also compute the scores of each drive (pictures with the same name up to the first `_` or `/`)
     limit
         Evaluate on the first N pictures only
+    html
+        Write a page that shows where the model fails (one file): confusions, boundary IoU, sizes, the worst pictures
+    boundary
+        Also measure boundary IoU, mIoU near borders and IoU by size (with --html always)
     save
         Folder to write predictions, overlays and a picture of the confusion matrix to
     """
     from contextlib import nullcontext
 
+    from kerbseg.apps.evaluation import WorstPictures, page
     from kerbseg.data import open_dataset
     from kerbseg.evaluate import UnlabelledError, render_table
     from kerbseg.evaluate import evaluate as measure
@@ -72,17 +79,28 @@ def evaluate(
     opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
     dataset = open_dataset(data, split, data_root)
     saved = saving(save, dataset.labels) if save is not None else None
+    worst = WorstPictures(dataset.labels) if html is not None else None
     with open_submission(submission, dataset.labels) if submission is not None else nullcontext() as submit:
 
         def on_prediction(sample: Sample, ids: Any) -> None:
             if saved is not None:
                 saved(sample, ids)
+            if worst is not None:
+                worst(sample, ids)
             if submit is not None:
                 submit(sample.name, ids)
 
         try:
             report = measure(
-                opened, dataset, limit=limit, tta=tta, by=by, fit=fit, on_prediction=on_prediction, progress=progress
+                opened,
+                dataset,
+                limit=limit,
+                tta=tta,
+                by=by,
+                details=boundary or worst is not None,
+                fit=fit,
+                on_prediction=on_prediction,
+                progress=progress,
             )
         except UnlabelledError:
             if submit is None:
@@ -98,6 +116,9 @@ def evaluate(
     if save is not None:
         with atomic_write(save / "confusion.png") as temporary:
             confusion_picture(report.metrics, dataset.labels).save(temporary)
+    if html is not None and worst is not None:
+        write_page(html, page(report, dataset.labels, worst.in_order()))
+        tell(f"page of what fails where: {html}")
     show(render_table(report))
     after_evaluate(model, data, data_root, dataset)
 
@@ -168,13 +189,15 @@ def predict(
     from kerbseg.predict.interrupts import FROM_OUTSIDE, ending_once
 
     if submission is not None and (out is not None or save is not None or sink or show):
-        raise KerbsegError("--submission writes label ids for a server and nothing else; leave --out, --save, --show out")
+        raise KerbsegError(
+            "--submission writes label ids for a server and nothing else; leave --out, --save, --show out"
+        )
     with ending_once(SIGINT, *FROM_OUTSIDE, last=True):
         from kerbseg.cli.predicting import Results, kinds_to_save, predict_and_tell, results_folder
         from kerbseg.predict import Predictor, RawFrames, Style, VideoOptions
         from kerbseg.runtime import open_runtime
 
-        kinds, style = kinds_to_save(save, sink, show), Style(alpha, legend)
+        kinds, style = kinds_to_save(save, sink), Style(alpha, legend)
         opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
         predictor = Predictor(opened, fit=fit)
         if submission is not None:

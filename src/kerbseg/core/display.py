@@ -83,6 +83,12 @@ def display_palette(labels: LabelSet) -> UInt8[np.ndarray, "256 3"]:
     return palette
 
 
+def thing_of(name: str) -> str:
+    """The first of the names in `KNOWN` for the same thing, `person` for `Pedestrian`; the plain name of another."""
+    plain = _plain(name)
+    return next((known[0] for _, known in KNOWN if plain in known), plain)
+
+
 def _plain(name: str) -> str:
     """A name as `KNOWN` spells it, also of `Traffic_Light`, `object--traffic-light` and `traffic light, lamp`."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.split("--")[-1].split(",")[0])

@@ -39,10 +39,11 @@ class KerbsegWarning(UserWarning):
 
 
 class MissingExtra(KerbsegError, ImportError):
-    """A feature whose optional packages are not installed."""
+    """A feature whose optional packages are not installed: those of an extra, or one that no extra brings."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; {how_to_install(extra)}")
+    def __init__(self, package: str, extra: str | None) -> None:
+        how = f"run: pip install {package}" if extra is None else how_to_install(extra)
+        super().__init__(f"{package} is not installed; {how}")
 
 
 @contextmanager

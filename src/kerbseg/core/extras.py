@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import PackageNotFoundError, distribution
+import re
+from importlib.metadata import PackageNotFoundError, distribution, requires
+from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
 from urllib.parse import urlsplit
@@ -44,3 +46,21 @@ def how_to_install(extra: str) -> str:
     if not folder.exists():  # copied away, as into an image
         return f"in a checkout of kerbseg run: pip install {editable}'.[{extra}]'"
     return f"run: pip install {editable}{quote(f'{folder}[{extra}]')}"
+
+
+def first_missing(extra: str) -> str | None:
+    """The first module of an extra, and of those that it includes, that is not installed; None where all are."""
+    wanted = _with_included(extra)
+    return next((module for module, its in EXTRAS.items() if its in wanted and find_spec(module) is None), None)
+
+
+def _with_included(extra: str) -> set[str]:
+    """An extra with those that kerbseg's own requirements name under it, such as export under openvino."""
+    try:
+        lines = requires("kerbseg") or []
+    except PackageNotFoundError:  # run from its sources: what is missing is seen when it is imported
+        lines = []
+    marked = f"extra == [\"']{extra}[\"']"
+    inner = [re.match(r"kerbseg\[([\w,-]+)\]", line) for line in lines if re.search(marked, line)]
+    named = {each for match in inner if match for each in match[1].split(",")}
+    return {extra}.union(*(_with_included(each) for each in named))

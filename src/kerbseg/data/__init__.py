@@ -14,6 +14,7 @@ from kerbseg.data.formats import FORMATS
 from kerbseg.data.joined import MARK, JoinedDatasets
 from kerbseg.data.marked import MarkedPictures
 from kerbseg.data.pairs import PairedFiles, readable
+from kerbseg.data.plain_pictures import PlainPictures
 
 DATASETS: dict[str, Callable[[Path, str], Dataset]] = {
     "camvid": camvid.open_split,
@@ -91,6 +92,8 @@ def picture_file(dataset: Dataset, index: int) -> Path | None:
         return dataset.listing.pairs[index].image
     if isinstance(dataset, MarkedPictures):
         return dataset.entries[index].picture
+    if isinstance(dataset, PlainPictures):
+        return dataset.files[index]
     return None
 
 

@@ -80,18 +80,18 @@ class _Document(BaseModel):
 class ClassEntry(_Document):
     """A class of `dataset.yaml`."""
 
-    name: Text
-    color: Rgb | None = None
-    ids: Annotated[Ids, Field(min_length=1)] | None = None  # in masks; the position without them
-    colors: Annotated[list[Rgb], Field(min_length=1)] | None = None  # in masks of colors, beside `color`
-    background: bool | None = None  # unpainted in overlays; by the name without it
+    name: Text  # as legends and results show it
+    color: Rgb | None = None  # [r, g, b] or "#rrggbb", in masks of colors and in drawings; one is chosen without it
+    ids: Annotated[Ids, Field(min_length=1)] | None = None  # ids that masks hold for it; its position without them
+    colors: Annotated[list[Rgb], Field(min_length=1)] | None = None  # more of its colors, with `masks: color`
+    background: bool | None = None  # true: overlays leave it unpainted; without it a class of the name `background` is
 
 
 class Paths(_Document):
     """Where pictures and masks lie, as path templates."""
 
-    images: str
-    masks: str
+    images: str  # such as `camera/{split}/{name}.jpg`
+    masks: str  # such as `labels/{split}/{name}.png`
 
     @property
     def tell_split(self) -> bool:
@@ -122,12 +122,12 @@ class Paths(_Document):
 class DatasetFile(_Document):
     """What `dataset.yaml` holds."""
 
-    name: Text | None = None
-    classes: Annotated[list[ClassEntry], Field(min_length=1)]
-    ignore: Ids | None = None
-    masks: Literal["ids", "color"] = "ids"
-    split: Share | None = None  # for training, where no folders say it
-    paths: Paths | None = None  # where pictures and masks lie, where not in images and masks
+    name: Text | None = None  # of the data set; the folder's without it
+    classes: Annotated[list[ClassEntry], Field(min_length=1)]  # names, or mappings; the order is that of train ids
+    ignore: Ids | None = None  # ids (or colors) in masks that are no class: no loss, no score; 255 without it
+    masks: Literal["ids", "color"] = "ids"  # what a pixel of a mask holds
+    split: Share | None = None  # share of the pictures for training, where no folders say it
+    paths: Paths | None = None  # where pictures and masks lie, if not in `images/` and `masks/`
 
 
 class ColorDatasetFile(DatasetFile):

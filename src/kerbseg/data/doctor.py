@@ -16,14 +16,14 @@ import numpy as np
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID, Dataset
-from kerbseg.data import data_root, faults, folder, open_unchecked
+from kerbseg.data import data_root, faults, folder, open_unchecked, suspects
 from kerbseg.data import splits as splits_of
 from kerbseg.data.faults import Fault, Look, turned_fit
 from kerbseg.data.marked import MarkedPictures
 from kerbseg.data.masks import check_sizes
 from kerbseg.data.pairs import PairedFiles
 from kerbseg.data.pictures import exif_orientation
-from kerbseg.data.report import Copies, DatasetReport, Problem, SplitReport, UnknownInFile
+from kerbseg.data.report import Copies, DatasetReport, Problem, SplitReport, Suspicion, UnknownInFile
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -70,6 +70,15 @@ def examine(dataset: Dataset, track: Track = silent) -> SplitReport:
         damage=tuple(faults.of_split(dataset, looks)),
         notes=(*_notes(dataset), *_without_labels(dataset.split, looks)),
         fingerprints={look.name: look.fingerprint for look in looks if look.fingerprint},
+        tiny={look.name: look.traits.tiny for look in looks if look.traits and look.traits.tiny is not None},
+        suspicions=tuple(
+            suspects.of_split(
+                dataset.split,
+                {look.name: look.traits for look in looks if look.traits},
+                {look.name: look.counts for look in looks if look.counts is not None},
+                dataset.labels.classes,
+            )
+        ),
     )
 
 
@@ -94,7 +103,9 @@ def examine_all(
         unopened += faults.of_splits(name, splits_of(name, root))
     if splits is None and name == "folder":
         unopened += [Problem("layout", text) for text in folder.strays(data_root(name, root))]
-    return DatasetReport(name, tuple(reports), tuple(unopened), find_copies(reports))
+    return DatasetReport(
+        name, tuple(reports), tuple(unopened), find_copies(reports), tuple(suspects.near_copies(reports))
+    )
 
 
 def find_copies(reports: Sequence[SplitReport]) -> tuple[Copies, ...]:
@@ -114,7 +125,10 @@ def render(report: DatasetReport, longest: int = 20) -> RenderableType:
     parts: list[RenderableType] = [_splits_table(report)]
     labelled = [split for split in report.splits if split.labelled_pixels]
     if labelled:
-        parts += [_classes_table(labelled), _weights_table(labelled[0])]
+        parts.append(_classes_table(labelled))
+        if report.healthy:  # weights of wrong counts would be taken for good ones
+            parts.append(_weights_table(labelled[0]))
+    parts += [Text(line, style="yellow") for line in _suspicious(report)]
     problems = report.problems
     parts += [Text(f"{problem.kind}: {problem.text}", style="red") for problem in problems[:longest]]
     if len(problems) > longest:
@@ -125,6 +139,17 @@ def render(report: DatasetReport, longest: int = 20) -> RenderableType:
         parts.append(Text(f"note: {repeats} picture(s) stand more than once among splits of one kind"))
     parts.append(Text("healthy: nothing to mend" if report.healthy else f"{len(problems)} problem(s)", style="bold"))
     return Group(*parts)
+
+
+def _suspicious(report: DatasetReport) -> Iterator[str]:
+    """One line for each kind of suspicion in each split, with the first picture."""
+    alike: dict[tuple[str, str], list[Suspicion]] = {}
+    for each in report.suspicions:
+        alike.setdefault((each.kind, each.split), []).append(each)
+    for (_, split), cases in alike.items():
+        first = " and ".join("/".join(place) for place in cases[0].pictures)
+        more = f" (and {len(cases) - 1} more such; --html shows them)" if len(cases) > 1 else ""
+        yield f"suspicious: {split}: {first}: {cases[0].text}{more}"
 
 
 def _notes(dataset: Dataset) -> tuple[str, ...]:
@@ -153,7 +178,8 @@ def _look(dataset: Dataset, index: int) -> Look:
         return Look(dataset.names[index], faults=(Fault("unreadable", str(error), (dataset.names[index],)),))
     image = sample.image
     counts = np.bincount(sample.mask.ravel(), minlength=256)
-    return Look(sample.name, sample.mask.shape, _fingerprint(image), counts)
+    traits = suspects.traits(image, sample.mask)
+    return Look(sample.name, sample.mask.shape, _fingerprint(image), counts, traits=traits)
 
 
 def _look_at_files(dataset: PairedFiles, index: int) -> Look:
@@ -175,6 +201,9 @@ def _look_at_files(dataset: PairedFiles, index: int) -> Look:
             turned = turned_fit(image, mask.ids, exif_orientation(pair.image))
         except DataError as error:
             wrong.append(Fault("size", str(error), (str(pair.mask), str(pair.image))))
+    traits = None
+    if image is not None:
+        traits = suspects.traits(image, mask.ids if mask and mask.ids.shape == image.shape[:2] else None)
     counts, unknown = None, tuple[UnknownInFile, ...]()
     if mask is not None:
         counts = np.bincount(mask.ids.ravel(), minlength=256)
@@ -191,6 +220,7 @@ def _look_at_files(dataset: PairedFiles, index: int) -> Look:
         {} if mask is None else mask.palette,
         turned,
         pair,
+        traits,
     )
 
 

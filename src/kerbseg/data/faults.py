@@ -15,6 +15,7 @@ from kerbseg.core.types import VOID, Dataset
 from kerbseg.data.pairs import Pair, PairedFiles
 from kerbseg.data.pictures import as_turned
 from kerbseg.data.report import Kind, Problem, UnknownInFile
+from kerbseg.data.suspects import Traits
 
 CLEARLY = 1.1  # times as much contrast along a mask's borders as along those of the same mask turned
 
@@ -42,6 +43,7 @@ class Look:
     palette: Mapping[int, Color] = field(default_factory=dict)
     turned: tuple[float, float] | None = None  # `turned_fit`
     pair: Pair | None = None
+    traits: Traits | None = None
 
 
 def of_splits(data: str, splits: Sequence[str]) -> Iterator[Problem]:

@@ -125,6 +125,13 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture, upright; its pixels are not decoded. Raises DataError as `read_rgb`."""
+    with open_picture(path) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
 def exif_orientation(path: Path) -> int:
     """How the camera was held, 1..8, as a picture file notes it; 1 where it notes nothing. Raises DataError too."""
     with _opened(path) as image:

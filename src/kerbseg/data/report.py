@@ -27,6 +27,16 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Suspicion:
+    """What looks wrong and may be right: one to look at."""
+
+    kind: Literal["shifted", "edges", "shares", "alike"]
+    split: str
+    pictures: tuple[tuple[str, str], ...]  # (split, name)
+    text: str
+
+
+@dataclass(frozen=True)
 class UnknownInFile:
     """A value outside the label set in one mask, and the first pixel that holds it."""
 
@@ -54,6 +64,8 @@ class SplitReport:
     damage: tuple[Problem, ...] = ()  # all but unknown values
     notes: tuple[str, ...] = ()  # what is worth knowing, and nothing to mend
     fingerprints: Mapping[str, str] = field(default_factory=dict, repr=False)  # picture -> digest of its pixels
+    tiny: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)  # picture -> its few gray pixels
+    suspicions: tuple[Suspicion, ...] = ()
 
     @property
     def labelled_pixels(self) -> int:
@@ -139,6 +151,12 @@ class DatasetReport:
     splits: tuple[SplitReport, ...]
     unopened: tuple[Problem, ...] = ()  # splits whose folders are wrong
     copies: tuple[Copies, ...] = ()
+    near_copies: tuple[Suspicion, ...] = ()
+
+    @property
+    def suspicions(self) -> tuple[Suspicion, ...]:
+        """All that is worth a look: first what shows between splits, then each split's own."""
+        return (*self.near_copies, *(each for split in self.splits for each in split.suspicions))
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -157,6 +175,7 @@ class DatasetReport:
             "data": self.data,
             "healthy": self.healthy,
             "problems": [asdict(problem) for problem in self.problems],
+            "suspicions": [asdict(suspicion) for suspicion in self.suspicions],
             "copies": [[list(place) for place in copies.places] for copies in self.copies],
             "splits": {split.split: split.to_dict() for split in self.splits},
         }

@@ -78,19 +78,19 @@ class Prediction:
         outer = [outline[:, 0] for i, outline in enumerate(outlines) if levels[0, i, 3] < 0]  # no parent: no hole
         return sorted(outer, key=cv2.contourArea, reverse=True)
 
-    def color(self, display: bool = True) -> Image.Image:
-        """Every pixel in its class's color: the one that overlays show, or the data set's own (`colors`)."""
+    def color(self, display: bool = False) -> Image.Image:
+        """Every pixel in its class's color: the data set's own (`colors`), or the one that overlays show."""
         palette = display_palette(self.labels) if display else self.labels.palette
         return Image.fromarray(palette[self.ids])
 
     def palette(self) -> Image.Image:
-        """The ids as a palette picture (mode P): numpy and Pillow see the train ids, a viewer the classes' colors.
+        """The ids as a palette picture (mode P): numpy and Pillow see the train ids, a viewer the colors.
 
         **OpenCV, imageio, scikit-image and matplotlib give colors instead of ids, without an error**; for them there
         are the gray pixels of `ids`.
         """
         picture = Image.fromarray(self.ids).copy()  # with pixels of its own: a palette is set on them
-        picture.putpalette(display_palette(self.labels).tobytes())
+        picture.putpalette(self.labels.palette.tobytes())
         return picture
 
     def overlay(self, alpha: float = 0.5, legend: bool = True, names: bool = True) -> Image.Image:

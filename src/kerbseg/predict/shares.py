@@ -36,7 +36,7 @@ def share_words(shares: Mapping[str, float], columns: int) -> str:
 
     The first is always there, its name cut where it is too long.
     """
-    words = [(printable(name), f" {100 * share:.0f} %") for name, share in shares.items() if share >= 0.005]
+    words = [(printable(name), f" {100 * share:.0f} %") for name, share in shares.items() if share > 0.005]
     line = ""
     for name, figure in words:
         longer = f"{line}  {name}{figure}" if line else f"{name}{figure}"

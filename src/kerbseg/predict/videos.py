@@ -262,8 +262,7 @@ def stages(
     steps: list[Stage] = [_segment(_steadied(predictor, smooth, confidence), confidence)]
     if meter is not None:
         steps.append(_in_passing(lambda frame, prediction: meter.add(frame.picture, prediction.ids)))
-    for alpha in {kind.alpha for kind in kinds if kind.blends}:
-        steps.append(_in_passing(lambda frame, prediction, alpha=alpha: prediction.blend(alpha)))
+    steps += [_in_passing(_blending(alpha)) for alpha in {kind.alpha for kind in kinds if kind.blends}]
     return [*steps, *map(_in_passing, adds)]
 
 
@@ -297,6 +296,10 @@ def _in_passing(look: Add) -> Callable[[Work], Work]:
         return work
 
     return stage
+
+
+def _blending(alpha: float) -> Add:
+    return lambda frame, prediction: prediction.blend(alpha)
 
 
 def _cost(frame: Any) -> int:

@@ -20,6 +20,7 @@ from kerbseg.bundle import versions
 from kerbseg.runtime import ENGINES
 from kerbseg.runtime.checks import all_threads
 
+SPARE = 0.5  # load of a machine that has nothing else to do
 CPUINFO, BOARD = Path("/proc/cpuinfo"), Path("/proc/device-tree/model")
 
 
@@ -98,3 +99,12 @@ def engine_versions() -> dict[str, str]:
         if name and extra and extra.group(1) in extras and name.group().replace("-", "_") in sys.modules:
             numbers.setdefault(name.group(), version(name.group()))
     return numbers
+
+
+def busy(load: float, begun: str) -> str | None:
+    """Why times are longer than this machine takes alone; None where it was idle when what is timed had `begun`."""
+    if load < SPARE:
+        return None
+    cores = f"{all_threads()} core{'' if all_threads() == 1 else 's'}"
+    before = f"load {load:.1f} on {cores} before {begun}"
+    return f"The machine was busy: {before}. Alone it is faster than the times here."

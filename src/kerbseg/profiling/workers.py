@@ -23,8 +23,13 @@ from kerbseg.profiling.machine import Machine, this_machine
 from kerbseg.runtime import ENGINES, Engine, LayerTime, Profilable, RuntimeOptions, open_runtime
 
 LAYER_RUNS = 20
+GONE = "the process that was to be timed has ended; is there memory for the model?"
 
 Say = Callable[[str], None]  # shows a line of progress
+
+
+class TimeOver(KerbsegError):
+    """Another process was not done in time."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,45 @@ def time_models(
         ]
 
 
+def time_each(
+    models: Sequence[str],
+    options: Sequence[RuntimeOptions],
+    picture: UInt8[np.ndarray, "h w 3"],
+    budget: Budget | None = None,
+) -> list[Timing | Skipped]:
+    """As `time_models` on one picture, by turns; what fails is left out with its reason, and the others are timed."""
+    results: dict[int, Timing | Skipped] = {}
+    with ExitStack() as stack:
+        workers: dict[int, Worker] = {}
+        for number, (model, how) in enumerate(zip(models, options, strict=True)):
+            try:
+                workers[number] = stack.enter_context(worker(of_model, model, how, picture, dict(ENGINES)))
+            except KerbsegError as error:
+                results[number] = Skipped(str(error))
+        failures: dict[int, Skipped] = {}
+        batches = [
+            _surviving(one.batch("call"), partial(failures.setdefault, number)) for number, one in workers.items()
+        ]
+        latencies = interleaved(batches, budget) if batches else []
+        for (number, one), latency in zip(workers.items(), latencies, strict=True):
+            unseen = Skipped("it was not asked for")
+            results[number] = failures.get(number) or Timing(one.facts, latency, unseen, [])
+    return [results[number] for number in range(len(models))]
+
+
+def _surviving(batch: Batch, failed: Callable[[Skipped], object]) -> Batch:
+    """The same, but a process that ends is told once and takes no time from then on."""
+
+    def survive(count: int) -> Sequence[float]:
+        try:
+            return batch(count)
+        except KerbsegError as error:
+            failed(Skipped(str(error)))
+            return [0.0] * count
+
+    return survive
+
+
 def _layer_times(one: Worker, budget: Budget, call: Latency) -> list[LayerTime]:
     """Of so many runs as half of the budget holds."""
     if "layers" not in one.answers:
@@ -144,11 +188,15 @@ class Worker:
     facts: Any
     answers: frozenset[str]  # what it can be asked for
     pipe: Connection
+    end: Callable[[], object]  # at once, whatever it is doing
 
-    def ask(self, what: str, runs: int) -> Any:
-        """The answer to so many runs."""
-        self.pipe.send((what, runs))
-        return _answer(self.pipe)
+    def ask(self, what: str, runs: Any, limit_s: float | None = None) -> Any:
+        """The answer to so many runs. Raises TimeOver where it is not there within the limit; the process is ended."""
+        try:
+            self.pipe.send((what, runs))
+        except OSError as error:
+            raise KerbsegError(GONE) from error
+        return _answer(self.pipe, self.end, limit_s)
 
     def batch(self, what: str) -> Batch:
         """What times its runs."""
@@ -156,27 +204,33 @@ class Worker:
 
 
 @contextmanager
-def worker(prepare: Callable[..., Ready], *arguments: Any) -> Iterator[Worker]:
-    """A process that has prepared itself, until the block ends. Raises the KerbsegError of its preparation."""
+def worker(prepare: Callable[..., Ready], *arguments: Any, limit_s: float | None = None) -> Iterator[Worker]:
+    """A process that has prepared itself, until the block ends.
+
+    Raises the KerbsegError of its preparation, and TimeOver where that takes longer than the limit.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, prepare, arguments), daemon=True)
     process.start()
     theirs.close()
     try:
-        facts, answers = _answer(ours)
-        yield Worker(facts, answers, ours)
+        facts, answers = _answer(ours, process.kill, limit_s)
+        yield Worker(facts, answers, ours, process.kill)
     finally:
         ours.close()
         process.join(5)
         process.kill()
 
 
-def _answer(pipe: Connection) -> Any:
+def _answer(pipe: Connection, end: Callable[[], object], limit_s: float | None) -> Any:
     try:
+        if limit_s is not None and not pipe.poll(max(0.0, limit_s)):
+            end()
+            raise TimeOver("it took longer than its share of the time")
         answer = pipe.recv()
-    except EOFError as error:
-        raise KerbsegError("the process that was to be timed has ended; is there memory for the model?") from error
+    except (EOFError, ConnectionResetError) as error:
+        raise KerbsegError(GONE) from error
     if isinstance(answer, KerbsegError):
         raise answer
     return answer

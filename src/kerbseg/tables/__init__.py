@@ -3,6 +3,7 @@
 `papers/*.yaml` holds only what the papers print and which network a row is; every figure of ours is computed.
 """
 
+from kerbseg.tables.accuracy import PrintedAccuracy, printed_accuracies
 from kerbseg.tables.markdown import render
 from kerbseg.tables.measure import Cell, compare
 from kerbseg.tables.schema import Column, Paper, Row, Table, find_table, list_papers, load_paper
@@ -11,11 +12,13 @@ __all__ = [
     "Cell",
     "Column",
     "Paper",
+    "PrintedAccuracy",
     "Row",
     "Table",
     "compare",
     "find_table",
     "list_papers",
     "load_paper",
+    "printed_accuracies",
     "render",
 ]

@@ -8,20 +8,20 @@ from decimal import Decimal
 import torch
 
 from kerbseg.profiling.machine import this_machine
-from kerbseg.tables.measure import Cell, compare, device_for
+from kerbseg.tables.measure import Cell, NetworkTimes, compare, device_for
 from kerbseg.tables.schema import TIMES, Paper, Table, find_table, load_paper, number_in
 
 WIDEST = 180  # characters of a table that stays as it is
 
 
-def render(paper: str, number: str | None, measure: bool) -> str:
+def render(paper: str, number: str | None, measure: bool, times: NetworkTimes | None = None) -> str:
     """A table of a paper (all of them without a number) as markdown: printed, ours, difference.
 
-    Raises KerbsegError for an unknown paper or table.
+    `times` takes the latencies, where this machine's are not wanted. Raises KerbsegError for an unknown paper or table.
     """
     of_paper = load_paper(paper)
     tables = of_paper.tables if number is None else (find_table(paper, number),)
-    return "\n\n".join(_markdown(of_paper, table, compare(table, measure)) for table in tables)
+    return "\n\n".join(_markdown(of_paper, table, compare(table, measure, times)) for table in tables)
 
 
 def _markdown(paper: Paper, table: Table, cells: Sequence[Cell]) -> str:

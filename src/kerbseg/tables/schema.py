@@ -31,6 +31,15 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Accuracy:
+    """What a column or row of mIoU over all classes was measured on."""
+
+    data: str
+    split: Literal["train", "val", "test"]
+    size: Size | None = None  # of the pictures that the network saw, where a row says no other; None: not said
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Column:
     """One figure of a table: how to compute it, or the reason why nobody here can."""
 
@@ -43,6 +52,7 @@ class Column:
     device: str = ""  # by name
     reason: str = ""  # why it is not measured
     text: bool = False  # describes the row; there is nothing to measure
+    miou: Accuracy | None = None  # where the figure is one: of the network alone, without other pictures
 
     @model_validator(mode="after")
     def _complete(self) -> Column:
@@ -74,6 +84,8 @@ class Row:
     classes: int | None = None
     size: Size | None = None
     convention: str | None = None  # of operations, where the row counts otherwise than its column
+    miou: Accuracy | None = None  # as a column's
+    pretrained: bool = False  # on other pictures first, unlike the other rows
     notes: dict[str, str] = Field(default_factory=dict)  # column -> why the printed figure is not met, or what is odd
 
 

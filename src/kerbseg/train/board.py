@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run besides its losses: rate, IoU by class, pictures, confusion, recipe.
+"""What loggers show of a run besides its losses: rate, IoU by class, pictures, confusion, recipe.
 
 Nothing is computed for it that a validation has not computed already, and it is written between epochs.
 """
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,44 +29,45 @@ CELL = 26  # pixels of one of the confusion's numbers
 
 
 class Board(Callback):
-    """Writes into the log of the first process. Stands behind the recorder, whose figures it shows."""
+    """Writes into the logs of the first process. Stands behind the recorder, whose figures it shows."""
 
     def __init__(self, recorder: RunRecorder, recipe: Mapping[str, Any]) -> None:
         self._recorder, self._recipe = recorder, recipe
         self._every = 1
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """The recipe as hyper-parameters, beside which TensorBoard lists the figure that decides."""
+        """The recipe as hyper-parameters."""
         self._every = max(10, int(trainer.estimated_stepping_batches) // RATES)
         if not trainer.is_global_zero:
             return
-        from torch.utils.tensorboard.summary import hparams
-
         figure = "val_accuracy" if self._recipe.get("task") == "classification" else "val_miou"
-        for summary in hparams(_flat(self._recipe), {figure: None}):
-            _log(trainer).file_writer.add_summary(summary)
+        for logger in trainer.loggers:
+            _write_recipe(logger, _flat(self._recipe), figure)
 
     def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, index: int) -> None:
         """The rate of each group of weights."""
         if trainer.is_global_zero and trainer.global_step % self._every == 0:
-            for number, group in enumerate(trainer.optimizers[0].param_groups):
-                _log(trainer).add_scalar(f"lr/{number}" if number else "lr", group["lr"], trainer.global_step)
+            groups = enumerate(trainer.optimizers[0].param_groups)
+            rates = {f"lr/{number}" if number else "lr": group["lr"] for number, group in groups}
+            for logger in trainer.loggers:
+                logger.log_metrics(rates, trainer.global_step)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """IoU by class, and now and then pictures."""
         result, step = self._recorder.latest, trainer.global_step
         if not trainer.is_global_zero or trainer.sanity_checking or result is None:
             return
-        log = _log(trainer)
-        for name, value in result.row.items():
-            if name.startswith("val_iou/") and value is not None:
-                log.add_scalar(name, value, step)
+        by_class = {k: v for k, v in result.row.items() if k.startswith("val_iou/") and v is not None}
+        for logger in trainer.loggers:
+            logger.log_metrics(by_class, step)
         if result.labels is None or not self._due(trainer):
             return
-        for shown in result.pictures:
-            log.add_image(f"validation/{shown.name}", _beside(shown, result.labels), step, dataformats="HWC")
+        pictures = {f"validation/{shown.name}": _beside(shown, result.labels) for shown in result.pictures}
         if result.confusion is not None:
-            log.add_image("confusion", _confusion(result.confusion, result.labels), step, dataformats="HWC")
+            pictures["confusion"] = _confusion(result.confusion, result.labels)
+        for logger in trainer.loggers:
+            for name, picture in pictures.items():
+                _write_picture(logger, name, picture, step)
 
     def _due(self, trainer: L.Trainer) -> bool:
         """A function of the epoch, so a resumed run needs no memory of it."""
@@ -74,10 +76,24 @@ class Board(Callback):
         return now == epochs or now * SHOWINGS // epochs > max(0, before) * SHOWINGS // epochs
 
 
-def _log(trainer: L.Trainer) -> Any:
-    """TensorBoard's writer."""
-    assert trainer.logger is not None
-    return trainer.logger.experiment
+def _write_recipe(logger: Logger, recipe: Mapping[str, Any], figure: str) -> None:
+    """TensorBoard lists hyper-parameters beside a figure, which must be named with them."""
+    if not isinstance(logger, TensorBoardLogger):
+        logger.log_hyperparams(dict(recipe))
+        return
+    from torch.utils.tensorboard.summary import hparams
+
+    for summary in hparams(dict(recipe), {figure: None}):
+        logger.experiment.file_writer.add_summary(summary)
+
+
+def _write_picture(logger: Logger, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
+    if isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(name, picture, step, dataformats="HWC")
+    elif isinstance(logger, WandbLogger):
+        logger.log_image(name, [picture], step)
+    elif isinstance(logger, MLFlowLogger):
+        logger.experiment.log_image(logger.run_id, picture, f"{name}_{step:07}.png")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -87,15 +87,6 @@ class AveragedWeights(WeightAveraging):
         super().__init__(use_buffers=True, avg_fn=average_any)
 
 
-class LastValidation(Callback):
-    """Validates after the last epoch, whatever the interval: it may well be the best."""
-
-    def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """A function of the epoch, so a resumed run needs no memory of it."""
-        if trainer.current_epoch + 1 == trainer.max_epochs:
-            trainer.check_val_every_n_epoch = 1
-
-
 class KillPeersOnFailure(Callback):
     """Ends the processes that lightning has started where this one fails.
 
@@ -129,11 +120,19 @@ class WeightDecayCutoff(Callback):
 class Plateau(Callback):
     """Multiplies the learning rate by `factor` when nothing has become better for `patience` validations.
 
-    It watches the validation's figure, or the loss in training, which a paper may mean (ERFNet, sec. IV-A).
+    It watches the figure of planned validations, or the loss in training, which a paper may mean (ERFNet, sec. IV-A).
     """
 
-    def __init__(self, recorder: RunRecorder, factor: float, patience: int, watch: Literal["metric", "loss"]) -> None:
+    def __init__(
+        self,
+        recorder: RunRecorder,
+        factor: float,
+        patience: int,
+        watch: Literal["metric", "loss"],
+        planned: Callable[[int], bool],  # whether the recipe validates after an epoch, counted from 1
+    ) -> None:
         self._recorder, self._factor, self._patience, self._watch = recorder, factor, patience, watch
+        self._planned = planned
         self._rule: ReduceLROnPlateau | None = None
         self._state: dict[str, Any] = {}
 
@@ -146,7 +145,8 @@ class Plateau(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """One step of the rule, if it watches the validation's figure."""
-        if self._watch == "metric" and self._recorder.latest is not None and not trainer.sanity_checking:
+        planned = not trainer.sanity_checking and self._planned(trainer.current_epoch + 1)
+        if self._watch == "metric" and self._recorder.latest is not None and planned:
             self._step(trainer, self._recorder.latest.value)
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:

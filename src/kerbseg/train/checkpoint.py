@@ -93,6 +93,11 @@ def _check_progress(content: Mapping[str, Any], recipe: AnyRecipe, steps_per_epo
         raise _Misfit("its figures are not those of its epochs")
     if math.isnan(best) or not 0 <= seconds < math.inf:
         raise _Misfit("its figures are no numbers")
+    if recipe.patience is not None:
+        waited, best_epoch = (_at(content, "callbacks", "Patience", key) for key in ("waited", "best_epoch"))
+        _at(content, "callbacks", "Patience", "best", kind=float)
+        if not (0 <= waited <= epoch + 1 and 0 <= best_epoch <= epoch + 1):
+            raise _Misfit("its count of validations is not that of its epochs")
     state = _at(content, *recorder, kind=Mapping)
     if "threads" in state and not 1 <= _at(state, "threads") <= MOST_THREADS:
         raise _Misfit(f"{state['threads']} threads")

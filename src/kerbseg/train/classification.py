@@ -19,6 +19,7 @@ from kerbseg.models.classifiers import create_classifier, kind
 from kerbseg.train.builders import check_options
 from kerbseg.train.initial import ClassifierCard, save_classifier
 from kerbseg.train.machine import Machine
+from kerbseg.train.matching import Target
 from kerbseg.train.optim import Movement, movement
 from kerbseg.train.recipe import Classification
 from kerbseg.train.recorder import ValidationResult
@@ -62,7 +63,7 @@ class Classifying:
     KerbsegError for a classifier that cannot be made, or data that cannot be used.
     """
 
-    init: str | tuple[str, ...] = ""  # all weights are taken from `--init`
+    init: str | tuple[str, ...] = ""  # all weights that fit are taken from `--init`
 
     def __init__(self, recipe: Classification, machine: Machine) -> None:
         self.recipe, self._machine = recipe, machine
@@ -74,6 +75,11 @@ class Classifying:
     def create(self) -> nn.Module:
         """The network with fresh weights."""
         return create_classifier(self.recipe.model.name, len(self.train.classes), **self.recipe.model.options)
+
+    def target(self) -> Target:
+        """What initial weights are matched with."""
+        model = self.recipe.model
+        return Target.of(self.train.classes, lambda classes: create_classifier(model.name, classes, **model.options))
 
     def loaders(self) -> tuple[DataLoader[ClassBatch], DataLoader[ClassBatch]]:
         """Batches of training and of validation."""

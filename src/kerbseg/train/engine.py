@@ -9,13 +9,14 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import disable_possible_user_warnings
 from torch import nn
@@ -31,19 +32,21 @@ from kerbseg.train.callbacks import (
     AveragedWeights,
     InterruptBetweenSteps,
     KillPeersOnFailure,
-    LastValidation,
     Plateau,
     StepSeed,
     WeightDecayCutoff,
 )
+from kerbseg.train.ending import LastValidation, Patience, is_planned
 from kerbseg.train.finite import StopWhereNotFinite
 from kerbseg.train.grouping import GradualGrouping
+from kerbseg.train.loggers import open_loggers, plain_logger_errors
 from kerbseg.train.machine import Machine
 from kerbseg.train.norm import FrozenNorm
 from kerbseg.train.progress import RunProgress
 from kerbseg.train.recipe import AnyRecipe
 from kerbseg.train.recipe_file import first_difference, resume_recipe
 from kerbseg.train.recorder import RunRecorder
+from kerbseg.train.run_folder import LOGS
 from kerbseg.train.workers import of_worker
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -82,8 +85,8 @@ def check_folder(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None
     if rank.index > 0:  # the first process does, and takes the others along
         return
     written, checkpoint, best = run / "recipe.yaml", run / "last.ckpt", run / "best.safetensors"
-    for path in (run / name for name in (*FILES, "tensorboard")):
-        is_own = path.is_dir() if path.name == "tensorboard" else path.is_file()
+    for path in (run / name for name in (*FILES, *LOGS)):
+        is_own = path.is_dir() if path.name in LOGS else path.is_file()
         if os.path.lexists(path) and not is_own:  # a pipe would wait for ever, a link to nowhere is lost
             raise KerbsegError(f"{path} is not what a training writes there; move it away, or choose another --out")
     if resume and not checkpoint.is_file():
@@ -99,12 +102,19 @@ def check_folder(run: Path, recipe: AnyRecipe, resume: bool, rank: Rank) -> None
         raise KerbsegError(f"{best} would be lost, and has no checkpoint to go on from; choose another --out")
 
 
-def prepare(run: Path, recipe: AnyRecipe, rank: Rank) -> None:
-    """Puts the resolved recipe into the run's folder, and clears what a killed process left; the first process does."""
+def prepare(run: Path, recipe: AnyRecipe, rank: Rank, note: str = "") -> None:
+    """Puts the resolved recipe into the run's folder, and clears what a killed process left; the first process does.
+
+    At the head of the file stands a comment, `note`, or else what stood there before.
+    """
     if rank.index > 0:
         return
-    with atomic_write(run / "recipe.yaml") as temporary:
-        temporary.write_text(dump_yaml(recipe.to_dict()), encoding="utf-8")
+    path = run / "recipe.yaml"
+    if not note and path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        note = "".join(takewhile(lambda line: line.startswith("#"), lines))
+    with atomic_write(path) as temporary:
+        temporary.write_text(note + dump_yaml(recipe.to_dict()), encoding="utf-8")
     remove_leftovers(run)
 
 
@@ -140,10 +150,11 @@ def run_to_end(
     device: torch.device,
     rank: Rank,
     resume: bool,
+    loggers: Sequence[str],
 ) -> None:
     """Trains for the recipe's epochs. Raises Interrupted after Ctrl-C or SIGTERM, KerbsegError for a full disk."""
     interrupt, begun = InterruptBetweenSteps(), _Begun()
-    with _quiet(), interrupt.listening():
+    with _quiet(), interrupt.listening(), plain_logger_errors(loggers):
         trainer = L.Trainer(
             max_epochs=recipe.epochs,
             accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -159,7 +170,7 @@ def run_to_end(
             enable_checkpointing=False,  # ours is written to a temporary name and renamed
             enable_progress_bar=False,
             enable_model_summary=False,
-            logger=TensorBoardLogger(run, name="", version="tensorboard"),
+            logger=open_loggers(loggers, run) or False,
             log_every_n_steps=10,
             callbacks=[interrupt, begun, *callbacks],
         )
@@ -175,7 +186,7 @@ def run_to_end(
             if trainer.interrupted or trainer.received_sigterm:
                 raise Interrupted(signal.SIGTERM if trainer.received_sigterm else signal.SIGINT) from None
             raise
-        except OSError as error:  # of TensorBoard's log; files of ours are reported by `atomic_write`
+        except OSError as error:  # of a log; files of ours are reported by `atomic_write`
             if error.errno in _NO_ROOM:
                 raise KerbsegError(
                     f"cannot write into {run}: {error.strerror}; free space, then go on with --resume"
@@ -196,6 +207,7 @@ def callbacks_for(
     recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, recorder: RunRecorder, rank: Rank
 ) -> list[Callback]:
     """Callbacks that a recipe asks for, and the recorder after all that decides what is there to record."""
+    planned = partial(is_planned, recipe)
     wanted: list[Callback] = [KillPeersOnFailure(), StepSeed(recipe.seed), LastValidation()]
     if recipe.grouping is not None:
         wanted.append(grouping)
@@ -205,7 +217,9 @@ def callbacks_for(
         wanted.append(WeightDecayCutoff(recipe.optim.weight_decay_until))
     if recipe.schedule.name == "plateau":
         settings = recipe.schedule
-        wanted.append(Plateau(recorder, settings.factor, settings.patience, settings.watch))
+        wanted.append(Plateau(recorder, settings.factor, settings.patience, settings.watch, planned))
+    if recipe.patience is not None:
+        wanted.append(Patience(recorder, recipe.patience, planned))
     grace = recipe.nonfinite_grace if recipe.precision == "float16" else 0
     wanted += [StopWhereNotFinite(grace, rank), recorder, Board(recorder, recipe.to_dict())]
     if recipe.ema is not None:

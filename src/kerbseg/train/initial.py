@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kerbseg.bundle import METADATA_KEY, check_finite, check_seal, load, load_strictly, locate, write_sealed
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.importers import read_state_dict
+from kerbseg.train.matching import Start, Target, match
 
 CLASSIFIER_KEY = "kerbseg_classifier"  # of the safetensors header
 COUNTER = "num_batches_tracked"
@@ -42,14 +43,45 @@ def save_classifier(net: nn.Module, card: ClassifierCard, path: Path) -> None:
     write_sealed(tensors, CLASSIFIER_KEY, json.dumps(asdict(card)), path)
 
 
-def load_initial_weights(net: nn.Module, source: str | Path, prefixes: str | Sequence[str] = "") -> None:
-    """Takes the weights under `prefixes` from a file, a run's folder or shipped weights; all of them must fit.
+def load_initial_weights(
+    net: nn.Module, source: str | Path, prefixes: str | Sequence[str] = "", target: Target | None = None
+) -> Start | None:
+    """Takes weights from a file, a run's folder or shipped weights.
 
+    Under `prefixes` all must fit. Without them those are taken that do (`matching`, for which `target` says what the
+    network's classes are), and what is fresh is returned.
     The file is a bundle, a classifier that `kerbseg train imagenet/...` made, or a user's classifier: a PyTorch state
     dict whose body has the same layers in the same order (other names are fine, every shape must fit), safetensors with
     our names (that format keeps no order), or Darknet's `.weights`. Raises BundleError for a file that is damaged or of
     another network.
     """
+    if not any((prefixes,) if isinstance(prefixes, str) else prefixes):
+        return _load_what_fits(net, locate(source), target or Target())
+    _load_parts(net, source, prefixes)
+    return None
+
+
+def _load_what_fits(net: nn.Module, path: Path, target: Target) -> Start | None:
+    """By names where the file has ours, else by order as `_load_parts`."""
+    own = net.state_dict()
+    given: Mapping[str, Tensor] | None = None
+    known: tuple[str, ...] | None = None
+    if (ours := _ours(path)) is not None:
+        given, known = ours
+    elif path.suffix == ".safetensors":
+        given = safetensors.torch.load_file(path)
+    elif path.suffix != ".weights":
+        given = read_state_dict(path)
+    if given is None or (known is None and not own.keys() & given.keys()):
+        _load_parts(net, path, "")
+        return None
+    state, start = match(own, given, target, known, str(path))
+    load_strictly(net, state, str(path))
+    return start
+
+
+def _load_parts(net: nn.Module, source: str | Path, prefixes: str | Sequence[str]) -> None:
+    """Takes all weights under these prefixes, which must fit."""
     wanted = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
     own = net.state_dict()
     mine = {key: value for key, value in own.items() if key.startswith(wanted)}
@@ -59,7 +91,7 @@ def load_initial_weights(net: nn.Module, source: str | Path, prefixes: str | Seq
     path = locate(source)
     ours = _ours(path)
     if ours is not None:
-        state = {key: value for key, value in ours.items() if key.startswith(wanted)}
+        state = {key: value for key, value in ours[0].items() if key.startswith(wanted)}
         if not state:
             raise BundleError(f"{path} holds no weights under {', '.join(wanted)}; is it another network?")
     elif path.suffix == ".weights":
@@ -69,8 +101,8 @@ def load_initial_weights(net: nn.Module, source: str | Path, prefixes: str | Seq
     load_strictly(net, {key: value for key, value in own.items() if key not in mine} | state, str(path))
 
 
-def _ours(path: Path) -> Mapping[str, Tensor] | None:
-    """The weights of a bundle or classifier of ours; None for another file."""
+def _ours(path: Path) -> tuple[Mapping[str, Tensor], tuple[str, ...]] | None:
+    """The weights of a bundle or classifier of ours, and its classes; None for another file."""
     if path.suffix != ".safetensors":
         return None
     try:
@@ -79,12 +111,13 @@ def _ours(path: Path) -> Mapping[str, Tensor] | None:
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path} is no whole .safetensors file ({error}); copy or train it again") from error
     if METADATA_KEY in metadata:
-        return load(path).model.state_dict()
+        bundle = load(path)
+        return bundle.model.state_dict(), bundle.card.labels.classes
     if CLASSIFIER_KEY not in metadata:
         return None
     state = safetensors.torch.load_file(path)
     check_seal(metadata[CLASSIFIER_KEY], state, str(path))
-    return state
+    return state, tuple(json.loads(metadata[CLASSIFIER_KEY]).get("classes", ()))
 
 
 def _by_name(path: Path, mine: Mapping[str, Tensor]) -> dict[str, Tensor]:

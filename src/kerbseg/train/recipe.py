@@ -40,19 +40,20 @@ from kerbseg.train.recipe_values import (
 
 @dataclass(frozen=True, config=STRICT)
 class Model:
-    """Which network, and what of `--init` it starts from."""
+    """Which network, and what it starts from."""
 
-    name: str
-    options: Options = Field(default_factory=dict)
-    init: str | tuple[str, ...] = ""  # only weights under these prefixes are taken from --init; all without one
+    name: str  # of the network; `kerbseg models --all` lists them
+    options: Options = Field(default_factory=dict)  # of the network, such as `dropout`
+    weights: str | None = None  # to start from, as --init: a file, a run folder or shipped weights; random without it
+    init: str | tuple[str, ...] = ""  # only weights under these prefixes are taken; all that fit without one
 
 
 @dataclass(frozen=True, config=STRICT)
 class Rare:
     """Extra pictures of rare classes in each epoch, cropped so that one object of the class lies on the canvas."""
 
-    classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    extra: Few = 20  # a class and epoch
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]  # their names
+    extra: Few = 20  # pictures a class and epoch
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -64,21 +65,21 @@ class Data:
     `val_names: ["0001TP*"]`.
     """
 
-    name: str
-    train: Annotated[tuple[str, ...], Field(min_length=1)] = ("train",)
-    val: ValSplit = "val"
-    train_names: tuple[str, ...] = ()  # all pictures of `train` without them
-    val_names: tuple[str, ...] = ()  # likewise of `val`
-    size: Size | None = None  # pictures and masks are brought to this first; as stored without it
+    name: str  # of the data set, such as `folder` for your own; several with the same classes: `coco+yolo`
+    train: Annotated[tuple[str, ...], Field(min_length=1)] = ("train",)  # splits to train on
+    val: ValSplit = "val"  # split that chooses the best weights
+    train_names: tuple[str, ...] = ()  # patterns of names in `train`; all pictures without them
+    val_names: tuple[str, ...] = ()  # patterns of names in `val`; all pictures without them
+    size: Size | None = None  # height and width that pictures and masks are brought to first; as stored without it
     limit: Count | None = None  # only the first so many pictures of each split, of those that the names leave
-    rare: Rare | None = None
+    rare: Rare | None = None  # more pictures of rare classes
 
 
 @dataclass(frozen=True, config=STRICT)
 class CycleStep:
     """What one epoch of a cycle does otherwise."""
 
-    crop: Size
+    crop: Size  # height and width of the canvas
     rotate: NotNegative = 0.0  # degrees, either way
 
 
@@ -87,8 +88,8 @@ class ResizeStage:
     """A stretch of training at one resolution: pictures are drawn `zoom` times as large, on a canvas of `crop`."""
 
     until: Annotated[float, Field(gt=0, le=1)]  # share of the epochs at which it ends
-    zoom: Positive
-    crop: Size
+    zoom: Positive  # size of what is drawn: 0.5 halves pictures
+    crop: Size  # height and width of the canvas
 
 
 def _in_turn(stages: tuple[ResizeStage, ...]) -> tuple[ResizeStage, ...]:
@@ -107,34 +108,34 @@ class Augment:
     """
 
     flip: Share = 0.0  # share of pictures mirrored left to right
-    scale: Range = (1.0, 1.0)
+    scale: Range = (1.0, 1.0)  # lowest and highest factor of the size
     stretch: NotNegative = 0.0  # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
     fill: bool = False  # a picture that has become smaller than the canvas is enlarged to it
     rotate: NotNegative = 0.0  # degrees, either way
     translate: tuple[Share, Share] = (0.0, 0.0)  # share of width and of height, either way
-    crop: Size | None = None  # the canvas; the picture's size without it
+    crop: Size | None = None  # height and width of the canvas; the picture's size without it
     cycle: tuple[CycleStep, ...] = ()  # epochs take these by turns; replaces `crop` and `rotate`
     # a schedule of resolutions; replaces `crop` while it lasts
     progressive: Annotated[tuple[ResizeStage, ...], AfterValidator(_in_turn)] = ()
     color_p: Share = 1.0  # share of pictures whose color is changed
-    brightness: Share = 0.0  # factor 1 - b .. 1 + b; likewise the next two
-    contrast: Share = 0.0
-    saturation: Share = 0.0
+    brightness: Share = 0.0  # factor 1 - b .. 1 + b
+    contrast: Share = 0.0  # factor 1 - c .. 1 + c
+    saturation: Share = 0.0  # factor 1 - s .. 1 + s
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # turns of the color circle, either way
     hue_factor: Share = 0.0  # the hue's angle times 1 - h .. 1 + h
     # values in 0..1 to the power exp(-g) .. exp(g): .4 makes .5 to .36 .. .63
     gamma: Annotated[float, Field(ge=0, le=10)] = 0.0
-    gamma_p: Share = 1.0
+    gamma_p: Share = 1.0  # share of pictures that `gamma` changes
     channel_balance: Share = 0.0  # red, green and blue each times 1 - c .. 1 + c of its own
-    channel_balance_p: Share = 1.0
+    channel_balance_p: Share = 1.0  # share of pictures that `channel_balance` changes
     gray: Share = 0.0  # how far towards gray: 1 leaves no color
-    gray_p: Share = 1.0
+    gray_p: Share = 1.0  # share of pictures that `gray` changes
     blur: Annotated[float, Field(ge=0, le=100)] = 0.0  # pixels of the canvas, a Gaussian's standard deviation: 0 .. b
-    blur_p: Share = 1.0
+    blur_p: Share = 1.0  # share of pictures that `blur` changes
     noise: Share = 0.0  # a Gaussian's standard deviation, of values in 0..1: 0 .. n
-    noise_p: Share = 1.0
+    noise_p: Share = 1.0  # share of pictures that `noise` changes
     jpeg: Share = 0.0  # share of pictures compressed
-    jpeg_quality: Annotated[tuple[Percent, Percent], AfterValidator(ordered)] = (30, 95)
+    jpeg_quality: Annotated[tuple[Percent, Percent], AfterValidator(ordered)] = (30, 95)  # lowest and highest
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -149,7 +150,7 @@ class Ohem:
 class Boundary:
     """The cross entropy of the pixels near another class, added."""
 
-    weight: Positive = 1.0
+    weight: Positive = 1.0  # of this term
     radius: Annotated[int, Field(ge=1, le=100)] = 2  # pixels, either way
 
 
@@ -157,9 +158,9 @@ class Boundary:
 class Lovasz:
     """The Lovász-softmax loss, added; `lovasz: 0.5` is short for its weight."""
 
-    weight: Positive = 1.0
+    weight: Positive = 1.0  # of this term
     start: BelowOne = 0.0  # share of the epochs before it is added
-    at: Place | None = None  # where it compares; where the rest of the loss does without it
+    at: Place | None = None  # where it compares; as the rest of the loss without it
 
 
 def _weight_alone(value: Any) -> Any:
@@ -176,10 +177,10 @@ class _LossTerms:
     # divide by the sum of weights, or by the number of these
     average: Literal["weights", "pixels", "pictures"] = "pixels"
     at: Place = "picture"  # where logits and labels are compared
-    smoothing: Share = 0.0
-    ohem: Ohem | None = None
-    boundary: Boundary | None = None
-    lovasz: Annotated[Lovasz | None, BeforeValidator(_weight_alone)] = None
+    smoothing: Share = 0.0  # of labels: share of the target that all classes get
+    ohem: Ohem | None = None  # hard pixels only; all count without it
+    boundary: Boundary | None = None  # more for pixels near another class
+    lovasz: Annotated[Lovasz | None, BeforeValidator(_weight_alone)] = None  # a term that follows the IoU
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -251,8 +252,8 @@ class Grouping:
     """Gradual grouping: grouped convolutions of the model begin dense, and lose little by little what is too much."""
 
     until: BelowOne  # share of the epochs at which alpha reaches 0; then fine-tuning
-    schedule: Literal["linear", "cosine"] = "linear"
-    by: Literal["epoch", "step"] = "epoch"
+    schedule: Literal["linear", "cosine"] = "linear"  # how alpha falls
+    by: Literal["epoch", "step"] = "epoch"  # when alpha is set anew
     select: tuple[str, ...] = ()  # name patterns; all grouped convolutions (but no depthwise one) without them
 
 
@@ -260,23 +261,24 @@ class Grouping:
 class Recipe:
     """One run of one paper."""
 
-    model: Model
-    data: Data
-    epochs: Count
-    batch_size: Count
-    augment: Augment = Augment()
-    loss: Loss = PlainLoss()
-    optim: Optimizer = Adam()
-    schedule: Schedule = Poly()
-    grouping: Grouping | None = None
-    auxiliary: tuple[AuxHead, ...] = ()
-    distill: Distill | None = None
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    model: Model  # which network
+    data: Data  # which pictures
+    epochs: Count  # times that all training pictures are seen
+    batch_size: Count  # pictures a step, of all devices together
+    augment: Augment = Augment()  # random changes of pictures
+    loss: Loss = PlainLoss()  # what is made small
+    optim: Optimizer = Adam()  # how weights move
+    schedule: Schedule = Poly()  # how the learning rate moves
+    grouping: Grouping | None = None  # fade dense convolutions into grouped ones
+    auxiliary: tuple[AuxHead, ...] = ()  # more heads while training
+    distill: Distill | None = None  # learn from a trained network too
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # numbers that are computed with
     ema: BelowOne | None = None  # decay of the averaged weights; none without it
     # weight of a new batch in batch-norm's statistics; the network's own without it
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     validate_every: Count = 1  # epochs; the last one is always validated
-    seed: Seed = 0
+    patience: Count | None = None  # validations without a better figure that end the training; off without it
+    seed: Seed = 0  # of all random draws
     # steps in a row whose loss may be no number: of float16 alone, which skips them
     nonfinite_grace: Annotated[int, Field(ge=0)] = 20
 
@@ -289,8 +291,8 @@ class Recipe:
 class Classifier:
     """Which classifier; its body starts a segmentation network (`models.classifiers`)."""
 
-    name: str
-    options: Options = Field(default_factory=dict)
+    name: str  # of the classifier
+    options: Options = Field(default_factory=dict)  # of the classifier
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -298,12 +300,12 @@ class ClassData:
     """A folder of pictures, `<split>/<class>/<picture>`, as ImageNet is unpacked."""
 
     name: str = "imagenet"  # its root is --data-root, or $KERBSEG_DATA/<name>
-    train: str = "train"
-    val: ValSplit = "val"
+    train: str = "train"  # split to train on
+    val: ValSplit = "val"  # split that chooses the best weights
     size: Pixels = 224  # height and width of what the network sees
     # share of a picture's area that a random crop takes
     scale: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], Share], AfterValidator(ordered)] = (0.08, 1.0)
-    ratio: Range = (0.75, 1.3333333333333333)  # its width by its height
+    ratio: Range = (0.75, 1.3333333333333333)  # width by height of that crop, lowest and highest
     limit: Count | None = None  # only the first so many pictures of each class
 
 
@@ -311,19 +313,20 @@ class ClassData:
 class Classification:
     """One training of a classifier, from whose body a segmentation network can start."""
 
-    task: Literal["classification"]
-    model: Classifier
-    epochs: Count
-    batch_size: Count
-    data: ClassData = ClassData()
-    smoothing: Share = 0.0
-    optim: Optimizer = Adam()
-    schedule: Schedule = Poly()
-    grouping: Grouping | None = None
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    ema: BelowOne | None = None
+    task: Literal["classification"]  # what makes it a recipe of this kind
+    model: Classifier  # which classifier
+    epochs: Count  # times that all training pictures are seen
+    batch_size: Count  # pictures a step, of all devices together
+    data: ClassData = ClassData()  # which pictures
+    smoothing: Share = 0.0  # of labels: share of the target that all classes get
+    optim: Optimizer = Adam()  # how weights move
+    schedule: Schedule = Poly()  # how the learning rate moves
+    grouping: Grouping | None = None  # fade dense convolutions into grouped ones
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # numbers that are computed with
+    ema: BelowOne | None = None  # decay of the averaged weights; none without it
     validate_every: Count = 1  # epochs; the last one is always validated
-    seed: Seed = 0
+    patience: Count | None = None  # validations without a better figure that end the training; off without it
+    seed: Seed = 0  # of all random draws
     # steps in a row whose loss may be no number: of float16 alone, which skips them
     nonfinite_grace: Annotated[int, Field(ge=0)] = 20
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import Tag, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from kerbseg.core.errors import KerbsegError, RecipeError, did_you_mean
 from kerbseg.core.strict_yaml import load_yaml, read_yaml
@@ -34,10 +35,27 @@ def read_any(source: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     raw = read_yaml(path, RecipeError)
     if not isinstance(raw, dict):
         raise RecipeError(f"{path} holds no mapping of recipe keys; copy a shipped recipe and change it")
-    raw = _apart(raw, str(path))
-    for override in overrides:
-        _override(raw, override)
-    return checked(raw, str(path))
+    return changed(_apart(raw, str(path)), overrides, str(path))
+
+
+def changed(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -> AnyRecipe:
+    """The recipe of plain values with `key.path=value` overrides. Raises RecipeError, which blames what is wrong."""
+    if not overrides:
+        return checked(raw, where)
+    values = with_overrides(raw, overrides, where)
+    try:
+        return checked(values, where)
+    except RecipeError:
+        checked(raw, where)  # a fault of the file is the file's
+    return checked(values, _Overrides(overrides))
+
+
+def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -> dict[str, Any]:
+    """A copy of plain values with `key.path=value` overrides. Raises RecipeError for one that is not of that form."""
+    values: dict[str, Any] = _apart(dict(raw), where)
+    for place, override in enumerate(overrides, 1):
+        _override(values, override, f"override {place} {override[:100]!r}")
+    return values
 
 
 def resume_recipe(run: str | Path) -> AnyRecipe:
@@ -97,32 +115,52 @@ def _apart(value: Any, where: str) -> Any:
     return {key: _apart(each, where) for key, each in value.items()}
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
+def _override(raw: dict[str, Any], override: str, where: str) -> None:
     """Sets `key.path=value` in place, in a mapping that belongs to this call alone."""
     key, equals, value = override.partition("=")
     if not equals:
-        raise RecipeError(f"override {override!r} is no key=value, such as optim.lr=1e-3")
+        raise RecipeError(f"{where} is not key=value; write it like optim.lr=1e-3")
     *parents, last = key.split(".")
     if not key.isprintable() or "" in (*parents, last):
-        raise RecipeError(f"override {override[:100]!r} has no key before its =; write one such as optim.lr=1e-3")
+        raise RecipeError(f"{where} has no key before its =; write it like optim.lr=1e-3")
     for parent in parents:
         raw = raw.setdefault(parent, {})
         if not isinstance(raw, dict):
-            raise RecipeError(f"override {key!r}: {parent!r} is a value, not a section; give it as {parent}={{...}}")
-    where = f"override {key!r}"
+            raise RecipeError(f"{where}: {parent!r} is a value, not a section; give it as {parent}={{...}}")
     raw[last] = _apart(load_yaml(value, where, RecipeError), where)
 
 
-def checked(raw: Mapping[str, Any], where: str) -> AnyRecipe:
+@dataclass(frozen=True)
+class _Overrides:
+    """What was changed in a recipe that was right before."""
+
+    texts: Sequence[str]
+
+    def setting(self, key: str) -> str:
+        """The override that set a key, its section or a part of it, else one beside it; else all of them."""
+        keys = [text.partition("=")[0] for text in self.texts]
+        for fits in (
+            lambda each: f"{key}.".startswith(f"{each}.") or each.startswith(f"{key}."),
+            lambda each: each.rpartition(".")[0] == key.rpartition(".")[0],
+        ):
+            for place in range(len(keys), 0, -1):  # of two that set a key the last one holds
+                if fits(keys[place - 1]):
+                    return f"override {place} {self.texts[place - 1][:100]!r}"
+        return f"overrides {' '.join(self.texts)[:200]!r}"
+
+
+def checked(raw: Mapping[str, Any], where: str | _Overrides) -> AnyRecipe:
     """The recipe of plain values. Raises RecipeError, which names `where` and the first key that is wrong."""
     kind: type[AnyRecipe] = Classification if "task" in raw else Recipe
     try:
         recipe: AnyRecipe = TypeAdapter(kind).validate_json(json.dumps(raw, ensure_ascii=False).encode(), strict=True)
         return recipe
     except ValidationError as error:
-        raise RecipeError(f"{where}: {_explain(error, kind)}") from None
+        key, complaint = _explain(error, kind)
+        raise RecipeError(f"{where if isinstance(where, str) else where.setting(key)}: {complaint}") from None
     except (TypeError, ValueError) as error:  # what YAML knows and recipes do not, such as half a character
-        raise RecipeError(f"{where}: {error}; recipes hold numbers, words and lists") from error
+        place = where if isinstance(where, str) else where.setting("")
+        raise RecipeError(f"{place}: {error}; recipes hold numbers, words and lists") from error
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -134,8 +172,8 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def _explain(error: ValidationError, kind: type) -> str:
-    """The first complaint as one line: key, what was found, way out."""
+def _explain(error: ValidationError, kind: type) -> tuple[str, str]:
+    """The first complaint: its key, and one line of key, what it is, way out."""
     unknown = (
         "unexpected_keyword_argument",
         "extra_forbidden",
@@ -144,27 +182,31 @@ def _explain(error: ValidationError, kind: type) -> str:
     first = min(complaints, key=lambda complaint: complaint["type"] not in unknown)
     path, section, chosen = _walk(first["loc"], kind)
     key = ".".join(map(str, path))
-    given, context = first["input"], first.get("ctx", {})
     if not key:
-        return str(first["msg"])
+        return key, str(first["msg"])
     if first["type"] in unknown:
-        return _explain_unknown(key, section, chosen)
-    if first["type"] in ("missing", "missing_argument"):
+        return key, _explain_unknown(key, section, chosen)
+    return key, _explain_value(key, first)
+
+
+def _explain_value(key: str, complaint: ErrorDetails) -> str:
+    kind, given, context = complaint["type"], complaint["input"], complaint.get("ctx", {})
+    if kind in ("missing", "missing_argument"):
         return f"key {key!r} is missing; add it"
-    if first["type"] == "union_tag_invalid":
+    if kind == "union_tag_invalid":
         tags = context["expected_tags"].replace("'", "").split(", ")
         name = "weights" if "weights" in given else "name"
         return f"'{key}.{name}' is {_short(given[name])}; {did_you_mean(context['tag'][:100], tags)}"
-    if first["type"] == "union_tag_not_found":
+    if kind == "union_tag_not_found":
         return f"{key!r} is {_short(given)}; it is a section of keys, such as {key}={{...}}"
-    if first["type"] == "literal_error":
+    if kind == "literal_error":
         choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         return f"{key!r} is {_short(given)}; {did_you_mean(str(given)[:100], choices)}"
-    if first["type"] == "value_error":
+    if kind == "value_error":
         says = str(context["error"])
         shown = "" if isinstance(given, dict) or "{" in repr(given) else f" is {_short(given)}"
         return f"{key!r}{shown}: {says}"
-    return f"{key!r} is {_short(given)}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{key!r} is {_short(given)}: {complaint['msg'][0].lower()}{complaint['msg'][1:]}"
 
 
 def _short(value: Any) -> str:

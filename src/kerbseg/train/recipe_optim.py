@@ -25,7 +25,7 @@ class ParamGroup:
     """A part of the network that moves at a rate of its own."""
 
     prefix: str  # of the names of its weights, such as `encoder.`
-    lr: Positive
+    lr: Positive  # its learning rate
     until: NotNegative | None = None  # epochs after which it moves as the rest; all of training without it
     freeze_norm: bool = True  # its batch-norm keeps its statistics, and normalizes by them, meanwhile
 
@@ -35,8 +35,8 @@ class _Optimizer:
     """How weights move."""
 
     name: str
-    lr: Positive = 1e-3
-    weight_decay: NotNegative = 0.0
+    lr: Positive = 1e-3  # learning rate, the highest of the schedule
+    weight_decay: NotNegative = 0.0  # how strongly weights are drawn to 0
     weight_decay_until: NotNegative | None = None  # epochs after which there is none; all of training without it
     clip: Positive | None = None  # largest norm of the gradient
     groups: tuple[ParamGroup, ...] = ()  # the first whose prefix fits a weight has it; the rest moves at `lr`
@@ -51,7 +51,7 @@ class Adam(_Optimizer):
     """Adam; weight decay is part of the gradient."""
 
     name: Literal["adam"] = "adam"
-    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)  # decay of both running means
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -59,7 +59,7 @@ class AdamW(_Optimizer):
     """Adam with weight decay beside the gradient."""
 
     name: Literal["adamw"] = "adamw"
-    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)  # decay of both running means
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -67,8 +67,8 @@ class Sgd(_Optimizer):
     """Stochastic gradient descent."""
 
     name: Literal["sgd"] = "sgd"
-    momentum: BelowOne = 0.9
-    nesterov: bool = False
+    momentum: BelowOne = 0.9  # share of the last step that goes on
+    nesterov: bool = False  # look ahead along the momentum
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,7 +102,7 @@ class Plateau(_Schedule):
     """The rate falls when nothing becomes better."""
 
     name: Literal["plateau"] = "plateau"
-    factor: Inside = 0.1
+    factor: Inside = 0.1  # the rate is multiplied by it
     patience: Count = 10  # validations without progress
     watch: Literal["metric", "loss"] = "metric"  # the validation's figure, or the loss in training
 
@@ -112,8 +112,8 @@ class Step(_Schedule):
     """The rate falls at some epochs."""
 
     name: Literal["step"] = "step"
-    milestones: Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(rising)]  # epochs
-    factor: Inside = 0.1
+    milestones: Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(rising)]  # epochs at which it falls
+    factor: Inside = 0.1  # the rate is multiplied by it
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -126,7 +126,7 @@ class Exponential(_Falling):
     """The rate falls by the same factor after each epoch."""
 
     name: Literal["exponential"] = "exponential"
-    factor: Inside = 0.1
+    factor: Inside = 0.1  # the rate is multiplied by it
     after: NotNegative = 0.0  # epochs before it begins to fall
 
 
@@ -135,7 +135,7 @@ class Poly(_Falling):
     """A power of what is left of training."""
 
     name: Literal["poly"] = "poly"
-    power: Positive = 0.9
+    power: Positive = 0.9  # 1 falls in a straight line
     min_lr_ratio: Share = 0.0  # lowest share of the learning rate
 
 

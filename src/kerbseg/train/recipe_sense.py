@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 from kerbseg.core.errors import RecipeError, did_you_mean
 from kerbseg.data import DATASETS
 from kerbseg.train.recipe import AnyRecipe, Recipe
+from kerbseg.train.start_cards import shipped_weights
 
 # importing the registry would take torch's seconds; a test compares
 NETWORKS = (
@@ -79,9 +79,14 @@ def check_names(recipe: AnyRecipe) -> None:
     _check("model.name", recipe.model.name, NETWORKS if segments else CLASSIFIERS)
     if isinstance(recipe, Recipe):
         _check("data.name", recipe.data.name, tuple(DATASETS))
-        for teacher in recipe.distill.teacher if recipe.distill is not None else ():
-            if not Path(teacher).suffix and not Path(teacher).exists():
-                _check("distill.teacher", teacher, _shipped_weights())
+        weights: dict[str, tuple[str, ...]] = {
+            "model.weights": () if recipe.model.weights is None else (recipe.model.weights,),
+            "distill.teacher": () if recipe.distill is None else recipe.distill.teacher,
+        }
+        for key, names in weights.items():
+            for each in names:
+                if not Path(each).suffix and not Path(each).exists():
+                    _check(key, each, shipped_weights())
 
 
 def remarks(recipe: AnyRecipe) -> Iterator[str]:
@@ -93,6 +98,9 @@ def remarks(recipe: AnyRecipe) -> Iterator[str]:
         yield f"schedule.milestones={late} lie beyond {length}"
     if schedule.name == "exponential" and schedule.after >= recipe.epochs:
         yield f"schedule.after={schedule.after:g} lies beyond {length}: the rate never falls"
+    if recipe.patience is not None and (1 + recipe.patience) * recipe.validate_every >= recipe.epochs:
+        interval = counted(recipe.validate_every, "epoch")
+        yield f"patience={recipe.patience} (a validation each {interval}) outlasts {length}"
     if optim.weight_decay_until is not None and optim.weight_decay_until >= recipe.epochs:
         yield f"optim.weight_decay_until={optim.weight_decay_until:g} lies beyond {length}"
 
@@ -105,8 +113,3 @@ def counted(number: int, word: str) -> str:
 def _check(key: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
         raise RecipeError(f"{key!r} is {name[:100]!r}, which does not exist; {did_you_mean(name[:100], known)}")
-
-
-def _shipped_weights() -> tuple[str, ...]:
-    root = Path(str(files("kerbseg") / "weights"))
-    return tuple(sorted(path.stem for path in root.glob("*.safetensors")))

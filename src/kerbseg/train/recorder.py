@@ -59,13 +59,15 @@ class RunRecorder(Callback):
         eligible: Callable[[], bool] = lambda: True,  # whether the network is by now what shall come out
         recipe: Mapping[str, Any] | None = None,  # resolved; a checkpoint knows whose it is
     ) -> None:
-        self._run, self._measure, self._save, self._eligible, self._recipe = run, measure, save, eligible, recipe
+        self._run, self._measure, self._save, self._recipe = run, measure, save, recipe
+        self.eligible = eligible
         self._rows: list[dict[str, Any]] = []
         self._row: dict[str, Any] = {}
         self._seconds, self._started = 0.0, 0.0
         self._moments = 0  # weights of which the optimizer remembers something
         self.best = -math.inf
         self.latest: ValidationResult | None = None
+        self.latest_epoch = 0  # after which it was measured, counted from 1
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Starts the clock, which a resumed run goes on with."""
@@ -76,13 +78,13 @@ class RunRecorder(Callback):
         result = self._measure()
         if trainer.sanity_checking:
             return
-        self.latest = result
+        self.latest, self.latest_epoch = result, trainer.current_epoch + 1
         task.log(result.name, result.value, rank_zero_only=True)
         self._row = dict(result.row)
         if not math.isfinite(result.loss) and trainer.is_global_zero:
             what = f"epoch {trainer.current_epoch + 1}: the validation loss is {result.loss}; its weights are not kept"
             warnings.warn(KerbsegWarning(what), stacklevel=2)
-        if not self._eligible() or not math.isfinite(result.loss):
+        if not self.eligible() or not math.isfinite(result.loss):
             return
         if trainer.is_global_zero and result.value > self.best:
             self._save(self._run / "best.safetensors", trainer.current_epoch + 1, result)
@@ -119,7 +121,7 @@ class RunRecorder(Callback):
 
     def on_fit_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """The weights at the end (averaged ones, where they are: they are put in place when training ends)."""
-        if trainer.is_global_zero and self.latest is not None and self._eligible():
+        if trainer.is_global_zero and self.latest is not None and self.eligible():
             self._save(self._run / "last.safetensors", trainer.current_epoch, self.latest)
 
     def _write_csv(self) -> None:

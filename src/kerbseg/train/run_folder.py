@@ -23,8 +23,17 @@ except ImportError:  # Windows has none
 
 LOCK = ".lock"
 SAVED = ("last.ckpt", "best.safetensors")
-BEGUN = ("recipe.yaml", LOCK, "tensorboard")  # what stands there of a training that has not saved anything yet
+LOGS = ("tensorboard", "wandb", "mlflow")  # folders of loggers
+BEGUN = ("recipe.yaml", LOCK, *LOGS)  # what stands there of a training that has not saved anything yet
 _held: set[int] = set()  # files whose lock this process holds
+
+
+def check_free(run: Path, data_root: str | Path | None = None) -> None:
+    """Raises KerbsegError, with the command that continues it, where a folder holds a run already."""
+    if any((run / name).is_file() for name in SAVED):
+        raise KerbsegError(
+            f"{run} holds a run already; continue it with: {resume_command(run, data_root)}; or choose another --out"
+        )
 
 
 @contextmanager
@@ -66,8 +75,13 @@ def claim(run: Path, rank: Rank, data_root: str | Path | None = None) -> Iterato
 def _after_interrupt(run: Path, data_root: str | Path | None) -> str:
     if not (run / SAVED[0]).exists():
         return "interrupted before the end of the first epoch; nothing is kept"
+    return f"interrupted; what was finished is kept: {resume_command(run, data_root)}"
+
+
+def resume_command(run: Path, data_root: str | Path | None) -> str:
+    """The command that goes on with a run."""
     data = "" if data_root is None else f" --data-root {shlex.quote(str(data_root))}"
-    return f"interrupted; what was finished is kept: kerbseg train --resume --out {shlex.quote(str(run))}{data}"
+    return f"kerbseg train --resume --out {shlex.quote(str(run))}{data}"
 
 
 def _lock(run: Path) -> int:

@@ -18,6 +18,7 @@ from kerbseg.data.samplers import RareShuffle
 from kerbseg.metrics import compute_metrics
 from kerbseg.train.builders import augmentation, check_options, places_of
 from kerbseg.train.machine import Machine
+from kerbseg.train.matching import Target
 from kerbseg.train.network_loss import build_loss
 from kerbseg.train.norm import set_bn_momentum
 from kerbseg.train.optim import movement
@@ -55,6 +56,13 @@ class Segmentation:
         if self.recipe.norm_momentum is not None:
             set_bn_momentum(net, self.recipe.norm_momentum)
         return net
+
+    def target(self) -> Target:
+        """What initial weights are matched with."""
+        model = self.recipe.model
+        return Target.of(
+            self.train.labels.classes, lambda classes: models.create_model(model.name, classes, **model.options)
+        )
 
     def loaders(self) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
         """Batches of training, with extra pictures of rare classes where the recipe wants them, and of validation."""

@@ -69,18 +69,14 @@ class Legend:
 
     def __init__(self, labels: LabelSet) -> None:
         self._labels = labels
-        self._strips: dict[tuple[int, int], UInt8[np.ndarray, "n w 3"]] = {}  # by the frames' height and width
+        self._size, self._strip = (0, 0), np.zeros((0, 0, 3), np.uint8)
 
-    def __call__(self, drawn: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """The frame above the legend, which may be wider."""
+    def __call__(self, drawn: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H w 3"]:
+        """The frame above the legend, which is drawn once for frames of a size."""
         height, width = drawn.shape[:2]
-        if (height, width) not in self._strips:
-            self._strips = {(height, width): legend_strip(self._labels, height, width)}
-        strip = self._strips[height, width]
-        sheet = np.full((height + strip.shape[0], max(width, strip.shape[1]), 3), 255, np.uint8)
-        sheet[:height, :width] = drawn
-        sheet[height:, : strip.shape[1]] = strip
-        return sheet
+        if self._size != (height, width):
+            self._size, self._strip = (height, width), legend_strip(self._labels, height, width)
+        return np.concatenate([drawn, self._strip])
 
 
 class VideoWriter:

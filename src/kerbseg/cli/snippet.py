@@ -1,0 +1,37 @@
+"""`kerbseg snippet`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kerbseg.cli.app import app
+from kerbseg.cli.options import OutOrNothing
+from kerbseg.cli.terminal import result, tell
+from kerbseg.core.files import atomic_write
+
+
+@app.command
+def snippet(model: str, *, out: OutOrNothing = None) -> None:
+    """Print a short Python script that runs an exported model without kerbseg.
+
+    The script needs only onnxruntime or openvino, numpy and pillow. It writes the class ids of a picture and prints the
+    share of each class.
+
+    Example: `kerbseg snippet model.onnx -o segment.py`, then `python segment.py model.onnx street.jpg`
+
+    Parameters
+    ----------
+    model
+        Exported model (.onnx or .xml)
+    out
+        File to write the script to (default: print it)
+    """
+    from kerbseg.export.snippet import snippet as script_for
+
+    text = script_for(model, "segment.py" if out is None else Path(out).name)
+    if out is None:
+        result(text.rstrip("\n"))
+        return
+    with atomic_write(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    tell(f"{out}: runs {model} without kerbseg")
