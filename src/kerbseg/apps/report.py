@@ -19,10 +19,11 @@ from PIL import Image
 from kerbseg.apps.deployment import Deployment, count
 from kerbseg.apps.html import display_colors, render
 from kerbseg.bundle import Bundle, versions
+from kerbseg.core.display import display_palette
 from kerbseg.core.types import Dataset
 from kerbseg.data.pictures import read_rgb
 from kerbseg.evaluate import Report
-from kerbseg.predict.draw import blend_overlay, colorize, confusion_picture
+from kerbseg.predict.draw import blend_overlay, confusion_picture
 from kerbseg.predict.prediction import ENDINGS
 from kerbseg.predict.predictor import Predictor
 from kerbseg.profiling.latency import Skipped
@@ -84,7 +85,7 @@ def _scene(runtime: TorchRuntime, dataset: Dataset, index: int) -> Scene:
     sample = dataset[index]
     picture = sample.image
     both = (sample.mask, runtime(picture[None])[0])
-    truth, predicted = (colorize(ids, dataset.labels) for ids in both)
+    truth, predicted = (display_palette(dataset.labels)[ids] for ids in both)
     return Scene(picture, truth, predicted, *(blend_overlay(picture, ids, dataset.labels, 0.65) for ids in both))
 
 
