@@ -66,6 +66,6 @@ def test_the_lock_has_all_extras_at_the_tested_versions_with_hashes():
     assert not [name for name in versions if name.startswith("nvidia-")]
 
 
-@pytest.mark.parametrize("document", ["README.md"])
-def test_the_readme_names_the_tested_torch(document):
+@pytest.mark.parametrize("document", ["docs/install.md"])
+def test_the_installation_names_the_tested_torch(document):
     assert f"torch=={constraints()['torch']} " in (ROOT / document).read_text()

@@ -21,4 +21,7 @@ def page() -> str:
     body = re.sub(r"\n {2,}(?=\S)", " ", body)  # a help text that was broken over lines
     body = re.sub(r"^## kerbseg ", "## ", body, flags=re.MULTILINE)
     body = body.replace("](#kerbseg-", "](#")
+    summary, *sections = body.split("\n## ")
+    of_all = re.compile(r"\n\*\*Options of every command\*\*:\n\n(?:\* .*\n)+")
+    body = "\n## ".join([summary, *(of_all.sub("\n", section) for section in sections)])
     return HEAD + shown(body)

@@ -83,9 +83,7 @@ class ClassEntry(_Document):
     name: Text  # as legends and results show it
     color: Rgb | None = None  # [r, g, b] or "#rrggbb", in masks of colors and in drawings; one is chosen without it
     ids: Annotated[Ids, Field(min_length=1)] | None = None  # ids that masks hold for it; its position without them
-    colors: Annotated[list[Rgb], Field(min_length=1)] | None = (
-        None  # more colors that masks hold for it (`masks: color`)
-    )
+    colors: Annotated[list[Rgb], Field(min_length=1)] | None = None  # more of its colors, with `masks: color`
     background: bool | None = None  # true: overlays leave it unpainted; without it a class of the name `background` is
 
 
