@@ -213,7 +213,7 @@ def test_the_printed_commands_are_understood(data):
         lines = commands(choice, data)
         assert len(lines) == (1 if out is None else 2)
         assert lines[0][:3] == ["kerbseg", "train", "smoke/scenes" if data is None else "own"]
-        for words in lines if data is None else lines[1:]:
+        for words in lines:
             app[words[1]].parse_args(words[2:], exit_on_error=False, print_error=False)
         if out is not None:
             assert lines[1][1:4] == ["export", "runs/erfnet/best.safetensors", "-o"]
