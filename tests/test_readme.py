@@ -106,6 +106,8 @@ RUN |= {
 NOT_RUN = {
     "kerbseg train camvid/mininet_v2_cpu patience=5 validate_every=2 data.name=folder --data-root my_streets --hours 2"
     " --out runs/mine": "hours; tests/train/test_train_ending.py ends trainings early",
+    "kerbseg train RECIPE --logger wandb": "needs that service; tests/train has loggers",
+    "kerbseg train RECIPE --logger tensorboard,mlflow": "as above",
     "kerbseg demo --out demo": "minutes; tests/apps/test_apps_demo.py runs it",
     "kerbseg train --resume --out runs/camvid": "needs a run that was cut off; tests/train/test_train_fit.py goes on",
     "kerbseg profile street.onnx --runtime onnx --device tensorrt": "needs a Jetson",
