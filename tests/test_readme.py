@@ -93,6 +93,7 @@ RUN |= {
         ("runs/mine/last.safetensors",), (), f"{SHORT} --device cpu"
     ),
 }
+RUN |= {"kerbseg predict mininet_v2_cpu-camvid pictures/ -o out": Run(("out/a_ids.png",))}
 STREET = {"360x480": "32x48", "256x512": "32x48"}
 RUN |= {
     f"kerbseg export mininet_v2_cpu-camvid -o {file} --size {size}{batch}": Run((file,), instead=STREET)
