@@ -63,10 +63,12 @@ RUN = {
     " --html report.html": Run(("report.html",), ("boundary mIoU",)),
     "kerbseg doctor folder --data-root my_streets --html sheet.html": Run(("sheet.html",)),
     "kerbseg doctor folder --data-root my_streets": Run(prints=("folder", "pavement")),
-    "kerbseg train own --data my_streets": Run(("runs/own/best.safetensors",), more="epochs=1 --device cpu", slow=True),
-    "kerbseg evaluate runs/own --data folder --data-root my_streets --split val": Run(prints=("mIoU",)),
-    "kerbseg predict runs/own street.jpg -o out": Run(("out/street_ids.png", "out/street_overlay.png")),
-    "kerbseg export runs/own -o street.onnx": Run(("street.onnx",), more="--size 32x48"),
+    "kerbseg train own --data my_streets": Run(
+        ("runs/my_streets/best.safetensors",), more="epochs=1 --device cpu", slow=True
+    ),
+    "kerbseg evaluate runs/my_streets --data folder --data-root my_streets --split val": Run(prints=("mIoU",)),
+    "kerbseg predict runs/my_streets street.jpg -o out": Run(("out/street_ids.png", "out/street_overlay.png")),
+    "kerbseg export runs/my_streets -o street.onnx": Run(("street.onnx",), more="--size 32x48"),
     "kerbseg predict m8.xml drive.mp4 -o out": Run(("out/drive_overlay.mp4",)),
     "kerbseg train camvid/mininet_v2_cpu --data-root DATA/camvid --out runs/cpu --device cpu": Run(
         ("runs/cpu/metrics.csv",), (), SHORT
@@ -93,7 +95,10 @@ RUN |= {
         ("runs/mine/last.safetensors",), (), f"{SHORT} --device cpu"
     ),
 }
-RUN |= {"kerbseg predict mininet_v2_cpu-camvid pictures/ -o out": Run(("out/a_ids.png",))}
+RUN |= {
+    "kerbseg predict mininet_v2_cpu-camvid pictures/ -o out": Run(("out/a_ids.png",)),
+    "kerbseg doctor my_streets": Run(prints=("pavement",)),
+}
 STREET = {"360x480": "32x48", "256x512": "32x48"}
 RUN |= {
     f"kerbseg export mininet_v2_cpu-camvid -o {file} --size {size}{batch}": Run((file,), instead=STREET)
@@ -330,7 +335,7 @@ def place(tmp_path, camvid_root, camvid_bundle, monkeypatch) -> Path:
     (folder / "my_labels" / "labels.json").write_text(json.dumps(coco_labels()))
     [example] = [text for _, text in blocks(ROOT / "docs" / "own-data.md") if text.startswith("# map.yaml")]
     (folder / "map.yaml").write_text(example)
-    for run in ("run", "runs/camvid", "runs/cpu", "runs/own"):
+    for run in ("run", "runs/camvid", "runs/cpu", "runs/my_streets"):
         (folder / run).mkdir(parents=True)
         shutil.copy(camvid_bundle, folder / run / "best.safetensors")
     monkeypatch.chdir(folder)
