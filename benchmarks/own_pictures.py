@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from trainings import Training, arms, read, run_all, spread
+from trainings import Training, read, run_all, spread
 
 from kerbseg.bundle import versions
 from kerbseg.core.types import VOID, Dataset
@@ -35,7 +35,7 @@ from kerbseg.train.recipe_file import checked
 
 NETWORK, WEIGHTS = "mininet_v2_cpu", "mininet_v2_cpu-camvid"
 BODY = ["downsample.", "features.", "refinement.", "upsampling.", "fusion."]  # all but the layer of the classes
-RATES = {"from scratch": (1e-3, 3e-3, 1e-2, 3e-2), "shipped weights": (3e-4, 1e-3, 3e-3, 1e-2)}
+RATES = {"from scratch": (1e-3, 3e-3, 1e-2, 3e-2), "shipped weights": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
 SEEDS = (0, 1, 2)
 
 
@@ -149,13 +149,17 @@ def run(
 
 
 def table(lines: Sequence[Mapping[str, Any]]) -> str:
-    """mIoU in percent on val after the last epoch, of each data set, arm and rate."""
-    rows = ["| data | start and rate | val mIoU | seeds | minutes |", "|---|---|---|---|---|"]
-    for (name, arm), several in arms(lines):
-        figures = [line["val_last"] for line in several]
-        each = ", ".join(f"{100 * figure:.2f}" for figure in figures)
-        minutes = sum(line["trained_s"] for line in several) / len(several) / 60
-        rows.append(f"| {SETS[name].says} | {arm} | {spread(figures)} | {each} | {minutes:.1f} |")
+    """mIoU in percent on val after the last epoch: a row for each data set and start, a column for each rate."""
+    rates = sorted({line["recipe"]["optim"]["lr"] for line in lines})
+    rows = [f"| data | start | {' | '.join(f'{rate:.0e}' for rate in rates)} |", "|---|---|" + "---|" * len(rates)]
+    figures: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for line in lines:
+        start = "scratch" if line.get("initial") is None else "weights"
+        by_rate = figures.setdefault((line["network"], start), {})
+        by_rate.setdefault(line["recipe"]["optim"]["lr"], []).append(line["val_last"])
+    for (name, start), by_rate in figures.items():
+        cells = (spread(by_rate[rate]) if rate in by_rate else "-" for rate in rates)
+        rows.append(f"| {SETS[name].says} | {start} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -166,6 +170,7 @@ def document(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "figure": "mIoU on val after the last epoch, averaged weights, at the size of the pictures; no test split",
             "network": NETWORK,
             "initial": f"{WEIGHTS}, last layer fresh",
+            "seconds": "trained_s is of a machine that other work shared: equal steps are the equal time",
             "threads": torch.get_num_threads(),
             "processor": processor_name(),
             "cores": os.cpu_count(),
@@ -183,7 +188,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--rates", type=float, nargs="+", help="of both arms (default: four of each)")
+    parser.add_argument("--rates", type=float, nargs="+", help="of both arms (default: four or five of each)")
     parser.add_argument("--epochs", type=int, help="(default: those of the data set)")
     parser.add_argument("--only-read", action="store_true", help="show what stands in --out; train nothing")
     parser.add_argument("--json", type=Path)

@@ -236,6 +236,18 @@ def test_card_of_inconsistent_labels_is_refused(saved):
     assert "2 classes, 1 colors" in refusal(write(saved, labels=labels))
 
 
+def test_background_is_kept_and_older_cards_have_none(small, saved):
+    labels = replace(LABELS, background=frozenset({"road", "sky"}))
+    save(Bundle(small.model, replace(small.card, labels=labels)), saved)
+    assert load(saved).card.labels.background == {"road", "sky"}
+    card = json.loads(replace(small.card, labels=labels).to_json())
+    del card["labels"]["background"]
+    assert BundleCard.from_json(json.dumps(card), "old").labels == LABELS
+    card["labels"]["background"] = ["roda"]
+    with pytest.raises(BundleError, match="background 'roda' is no class; did you mean 'road'"):
+        BundleCard.from_json(json.dumps(card), "damaged")
+
+
 def test_newer_format_asks_for_an_update(saved):
     assert "newer kerbseg; run: pip install -U kerbseg" in refusal(write(saved, format=FORMAT + 1))
 

@@ -1,6 +1,7 @@
 """The cards of exported files: read as written, and refused where they do not belong to each other or to the graph."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +29,13 @@ def changed(exported, key, **entries):
 def test_cards_are_read_as_written(converted):
     _, exported = converted
     assert ExportedCard.from_metadata(exported.to_metadata(), "m.onnx") == exported
+
+
+def test_background_is_kept(converted):
+    _, exported = converted
+    labels = replace(exported.card.labels, background=frozenset({"road"}))
+    kept = replace(exported, card=replace(exported.card, labels=labels))
+    assert ExportedCard.from_metadata(kept.to_metadata(), "m.onnx").card.labels.background == {"road"}
 
 
 @pytest.mark.parametrize(

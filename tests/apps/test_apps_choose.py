@@ -251,6 +251,7 @@ def test_printed_accuracies_are_those_of_the_tables():
     }
     liteseg = {(each.split, each.size): each.miou for each in printed_accuracies("liteseg_mobilenet_v2")}
     assert liteseg == {("val", (512, 1024)): 0.6648, ("test", None): 0.6781}  # no size is said for the second
+    assert {each.miou for each in printed_accuracies("erfnet") if each.split == "val"} == {0.7045}  # not the pretrained
     assert printed_accuracies("erfnet_encoder") == ()
 
 

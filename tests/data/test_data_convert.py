@@ -13,6 +13,7 @@ from kerbseg.core.errors import DataError, KerbsegError
 from kerbseg.core.types import VOID
 from kerbseg.data import open_dataset, splits
 from kerbseg.data.convert import convert
+from kerbseg.data.dataset_yaml import read_labels
 from kerbseg.data.doctor import examine_all
 from kerbseg.data.formats import FORMATS, advice
 
@@ -71,6 +72,8 @@ def test_a_data_set_of_ones_own(source: Path, tmp_path: Path) -> None:
 
 def test_masks_show_the_colors_of_their_classes(source: Path, tmp_path: Path) -> None:
     made = convert("labelme", source, tmp_path / "streets")
+    assert made.labels.background == {"background"}
+    assert read_labels(tmp_path / "streets" / "dataset.yaml") == made.labels
     with Image.open(tmp_path / "streets" / "masks" / "train" / f"{made_name(tmp_path)}.png") as mask:
         assert mask.mode == "P"
         assert mask.convert("RGB").getpixel((5, 5)) == made.labels.colors[1]

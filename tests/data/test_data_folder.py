@@ -52,6 +52,13 @@ def test_defaults(tmp_path: Path) -> None:
     assert len(set(labels.colors) | {(0, 0, 0)}) == 3  # type: ignore[attr-defined]
 
 
+def test_background_is_what_is_called_so_or_said_to_be(tmp_path: Path) -> None:
+    text = "classes: [a, Background, {name: rest, background: true}]"
+    assert labels_of(tmp_path, text).background == {"Background", "rest"}  # type: ignore[attr-defined]
+    text = "classes: [a, {name: background, background: false}]"
+    assert labels_of(tmp_path, text).background == frozenset()  # type: ignore[attr-defined]
+
+
 def test_255_may_be_a_class(tmp_path: Path) -> None:
     labels = labels_of(tmp_path, "classes: [{name: no, ids: [0]}, {name: yes it is, ids: [255]}]".replace("no", "'no'"))
     assert labels.file_ids == {0: 0, 255: 1}  # type: ignore[attr-defined]
@@ -88,6 +95,7 @@ WRONG = {
     "classes: [{name: a, ids: []}]": r"classes\[0\]\.ids must be a list",
     "classes: [{name: a, ids: [256]}]": r"classes\[0\]\.ids must be a list",
     "classes: [{name: a, ids: [true]}]": r"classes\[0\]\.ids must be a list",
+    "classes: [{name: a, background: 1}]": r"classes\[0\]\.background must be true or false, found 1; write background",
     "classes: [{name: a, ids: [3, 3]}]": r"classes\[0\]\.ids holds an id twice",
     "classes: [{name: a, ids: [1]}, {name: b}]": r"id 1 of classes\[1\] \(b\) belongs to class 'a' already",
     "classes: [{name: a}]\nignore: [0]": r"id 0 in ignore belongs to class 'a' too",

@@ -204,7 +204,6 @@ def test_both_forms_of_ids_are_read_right_by_our_own_readers_and_gray_ones_by_ot
         (["--save", "id"], "did you mean 'ids'"),
         (["--save", ","], "--save names nothing"),
         (["--save", "ids", "--sink", "ids"], "give one of them"),
-        (["--save", "ids,json", "--show"], "add overlay"),
         (["--alpha", "1.5"], "alpha is 1.5"),
         (["--alpha", "nan"], "alpha is nan"),
         (["--save", "frames,palette", "-o", "street/a.png"], "is a file"),
@@ -327,7 +326,9 @@ def test_without_a_display_nothing_is_shown_and_all_is_written(predict, capsys):
     assert error.count("\n") == 1
     assert "there is no display here" in error
     assert "a_overlay.png" in error
-    assert names("out") == ["a_ids.png", "a_overlay.png", "classes.json"]
+    assert predict("-o", "out", "--show", "--save", "json") == 0
+    assert "nothing that can be looked at was written; add overlay" in capsys.readouterr().err
+    assert names("out") == ["a_ids.png", "a_overlay.png", "a_shares.json", "classes.json"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have openers of their own")

@@ -38,6 +38,7 @@ app = App(
     version_flags=["--version", "-V"],
     suppress_keyboard_interrupt=False,  # `main` says what Ctrl-C leaves
 )
+app.meta.suppress_keyboard_interrupt = False
 EVERYWHERE = Group("Options of every command", sort_key=1)
 
 

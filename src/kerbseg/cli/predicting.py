@@ -27,7 +27,7 @@ from kerbseg.predict import (
     predict_files,
     write_classes,
 )
-from kerbseg.predict.classes import check_classes
+from kerbseg.predict.classes import check_classes, has_other_classes
 from kerbseg.predict.files import checked_folder
 from kerbseg.predict.reports import LINE, milliseconds
 from kerbseg.predict.sinks import SinkKind, saved
@@ -43,20 +43,14 @@ def results_folder(out: Path | None, predictor: Predictor) -> Path:
 
     Raises KerbsegError where results of other classes lie in the one that was named.
     """
-    if out is not None:
-        check_classes(checked_folder(out), predictor.labels)
-        return out
-    for number in count(1):
-        folder = Path(FOLDER if number == 1 else f"{FOLDER}{number}")
-        try:
-            check_classes(checked_folder(folder), predictor.labels)
-        except KerbsegError:
-            continue
-        return folder
-    raise AssertionError
+    if out is None:
+        numbered = (Path(FOLDER if number == 1 else f"{FOLDER}{number}") for number in count(1))
+        out = next(folder for folder in numbered if not has_other_classes(folder, predictor.labels))
+    check_classes(checked_folder(out), predictor.labels)
+    return out
 
 
-def kinds_to_save(save: str | None, sink: Sequence[str], show: bool) -> list[SinkKind] | list[str] | None:
+def kinds_to_save(save: str | None, sink: Sequence[str]) -> list[SinkKind] | list[str] | None:
     """What is written, by the words of `--save` or of the older `--sink`; None for the usual."""
     if sink:
         if save is not None:
@@ -75,8 +69,6 @@ def kinds_to_save(save: str | None, sink: Sequence[str], show: bool) -> list[Sin
     kinds = saved(words)
     if not kinds:
         raise KerbsegError("--save names nothing to write; leave it out, or name results such as ids,overlay")
-    if show and not any(f"_{word}.png" in SHOWN for word in words):
-        raise KerbsegError(f"--show opens a picture, and --save {save} writes none to look at; add overlay")
     return kinds
 
 
@@ -147,11 +139,18 @@ class Results:
         self._noted = True
         write_classes(self._out, self._predictor.labels, self._protocol())
         if self._show:
-            shown = next(path for ending in SHOWN for path in targets if path.name.endswith(ending))
             try:
-                open_file(shown)
+                open_file(_to_show(targets))
             except KerbsegError as error:
                 warnings.warn(KerbsegWarning(str(error)), stacklevel=2)
+
+
+def _to_show(targets: Sequence[Path]) -> Path:
+    for ending in SHOWN:
+        for path in targets:
+            if path.name.endswith(ending):
+                return path
+    raise KerbsegError("nothing that can be looked at was written; add overlay to --save")
 
 
 def counted(number: int, what: str) -> str:
@@ -176,9 +175,9 @@ def predict_and_tell(
         failed = error.failures
         unfinished = error
     finally:  # Ctrl-C is how a camera's pictures end
-        results.totals()
         if json is not None:
             write_json(json, results.to_dict(failed))
+        results.totals()
     if failed:
         print(f"kerbseg: {unfinished}", file=sys.stderr)
         sys.exit(1)

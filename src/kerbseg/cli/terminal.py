@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,11 +85,11 @@ def next_commands(*commands: Sequence[str]) -> None:
 
 
 def width() -> int:
-    """Characters a line that `show` has."""
+    """Characters a line that `show` has: the terminal's, or $COLUMNS."""
     from rich.console import Console
 
     console = Console()
-    return console.width if console.is_terminal else LOG_WIDTH
+    return console.width if console.is_terminal or "COLUMNS" in os.environ else LOG_WIDTH
 
 
 def progress(items: Sequence[Any]) -> Iterable[Any]:

@@ -197,7 +197,7 @@ def predict(
         from kerbseg.predict import Predictor, RawFrames, Style, VideoOptions
         from kerbseg.runtime import open_runtime
 
-        kinds, style = kinds_to_save(save, sink, show), Style(alpha, legend)
+        kinds, style = kinds_to_save(save, sink), Style(alpha, legend)
         opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
         predictor = Predictor(opened, fit=fit)
         if submission is not None:

@@ -61,14 +61,18 @@ def check_classes(folder: str | Path, labels: LabelSet) -> bool:
     """
     path = Path(folder) / CLASSES
     names = _names(path)
-    if names is None:
-        return not path.exists()
-    if names != list(labels.classes):
+    if names is not None and has_other_classes(folder, labels):
         raise KerbsegError(
             f"results of other classes lie in {folder} ({', '.join(names[:3])} ...; {path.name} says so), and their ids"
             f" would be taken for those of {labels.name}; name another folder: -o OUT"
         )
-    return True
+    return names is not None or not path.exists()
+
+
+def has_other_classes(folder: str | Path, labels: LabelSet) -> bool:
+    """Whether results of other classes lie in the folder, as its `classes.json` says."""
+    names = _names(Path(folder) / CLASSES)
+    return names is not None and names != list(labels.classes)
 
 
 def _names(path: Path) -> list[str] | None:

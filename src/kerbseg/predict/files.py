@@ -189,6 +189,7 @@ class _Steps:
 
     def _pictures(self, source: Source, targets: Mapping[SinkKind, Path]) -> Iterator[None]:
         confidence = any(kind.confidence for kind in targets)
+        prediction = None
         with open_sinks(targets, source, self._predictor.labels) as adds:
             for frame in source:
                 started = time.perf_counter()
@@ -196,6 +197,8 @@ class _Steps:
                 elapsed_s = time.perf_counter() - started
                 for add in adds:
                     add(frame, prediction)
+            if prediction is None:
+                raise DataError(f"{source} gave no picture")
         self._on_picture(
             PictureReport(
                 source=str(source),

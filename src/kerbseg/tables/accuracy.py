@@ -42,8 +42,8 @@ def _all() -> tuple[PrintedAccuracy, ...]:
 def _of_paper(name: str) -> Iterator[PrintedAccuracy]:
     for table in load_paper(name).tables:
         for row in table.rows:
-            if row.options:
-                continue  # a network of another width than the registered one
+            if row.options or row.pretrained:
+                continue  # another width than the registered one's, or more pictures than the other networks had
             for column, printed in zip(table.columns, row.printed, strict=True):
                 where: Accuracy | None = column.miou or row.miou
                 model = row.models.get(column.name, row.model)

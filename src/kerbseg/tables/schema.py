@@ -85,6 +85,7 @@ class Row:
     size: Size | None = None
     convention: str | None = None  # of operations, where the row counts otherwise than its column
     miou: Accuracy | None = None  # as a column's
+    pretrained: bool = False  # on other pictures first, unlike the other rows
     notes: dict[str, str] = Field(default_factory=dict)  # column -> why the printed figure is not met, or what is odd
 
 

@@ -72,7 +72,7 @@ def _load_what_fits(net: nn.Module, path: Path, target: Target) -> Start | None:
         given = safetensors.torch.load_file(path)
     elif path.suffix != ".weights":
         given = read_state_dict(path)
-    if given is None or not own.keys() & given.keys():
+    if given is None or (known is None and not own.keys() & given.keys()):
         _load_parts(net, path, "")
         return None
     state, start = match(own, given, target, known, str(path))

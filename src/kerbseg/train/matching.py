@@ -17,29 +17,37 @@ MOST_NAMED = 8  # classes in a line
 
 @dataclass(frozen=True)
 class Target:
-    """What a network is for: its classes, and along which axis its weights have one row each."""
+    """What a network is for: its classes, and the weights whose size depends on how many these are."""
 
     classes: tuple[str, ...] = ()
-    axes: Mapping[str, int] | None = None  # by the weight's name
+    axes: Mapping[str, int] | None = None  # by the weight's name, the axis that has one row a class
+    entangled: frozenset[str] = frozenset()  # weights of a network in which classes have no rows of their own
 
     @classmethod
     def of(cls, classes: Sequence[str], create: Callable[[int], nn.Module]) -> Target:
-        """The axes that grow with the number of classes, seen by making the network for one more."""
+        """What grows with the number of classes, seen by making the network for one more.
+
+        Where a weight grows along two axes or by more than a row (ESPNet computes with classes before its last layer),
+        all that grow belong together.
+        """
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             here, more = (create(len(classes) + each).state_dict() for each in (0, 1))
-        axes = {}
-        for key, value in here.items():
-            grown = [i for i, (a, b) in enumerate(zip(value.shape, more[key].shape, strict=True)) if b == a + 1]
-            if len(grown) == 1 and value.shape[grown[0]] == len(classes):
+        axes: dict[str, int] = {}
+        growing = {key for key in here.keys() | more.keys() if key not in here or key not in more}
+        for key in here.keys() & more.keys():
+            sides = list(zip(here[key].shape, more[key].shape, strict=True))
+            grown = [axis for axis, (before, after) in enumerate(sides) if before != after]
+            if grown:
+                growing.add(key)
+            if len(grown) == 1 and sides[grown[0]] == (len(classes), len(classes) + 1):
                 axes[key] = grown[0]
-        return cls(tuple(classes), axes)
+        return cls(tuple(classes), axes) if len(axes) == len(growing) else cls(tuple(classes), {}, frozenset(growing))
 
 
 @dataclass(frozen=True)
 class Start:
     """What a training begins with."""
 
-    taken: float  # share of the network's numbers
     fresh: Mapping[str, int]  # part of the network -> its weights that no given one fits
     classes: int
     new: tuple[str, ...]  # classes whose rows in the head are fresh
@@ -75,30 +83,31 @@ def match(
     fresh: dict[str, int] = {}
     taken = 0
     axes = target.axes or {}
-    head_given = True
+    kept = same_classes(target.classes, target.classes if known is None else known)
+    as_they_are = known is None or tuple(known) == target.classes  # without a card nothing but their shape tells
     for key, value in own.items():
         other, axis = given.get(key), axes.get(key)
         state[key] = value
         if axis is not None:
             rows = _rows(value, other, axis, target.classes, known)
-            head_given &= rows is not None
+            kept = kept if rows is not None else {}
             state[key] = value if rows is None else rows
+        elif key in target.entangled and not (as_they_are and other is not None and other.shape == value.shape):
+            kept = {}
         elif other is not None and other.shape == value.shape:
             state[key] = other.to(value.dtype)
             taken += value.numel()
         else:
             part = key.partition(".")[0]
             fresh[part] = fresh.get(part, 0) + 1
-    numbers = sum(value.numel() for key, value in own.items() if key not in axes)
+    numbers = sum(value.numel() for key, value in own.items() if key not in axes and key not in target.entangled)
     if taken < LEAST_TAKEN * numbers:
         raise BundleError(
-            f"{where} shares {'nothing' if not taken else f'only {taken / numbers:.1%}'} with this network; give"
-            " weights of the same network, or leave --init away"
+            f"{where} shares {'nothing' if not taken else f'only {taken / numbers:.1%}'} with this network; is"
+            " it another network? Give weights of the same, or leave --init away"
         )
-    # a class that is not known has fresh rows; so have all where the head does not fit
-    kept = same_classes(target.classes, target.classes if known is None else known) if head_given else {}
-    new = tuple(name for name in target.classes if name not in kept) if axes else ()
-    return state, Start(taken / numbers, fresh, len(target.classes), new)
+    new = tuple(name for name in target.classes if name not in kept) if axes or target.entangled else ()
+    return state, Start(fresh, len(target.classes), new)
 
 
 def _rows(

@@ -191,6 +191,7 @@ def _train(
 def _begin(net: nn.Module, initial: str | Path, problem: Problem, rank: Rank) -> None:
     """Takes the initial weights, and says what is fresh."""
     by_rule = not any((problem.init,) if isinstance(problem.init, str) else problem.init)
-    start = load_initial_weights(net, initial, problem.init, problem.target() if by_rule else None)
+    more = (problem.target(),) if by_rule else ()
+    start = load_initial_weights(net, initial, problem.init, *more)
     if start is not None and start.line and rank.index == 0:
         _LOG.info(start.line)

@@ -117,7 +117,8 @@ def targets_of(
         raise KerbsegError(
             f"{source} is a {source.kind}; {_listed(names)} cannot be written of it, {_others(source)} can"
         )
-    return {kind: kind.target(source, Path(out)) for kind in taking}
+    by_target = {kind.target(source, Path(out)): kind for kind in taking}  # what is named twice is written once
+    return {kind: target for target, kind in by_target.items()}
 
 
 def endings_of_results() -> list[str]:
