@@ -98,6 +98,10 @@ RUN |= {
         ("runs/mine/last.safetensors",), (), f"{SHORT} --device cpu"
     ),
 }
+RUN |= {
+    "kerbseg predict mininet_v2_cpu-camvid pictures/ -o out": Run(("out/a_ids.png",)),
+    "kerbseg doctor my_streets": Run(prints=("pavement",)),
+}
 STREET = {"360x480": "32x48", "256x512": "32x48"}
 RUN |= {
     f"kerbseg export mininet_v2_cpu-camvid -o {file} --size {size}{batch}": Run((file,), instead=STREET)
@@ -115,6 +119,8 @@ NOT_RUN = {
     "kerbseg train own --data coco --data-root my_labels": "minutes; tests/data/test_data_opening.py reads in place",
     "kerbseg train camvid/mininet_v2_cpu patience=5 validate_every=2 data.name=folder --data-root my_streets --hours 2"
     " --out runs/mine": "hours; tests/train/test_train_ending.py ends trainings early",
+    "kerbseg train RECIPE --logger wandb": "needs that service; tests/train has loggers",
+    "kerbseg train RECIPE --logger tensorboard,mlflow": "as above",
     "kerbseg demo --out demo": "minutes; tests/apps/test_apps_demo.py runs it",
     "kerbseg train --resume --out runs/camvid": "needs a run that was cut off; tests/train/test_train_fit.py goes on",
     "kerbseg profile street.onnx --runtime onnx --device tensorrt": "needs a Jetson",
