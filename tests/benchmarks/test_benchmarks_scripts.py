@@ -18,7 +18,7 @@ from kerbseg.profiling.machine import processor_name
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 LIBRARIES = {"trainings"}  # imported by scripts, and tested by itself
-ELSEWHERE = {"train_throughput"}  # in a file of its own
+ELSEWHERE = {"journey", "train_throughput"}  # in a file of its own
 
 
 @pytest.fixture
