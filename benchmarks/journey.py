@@ -274,8 +274,8 @@ def main() -> None:
             write_pictures(form, Path(name), arguments.pictures, tuple(arguments.size))
             journey = Journey(run_here, {"train": arguments.train}).go(name)
             text.append(section(form, journey, whole=not text))
+            out.write_text("\n".join([HEAD, *text]), encoding="utf-8")
             print(f"{form}: {len(journey.steps)} commands", flush=True)
-        out.write_text("\n".join([HEAD, *text]), encoding="utf-8")
 
 
 def section(form: str, journey: Journey, whole: bool) -> str:
