@@ -197,8 +197,8 @@ HEAD = """# The way from own pictures to a plain script
 
 `python benchmarks/journey.py` wrote this page. Forty drawn streets of four classes are your pictures here. One command
 is typed, `kerbseg doctor FOLDER`. All others are the lines `next: ...` that a command before printed. Only `epochs=`
-was added to `kerbseg train own`, so that the page is quickly made (and its mIoU is low). The first form is shown whole, of
-the others the last lines of each command.
+was added to `kerbseg train own`, so that the page is quickly made (and its mIoU is low). The first form is shown whole,
+of the others the last lines of each command.
 """
 STAGES = ("convert", "doctor", "train", "evaluate", "predict", "export", "int8", "snippet", "python")
 
