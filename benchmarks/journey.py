@@ -15,7 +15,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +26,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from kerbseg.cli import main as kerbseg
 from kerbseg.core.labels import label_set
 from kerbseg.data.scenes import Scenes
 
@@ -190,6 +193,13 @@ FORMS: dict[str, Callable[[Path, list[Street]], None]] = {
     "cvat": write_cvat,
     "label-studio": write_label_studio,
 }
+HEAD = """# The way from own pictures to a plain script
+
+`python benchmarks/journey.py` wrote this page. Forty drawn streets of four classes are your pictures here. One command
+is typed, `kerbseg doctor FOLDER`. All others are the lines `next: ...` that a command before printed. Only `epochs=`
+was added to `kerbseg train own`, so that the page is quickly made (and its mIoU is low). The first form is shown whole,
+of the others the last lines of each command.
+"""
 STAGES = ("convert", "doctor", "train", "evaluate", "predict", "export", "int8", "snippet", "python")
 
 
@@ -233,26 +243,18 @@ def stage_of(command: list[str]) -> str:
     return "int8" if "--int8" in command else command[1]
 
 
-def in_folder(folder: Path) -> Run:
-    """What runs a command in a folder, and gives what it printed. A doctor may refuse what it names the remedy of."""
-    environment = {**os.environ, "COLUMNS": "80"}
-
-    def run(command: list[str]) -> str:
-        python = [sys.executable] if command[0] == "python" else [sys.executable, "-m", "kerbseg"]
-        done = subprocess.run(
-            [*python, *command[1:]],
-            cwd=folder,
-            env=environment,
-            text=True,
-            check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        if done.returncode and not (done.returncode == 2 and command[1] == "doctor"):
-            raise SystemExit(f"{shlex.join(command)} left with {done.returncode}:\n{done.stdout}")
-        return done.stdout
-
-    return run
+def run_here(command: list[str]) -> str:
+    """Runs a command and gives what it printed; kerbseg's in this process. A doctor may refuse, and name the remedy."""
+    if command[0] == "python":
+        return subprocess.run([sys.executable, *command[1:]], text=True, check=True, stdout=subprocess.PIPE).stdout
+    printed = StringIO()
+    try:
+        with redirect_stdout(printed), redirect_stderr(printed):
+            kerbseg(command[1:])
+    except SystemExit as left:
+        if left.code and (left.code, command[1]) != (2, "doctor"):
+            raise SystemExit(f"{shlex.join(command)} left with {left.code}:\n{printed.getvalue()}") from left
+    return printed.getvalue()
 
 
 def main() -> None:
@@ -264,14 +266,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(192, 320), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--train", nargs="*", default=(), metavar="KEY=VALUE", help="added to the train command")
     arguments = parser.parse_args()
-    text = []
+    out, text = arguments.out.resolve(), []
+    os.environ["COLUMNS"] = "80"
     for form in arguments.forms:
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, chdir(folder):
             name = "my_streets" if form in ("ids", "colors") else "my_labels"
-            write_pictures(form, Path(folder) / name, arguments.pictures, tuple(arguments.size))
-            journey = Journey(in_folder(Path(folder)), {"train": arguments.train}).go(name)
+            write_pictures(form, Path(name), arguments.pictures, tuple(arguments.size))
+            journey = Journey(run_here, {"train": arguments.train}).go(name)
             text.append(section(form, journey, whole=not text))
-    arguments.out.write_text("\n".join(text), encoding="utf-8")
+            out.write_text("\n".join([HEAD, *text]), encoding="utf-8")
+            print(f"{form}: {len(journey.steps)} commands", flush=True)
 
 
 def section(form: str, journey: Journey, whole: bool) -> str:

@@ -61,6 +61,7 @@ def walked(journey, run, form, count, size):
 STAGES = ["doctor", "train", "evaluate", "predict", "export", "int8", "snippet", "python"]
 
 
+@pytest.mark.slow
 def test_own_pictures_with_masks_of_ids(journey, run):
     assert walked(journey, run, "ids", 8, (64, 96)) == STAGES
 

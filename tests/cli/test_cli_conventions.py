@@ -145,3 +145,22 @@ def test_a_shell_that_is_not_recognized(monkeypatch, capsys):
         main(["--install-completion"])
     assert left.value.code == 2
     assert "--shell bash, zsh or fish" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["models", "--all"],
+        ["recipes"],
+        ["weights"],
+        ["info", WEIGHTS],
+        ["profile", WEIGHTS, "--against", WEIGHTS, "--runs", "0"],
+        ["help"],
+        ["help", "predict"],
+    ],
+)
+def test_tables_fit_80_columns(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = out_of(capsys, *command).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "…" in line], "what is cut cannot be read"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from functools import partial
@@ -34,6 +35,7 @@ SPLITS: dict[str, Callable[[Path], tuple[str, ...]]] = {  # those that a root ho
     **{name: partial(marked.splits, format=name) for name in FORMATS},
 }
 
+logger = logging.getLogger(__name__)
 NEEDS_NO_ROOT = frozenset({"scenes"})
 
 
@@ -50,6 +52,7 @@ def open_dataset(name: str, split: str, root: str | Path | None = None) -> Datas
     dataset = open_unchecked(name, split, root)
     if isinstance(dataset, PairedFiles):
         dataset.listing.check()
+    logger.debug("data set %s, split %s: %d pictures", name, split, len(dataset))
     return dataset
 
 

@@ -253,11 +253,12 @@ def _splits_table(report: DatasetReport) -> Table:
 
 def _classes_table(labelled: Sequence[SplitReport]) -> Table:
     """Share of pixels and number of pictures of each class in each split."""
+    from rich.box import SIMPLE_HEAD as SIMPLE
     from rich.table import Column, Table
     from rich.text import Text
 
-    heads = [Text(f"{split.split}: {figure}") for split in labelled for figure in ("share", "pictures")]
-    table = Table("id", "class", *map(Column, heads))
+    heads = [Text(f"{split.split}\n{figure}") for split in labelled for figure in ("share", "pictures")]
+    table = Table("id", Column("class", overflow="fold"), *(Column(head, no_wrap=True) for head in heads), box=SIMPLE)
     for i, name in enumerate(labelled[0].labels.classes):
         figures = ((f"{split.shares[i]:.3%}", f"{split.containing[i]}") for split in labelled)
         table.add_row(str(i), Text(name), *chain.from_iterable(figures))
@@ -266,10 +267,18 @@ def _classes_table(labelled: Sequence[SplitReport]) -> Table:
 
 def _weights_table(split: SplitReport) -> Table:
     """Class weights of each formula, in the order of a recipe's list."""
-    from rich.table import Table
+    from rich.box import SIMPLE_HEAD as SIMPLE
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("id", "class", *split.class_weights, title=Text(f"class weights from split {split.split!r}"))
+    heads = [Column(Text(formula.replace(" ", "\n"))) for formula in split.class_weights]
+    table = Table(
+        "id",
+        Column("class", overflow="fold"),
+        *heads,
+        box=SIMPLE,
+        title=Text(f"class weights from split {split.split!r}"),
+    )
     for i, name in enumerate(split.labels.classes):
         table.add_row(str(i), Text(name), *(f"{weights[i]:.4f}" for weights in split.class_weights.values()))
     return table

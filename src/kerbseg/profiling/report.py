@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from torch import nn
 
 import kerbseg.models as models
@@ -157,7 +157,12 @@ def render(profiles: Sequence[Profile], layers: bool = False) -> RenderableType:
 def _totals(profiles: Sequence[Profile]) -> Table:
     pair = len(profiles) == 2
     heads = [f"{profile.name}\nat {'x'.join(map(str, profile.cost.size))} (HxW)" for profile in profiles]
-    table = Table("figure", *heads, caption=_machines(profiles), caption_justify="left")
+    table = Table(
+        "figure",
+        *(Column(head, overflow="fold") for head in heads),
+        caption=_machines(profiles),
+        caption_justify="left",
+    )
     if pair:
         table.add_column("ratio\n(first / second)")
     for name, form, *values in _figures(profiles):

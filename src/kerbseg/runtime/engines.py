@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from kerbseg.bundle import Bundle
 
 BUNDLE_SUFFIX = ".safetensors"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ def open_runtime(
     if name not in suitable:
         given = "a bundle" if isinstance(model, Bundle) else model
         raise KerbsegError(f"{given} runs on {_either(suitable)}, not on {name}; export it first, or name no runtime")
+    logger.debug("open %s with %s on %s", model if isinstance(model, str | Path) else "a bundle", name, wanted.device)
     return suitable[name].open(source, replace(wanted, engine=name))
 
 

@@ -130,7 +130,7 @@ def _warn_of_other_proportions(own: tuple[int, int], size: tuple[int, int]) -> N
         taken = "x".join(map(str, size))
         warnings.warn(  # Python shows a text once
             f"pictures of other proportions than {taken} (HxW) are looked at smaller, and what is left over is padded"
-            " (fit 'letterbox'); export for their proportions where you can, or choose fit 'stretch' to change them",
+            " (fit 'letterbox'); export with --size HEIGHTxWIDTH of their proportions, or choose --fit stretch",
             KerbsegWarning,
             stacklevel=2,
         )
