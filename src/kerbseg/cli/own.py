@@ -26,7 +26,9 @@ def show_device(device: torch.device) -> None:
     """Where it trains; how long it takes is seen when it runs."""
     import torch
 
-    threads = f"CPU, {torch.get_num_threads()} threads"
+    from kerbseg.train.recipe_sense import counted
+
+    threads = f"CPU, {counted(torch.get_num_threads(), 'thread')}"
     show_line("device", threads if device.type == "cpu" else torch.cuda.get_device_name(device))
     show_line("time", "told with the first epoch")
 

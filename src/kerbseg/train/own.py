@@ -62,7 +62,9 @@ class OwnPlan:
         held = " (drawn from those of training)" if data.held_out else ""
         batch = f"{counted(recipe.epochs, 'epoch')} of {counted(self.steps_per_epoch, 'step')}"
         canvas = _by(recipe.augment.crop) if recipe.augment.crop is not None else "the whole picture"
-        patience = "" if recipe.patience is None else f", fewer if nothing improves for {recipe.patience}"
+        patience = ""
+        if recipe.patience is not None:
+            patience = f", fewer if nothing improves for {counted(recipe.patience * recipe.validate_every, 'epoch')}"
         return [
             ("data", data.reader if data.root is None else form),
             ("pictures", f"{data.train} for training, {data.val} for validation{held}; {some} (HxW){brought}"),
@@ -121,6 +123,7 @@ def plan(
     if "batch_size" not in wanted and crop is not None:
         batch = min(batch, _most_pictures(model["name"], crop))
     epochs = _given(wanted, "epochs") or _epochs(seen.train, batch)
+    validations = epochs // (_given(wanted, "validate_every") or 1)
     raw: dict[str, Any] = {
         "model": model,
         "data": {
@@ -147,7 +150,7 @@ def plan(
         "norm_momentum": 0.1,  # the shipped network's own, 0.01, follows too slowly for a few hundred steps
         "validate_every": 1,
         # the rate falls to the end, and figures rise with that
-        "patience": max(EPOCHS[0], epochs // 3) if epochs > EPOCHS[0] else None,
+        "patience": max(EPOCHS[0], validations // 3) if validations > EPOCHS[0] else None,
     }
     recipe = changed(raw, overrides, "recipe own")
     if not isinstance(recipe, Recipe):
