@@ -22,7 +22,7 @@ from typing import Any
 import av
 
 from kerbseg.data.scenes import drive
-from kerbseg.predict import SINKS, Predictor
+from kerbseg.predict import SINKS, Predictor, Style
 from kerbseg.predict.pipeline import Stage, ThreadedPipeline
 from kerbseg.predict.sources import Source, open_source
 from kerbseg.predict.temporal.flicker import FlickerMeter
@@ -53,7 +53,7 @@ def opened(predictor: Predictor, video: Path, folder: Path, flicker: bool) -> It
     """A video and the stages that make its overlay."""
     source, mp4 = open_source(video), SINKS["mp4"]
     meter = FlickerMeter() if flicker else None
-    with mp4.open(folder / "out.mp4", source, predictor.labels) as add:
+    with mp4.open(folder / "out.mp4", source, predictor.labels, Style()) as add:
         yield source, stages(predictor, [mp4], [add], meter=meter)
 
 

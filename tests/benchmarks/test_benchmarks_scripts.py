@@ -75,6 +75,14 @@ def test_gradual_grouping_runs_and_shows_what_it_has_done_again(script, small_ca
     assert capsys.readouterr().out.splitlines()[2:] == rows
 
 
+def test_overlays_runs_and_draws_at_every_size(script, tmp_path, monkeypatch):
+    monkeypatch.setattr("overlays.LARGE", (270, 480))
+    script("overlays", "--out", tmp_path / "images")
+    drawn = {path.name: path for path in (tmp_path / "images").iterdir()}
+    assert drawn.keys() == {"overlay.png", "overlay-night.png", "overlay-4k.jpg"}
+    assert all(shown(path) for path in drawn.values())
+
+
 def test_own_pictures_runs_from_both_starts(script, small_camvid, tmp_path, capsys):
     out, figures = tmp_path / "runs", tmp_path / "figures" / "own.json"
     few = ["--sets", "camvid_40", "--rates", "1e-3", "--seeds", 0, "--epochs", 1, "--data-root", small_camvid]

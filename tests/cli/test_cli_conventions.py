@@ -4,6 +4,7 @@ import logging
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from cyclopts.completion import ShellDetectionError
@@ -11,6 +12,7 @@ from cyclopts.completion import ShellDetectionError
 import kerbseg
 from kerbseg.cli import main
 from kerbseg.cli.help import LISTS
+from kerbseg.cli.next_steps import after_convert
 from kerbseg.cli.terminal import next_commands, say, show, tell, verbosity
 
 WEIGHTS = "mininet_v2_cpu-camvid"  # come with the package
@@ -26,6 +28,11 @@ def test_what_comes_next_is_one_line_that_a_shell_takes(capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert second == "next: kerbseg models"
     assert shlex.split(first.removeprefix("next: "))[-1] == "my streets/it's"
+
+
+def test_a_path_that_begins_with_a_dash_is_no_option_in_what_comes_next(capsys):
+    after_convert(Path("-lead"))
+    assert capsys.readouterr().out == "next: kerbseg doctor ./-lead\n"
 
 
 def test_quiet_leaves_the_results(capsys):

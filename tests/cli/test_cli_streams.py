@@ -32,6 +32,7 @@ def test_a_hyphen_is_the_standard_output_for_outputs_and_the_input_for_the_rest(
     output = "/dev/stdout"
     named = ["predict", "m", "/dev/stdin", "-o", output, f"--json={output}", "--json", output, "--raw=-"]
     assert _name_streams(typed) == named
+    assert _name_streams(["doctor", "--html", "-", "--html=-"]) == ["doctor", "--html", output, f"--html={output}"]
 
 
 # by a name that leads into /proc: with /dev/stdout, wrong code that root runs would replace the machine's own

@@ -234,7 +234,7 @@ def test_the_command(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     out, figures = tmp_path / "my streets", tmp_path / "figures.json"
     main(["convert", "labelme", str(source), "-o", str(out), "--split", "0.6", "--seed", "1", "--json", str(figures)])
     printed = capsys.readouterr().out
-    assert "6 train, 4 val pictures (a split that was drawn)" in printed
+    assert "6 train, 4 val pictures (a split that was drawn)" in " ".join(printed.split())
     assert f"next: kerbseg doctor '{out}'\n" in printed
     written = json.loads(figures.read_text())
     assert written["pictures"] == {"train": 6, "val": 4}

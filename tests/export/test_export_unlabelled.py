@@ -40,7 +40,7 @@ def test_int8_is_measured_by_what_float_sees(camvid_bundle, pictures, tmp_path, 
     assert open_runtime(out).precision == "int8"
     printed = capsys.readouterr().out
     assert "as float32 sees it" in printed
-    assert f"next: python {tmp_path}/segment.py {out} {pictures}/evening/0.png" in printed
+    assert f"next: python {tmp_path}/segment_m.py {out} {pictures}/evening/0.png" in printed
 
 
 def test_truth_is_what_the_float_network_sees(camvid_bundle, pictures):

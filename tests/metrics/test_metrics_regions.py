@@ -105,3 +105,12 @@ def test_sizes_begin_at_their_bounds():
     assert [each.regions for each in counter.by_size().values()] == [2, 2, 1]
     assert all(each.iou == each.recall == 1 for each in counter.by_class()[1].values())
     assert counter.by_class()[0]["large"].iou is None
+
+
+def test_regions_of_the_last_of_255_classes_are_its_own():
+    counter = RegionIou(255)
+    truth = np.full((40, 40), VOID, np.uint8)
+    truth[:20, :20] = 254
+    counter.update(truth, truth)
+    regions = [[figures.regions for figures in each.values()] for each in counter.by_class()]
+    assert regions == [[0, 0, 0]] * 254 + [[1, 0, 0]]

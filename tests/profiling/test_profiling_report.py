@@ -83,7 +83,8 @@ def test_bad_requests_are_named(exported):
         profile_model(str(exported), (64, 96))
 
 
-def test_two_models_are_timed_by_turns_each_in_its_process(camvid_bundle, exported, tmp_path, capsys):
+def test_two_models_are_timed_by_turns_each_in_its_process(camvid_bundle, exported, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     arguments = [str(camvid_bundle), "--against", str(exported), "--runs", "12", "--threads", "1", "--layers"]
     main(["profile", *arguments, "--json", str(tmp_path / "p.json")])
     torch, openvino = json.loads((tmp_path / "p.json").read_text())

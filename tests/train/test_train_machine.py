@@ -180,7 +180,7 @@ def test_a_log_that_finds_no_room_is_one_line(tmp_path, monkeypatch):
     def full(self, metrics, step):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("kerbseg.train.engine.TensorBoardLogger.log_metrics", full)
+    monkeypatch.setattr("kerbseg.train.loggers.TensorBoardLogger.log_metrics", full)
     with pytest.raises(KerbsegError, match=r"cannot write into .*: No space left on device; free space, then go on"):
         fit(tiny(), tmp_path / "run", device="cpu")
 

@@ -150,3 +150,8 @@ def test_one_name_goes_before_another_for_the_same_thing():
         "person": "pedestrian",
     }
     assert same_classes(("person", "human"), theirs) == {"person": "pedestrian"}  # each of theirs once
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("🚗", "🚌"), ("C++", "C#"), ("s", "--"), ("?", "+"), ("car", "tram")])
+def test_names_that_differ_in_symbols_alone_are_two_things(ours, theirs):
+    assert same_classes((ours,), (theirs,)) == {}

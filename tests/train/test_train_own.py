@@ -103,6 +103,13 @@ def test_the_rest_is_fitted_to_overrides(streets):
     assert dict(made.lines)["network"] == "erfnet, random weights"
     with pytest.raises(RecipeError, match="batchsize"):
         plan(streets, overrides=["batchsize=2"])
+    assert plan(streets, overrides=["epochs=60", "validate_every=2"]).recipe.patience == 10
+
+
+@pytest.mark.parametrize("override", ["data.val=train", "data.val_names=[a]", "data.name=camvid", "data.train=[val]"])
+def test_what_is_validated_on_is_not_overridden(streets, override):
+    with pytest.raises(RecipeError, match=r"train own takes this from the folder"):
+        plan(streets, overrides=[override])
 
 
 def test_without_weights_it_starts_from_random_ones(streets):
@@ -191,6 +198,10 @@ def test_its_recipe_is_a_recipe_with_a_head_that_a_resumed_run_keeps(run, street
         main(["train", str(streets)])
     error = capsys.readouterr().err
     assert f"holds a run already; continue it with: kerbseg train --resume --out {Path('runs/my_streets')}" in error
+    for given in (["own", "--data", "folder"], ["--out", str(folder)]):
+        with pytest.raises(SystemExit):
+            main(["train", *given, "--data-root", str(streets), "--resume", "--init", "mininet_v2_cpu-camvid"])
+        assert "a resumed run goes on with its own weights" in capsys.readouterr().err
     main(["train", "own", "--data", str(streets), "--resume"])
     assert (folder / "recipe.yaml").read_text() == text
 

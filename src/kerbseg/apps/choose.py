@@ -24,6 +24,7 @@ MARGIN = 0.2  # of the time of a picture stays free for camera, disk and all tha
 SPEED_UP, FILE_SPEED_UP, INT8_SPEED_UP = 1.5, 4.0, 8.0
 # of each thread, and of a network over another by their MACs: no engine there is quicker than 6 times torch on as many,
 # and dense convolutions take a third of the time of depthwise ones
+ROUGH_SHARE = 0.5  # of the time, for the first look
 MOST_SPEED_UP = 25.0
 MAKING_INT8 = 2.0  # an int8 file takes so many times as long to make, and waits until it is so much nearer to the rate
 MINUTES = (0.25, 600.0)  # from, to
@@ -208,7 +209,7 @@ def choose(
     begun, known = bench.left_s(), known or known_accuracies
     left_out = {way.name: str(error) for way in ways if (error := way.missing()) is not None}
     ways = [way for way in ways if way.name not in left_out]
-    rough = _rough(wish, macs, bench, left_out, say)
+    rough = _rough(wish, macs, bench, begun * ROUGH_SHARE, left_out, say)
     tried = _measured(wish, rough, ways, bench, say)
     figures_of = {network: tuple(known(network, wish.size)) for network in rough}
     rows = [
@@ -221,16 +222,25 @@ def choose(
 
 
 def _rough(
-    wish: Wish, macs: Mapping[str, float], bench: Bench, left_out: dict[str, str], say: Callable[[str], None]
+    wish: Wish,
+    macs: Mapping[str, float],
+    bench: Bench,
+    time_s: float,
+    left_out: dict[str, str],
+    say: Callable[[str], None],
 ) -> dict[str, float]:
-    """Torch's rough milliseconds of each network that may be quick enough; the others are left out with a reason."""
+    """Torch's rough milliseconds of each network that may be quick enough; the others are left out with a reason.
+
+    After `time_s` no other is looked at: the rest of the time is for what is measured.
+    """
+    reserved_s = bench.left_s() - time_s
     rough: dict[str, float] = {}
     for network in sorted(macs, key=lambda name: macs[name]):
         at_best_ms = min((rough[each] / macs[each] for each in rough), default=0.0) * macs[network]
         if at_best_ms > MOST_SPEED_UP * checked_threads(wish.threads) * wish.limit_ms:
             left_out[network] = f"not measured: its {macs[network] / 1e9:.1f} GMACs are far too many for this rate"
             continue
-        if bench.left_s() <= 0:
+        if bench.left_s() <= reserved_s:
             left_out[network] = "not measured: the time was over"
             continue
         say(f"{network}: a first look, in torch")

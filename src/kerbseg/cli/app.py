@@ -27,7 +27,7 @@ from kerbseg.core.text import printable, redact
 
 STDOUT, STDOUT_NUMBER = "/dev/stdout", 1
 NAMES_OF_STDOUT = (STDOUT, "/dev/fd/1", "/proc/self/fd/1")
-OUTPUTS = ("--json", "--out", "-o")  # options that take a file to write
+OUTPUTS = ("--json", "--html", "--out", "-o")  # options that take a file to write
 
 app = App(
     name="kerbseg",

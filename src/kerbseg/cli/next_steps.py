@@ -22,7 +22,7 @@ Command = Sequence[str]
 
 def after_convert(out: Path) -> None:
     """Check what was written."""
-    next_commands(["kerbseg", "doctor", str(out)])
+    next_commands(["kerbseg", "doctor", _typed(out)])
 
 
 def after_doctor(data: str, data_root: Path | None) -> None:
@@ -35,7 +35,7 @@ def after_train(best: Path, data: str, data_root: Path | None, split: str = "val
 
     What validated is a split; where it is not the `whole` split, no command evaluates on it.
     """
-    model, dataset = str(best), _open(data, data_root, split)
+    model, dataset = _typed(best), _open(data, data_root, split)
     evaluate = ["kerbseg", "evaluate", model, *_data(data, data_root), "--split", split]
     next_commands(
         *([evaluate] if whole else []),
@@ -62,38 +62,37 @@ def after_export(
     """Bring a float file to int8, and run it without kerbseg, on a picture of the data set."""
     commands: list[Command] = []
     if calibration is not None and not int8:
-        smaller = out.with_name(f"{out.stem}_int8{out.suffix}")
-        commands.append(
-            ["kerbseg", "export", bundle, "-o", str(smaller), "--int8", *_data(calibration, data_root, "--calibration")]
-        )
-    script = out.with_name("segment.py")
-    commands.append(["kerbseg", "snippet", str(out), "-o", str(script)])
+        smaller = out.with_name(f"{out.stem}_int8.xml")  # which is the faster int8 on processors
+        pictures = _data(calibration, data_root, "--calibration")
+        commands.append(["kerbseg", "export", bundle, "-o", _typed(smaller), "--int8", *pictures])
+    script = out.with_name(f"segment_{out.stem}.py")
+    commands.append(["kerbseg", "snippet", _typed(out), "-o", _typed(script)])
     if dataset is not None and (picture := _picture(dataset)) is not None:
-        commands.append(["python", str(script), str(out), str(picture)])
+        commands.append(["python", _typed(script), _typed(out), _typed(picture)])
     next_commands(*commands)
 
 
 def _train(data: str, root: Path | None) -> Command:
     if data in RECIPES:
-        return ["kerbseg", "train", RECIPES[data], *([] if root is None else ["--data-root", str(root)])]
+        return ["kerbseg", "train", RECIPES[data], *([] if root is None else ["--data-root", _typed(root)])]
     if data == "folder":
         from kerbseg.data import data_root
 
-        return ["kerbseg", "train", "own", "--data", str(data_root(data, root))]
+        return ["kerbseg", "train", "own", "--data", _typed(data_root(data, root))]
     return ["kerbseg", "train", "own", *_data(data, root)]
 
 
 def _export(model: str, out: Path, data: str, data_root: Path | None) -> Command:
-    return ["kerbseg", "export", model, "-o", str(out), *_data(data, data_root, "--calibration")]
+    return ["kerbseg", "export", model, "-o", _typed(out), *_data(data, data_root, "--calibration")]
 
 
 def _predict(model: str, out: Path, dataset: Dataset) -> list[Command]:
     picture = _picture(dataset)
-    return [] if picture is None else [["kerbseg", "predict", model, str(picture), "-o", str(out)]]
+    return [] if picture is None else [["kerbseg", "predict", model, _typed(picture), "-o", _typed(out)]]
 
 
 def _data(data: str, data_root: Path | None, option: str = "--data") -> list[str]:
-    return [option, data, *([] if data_root is None else ["--data-root", str(data_root)])]
+    return [option, data, *([] if data_root is None else ["--data-root", _typed(data_root)])]
 
 
 def _open(data: str, data_root: Path | None, split: str = "val") -> Dataset:
@@ -106,3 +105,8 @@ def _picture(dataset: Dataset) -> Path | None:
     from kerbseg.data import picture_file
 
     return picture_file(dataset, 0) if len(dataset) else None
+
+
+def _typed(path: Path) -> str:
+    """A path that no parser takes for an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)

@@ -30,7 +30,7 @@ def show_device(device: torch.device) -> None:
 
     threads = f"CPU, {counted(torch.get_num_threads(), 'thread')}"
     show_line("device", threads if device.type == "cpu" else torch.cuda.get_device_name(device))
-    show_line("time", "told with the first epoch")
+    show_line("time", "shown after the first epoch")
 
 
 def show_line(word: str, text: str) -> None:

@@ -133,6 +133,8 @@ def _asked(
         run = out or usual_run(reader, root)
         if resume:
             _check_unchanged(overrides)
+            if init is not None:
+                raise KerbsegError("a resumed run goes on with its own weights; leave --init out")
             return resume_recipe(run), run, root, None
         check_free(run, root)
         made = plan(folder, data_root=data_root, initial=init, overrides=overrides)

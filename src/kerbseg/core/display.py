@@ -89,6 +89,11 @@ def thing_of(name: str) -> str:
     return next((known[0] for _, known in KNOWN if plain in known), plain)
 
 
+def is_known(thing: str) -> bool:
+    """Whether a thing has a color of its own."""
+    return thing in _KNOWN_NAMES
+
+
 def _plain(name: str) -> str:
     """A name as `KNOWN` spells it, also of `Traffic_Light`, `object--traffic-light` and `traffic light, lamp`."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.split("--")[-1].split(",")[0])

@@ -48,11 +48,7 @@ class Look:
 
 def of_splits(data: str, splits: Sequence[str]) -> Iterator[Problem]:
     """The splits that training needs and does not have; a benchmark without `train` may be there to evaluate on."""
-    if "train" in splits and "val" not in splits:
-        yield Problem(
-            "layout", "there is no split 'val', which training measures on; put some of the pictures of train there"
-        )
-    elif "train" not in splits and data == "folder":
+    if "train" not in splits and data == "folder":
         yield Problem("layout", f"there is no split 'train', only {', '.join(splits)}; training needs train and val")
 
 

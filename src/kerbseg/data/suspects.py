@@ -42,6 +42,8 @@ def traits(image: UInt8[np.ndarray, "h w 3"], ids: UInt8[np.ndarray, "h w"] | No
     if ids is None:
         return Traits(tiny)
     step = max(1, -(-max(ids.shape) // WORKING_PX))
+    if min(ids.shape) <= step:  # one row or column has no edges across
+        return Traits(tiny)
     edges = _Edges(image[::step, ::step], ids[::step, ::step])
     if edges.pixels < FEWEST:
         return Traits(tiny)

@@ -87,7 +87,7 @@ class RegionIou:
         union = area + np.bincount(of_wanted, wrong[of_given], len(area))
         kept = (kind != VOID) & (area >= SMALLEST_PX)
         size = np.digitize(area[kept], [bound for bound in SIZES.values() if bound])
-        cell = kind[kept] * len(SIZES) + size
+        cell = kind[kept].astype(np.int64) * len(SIZES) + size
         for total, each in zip(self._sums, (None, area[kept], hits[kept], (hits / union)[kept]), strict=True):
             total += np.bincount(cell, each, total.size).reshape(total.shape)
 

@@ -25,6 +25,7 @@ from kerbseg.train.start_cards import StartCard, nearest_start, read_start, same
 
 OWN = "own"  # in place of a recipe's name
 LEARNING_RATE = 3e-3  # from shipped weights and from random ones alike, as measured in docs/own-data.md
+FROM_FOLDER = ("name", "train", "val", "train_names", "val_names")  # keys of data
 NETWORK = "mininet_v2_cpu"  # where no weights are shipped
 STEPS = 1000  # of a training, within these epochs
 EPOCHS = (10, 150)  # fewest, most
@@ -113,6 +114,7 @@ def plan(
     used.
     """
     wanted = with_overrides({}, overrides, "")
+    _check_data(wanted)
     seen = look_at(data, data_root)
     size = _given_size(wanted, "data", "size", _working_size(seen))
     height, width = size or next(iter(seen.sizes))
@@ -157,6 +159,17 @@ def plan(
         raise RecipeError("train own trains segmentation; leave task away")
     check_names(recipe)
     return OwnPlan(recipe, seen, start, _note(recipe, seen, start))
+
+
+def _check_data(wanted: Mapping[str, Any]) -> None:
+    """Raises RecipeError where an override says what is trained or validated on: the plan is made of the folder."""
+    section = wanted.get("data")
+    said = [key for key in FROM_FOLDER if isinstance(section, Mapping) and key in section]
+    if said:
+        raise RecipeError(
+            f"override data.{said[0]}: train own takes this from the folder; move the pictures, or save the recipe with"
+            " kerbseg recipe own, change it, and train on that"
+        )
 
 
 def _start(

@@ -128,6 +128,10 @@ def train(
     place = training_device(device, recipe, rank)
     if compile:
         check_compiling(place, rank)
+    if initial is not None and resume:
+        raise KerbsegError(
+            f"a resumed run goes on with its own weights, and {initial} would be others; leave --init out"
+        )
     if initial is None and isinstance(recipe, Recipe) and not resume:  # a checkpoint has them already
         initial = recipe.model.weights
     if initial is not None:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from kerbseg.core.display import thing_of
+from kerbseg.core.display import is_known, thing_of
 
 BEST = "best.safetensors"  # of a run's folder
 
@@ -77,12 +77,18 @@ def same_classes(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str]:
     `pedestrian`).
     """
     same: dict[str, str] = {}
-    for key in (str, _spelled, thing_of):
+    for key in (str, _spelled, _known_thing):
         free = {key(name): name for name in reversed(theirs) if name not in same.values()}
         for name in ours:
             if name not in same and key(name) in free:
                 same[name] = free.pop(key(name))
     return same
+
+
+def _known_thing(name: str) -> str:
+    """The thing that a name is known to mean; of names that nobody knows, the name itself."""
+    thing = thing_of(name)
+    return thing if is_known(thing) else name
 
 
 def _spelled(name: str) -> str:
