@@ -195,12 +195,17 @@ FORMS: dict[str, Callable[[Path, list[Street]], None]] = {
 }
 HEAD = """# The way from own pictures to a plain script
 
-`python benchmarks/journey.py` wrote this page. Forty drawn streets of four classes are your pictures here. One command
-is typed, `kerbseg doctor FOLDER`. All others are the lines `next: ...` that a command before printed. Only `epochs=`
-was added to `kerbseg train own`, so that the page is quickly made (and its mIoU is low). The first form is shown whole,
-of the others the last lines of each command.
+`{command}` wrote this page. Forty drawn streets of four classes, and the rest as background, are your pictures here. One
+command is typed, `kerbseg doctor FOLDER`. All others are the lines `next: ...` that a command before printed; only
+{more} was added to `kerbseg train own`, so that the page is quickly made (and its mIoU is low). The plain script runs
+twice: with ONNX Runtime alone on the float file, and with OpenVINO alone on the int8 file.
+
+The first form is shown whole, of the others the last lines of each command.
 """
-STAGES = ("convert", "doctor", "train", "evaluate", "predict", "export", "int8", "snippet", "python")
+STAGES = (
+    *("convert", "doctor", "train", "evaluate", "predict"),
+    *("export", "snippet", "python", "int8", "snippet", "python"),
+)
 
 
 def write_pictures(form: str, root: Path, count: int, size: tuple[int, int]) -> None:
@@ -268,13 +273,16 @@ def main() -> None:
     arguments = parser.parse_args()
     out, text = arguments.out.resolve(), []
     os.environ["COLUMNS"] = "80"
+    options = ["--size", *map(str, arguments.size), *(["--train", *arguments.train] if arguments.train else [])]
+    more = ", ".join(f"`{each}`" for each in arguments.train) or "nothing"
+    head = HEAD.format(command=shlex.join(["python", "benchmarks/journey.py", *options]), more=more)
     for form in arguments.forms:
         with TemporaryDirectory() as folder, chdir(folder):
             name = "my_streets" if form in ("ids", "colors") else "my_labels"
             write_pictures(form, Path(name), arguments.pictures, tuple(arguments.size))
             journey = Journey(run_here, {"train": arguments.train}).go(name)
             text.append(section(form, journey, whole=not text))
-            out.write_text("\n".join([HEAD, *text]), encoding="utf-8")
+            out.write_text("\n".join([head, *text]), encoding="utf-8")
             print(f"{form}: {len(journey.steps)} commands", flush=True)
 
 
@@ -282,8 +290,8 @@ def section(form: str, journey: Journey, whole: bool) -> str:
     """One way as Markdown: all that was printed, or the commands with the lines that say how it went."""
     lines = [f"## {form}", ""]
     for _, command, printed in journey.steps:
-        shown = printed.rstrip() if whole else "\n".join(printed.rstrip().splitlines()[-3:])
-        lines += ["```", f"$ {shlex.join(command)}", *shown.splitlines(), "```", ""]
+        shown = [line.rstrip() for line in printed.rstrip().splitlines()]
+        lines += ["```", f"$ {shlex.join(command)}", *(shown if whole else shown[-3:]), "```", ""]
     return "\n".join(lines)
 
 

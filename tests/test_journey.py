@@ -58,7 +58,7 @@ def walked(journey, run, form, count, size):
     return [stage for stage, _, _ in way.steps]
 
 
-STAGES = ["doctor", "train", "evaluate", "predict", "export", "int8", "snippet", "python"]
+STAGES = ["doctor", "train", "evaluate", "predict", *["export", "snippet", "python", "int8", "snippet", "python"]]
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ FAMILIES = (  # one of each file of networks
     "segnet_basic",
     "espnet",
 )
+BASELINES = ("unet_minicity", "enet", "segnet_basic", "espnet")  # which nobody exports every day
 UNPOOLING = ("enet", "segnet", "segnet_basic")
 
 
@@ -79,7 +80,9 @@ def agree(name: str, size: tuple[int, int], streets: Streets, folder: Path) -> N
         assert agreement.largest_difference <= limit, f"{name} {file}: {agreement}"
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in BASELINES else ()) for name in FAMILIES]
+)
 def test_a_family_agrees_with_torch(name, streets, tmp_path):
     agree(name, SIZES[0], streets, tmp_path)
 
