@@ -195,8 +195,8 @@ FORMS: dict[str, Callable[[Path, list[Street]], None]] = {
 }
 HEAD = """# The way from own pictures to a plain script
 
-`{command}` wrote this page. Forty drawn streets of four classes, and the rest as background, are your pictures here. One
-command is typed, `kerbseg doctor FOLDER`. All others are the lines `next: ...` that a command before printed; only
+`{command}` wrote this page. Forty drawn streets of four classes, and the rest as background, are your pictures here.
+One command is typed, `kerbseg doctor FOLDER`. All others are the lines `next: ...` that a command before printed; only
 {more} was added to `kerbseg train own`, so that the page is quickly made (and its mIoU is low). The plain script runs
 twice: with ONNX Runtime alone on the float file, and with OpenVINO alone on the int8 file.
 

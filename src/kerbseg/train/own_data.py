@@ -21,7 +21,7 @@ from kerbseg.train.recipe import AnyRecipe, Recipe
 
 SHARE = 0.8  # of the pictures for training, where the data have no split for validation
 MOST_SIZES = 2000  # files whose size is looked at
-MOST_DECODED = 8_000_000  # pixels of a split, spread over it, that are read before anything is planned
+MOST_DECODED = 2_000_000  # pixels of a split, spread over it, that are read before anything is planned
 
 
 @dataclass(frozen=True)
