@@ -190,7 +190,3 @@ def test_truth_is_drawn_as_the_prediction_is_with_the_legend_beside_it(told):
 def test_a_busy_machine_is_said_beside_its_times():
     assert report.busy(0.1, "the demo began") is None
     assert "load 3.0 on" in report.busy(3.04, "the demo began")
-
-
-def test_one_is_one():
-    assert [deployment.count(number, "thread") for number in (1, 2)] == ["1 thread", "2 threads"]

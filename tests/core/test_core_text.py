@@ -3,7 +3,7 @@
 import pytest
 
 from kerbseg.core.errors import DataError, KerbsegError
-from kerbseg.core.text import printable, redact
+from kerbseg.core.text import counted, printable, redact
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,7 @@ def test_what_lets_others_in_is_left_out(address, shown):
 def test_an_error_shows_neither(error):
     message = str(error("'\x1b[2J\n.png'  of rtsp://a:b@cam/x?k=v is no picture"))
     assert message == r"'\x1b[2J .png' of rtsp://***@cam/x?*** is no picture"
+
+
+def test_one_is_one():
+    assert [counted(number, "thread") for number in (0, 1, 2)] == ["0 threads", "1 thread", "2 threads"]

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from kerbseg.apps.choose import MARGIN, Choice, Known, Tried
+from kerbseg.core.text import counted
 from kerbseg.profiling.latency import Latency, Skipped
 from kerbseg.profiling.machine import busy
 from kerbseg.runtime.checks import checked_threads
@@ -44,7 +45,7 @@ def _notes(choice: Choice) -> Iterator[str]:
     wish, size = choice.wish, "{}x{}".format(*choice.wish.size)
     threads = checked_threads(wish.threads)
     yield ""
-    yield f"ms: median of a picture of {size} (HxW) from pixels to class ids, {_count(threads, 'thread')}"
+    yield f"ms: median of a picture of {size} (HxW) from pixels to class ids, {counted(threads, 'thread')}"
     yield (
         f"yes: {wish.fps:g} pictures a second with {MARGIN:.0%} of the time to spare"
         f" ({wish.limit_ms * (1 - MARGIN):.1f} ms at most); barely: {wish.limit_ms:.1f} ms at most"
@@ -133,7 +134,3 @@ def commands(choice: Choice, data: str | None, model: str | None = None) -> list
             ["kerbseg", "export", bundle, "-o", out if model is not None else f"{run}/{out}", "--size", size, *int8]
         )
     return lines
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

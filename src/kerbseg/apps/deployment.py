@@ -14,6 +14,7 @@ from rich.text import Text
 
 from kerbseg.bundle import Bundle, load
 from kerbseg.core.errors import KerbsegError
+from kerbseg.core.text import counted
 from kerbseg.core.types import Dataset
 from kerbseg.export import Int8Report, Parity, export, export_int8, pictures_of
 from kerbseg.export.int8_report import render
@@ -97,9 +98,11 @@ def deploy(
     effort, source, threads = effort or Effort(), load(bundle), all_threads()
     size = source.card.input_size
     int8_path = folder / f"m_int8{INT8_SUFFIX}"
-    say(heading("4. The export", f", at {size[0]}x{size[1]} (HxW), beside torch on {count(effort.parity, 'picture')}"))
+    say(
+        heading("4. The export", f", at {size[0]}x{size[1]} (HxW), beside torch on {counted(effort.parity, 'picture')}")
+    )
     files = exported(source, [folder / f"m{suffix}" for suffix in exporting()], eval_set, effort, say)
-    say(heading("5. In int8", f", calibrated on {count(min(effort.calibration, len(calibration)), 'picture')}"))
+    say(heading("5. In int8", f", calibrated on {counted(min(effort.calibration, len(calibration)), 'picture')}"))
     int8 = unless_impossible(partial(quantized, source, int8_path, calibration, eval_set, effort, threads))
     say(str(int8) if isinstance(int8, Skipped) else render(int8))
     say(heading("6. The time it takes", f": each engine in its own process, by turns, {effort.timing}"))
@@ -182,7 +185,7 @@ def by_turns(
 
 def as_table(deployment: Deployment) -> Table:
     """Latency engine by engine, for a terminal."""
-    how = f"{count(deployment.threads, 'thread')}, batch 1, each engine in its own process, by turns"
+    how = f"{counted(deployment.threads, 'thread')}, batch 1, each engine in its own process, by turns"
     table = Table(
         "engine",
         "median (ms)",
@@ -207,8 +210,3 @@ def as_table(deployment: Deployment) -> Table:
 def heading(name: str, more: str = "") -> Text:
     """The line with which a part of the demo begins."""
     return Text.assemble((name, "bold"), more)
-
-
-def count(number: int, noun: str) -> str:
-    """A number of things, in words."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

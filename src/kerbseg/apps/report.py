@@ -16,10 +16,11 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-from kerbseg.apps.deployment import Deployment, count
+from kerbseg.apps.deployment import Deployment
 from kerbseg.apps.html import display_colors, render
 from kerbseg.bundle import Bundle, versions
 from kerbseg.core.display import display_palette
+from kerbseg.core.text import counted
 from kerbseg.core.types import Dataset
 from kerbseg.data.pictures import read_rgb
 from kerbseg.evaluate import Report
@@ -115,7 +116,7 @@ def page(
     train = splits["train"]
     return render(
         "report.html.j2",
-        count=count,
+        counted=counted,
         skipped=lambda value: isinstance(value, Skipped),
         card=bundle.card,
         parameters=sum(p.numel() for p in bundle.model.parameters()),
@@ -125,7 +126,7 @@ def page(
         after=after.metrics,
         images=after.images,
         protocol=after.protocol,
-        machine=f"{count(torch.get_num_threads(), 'thread')} of a processor ({processor_name()})",
+        machine=f"{counted(torch.get_num_threads(), 'thread')} of a processor ({processor_name()})",
         train_count=len(train),
         val_count=len(splits["val"]),
         examples=[_inline(train[i].image) for i in range(3)],

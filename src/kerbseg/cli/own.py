@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kerbseg.cli.terminal import tell
+from kerbseg.core.text import counted
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +26,6 @@ def show_plan(plan: OwnPlan, run: Path) -> None:
 def show_device(device: torch.device) -> None:
     """Where it trains; how long it takes is seen when it runs."""
     import torch
-
-    from kerbseg.train.recipe_sense import counted
 
     threads = f"CPU, {counted(torch.get_num_threads(), 'thread')}"
     show_line("device", threads if device.type == "cpu" else torch.cuda.get_device_name(device))

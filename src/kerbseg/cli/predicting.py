@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from kerbseg.bundle import versions
 from kerbseg.cli.terminal import progress, tell, width, write_json
 from kerbseg.core.errors import KerbsegError, KerbsegWarning
-from kerbseg.core.text import redact
+from kerbseg.core.text import counted, redact
 from kerbseg.predict import (
     PictureReport,
     Predictor,
@@ -151,11 +151,6 @@ def _to_show(targets: Sequence[Path]) -> Path:
             if path.name.endswith(ending):
                 return path
     raise KerbsegError("nothing that can be looked at was written; add overlay to --save")
-
-
-def counted(number: int, what: str) -> str:
-    """Such as 1 picture, 2 pictures."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def predict_and_tell(

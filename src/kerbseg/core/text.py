@@ -26,6 +26,11 @@ def printable_lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
+def counted(number: int, word: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
 def redact(address: str) -> str:
     """The address, or a text with addresses in it, without what lets others in: user and password, query, tokens."""
     if "://" not in address:

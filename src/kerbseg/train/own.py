@@ -16,11 +16,11 @@ from typing import Any
 
 import kerbseg
 from kerbseg.core.errors import KerbsegError, RecipeError
-from kerbseg.core.text import printable
+from kerbseg.core.text import counted, printable
 from kerbseg.train.own_data import OwnData, look_at, title_of
 from kerbseg.train.recipe import Recipe
 from kerbseg.train.recipe_file import changed, with_overrides
-from kerbseg.train.recipe_sense import check_names, counted
+from kerbseg.train.recipe_sense import check_names
 from kerbseg.train.start_cards import StartCard, nearest_start, read_start, same_classes
 
 OWN = "own"  # in place of a recipe's name

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kerbseg.core.errors import RecipeError, did_you_mean
+from kerbseg.core.text import counted
 from kerbseg.data import DATASETS
 from kerbseg.train.recipe import AnyRecipe, Recipe
 from kerbseg.train.start_cards import shipped_weights
@@ -103,11 +104,6 @@ def remarks(recipe: AnyRecipe) -> Iterator[str]:
         yield f"patience={recipe.patience} (a validation each {interval}) outlasts {length}"
     if optim.weight_decay_until is not None and optim.weight_decay_until >= recipe.epochs:
         yield f"optim.weight_decay_until={optim.weight_decay_until:g} lies beyond {length}"
-
-
-def counted(number: int, word: str) -> str:
-    """`1 epoch`, `2 epochs`."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _check(key: str, name: str, known: tuple[str, ...]) -> None:
