@@ -170,3 +170,14 @@ def test_a_count_that_cannot_be_is_named(impatient, tmp_path):
     torch.save(content, run / "last.ckpt")
     with pytest.raises(KerbsegError, match="its count of validations is not that of its epochs"):
         train(None, run, resume=True, device="cpu")
+
+
+def test_with_quiet_nothing_is_said_even_of_an_early_end(tmp_path, capsys):
+    run = tmp_path / "run"
+    with scripted(FIGURES):
+        main(["-q", "train", "smoke/scenes", *PATIENT, "--out", str(run), "--device", "cpu"])
+    assert len(rows(run)) == 4  # its patience has ended it
+    main(["-q", "train", "--resume", "--out", str(run), "--device", "cpu"])
+    main(["-q", "train", "smoke/scenes", *TINY, "epochs=3", "--hours", "1e-9", "--out", f"{run}2", "--device", "cpu"])
+    assert len(rows(tmp_path / "run2")) == 1
+    assert capsys.readouterr().out == ""

@@ -12,8 +12,9 @@ from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_train
 from kerbseg.cli.options import DataRoot, Json, Loggers
 from kerbseg.cli.own import show_device, show_plan
-from kerbseg.cli.terminal import show, tell, write_json
+from kerbseg.cli.terminal import is_quiet, show, tell, write_json
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, check_installed
+from kerbseg.core.text import counted
 
 if TYPE_CHECKING:
     from kerbseg.train.own import OwnPlan
@@ -106,6 +107,7 @@ def train(
         compile=compile,
         hours=hours,
         loggers=loggers,
+        quiet=is_quiet(),
     )
     if first:
         tell(_outcome(best, settings))
@@ -190,7 +192,6 @@ def recipes(*, json: Json = None) -> None:
     from rich.table import Table
 
     from kerbseg.train.recipe_header import shipped_recipes
-    from kerbseg.train.recipe_sense import counted
 
     entries = shipped_recipes()
     if json is not None:

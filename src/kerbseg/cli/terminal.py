@@ -45,6 +45,11 @@ def verbosity(quiet: bool, verbose: bool) -> Iterator[None]:
         _quiet.reset(token)
 
 
+def is_quiet() -> bool:
+    """Whether --quiet was given."""
+    return _quiet.get()
+
+
 class _Printing(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno == logging.INFO:

@@ -11,8 +11,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from kerbseg.core.errors import KerbsegError
+from kerbseg.core.text import counted
 from kerbseg.train.recipe import AnyRecipe
-from kerbseg.train.recipe_sense import counted
 from kerbseg.train.recorder import RunRecorder
 
 MOST_HOURS = 24 * 366.0
@@ -38,8 +38,10 @@ class Patience(Callback):
     A validation that only a time limit has asked for does not count: a run ends where it would without a limit.
     """
 
-    def __init__(self, recorder: RunRecorder, patience: int, planned: Callable[[int], bool]) -> None:
-        self._recorder, self._patience, self._planned = recorder, patience, planned
+    def __init__(
+        self, recorder: RunRecorder, patience: int, planned: Callable[[int], bool], quiet: bool = False
+    ) -> None:
+        self._recorder, self._patience, self._planned, self._quiet = recorder, patience, planned, quiet
         self._best, self._best_epoch, self._waited = -math.inf, 0, 0
 
     def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
@@ -59,7 +61,9 @@ class Patience(Callback):
 
     def on_fit_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Tells why."""
-        if trainer.should_stop and self._waited >= self._patience and trainer.is_global_zero:
+        if self._quiet or not trainer.is_global_zero:
+            return
+        if trainer.should_stop and self._waited >= self._patience:
             print(why_patience(self.state_dict(), trainer.current_epoch, trainer.max_epochs or 0), flush=True)
 
     def state_dict(self) -> dict[str, Any]:
@@ -98,8 +102,8 @@ class TimeLimit(Callback):
     The weights at the end are validated, which the recipe may not have asked for in that epoch.
     """
 
-    def __init__(self, hours: float, started: float, go_on: str) -> None:
-        self._hours, self._deadline, self._go_on = hours, started + 3600 * hours, go_on
+    def __init__(self, hours: float, started: float, go_on: str, quiet: bool = False) -> None:
+        self._hours, self._deadline, self._go_on, self._quiet = hours, started + 3600 * hours, go_on, quiet
         self._begun = self._validation_begun = 0.0
         self._training_s = self._validation_s = 0.0  # of the longest epoch
         self._over = False
@@ -137,7 +141,7 @@ class TimeLimit(Callback):
 
     def on_fit_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Tells why, and how the run goes on."""
-        if self._over and trainer.is_global_zero:
+        if self._over and trainer.is_global_zero and not self._quiet:
             print(
                 f"stopped after epoch {trainer.current_epoch} of {trainer.max_epochs}: the time limit (--hours"
                 f" {self._hours:g}) leaves no time for another epoch; go on with: {self._go_on}",

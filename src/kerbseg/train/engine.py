@@ -204,9 +204,10 @@ class _Begun(Callback):
 
 
 def callbacks_for(
-    recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, recorder: RunRecorder, rank: Rank
+    recipe: AnyRecipe, net: nn.Module, grouping: GradualGrouping, recorder: RunRecorder, machine: Machine
 ) -> list[Callback]:
     """Callbacks that a recipe asks for, and the recorder after all that decides what is there to record."""
+    rank, quiet = machine.rank, machine.quiet
     planned = partial(is_planned, recipe)
     wanted: list[Callback] = [KillPeersOnFailure(), StepSeed(recipe.seed), LastValidation()]
     if recipe.grouping is not None:
@@ -219,12 +220,12 @@ def callbacks_for(
         settings = recipe.schedule
         wanted.append(Plateau(recorder, settings.factor, settings.patience, settings.watch, planned))
     if recipe.patience is not None:
-        wanted.append(Patience(recorder, recipe.patience, planned))
+        wanted.append(Patience(recorder, recipe.patience, planned, quiet))
     grace = recipe.nonfinite_grace if recipe.precision == "float16" else 0
     wanted += [StopWhereNotFinite(grace, rank), recorder, Board(recorder, recipe.to_dict())]
     if recipe.ema is not None:
         wanted.append(AveragedWeights(recipe.ema))
-    return [*wanted, RunProgress(recorder)]
+    return wanted if quiet else [*wanted, RunProgress(recorder)]
 
 
 @contextmanager
@@ -243,7 +244,7 @@ def threads_as_before(threads: int | None, machine: Machine) -> Iterator[None]:
         warnings.warn(KerbsegWarning(what), stacklevel=2)
     else:
         torch.set_num_threads(threads)
-        if machine.rank.index == 0:
+        if machine.rank.index == 0 and not machine.quiet:
             print(f"{before}: it goes on with {threads}, for the same bits", flush=True)
     try:
         yield

@@ -21,3 +21,4 @@ class Machine:
     workers: int = 0  # processes that read pictures from disk
     cache: Cache = "auto"
     compile: bool = False
+    quiet: bool = False  # nothing is printed but warnings

@@ -86,6 +86,7 @@ def train(
     compile: bool = False,
     hours: float | None = None,
     loggers: Sequence[str] = ("tensorboard",),
+    quiet: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Trains as a recipe says, and returns the file of the best weights by the figure of validation.
@@ -96,9 +97,8 @@ def train(
     Several devices share each batch of the recipe, and give the result of one. `initial` is a bundle, a classifier, a
     run's folder or the name of shipped weights, of which all is taken that fits, or what `model.init` says.
     `train("own", data=folder)` makes a recipe of the data, as `own.plan` does; `out` is runs/NAME then, if it is not
-    given. With `hours` this start ends
-    after the last epoch for which they last; a resumed run has them anew. `loggers` are some of tensorboard, wandb and
-    mlflow.
+    given. With `hours` this start ends after the last epoch for which they last; a resumed run has them anew. `loggers`
+    are some of tensorboard, wandb and mlflow. With `quiet` nothing is printed but warnings.
     Raises KerbsegError for data, recipes or folders that cannot be used; Interrupted, a KeyboardInterrupt which says
     how the run goes on, after Ctrl-C or SIGTERM.
     """
@@ -137,10 +137,10 @@ def train(
     if initial is not None:
         locate(initial)  # before any data is read
     check_folder(run, recipe, resume, rank)
-    machine = Machine(place, rank, data_root, workers, cache, compile)
+    machine = Machine(place, rank, data_root, workers, cache, compile, quiet)
     with claim(run, rank, data_root), plain_errors():
         check_folder(run, recipe, resume, rank)  # again: now nobody else can begin
-        limit = [] if hours is None else [TimeLimit(hours, started, resume_command(run, data_root))]
+        limit = [] if hours is None else [TimeLimit(hours, started, resume_command(run, data_root), quiet)]
         _train(recipe, run, machine, initial, resume, note, loggers, [*limit, *callbacks])
     best = run / "best.safetensors"
     if rank.index == 0 and not best.is_file():
@@ -182,12 +182,12 @@ def _train(
     if resume:
         content = read_checkpoint(run / "last.ckpt", recipe, task, len(loaders[0]))
         if why := ended_early(content, recipe):
-            if rank.index == 0:
+            if rank.index == 0 and not machine.quiet:
                 print(why, flush=True)
             return
         threads = threads_of(content)
     prepare(run, recipe, rank, note)
-    wanted = [*callbacks_for(recipe, net, grouping, recorder, rank), *callbacks]
+    wanted = [*callbacks_for(recipe, net, grouping, recorder, machine), *callbacks]
     with threads_as_before(threads, machine):
         run_to_end(task, recipe, run, loaders, wanted, device=machine.device, rank=rank, resume=resume, loggers=loggers)
 
