@@ -24,8 +24,8 @@ MARGIN = 0.2  # of the time of a picture stays free for camera, disk and all tha
 SPEED_UP, FILE_SPEED_UP, INT8_SPEED_UP = 1.5, 4.0, 8.0
 # of each thread, and of a network over another by their MACs: no engine there is quicker than 6 times torch on as many,
 # and dense convolutions take a third of the time of depthwise ones
-ROUGH_SHARE = 0.5  # of the time, for the first look
 MOST_SPEED_UP = 25.0
+ROUGH_SHARE = 0.5  # of the time, for the first look
 MAKING_INT8 = 2.0  # an int8 file takes so many times as long to make, and waits until it is so much nearer to the rate
 MINUTES = (0.25, 600.0)  # from, to
 MOST_FPS = 10_000.0

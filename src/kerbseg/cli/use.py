@@ -118,7 +118,7 @@ def evaluate(
             confusion_picture(report.metrics, dataset.labels).save(temporary)
     if html is not None and worst is not None:
         write_page(html, page(report, dataset.labels, worst.in_order()))
-        tell(f"page of what fails where: {html}")
+        tell(f"report: {html}")
     show(render_table(report))
     after_evaluate(model, data, data_root, dataset)
 

@@ -47,7 +47,7 @@ class Look:
 
 
 def of_splits(data: str, splits: Sequence[str]) -> Iterator[Problem]:
-    """The splits that training needs and does not have; a benchmark without `train` may be there to evaluate on."""
+    """The split that training needs, where it is missing; a benchmark without it may be there to evaluate on."""
     if "train" not in splits and data == "folder":
         yield Problem("layout", f"there is no split 'train', only {', '.join(splits)}; training needs train and val")
 
