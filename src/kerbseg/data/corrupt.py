@@ -1,11 +1,11 @@
 """Pictures in other light, weather and focus, and with noise: what a network meets and was not trained for.
 
 Kinds and strengths are those of the benchmark by Hendrycks and Dietterich ("Benchmarking Neural Network Robustness to
-Common Corruptions and Perturbations", ICLR 2019) as imagecorruptions-imaug 1.1.5 has them; the numbers of each severity
-are that package's. It is no dependency, because it needs the OpenCV for desktops, which takes the place of the headless
-one and does not start on a machine without a screen's libraries, and because two of its kinds cannot be seeded. From the
-same draws both give the same pixels, but for `impulse_noise` and `glass_blur`, which are drawn in another order. Two
-kinds are left out, see `LEFT_OUT`.
+Common Corruptions and Perturbations", ICLR 2019) as imagecorruptions-imaug 1.1.5 (Apache-2.0) has them: the numbers of
+each severity are that package's. It is no dependency, because it installs OpenCV for desktops over the headless one,
+which fails to start where the libraries of a screen are missing, and because two of its kinds cannot be seeded. From the
+same draws both give the same pixels (to 1 of 255), but for `impulse_noise` and `glass_blur`, whose draws are made in
+another way. Two kinds are left out, see `LEFT_OUT`.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _glass_blur(picture: Picture, strength: tuple[float, int, int], draws: Draws
 
 
 def _moved(values: np.ndarray, radius: int, sigma: float, degrees: float) -> np.ndarray:
-    """Motion along a line: copies of `values` ([h w] or [h w c]) one pixel apart, weights falling as a Gaussian does."""
+    """Motion along a line: copies of `values` ([h w] or [h w c]) one pixel apart, weighted by half a Gaussian."""
     weights = np.exp(-(np.arange(2 * radius + 1) ** 2) / (2 * sigma**2))
     height, width = values.shape[:2]
     edge = 2 * radius + 1
@@ -359,9 +359,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     "defocus_blur": Corruption("blur", _defocus_blur, ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))),
     "glass_blur": Corruption("blur", _glass_blur, ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))),
     "motion_blur": Corruption("blur", _motion_blur, ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))),
-    "zoom_blur": Corruption(
-        "blur", _zoom_blur, ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
-    ),
+    "zoom_blur": Corruption("blur", _zoom_blur, ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))),
     "snow": Corruption(
         "weather",
         _snow,
