@@ -53,9 +53,13 @@ def corrupt_picture(picture: Picture, kind: str, severity: int, name: str) -> Pi
     MissingExtra without OpenCV.
     """
     corruption = CORRUPTIONS[kind]
-    seed = int.from_bytes(hashlib.sha256(f"{kind} {name}".encode(errors="surrogatepass")).digest()[:4])
-    changed = corruption.apply(picture, corruption.strengths[severity - 1], np.random.RandomState(seed))
+    changed = corruption.apply(picture, corruption.strengths[severity - 1], _draws(kind, name))
     return changed if changed.dtype == np.uint8 else _bytes(changed)
+
+
+def _draws(kind: str, name: str) -> Draws:
+    digest = hashlib.sha256(f"{kind} {name}".encode(errors="surrogatepass")).digest()
+    return np.random.RandomState(int.from_bytes(digest[:4], "big"))
 
 
 def kinds_of(choice: str | Sequence[str]) -> tuple[str, ...]:
