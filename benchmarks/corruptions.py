@@ -18,9 +18,8 @@ import torch
 from jaxtyping import UInt8
 
 from kerbseg.cli.options import parse_size
-from kerbseg.data.corrupt import CORRUPTIONS, corrupt_picture
+from kerbseg.data.corrupt import CORRUPTIONS, DEFAULT_SEVERITY, corrupt_picture
 from kerbseg.data.scenes import Scenes
-from kerbseg.evaluate import DEFAULT_SEVERITY
 
 COLUMNS = 3
 RUNS = 5

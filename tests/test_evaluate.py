@@ -293,7 +293,7 @@ def test_a_split_without_labels_is_refused(card):
         ({"corrupt": "fogg"}, "did you mean 'fog'"),
         ({"corrupt": "fog", "severity": 6}, "1 .slight. to 5"),
         ({"corrupt": "fog", "severity": 0}, "1 .slight. to 5"),
-        ({"severity": 2}, "none is named; add corrupt"),
+        ({"severity": 2}, "none is named; add --corrupt"),
     ],
 )
 def test_bad_options_are_named(card, options, says):

@@ -20,7 +20,7 @@ from kerbseg.bundle import Bundle, versions
 from kerbseg.core.errors import BundleError, DataError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset, Sample
-from kerbseg.data.corrupt import SOURCE, checked_severity, corrupt_picture, kinds_of
+from kerbseg.data.corrupt import SOURCE, chosen, corrupt_picture
 from kerbseg.data.drives import drives_of
 from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
 from kerbseg.metrics.corruptions import CorruptionScores
@@ -36,7 +36,6 @@ TTA = Literal["none", "flip"]
 By = Literal["drive"]
 PredictionCallback = Callable[[Sample, UInt8[np.ndarray, "h w"]], None]  # takes each sample and its predicted ids
 CorruptedCallback = Callable[[str, Sample, UInt8[np.ndarray, "h w"]], None]  # corruption, corrupted sample, its ids
-DEFAULT_SEVERITY = 3
 
 
 class UnlabelledError(DataError):
@@ -122,6 +121,7 @@ def evaluate(
         raise KerbsegError(
             f"evaluate takes an opened data set, not {dataset!r}; open it: kerbseg.data.open_dataset(NAME, SPLIT)"
         )
+    kinds, severity = chosen(corrupt, severity)
     runtime = open_runtime(model)
     check_classes(runtime, dataset)
     if tta not in get_args(TTA):
@@ -130,10 +130,6 @@ def evaluate(
         raise KerbsegError(f"limit is {limit}; give at least 1 picture, or leave it out")
     if by is not None and by not in get_args(By):
         raise KerbsegError(f"unknown by {by!r}; {did_you_mean(by, get_args(By))}")
-    if severity is not None and corrupt is None:
-        raise KerbsegError(f"severity {severity} is that of corruptions, and none is named; add corrupt, such as 'zoo'")
-    kinds = () if corrupt is None else kinds_of(corrupt)
-    severity = checked_severity(DEFAULT_SEVERITY if severity is None else severity)
     drives = drives_of(dataset.names) if by == "drive" else None
     predictor = _with_tta(runtime, tta)
     confusions: defaultdict[str, MulticlassConfusionMatrix] = defaultdict(lambda: confusion_metric(len(dataset.labels)))

@@ -75,6 +75,7 @@ def evaluate(
 
     from kerbseg.apps.evaluation import CorruptedPictures, WorstPictures, page
     from kerbseg.data import open_dataset
+    from kerbseg.data.corrupt import chosen
     from kerbseg.evaluate import UnlabelledError, render_corruptions, render_table
     from kerbseg.evaluate import evaluate as measure
     from kerbseg.predict.draw import confusion_picture
@@ -82,6 +83,7 @@ def evaluate(
     from kerbseg.predict.submission import submission as open_submission
     from kerbseg.runtime import open_runtime
 
+    chosen(corrupt, severity)  # a bad name is said before anything is opened
     opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
     dataset = open_dataset(data, split, data_root)
     saved = saving(save, dataset.labels) if save is not None else None

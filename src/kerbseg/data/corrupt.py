@@ -24,7 +24,7 @@ from PIL import Image
 
 from kerbseg.core.errors import KerbsegError, MissingExtra, did_you_mean
 
-SEVERITIES = (1, 2, 3, 4, 5)
+SEVERITIES, DEFAULT_SEVERITY = (1, 2, 3, 4, 5), 3
 SOURCE = "imagecorruptions-imaug 1.1.5"
 LEFT_OUT = {
     "elastic_transform": "it moves pixels away from their labels",
@@ -85,11 +85,17 @@ def choices() -> list[str]:
     return [*GROUPS, *CORRUPTIONS]
 
 
-def checked_severity(severity: int) -> int:
-    """The severity. Raises KerbsegError where it is not 1, 2, 3, 4 or 5."""
+def chosen(corrupt: str | Sequence[str] | None, severity: int | None = None) -> tuple[tuple[str, ...], int]:
+    """The kinds that `kinds_of` gives, none for None, and their severity (3 for None).
+
+    Raises KerbsegError as `kinds_of`, for a severity that is not 1, 2, 3, 4 or 5, and for one without a corruption.
+    """
+    if corrupt is None and severity is not None:
+        raise KerbsegError(f"severity {severity} is that of corruptions, and none is named; add --corrupt, such as zoo")
+    severity = DEFAULT_SEVERITY if severity is None else severity
     if severity not in SEVERITIES or isinstance(severity, bool):
         raise KerbsegError(f"severity is {severity!r}; choose 1 (slight) to 5 (strong)")
-    return severity
+    return () if corrupt is None else kinds_of(corrupt), severity
 
 
 def _nearest(word: str) -> str:
