@@ -89,9 +89,8 @@ RUN = {
     "kerbseg evaluate m8.xml --data camvid": Run(prints=("mIoU",)),
 }
 RUN |= {
-    "kerbseg evaluate mininet_v2_cpu-camvid --data camvid --data-root DATA/camvid --corrupt zoo --json scores.json": Run(
-        ("scores.json",), ("brightness", "kept")
-    ),
+    "kerbseg evaluate mininet_v2_cpu-camvid --data camvid --data-root DATA/camvid --corrupt zoo"
+    " --json scores.json": Run(("scores.json",), ("brightness", "kept")),
     "kerbseg evaluate mininet_v2_cpu-camvid --data camvid --data-root DATA/camvid --split train --by drive": Run(
         prints=("mIoU of",)
     ),

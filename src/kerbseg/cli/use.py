@@ -57,8 +57,8 @@ def evaluate(
     tta
         Test-time augmentation; flip: average with the flipped picture
     by
-        Also compute the scores of each drive (pictures with the same name up to the first `_` or `/`; or up to the last,
-        where all begin alike)
+        Also compute the scores of each drive (pictures with the same name up to the first `_` or `/`; or up to the
+        last, where all begin alike)
     corrupt
         Also compute mIoU on corrupted pictures: kinds or groups of them, separated by commas: {corruptions}
     severity
