@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kerbseg.data.corrupt import CORRUPTIONS
 from kerbseg.profiling.latency import Budget
 from kerbseg.profiling.machine import processor_name
 
@@ -172,3 +173,11 @@ def test_photometric_runs_and_draws_each_change(script, tmp_path):
     script("photometric", "--out", tmp_path / "strengths.png")
     with Image.open(tmp_path / "strengths.png") as picture:
         assert min(picture.size) > 300
+
+
+def test_corruptions_are_drawn_and_timed(script, tmp_path, capsys):
+    script("corruptions", "--out", tmp_path / "kinds.jpg", "--time", "32x48")
+    with Image.open(tmp_path / "kinds.jpg") as picture:
+        assert min(picture.size) > 900
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows] == list(CORRUPTIONS)
