@@ -31,6 +31,7 @@ FAMILIES = (  # one of each file of networks
     "enet",
     "segnet_basic",
     "espnet",
+    "kerbnet_s",
 )
 BASELINES = ("unet_minicity", "enet", "segnet_basic", "espnet")  # which nobody exports every day
 UNPOOLING = ("enet", "segnet", "segnet_basic")

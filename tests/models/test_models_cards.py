@@ -21,6 +21,7 @@ FAMILIES = {  # first word of a name -> pixels, and whether corners are aligned 
     "enet": (PLAIN, False),
     "segnet": (PLAIN, False),
     "espnet": (PLAIN, False),
+    "kerbnet": (PLAIN, False),
 }
 SEEN = {  # what the pixel (51, 102, 204) of a picture is to a network
     PLAIN: (0.2, 0.4, 0.8),
