@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,15 @@ from kerbseg.compress.grouping import _groupings, fade, make_dense
 from kerbseg.core.distributed import SINGLE
 from kerbseg.core.types import VOID
 from kerbseg.data.augment import Geometry
+from kerbseg.losses import cross_entropy, mask_at
 from kerbseg.metrics import compute_metrics
 from kerbseg.models import pad_to_stride
 from kerbseg.train.builders import alpha_of
 from kerbseg.train.initial import load_initial_weights
 from kerbseg.train.machine import Machine
 from kerbseg.train.optim import schedule
+from kerbseg.train.outputs import Outputs
+from kerbseg.train.pixel_loss import class_weights
 from kerbseg.train.recipe import Augment, Recipe
 from kerbseg.train.recorder import ValidationResult
 from kerbseg.train.segmentation import Segmentation
@@ -52,10 +53,13 @@ class CapturedTraining:
         data_root: Path,
         initial: Path | None = None,
         layout: torch.memory_format = torch.channels_last,
+        compiler: str | None = None,
+        priority: int = 0,
     ) -> None:
         supported(recipe)
         self.layout = layout
         self.recipe, self.device, self.step = recipe, device, 0
+        self._mixed = recipe.precision != "float32"
         machine = Machine(device, data_root=data_root, cache="device" if device.type == "cuda" else "ram", quiet=True)
         self.problem = Segmentation(recipe, machine)
         torch.manual_seed(recipe.seed)
@@ -68,9 +72,15 @@ class CapturedTraining:
         self.per_epoch = -(-len(pictures) // recipe.batch_size)
         self.steps = recipe.epochs * self.per_epoch
         self.task = self.problem.task(net, self.per_epoch).to(device).train()
-        self.task.network_loss.to(device)
+        weights = class_weights(recipe.loss, self.problem.train)
+        self._weights = None if weights is None else weights.to(device)
         self.net = self.task.net.to(memory_format=layout)  # type: ignore[call-overload] # torch's stub lacks it
         everything = pictures.__getitems__(list(range(len(pictures))))
+        self._batch, self._loss_of = make_batch, self._loss
+        if compiler is not None:
+            self.task.outputs.compile(backend=compiler, dynamic=False)
+            self._batch = torch.compile(make_batch, backend=compiler, dynamic=False)
+            self._loss_of = torch.compile(self._loss, backend=compiler, dynamic=False)
         self.pictures = everything["image"].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         self.masks = everything["mask"]
         self.averaged = copy.deepcopy(self.net).eval().requires_grad_(False)
@@ -104,7 +114,7 @@ class CapturedTraining:
         self._drawn = -1  # the step that the table on the device goes on with
         self._end = self._warm = 0
         self._graph: tuple[Any, torch.cuda.CUDAGraph] | None = None
-        self._stream = torch.cuda.Stream() if captured else None
+        self._stream = torch.cuda.Stream(priority=priority) if captured else None
         self._events: list[torch.cuda.Event] = []
         self.loss_sum, self._loss_steps = torch.zeros((), device=device), 0
         self.curve: list[dict[str, float]] = []
@@ -165,27 +175,31 @@ class CapturedTraining:
 
     # ------------------------------------------------------------------ one step
 
-    def _batch(self, row: dict[str, Tensor], canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        image = self.pictures.index_select(0, row["picture"]).float() / 255
-        mask = self.masks.index_select(0, row["picture"])
-        grid = sampling_grid(row["back"], (image.shape[-2], image.shape[-1]), canvas)
-        image = F.grid_sample(image, grid, "bilinear", "zeros", align_corners=True)
-        shifted = F.grid_sample(mask[:, None].float() + 1, grid, "nearest", "zeros", align_corners=True)
-        ids = shifted[:, 0].round().to(torch.int16) - 1
-        mask = torch.where(ids < 0, VOID, ids).to(torch.uint8)
-        return change_color(image, row, self.recipe.augment), mask
+    def _loss(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """The recipe's loss on the labels; `supported` refuses what it leaves out."""
+        loss = self.recipe.loss
+        if loss.at == "picture":
+            logits = self.net.upsample(logits, (mask.shape[-2], mask.shape[-1]))
+        else:
+            mask = mask_at(mask, (logits.shape[-2], logits.shape[-1]))
+        return cross_entropy(logits, mask, self._weights, loss.average, loss.smoothing)
+
+    def _distillation(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+        net, size = self.net, (image.shape[-2], image.shape[-1])
+        outputs = Outputs(logits, {}, lambda logits: net.upsample(logits, size), net.align_corners)
+        return self.task.network_loss.distillation(outputs, image, mask)
 
     def _run_step(self, canvas: tuple[int, int]) -> None:
         row = {name: value.index_select(0, self._row)[0] for name, value in self._table.items()}
         self.rate.copy_(row["rate"])
         self._alpha.copy_(row["alpha"])
-        image, mask = self._batch(row, canvas)
+        image, mask = self._batch(self.pictures, self.masks, row, canvas, self.recipe.augment)
         image = self.task.normalize(image).contiguous(memory_format=self.layout)
-        mixed = self.recipe.precision != "float32"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed, cache_enabled=False):
-            outputs = self.task.outputs.of(image)
-            outputs.logits = outputs.logits.float()
-            loss = self.task.network_loss(outputs, image, mask, 0)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed, cache_enabled=False):
+            logits, _ = self.task.outputs(image)
+            loss = self._loss_of(logits.float(), mask)
+            if self.recipe.distill is not None:
+                loss = loss + self._distillation(logits.float(), image, mask)
         loss.backward()
         self.optimizer.step()
         with torch.no_grad():
@@ -270,7 +284,8 @@ class CapturedTraining:
                 batch = batches.__getitems__(list(range(start, min(start + 16, len(batches)))))
                 image, mask = batch["image"].to(self.device), batch["mask"].to(self.device)
                 x = self.task.normalize(pad_to_stride(image.float() / 255, card.stride))
-                ids = net(x.contiguous(memory_format=self.layout))
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
+                    ids = net(x.contiguous(memory_format=self.layout))
                 ids = ids[:, :k, : image.shape[-2], : image.shape[-1]].argmax(1)
                 known = mask != VOID
                 pairs = torch.where(known, mask.long() * k + ids, k * k)
@@ -331,6 +346,7 @@ def supported(recipe: Recipe) -> None:
         "data.rare": recipe.data.rare,
         "loss.lovasz": recipe.loss.lovasz,
         "loss.ohem": recipe.loss.ohem,
+        "loss.boundary": recipe.loss.boundary,
         "auxiliary": recipe.auxiliary,
         "optim.groups": recipe.optim.groups,
         "optim.clip": recipe.optim.clip,
@@ -338,6 +354,20 @@ def supported(recipe: Recipe) -> None:
     asked = [name for name, value in unknown.items() if value]
     if asked or recipe.optim.name != "adamw" or recipe.schedule.name == "plateau" or recipe.precision == "float16":
         raise ValueError(f"{', '.join(asked) or 'optimizer, schedule or precision'}: not for captured training")
+
+
+def make_batch(
+    pictures: Tensor, masks: Tensor, row: dict[str, Tensor], canvas: tuple[int, int], settings: Augment
+) -> tuple[Tensor, Tensor]:
+    """Pictures in 0..1 and masks of one step, changed as `row` says."""
+    image = pictures.index_select(0, row["picture"]).float() / 255
+    mask = masks.index_select(0, row["picture"])
+    grid = sampling_grid(row["back"], (image.shape[-2], image.shape[-1]), canvas)
+    image = F.grid_sample(image, grid, "bilinear", "zeros", align_corners=True)
+    shifted = F.grid_sample(mask[:, None].float() + 1, grid, "nearest", "zeros", align_corners=True)
+    ids = shifted[:, 0].round().to(torch.int16) - 1
+    mask = torch.where(ids < 0, VOID, ids).to(torch.uint8)
+    return change_color(image, row, settings), mask
 
 
 def draw_color(settings: Augment, n: int) -> dict[str, Tensor]:
@@ -435,25 +465,3 @@ class on:
     def __exit__(self, *error: Any) -> None:
         if self._context is not None:
             self._context.__exit__(*error)
-
-
-def run_all(trainings: dict[str, CapturedTraining], report: Callable[[str], None], deadline: float, every: int) -> None:
-    """All of them side by side, a stream each, until they are over or `deadline` (of time.monotonic) comes."""
-    due = {name: every for name in trainings}
-    while (open_ := [name for name, one in trainings.items() if not one.over]) and time.monotonic() < deadline:
-        moved = False
-        for name in open_:
-            one = trainings[name]
-            if not one.ready():
-                continue
-            one.launch(16)
-            moved = True
-            at = one.step * one.recipe.epochs / one.steps
-            if at >= due[name] and not one.over:
-                due[name] += every
-                one.validate()
-                latest = one.curve[-1]
-                report(f"{name}: epoch {at:.0f}  loss {latest['loss']:.4f}  val mIoU {latest['val_miou']:.4f}")
-        if not moved:
-            time.sleep(0.0002)
-

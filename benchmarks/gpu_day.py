@@ -3,8 +3,8 @@
     python benchmarks/gpu_day.py train --plan benchmarks/gpu_day.yaml --data-root DATA/camvid --out build/gpu-day
     python benchmarks/gpu_day.py bench --data-root DATA/camvid
 
-A plan lists jobs: a recipe, overrides, and teachers that other jobs train. Each job is a process of its own; several
-share the GPU. What is not over when the minutes are is kept beside the results, and the same command goes on with it.
+A plan lists jobs: a recipe, overrides, and teachers that other jobs train. Several share the GPU, a stream each. What
+is not over when the minutes are is kept beside the results, and the same command goes on with it.
 A job writes NAME.safetensors (its averaged weights) and NAME.csv (its curve). `bench` times steps of training.
 """
 
@@ -12,22 +12,33 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import os
-import subprocess
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from captured_training import CapturedTraining, run_all
+from captured_training import CapturedTraining
 
+from kerbseg.train import segmentation
 from kerbseg.train.recipe import Recipe
 from kerbseg.train.recipe_file import read_any
 
-BENCHED = ("mininet_v2_cpu", "mininet_v2", "erfnet", "liteseg_mobilenet_v2", "efficientseg", "erfnet_dg2_light")
+BENCHED = (
+    "mininet_v2_cpu",
+    "mininet_v2",
+    "erfnet",
+    "liteseg_mobilenet_v2",
+    "efficientseg",
+    "erfnet_dg2_light",
+    "kerbnet_s",
+    "kerbnet_m",
+)
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
@@ -41,6 +52,7 @@ class Job:
     teachers: tuple[str, ...] = ()  # names of jobs
     initial: str | None = None  # name of a job
     layout: str = "channels_last"
+    priority: int = 0  # of its work on the device; lower goes first
 
     @property
     def after(self) -> set[str]:
@@ -70,93 +82,127 @@ def resolve(job: Job, out: Path, more: tuple[str, ...]) -> Recipe:
     return recipe
 
 
-def train_one(job: Job, args: argparse.Namespace) -> bool:
-    """Trains a job until it is over or the time is; whether it is over."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cudnn.benchmark = True
-    torch.set_num_threads(2)
-    recipe = resolve(job, args.out, tuple(args.override))
-    initial = None if job.initial is None else args.out / f"{job.initial}.safetensors"
-    training = CapturedTraining(recipe, device, args.data_root, initial, LAYOUTS[job.layout])
-    kept = args.out / f"{job.name}.state"
-    if kept.is_file():
-        training.load_state(torch.load(kept, map_location=device, weights_only=True))
-    before, began = training.step, time.monotonic()
-    run_all({job.name: training}, lambda line: print(line, flush=True), args.until, args.validate_every)
-    if training.over:
-        result = training.validate()
-        training.save(args.out / f"{job.name}.safetensors", result)
-        kept.unlink(missing_ok=True)
-        print(f"{job.name}: done, val mIoU {result.value:.4f}", flush=True)
-    else:
-        torch.save(training.state(), kept)
-        print(f"{job.name}: kept at step {training.step} of {training.steps}", flush=True)
-    seconds = time.monotonic() - began
-    steps = training.step - before
-    print(f"{job.name}: {steps} steps in {seconds:.0f} s, {1000 * seconds / max(steps, 1):.2f} ms a step", flush=True)
-    with (args.out / f"{job.name}.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, ["step", "epoch", "loss", "val_miou"])
-        table.writeheader()
-        table.writerows(training.curve)
-    return training.over
+class Running:
+    """A job that trains: begun anew, or gone on with from what is kept beside the results."""
+
+    def __init__(self, job: Job, args: argparse.Namespace) -> None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        recipe = resolve(job, args.out, tuple(args.override))
+        initial = None if job.initial is None else args.out / f"{job.initial}.safetensors"
+        self.job, self.out, self._every = job, args.out, args.validate_every
+        self.training = CapturedTraining(
+            recipe, device, args.data_root, initial, LAYOUTS[job.layout], args.compiler, job.priority
+        )
+        self._kept = args.out / f"{job.name}.state"
+        if self._kept.is_file():
+            self.training.load_state(torch.load(self._kept, map_location=device, weights_only=True))
+        self._due = self.epoch + self._every
+        self._before, self._began = self.training.step, time.monotonic()
+        print(f"{job.name}: from epoch {self.epoch:.0f} of {recipe.epochs}", flush=True)
+
+    @property
+    def epoch(self) -> float:
+        return self.training.step / self.training.per_epoch
+
+    def go_on(self, steps: int) -> bool:
+        """Queues some steps if the device wants more, and validates now and then; whether anything was done."""
+        if not self.training.ready():
+            return False
+        self.training.launch(steps)
+        if self.epoch >= self._due and not self.training.over:
+            self._due += self._every
+            self.training.validate()
+            self._tell()
+        return True
+
+    def _tell(self) -> None:
+        latest, seconds = self.training.curve[-1], time.monotonic() - self._began
+        pace = 1000 * seconds / max(1, self.training.step - self._before)
+        told = f"loss {latest['loss']:.4f}  val mIoU {latest['val_miou']:.4f}  {pace:.2f} ms a step"
+        print(f"{self.job.name}: epoch {self.epoch:.0f} of {self.training.recipe.epochs}  {told}", flush=True)
+
+    def end(self) -> None:
+        """Writes the result, or what is needed to go on; the others go on where that fails."""
+        epochs = self.training.recipe.epochs
+        torch.save(self.training.state(), self._kept)  # first: what follows could fail
+        try:
+            result = self.training.validate()
+            self._tell()
+            with (self.out / f"{self.job.name}.csv").open("w", newline="") as file:
+                table = csv.DictWriter(file, ["step", "epoch", "loss", "val_miou"])
+                table.writeheader()
+                table.writerows(self.training.curve)
+            if self.training.over:
+                self.training.save(self.out / f"{self.job.name}.safetensors", result)
+                self._kept.unlink()
+            else:
+                print(f"{self.job.name}: kept at epoch {self.epoch:.0f} of {epochs}", flush=True)
+        except Exception:  # noqa: BLE001 # minutes of a lent GPU are too dear to lose the others' too
+            traceback.print_exc()
+            print(f"{self.job.name}: not written; its state at epoch {self.epoch:.0f} of {epochs} is kept", flush=True)
 
 
 def train(args: argparse.Namespace) -> int:
-    """All jobs of a plan, several at once, each when its teachers are there."""
+    """The jobs of a plan, several at once, each when its teachers are there."""
+    torch.backends.cudnn.benchmark = True
     args.out.mkdir(parents=True, exist_ok=True)
-    jobs = [job for job in read_plan(args.plan) if not args.only or job.name in args.only]
     deadline = time.monotonic() + 60 * args.minutes
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    failed: set[str] = set()
-    begun: set[str] = set()
-    while True:
-        for name, process in list(running.items()):
-            if process.poll() is not None:
-                del running[name]
-                if process.returncode:
-                    failed.add(name)
-        over = {job.name for job in jobs if (args.out / f"{job.name}.safetensors").is_file()}
-        waiting = [job for job in jobs if job.name not in over | begun]
-        if not running and (not waiting or time.monotonic() > deadline or all(job.after - over for job in waiting)):
+    waiting = [job for job in read_plan(args.plan) if not args.only or job.name in args.only]
+    running: list[Running] = []
+    while time.monotonic() < deadline:
+        over = {path.stem for path in args.out.glob("*.safetensors")}
+        waiting = [job for job in waiting if job.name not in over]
+        ready = [job for job in waiting if not job.after - over]
+        if len(running) < args.at_once and ready:
+            waiting.remove(ready[0])
+            running.append(Running(ready[0], args))
+        if not running:
             break
-        for job in waiting:
-            if len(running) < args.at_once and not job.after - over and time.monotonic() < deadline - 30:
-                begun.add(job.name)
-                log = (args.out / f"{job.name}.log").open("ab")
-                more = [f"--override={each}" for each in args.override]
-                command = [sys.executable, __file__, "one", job.name, f"--plan={args.plan}", f"--out={args.out}"]
-                command += [f"--data-root={args.data_root}", f"--until={deadline}", *more]
-                command += [f"--validate-every={args.validate_every}"]
-                running[job.name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        time.sleep(0.2)
-    for job in jobs:
-        log = args.out / f"{job.name}.log"
-        lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else ["not begun"]
-        print(f"{job.name:32} {' | '.join(lines[-2:] if job.name not in failed else lines[-6:])}")
-    return 1 if failed else 0
-
-
-def one(args: argparse.Namespace) -> int:
-    """One job of a plan."""
-    job = next(job for job in read_plan(args.plan) if job.name == args.name)
-    train_one(job, args)
+        moved = [each.go_on(16) for each in running]
+        for each in [each for each in running if each.training.over]:
+            running.remove(each)
+            each.end()
+        if not any(moved):
+            time.sleep(0.0002)
+    for each in running:
+        each.end()
+    for job in waiting:
+        print(f"{job.name}: not begun")
     return 0
 
 
 def bench(args: argparse.Namespace) -> int:
-    """Milliseconds a step of training at the full size, captured, alone and several together."""
+    """Milliseconds a step of training at the full size, captured, alone and all at once."""
     torch.backends.cudnn.benchmark = True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    whole = ["augment.progressive=[]", "augment.crop=[352,480]"]
     print(f"{torch.__version__} on {torch.cuda.get_device_name() if device.type == 'cuda' else 'a CPU'}")
-    for name in args.networks or BENCHED:
-        for precision in ("bfloat16", "float32"):
-            for layout in LAYOUTS:
-                recipe = read_any(f"zoo/{name}", [*whole, f"precision={precision}"])
+    for precision in args.precisions:
+        for layout in args.layouts:
+            together = []
+            for name in args.networks or BENCHED:
+                recipe = read_any(
+                    f"zoo/{name}",
+                    [
+                        "augment.progressive=[]",
+                        f"augment.crop=[{args.size[0]},{args.size[1]}]",
+                        "data.limit=64",
+                        f"precision={precision}",
+                    ],
+                )
                 assert isinstance(recipe, Recipe)
-                one = CapturedTraining(recipe, device, args.data_root, layout=LAYOUTS[layout])
-                print(f"{name:22} {precision:9} {layout:14} {milliseconds([one], args.steps):7.2f} ms a step", flush=True)
-                del one
+                one = CapturedTraining(recipe, device, args.data_root, layout=LAYOUTS[layout], compiler=args.compiler)
+                began = time.perf_counter()
+                one.launch(8)
+                _wait()
+                first = time.perf_counter() - began
+                alone = milliseconds([one], args.steps)
+                loss = float(one.loss_sum) / max(1, one.step)
+                told = f"{alone:7.2f} ms a step, first steps {first:.0f} s, loss {loss:.3f}"
+                print(f"{name:22} {precision:9} {layout:14} {told}", flush=True)
+                if args.together:
+                    together.append(one)
+            if together:
+                print(f"all at once, {precision} {layout}: {milliseconds(together, args.steps):.2f} ms a step of each")
     return 0
 
 
@@ -182,26 +228,28 @@ def main() -> int:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for command in (train, one, bench):
+    for command in (train, bench):
         sub = commands.add_parser(command.__name__, help=command.__doc__)
         sub.set_defaults(command=command)
+        sub.add_argument("--compiler", choices=["inductor", "aot_eager"], help="of torch; none without it")
         sub.add_argument("--data-root", type=Path, default=Path(os.environ.get("KERBSEG_DATA", ".")) / "camvid")
         if command is bench:
             sub.add_argument("--steps", type=int, default=48)
             sub.add_argument("--networks", nargs="*")
+            sub.add_argument("--precisions", nargs="*", default=["bfloat16", "float32"])
+            sub.add_argument("--layouts", nargs="*", default=list(LAYOUTS))
+            sub.add_argument("--size", type=int, nargs=2, default=[352, 480])
+            sub.add_argument("--together", action="store_true", help="time all networks at once too")
             continue
         sub.add_argument("--plan", type=Path, default=Path(__file__).with_suffix(".yaml"))
         sub.add_argument("--out", type=Path, required=True)
         sub.add_argument("--override", action="append", default=[], help="of every recipe, such as epochs=2")
         sub.add_argument("--validate-every", type=int, default=20, help="epochs")
-        if command is one:
-            sub.add_argument("name")
-            sub.add_argument("--until", type=float, required=True, help="by the clock that counts from the boot")
-        else:
-            sub.add_argument("--minutes", type=float, default=9.5, help="what is not over then is kept")
-            sub.add_argument("--at-once", type=int, default=8)
-            sub.add_argument("--only", nargs="*", help="names of jobs")
+        sub.add_argument("--minutes", type=float, default=9.5, help="what is not over then is kept")
+        sub.add_argument("--at-once", type=int, default=4)
+        sub.add_argument("--only", nargs="*", help="names of jobs")
     args: Any = parser.parse_args()
+    segmentation.open_split = functools.cache(segmentation.open_split)  # jobs share the pictures on the device
     return int(args.command(args))
 
 
