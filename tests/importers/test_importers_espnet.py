@@ -192,7 +192,7 @@ def test_own_classes_are_taken_and_what_is_not_known_of_their_pixels_is_said(wri
     assert "not in the file" in facts.source
     with pytest.raises(BundleError, match="7 outputs, label set 'camvid' has 11"):
         imported(written, authors_state(7), labels=label_set("camvid"))
-    with pytest.raises(BundleError, match="7 outputs, which is no number of classes .*--classes"):
+    with pytest.raises(BundleError, match=r"7 outputs, which is no number of classes .*--classes"):
         imported(written, authors_state(7))
 
 
