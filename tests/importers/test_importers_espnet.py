@@ -1,13 +1,18 @@
 """ESPNet's files: a second writing of the authors' graph, by their names; network, depths and form recognized."""
 
+import json
+import re
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from kerbseg.bundle import load, save
+from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.labels import LabelSet, label_set
 from kerbseg.core.normalize import Normalize, to_unit
+from kerbseg.data.dataset_yaml import find_labels
 from kerbseg.importers import import_checkpoint
 from kerbseg.models import card
 
@@ -194,6 +199,49 @@ def test_own_classes_are_taken_and_what_is_not_known_of_their_pixels_is_said(wri
         imported(written, authors_state(7), labels=label_set("camvid"))
     with pytest.raises(BundleError, match=r"7 outputs, which is no number of classes .*--classes"):
         imported(written, authors_state(7))
+
+
+@pytest.mark.parametrize("given", ["streets", "streets/dataset.yaml", "classes.yml"])
+def test_own_classes_are_given_as_a_dataset_yaml_or_its_folder(given, written, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "streets").mkdir()
+    names = [f"class {n}" for n in range(7)]
+    for path in ("streets/dataset.yaml", "classes.yml"):
+        (tmp_path / path).write_text(f"name: yard\nclasses: {json.dumps(names[::-1])}\n")
+    main(["import", "espnet-pytorch", str(written(authors_state(7))), "-o", "ours.safetensors", "--classes", given])
+    labels = load(tmp_path / "ours.safetensors").card.labels
+    assert (labels.name, labels.classes) == ("yard", tuple(names[::-1]))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("camvit", "did you mean 'camvid'.*a dataset.yaml, or the folder"),
+        ("empty", "dataset.yaml does not exist"),
+        ("none.yaml", "none.yaml does not exist"),
+        ("bad.yaml", "unknown key colour"),
+        ("two.yaml", "20 outputs, label set 'two' has 2 classes"),
+    ],
+)
+def test_classes_that_are_none_are_refused_and_nothing_is_written(given, says, written, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.yaml").write_text("colour: red\n")
+    (tmp_path / "two.yaml").write_text("name: two\nclasses: [a, b]\n")
+    with pytest.raises(SystemExit) as caught:
+        main(["import", "espnet-pytorch", str(written(authors_state())), "-o", "ours.safetensors", "--classes", given])
+    said = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert re.search(says, " ".join(said.split()))
+    assert not (tmp_path / "ours.safetensors").exists()
+
+
+def test_a_label_sets_name_comes_before_a_folder_called_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "camvid").mkdir()
+    (tmp_path / "camvid" / "dataset.yaml").write_text("classes: [a, b]\n")
+    assert find_labels("camvid") == label_set("camvid")
+    assert find_labels("./camvid").classes == ("a", "b")
 
 
 @pytest.mark.parametrize("merged", [16, None])

@@ -84,7 +84,7 @@ def recognized_labels(outputs: int, labels: LabelSet | None, where: Path) -> Lab
                 return known
     raise BundleError(
         f"{where} has {outputs} outputs, which is no number of classes that its authors published; say what they are"
-        f" with --classes ({', '.join(LABEL_SETS)})"
+        f" with --classes ({', '.join(LABEL_SETS)}, or your own dataset.yaml)"
     )
 
 
