@@ -136,6 +136,8 @@ NOT_RUN = {
     ),
     "kerbseg import mininet-tf model.npz -o mininet.safetensors --classes camvid": "needs the authors' weights;"
     " tests/importers imports such files",
+    "kerbseg import espnet-pytorch espnet.pth -o espnet.safetensors --classes my_streets": "needs authors' weights;"
+    " tests/importers imports such files",
     "kerbseg train grouping/faded_encoder --data-root DATA/cityscapes --out runs/dg2_encoder": "days on Cityscapes;"
     " tests/train/test_train_grouping.py fades on drawn streets",
     "kerbseg train grouping/faded --init runs/dg2_encoder/best.safetensors --data-root DATA/cityscapes --out runs/dg2":
