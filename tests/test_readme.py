@@ -88,6 +88,13 @@ RUN = {
     ),
     "kerbseg evaluate m8.xml --data camvid": Run(prints=("mIoU",)),
 }
+RUN |= {
+    "kerbseg evaluate mininet_v2_cpu-camvid --data camvid --data-root DATA/camvid --corrupt zoo"
+    " --json scores.json": Run(("scores.json",), ("brightness", "kept")),
+    "kerbseg evaluate mininet_v2_cpu-camvid --data camvid --data-root DATA/camvid --split train --by drive": Run(
+        prints=("mIoU of",)
+    ),
+}
 CONVERTED = ("converted/dataset.yaml", "converted/images/train/drive0_0.jpg", "converted/masks/train/drive0_0.png")
 RUN |= {
     "kerbseg convert coco my_labels -o my_streets": Run(CONVERTED, ("car",), instead={"my_streets": "converted"}),
