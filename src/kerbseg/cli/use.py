@@ -40,7 +40,11 @@ def evaluate(
     save: Path | None = None,
     submission: Submission = None,
 ) -> None:
-    """Compute mIoU and per-class IoU on a split.
+    """Compute mIoU, per-class IoU and calibration on a split.
+
+    Calibration is how far the network's confidence can be believed: expected calibration error (ECE), the same with
+    bins of equally many pixels (adaptive ECE), and Brier score; lower is better. They are those at the temperature of
+    the model, if `kerbseg calibrate` has set one, with those at 1 beside them.
 
     Example: `kerbseg evaluate run/best.safetensors --data camvid --split test --json figures.json`
 
@@ -98,6 +102,7 @@ def evaluate(
                 tta=tta,
                 by=by,
                 details=boundary or worst is not None,
+                calibration=True,
                 fit=fit,
                 on_prediction=on_prediction,
                 progress=progress,

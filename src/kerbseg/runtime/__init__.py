@@ -3,6 +3,7 @@
 from kerbseg.core.precision import Precision
 from kerbseg.runtime.engines import ENGINES, Engine, open_runtime
 from kerbseg.runtime.protocols import (
+    IdsOnly,
     LayerTime,
     Profilable,
     Runtime,
@@ -10,12 +11,20 @@ from kerbseg.runtime.protocols import (
     RuntimeOptions,
     SupportsConfidence,
 )
-from kerbseg.runtime.segment import Fit, InputSizePolicy, network_size, segment, segment_with_confidence
+from kerbseg.runtime.segment import (
+    Fit,
+    InputSizePolicy,
+    network_size,
+    segment,
+    segment_with_confidence,
+    segment_with_logits,
+)
 
 __all__ = [
     "ENGINES",
     "Engine",
     "Fit",
+    "IdsOnly",
     "InputSizePolicy",
     "LayerTime",
     "Precision",
@@ -28,4 +37,5 @@ __all__ = [
     "open_runtime",
     "segment",
     "segment_with_confidence",
+    "segment_with_logits",
 ]
