@@ -55,15 +55,14 @@ class BundleCard:
             network_pixels(self.input_size)
         except ValueError as error:
             raise KerbsegError(f"input size {error}") from error
-        temperature: object = self.temperature  # which may be whatever stands in a file
-        if temperature is not None and not (
-            type(temperature) in (int, float) and TEMPERATURES[0] <= temperature <= TEMPERATURES[1]
-        ):
+        temperature: Any = self.temperature  # which may be whatever stands in a file
+        number = type(temperature) in (int, float)
+        if temperature is not None and not (number and TEMPERATURES[0] <= temperature <= TEMPERATURES[1]):
             raise KerbsegError(f"temperature {temperature!r} is none; a number from 0.01 to 100 is")
 
     @property
     def temperature(self) -> float | None:
-        """What logits are divided by for probabilities that can be believed; None where `kerbseg calibrate` has not run.
+        """What logits are divided by, for probabilities that can be believed; None before `kerbseg calibrate`.
 
         It stands among the scores, with its protocol, so that a kerbseg which knows no temperature reads the card too.
         """

@@ -117,9 +117,9 @@ def evaluate(
 
     The model is what `open_runtime` takes, or a runtime. `by` adds the metrics of each drive, from a matrix of its own;
     a class that it lacks is left out of its mean. `details` adds where it errs: boundary IoU, mIoU by distance to the
-    border, IoU by the size of regions, and the worst pictures. `calibration` adds how far its confidence can be believed,
-    at the temperature of its card and without; with a warning, it is None for a runtime that gives ids alone. Raises BundleError where the model's classes are not the
-    data set's, DataError for a split without labels.
+    border, IoU by the size of regions, and the worst pictures. `calibration` adds how far its confidence can be
+    believed, at the temperature of its card and without; for a runtime that gives ids alone there is a warning instead.
+    Raises BundleError where the model's classes are not the data set's, DataError for a split without labels.
     """
     if not hasattr(dataset, "labels"):
         raise KerbsegError(

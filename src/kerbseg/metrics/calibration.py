@@ -1,7 +1,7 @@
 """How far a network's confidence can be believed, and the one temperature that mends it.
 
-A network that is calibrated is right in 8 of 10 pixels of which it says that it is 80 % sure. Temperature scaling divides
-all logits by one number, which changes no class (Guo et al. 2017, On Calibration of Modern Neural Networks).
+A network that is calibrated is right in 8 of 10 pixels of which it says that it is 80 % sure. Temperature scaling
+divides all logits by one number, which changes no class (Guo et al. 2017, On Calibration of Modern Neural Networks).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from kerbseg.runtime.protocols import (
     RuntimeKeywords,
     RuntimeOptions,
     SupportsConfidence,
+    SupportsLogits,
 )
 from kerbseg.runtime.segment import (
     Fit,
@@ -33,6 +34,7 @@ __all__ = [
     "RuntimeKeywords",
     "RuntimeOptions",
     "SupportsConfidence",
+    "SupportsLogits",
     "network_size",
     "open_runtime",
     "segment",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
-
-import torch
 
 
 def confidence(

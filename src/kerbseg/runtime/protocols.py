@@ -75,12 +75,17 @@ class IdsOnly(KerbsegError):
 
 @runtime_checkable
 class SupportsConfidence(Protocol):
-    """A runtime that also tells how sure it is. Both raise IdsOnly on a device where it does not."""
+    """A runtime that also tells how sure it is. Raises IdsOnly on a device where it does not."""
 
     def with_confidence(
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
         """Class ids of RGB pictures, and the probability of each pixel's class, at the temperature of the card."""
+
+
+@runtime_checkable
+class SupportsLogits(Protocol):
+    """A runtime whose confidence can be measured. Raises IdsOnly on a device where it cannot."""
 
     def with_logits(
         self, pictures: UInt8[np.ndarray, "b h w 3"]

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean
 from kerbseg.core.resize import resize_ids, resize_picture
-from kerbseg.runtime.protocols import IdsOnly, Runtime, SupportsConfidence
+from kerbseg.runtime.protocols import IdsOnly, Runtime, SupportsConfidence, SupportsLogits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +104,7 @@ def segment_with_logits(
     """
     import torch  # which `kerbseg.runtime` does without until something runs
 
-    if not isinstance(runtime, SupportsConfidence):
+    if not isinstance(runtime, SupportsLogits):
         raise IdsOnly(runtime.name)
     placed = _placed(runtime, picture, input_size, fit)
     ids, logits = runtime.with_logits(placed.input)
