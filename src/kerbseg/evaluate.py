@@ -302,8 +302,8 @@ def _add_reliability(table: Table, reliability: Reliability) -> None:
     """Rows of how far confidence can be believed; the last column has the figure without the temperature."""
     calibration, without = reliability.calibration, reliability.uncalibrated
     rows = {
-        f"ECE, {BINS} bins of one width": "ece",
-        f"adaptive ECE, {BINS} bins of equal numbers": "adaptive_ece",
+        f"ECE, {BINS} bins": "ece",
+        f"adaptive ECE, {BINS} bins": "adaptive_ece",
         "Brier score": "brier",
     }
     for name, key in rows.items():
