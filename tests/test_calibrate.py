@@ -191,7 +191,7 @@ def test_the_command_writes_into_the_file_and_says_so(sure, drawn, on_disk, tmp_
     said = capsys.readouterr().out
     (row,) = (line for line in said.splitlines() if line.startswith("│ ECE, 15 bins"))
     assert row.split("│")[2].strip() == f"{figures['after']['ece']:.4f}"
-    assert row.split("│")[3].strip() == f"{figures['before']['ece']:.4f} at 1"
+    assert row.split("│")[3].strip() == f"{figures['before']['ece']:.4f} at temperature 1"
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

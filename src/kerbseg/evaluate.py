@@ -187,7 +187,7 @@ def evaluate(
         time.monotonic() - start,
         drives if by == "drive" else None,
         None if detail_counter is None else detail_counter.compute(),
-        None if reliability is None else reliability.compute(),
+        reliability=None if reliability is None else reliability.compute(),
     )
 
 
@@ -307,7 +307,7 @@ def _add_reliability(table: Table, reliability: Reliability) -> None:
         "Brier score": "brier",
     }
     for name, key in rows.items():
-        before = "" if without is None else f"{getattr(without, key):.4f} at 1"
+        before = "" if without is None else f"{getattr(without, key):.4f} at temperature 1"
         table.add_row(name, _figure(getattr(calibration, key)), before)
     temperature = "none" if reliability.temperature is None else f"{reliability.temperature:.4g}"
     table.add_row("temperature", temperature, "")
