@@ -120,7 +120,12 @@ RUN |= {
         ("street.onnx", "256x512", " --batch 1"),
     )
 }
+RUN["kerbseg predict runs/camvid street.jpg -o out --confidence"] = Run(
+    ("out/street_ids.png", "out/street_confidence.png")
+)
 NOT_RUN = {
+    "kerbseg calibrate runs/camvid --data camvid --data-root DATA/camvid": "needs a network that has learned something;"
+    " tests/test_calibrate.py runs it",
     "kerbseg train own --data my_streets epochs=60 batch_size=4 --hours 2": (
         "tests/train/test_train_own.py does, shorter"
     ),

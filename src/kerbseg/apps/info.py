@@ -89,6 +89,11 @@ def render(facts: CardFacts) -> Table:
     table.add_row("preprocessing", _pairs(vars(preprocessing)))
     for score in figures(card):
         table.add_row("mIoU", f"{score.miou:.4f} on {score.data} {score.split}")
+    if card.temperature is not None:
+        protocol = _mapping(_mapping(card.scores.get("calibration")).get("protocol"))
+        table.add_row(
+            "temperature", f"{card.temperature:g}, of {protocol.get('data', '?')} {protocol.get('split', '?')}"
+        )
     if card.recipe:
         network, data = (_mapping(card.recipe.get(key)).get("name", "?") for key in ("model", "data"))
         table.add_row("recipe", f"{network} on {data}, {card.recipe.get('epochs', '?')} epochs")
