@@ -29,10 +29,10 @@ TERMS = {  # of data sets, by name
     " product, ask the makers of the data, or train on pictures of your own."
 }
 LIMITS = {  # likewise
-    "camvid": "One city and one camera, by day and at dusk, from 2005 to 2008. No night, no snow, no signs of other"
-    " countries. Thin and rare things (poles, signs, fences, distant people) are weak: see the table. Figures on val are"
-    " too kind, since it is one film whose neighboring pictures are in train; of test, 171 pictures are of a drive that"
-    " is not in train, and 62 of a drive that is. Not for decisions on which somebody's safety depends."
+    "camvid": "One city and one camera, by day and at dusk, 2005 to 2008. No night, no snow, no signs of other"
+    " countries. Thin and rare things (poles, signs, fences, distant people) are weak: see the table. Figures on val"
+    " are too kind, since it is one film whose neighboring pictures are in train; of test, 171 pictures are of a drive"
+    " that is not in train, and 62 of a drive that is. Not for decisions on which somebody's safety depends."
 }
 RECIPE_LINES = ("epochs", "batch_size", "augment", "loss", "optim", "schedule", "distill", "ema", "precision", "seed")
 
@@ -161,30 +161,40 @@ def _classes(card: BundleCard) -> Section:
 
 def _corruptions(card: BundleCard) -> Section:
     entry = mapping(card.scores.get("corruptions"))
-    rows = tuple(
-        (name, _figure(mapping(each).get("miou")), _share(mapping(each).get("kept")))
-        for name, each in mapping(entry.get("corruptions")).items()
+    kinds, clean = mapping(entry.get("miou")), entry.get("clean")
+    rows = [(name.replace("_", " "), _figure(miou), _part(miou, clean)) for name, miou in kinds.items()]
+    if rows:
+        total = ("**mean of what is kept**", "", f"**{_part(entry.get('kept'), 1.0)}**")
+        rows = [("none: clean", _figure(clean), ""), *rows, total]
+    how = mapping(entry.get("protocol"))
+    note = (
+        f"Severity {entry.get('severity', '?')} of 5, on {entry.get('images', 'all')} pictures of"
+        f" {how.get('split', 'the split')}; kept is the share of the clean mIoU. Drawn by"
+        f" {entry.get('package', 'a program that is not said')}."
     )
-    if not rows:
-        return Section("In other light and weather", (), ())
-    clean = ("clean", _figure(entry.get("clean")), "")
-    mean = ("**mean**", "", f"**{_share(entry.get('kept'))}**")
-    note = f"Severity {entry.get('severity', '?')} of 5; kept is the share of the clean mIoU."
-    return Section("In other light and weather", ("picture", "mIoU", "kept"), (clean, *rows, mean), note)
+    return Section("In other light and weather", ("corruption", "mIoU", "kept"), tuple(rows), note)
 
 
 def _calibration(card: BundleCard) -> Section:
-    entry = mapping(card.scores.get("calibration"))
+    fitted = mapping(card.scores.get("calibration"))
+    tested = mapping(mapping(card.scores.get("test")).get("calibration"))
+    sides = [fitted.get("before"), fitted.get("after"), tested.get("uncalibrated"), tested]
+    columns = [mapping(side) for side in sides]
     rows = tuple(
-        (name, *(_figure(mapping(entry.get(when)).get(key)) for when in ("before", "after")))
+        (name, *(_figure(column.get(key)) for column in columns))
         for key, name in (("ece", "ECE"), ("adaptive_ece", "adaptive ECE"), ("brier", "Brier score"))
-        if key in mapping(entry.get("after"))
+        if any(key in column for column in columns)
     )
-    temperature = entry.get("temperature")
-    note = f"Temperature {temperature:.3f}, fitted on val. Lower is better." if isinstance(temperature, float) else ""
-    split = mapping(entry.get("protocol")).get("split", "?")
+    temperature = fitted.get("temperature")
+    known = isinstance(temperature, int | float)
     return Section(
-        "Whether its doubt can be believed", (f"on {split}", "as trained", "with the temperature"), rows, note
+        "Whether its confidence can be believed",
+        ("lower is better", "val, as trained", "val, with temperature", "test, as trained", "test, with temperature"),
+        rows,
+        f"Temperature {temperature:.4g}, fitted on {mapping(fitted.get('protocol')).get('split', '?')}; exported models"
+        " take it along."
+        if known
+        else "",
     )
 
 
@@ -223,8 +233,10 @@ def _figure(value: object) -> str:
     return f"{value:.4f}" if known else NOT_MEASURED
 
 
-def _share(value: object) -> str:
-    return f"{100 * value:.0f} %" if isinstance(value, int | float) else NOT_MEASURED
+def _part(value: object, whole: object) -> str:
+    if not isinstance(value, int | float) or not isinstance(whole, int | float) or whole <= 0:
+        return NOT_MEASURED
+    return f"{100 * value / whole:.0f} %"
 
 
 def _milliseconds(side: Mapping[str, Any]) -> str:
