@@ -40,6 +40,7 @@ from kerbseg.core.types import Dataset, Sample
 from kerbseg.data import open_dataset
 from kerbseg.evaluate import evaluate
 from kerbseg.export import export
+from kerbseg.export.int8 import CALIBRATION_PICTURES
 from kerbseg.export.int8_report import export_int8
 from kerbseg.profiling.latency import Budget
 from kerbseg.profiling.workers import drawn_street, time_models
@@ -71,6 +72,7 @@ class Job:
     data_root: Path | None
     limit: int | None
     every: int
+    calibration: int
     threads: int | None
     device: str
 
@@ -130,7 +132,14 @@ def calibrate(job: Job, name: str) -> Entries:
     """The temperature, in the card."""
     from kerbseg.calibrate import calibrate as fit_temperature
 
-    made = fit_temperature(job.file(name), job.split("val"), out=job.file(name), limit=job.limit)
+    made = fit_temperature(
+        job.file(name),
+        job.split("val"),
+        out=job.file(name),
+        limit=job.limit,
+        device=job.device,
+        threads=job.threads,
+    )
     return {"calibration": made.bundle.card.scores["calibration"]}
 
 
@@ -161,6 +170,7 @@ def int8(job: Job, name: str) -> Entries:
         bundle,
         job.work / f"{name}-int8.xml",
         calibration=job.split("train"),
+        calibration_pictures=job.calibration,
         eval_set=job.split("val"),
         max_drop=MOST_LOST_INT8,
         limit=job.limit,
@@ -334,6 +344,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--limit", type=int, help="pictures of each split, for a trial; needs another --root")
     parser.add_argument("--every", type=int, default=6, help="of the test pictures that are corrupted")
+    parser.add_argument("--calibration", type=int, default=CALIBRATION_PICTURES, help="pictures of train for int8")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu", help="for evaluation")
     parser.add_argument("--root", type=Path, default=ROOT, help="of the repository")
@@ -349,6 +360,7 @@ def main() -> None:
         arguments.data_root,
         arguments.limit,
         arguments.every,
+        arguments.calibration,
         arguments.threads,
         arguments.device,
     )

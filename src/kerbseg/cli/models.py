@@ -75,7 +75,7 @@ def _networks(cards: list[Card]) -> Table:
 def weights(*, json: Json = None) -> None:
     """List the trained weights that come with kerbseg; every command takes them by name.
 
-    Example: `kerbseg weights`, then `kerbseg predict {weights} street.jpg -o out`
+    Example: `kerbseg weights`, then `kerbseg predict mininet_v2_cpu-camvid street.jpg -o out`
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
