@@ -113,6 +113,7 @@ RUN |= {
         ("street.onnx", "256x512", " --batch 1"),
     )
 }
+AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
 NOT_RUN = {
     "kerbseg train own --data my_streets epochs=60 batch_size=4 --hours 2": (
         "tests/train/test_train_own.py does, shorter"
@@ -136,6 +137,14 @@ NOT_RUN = {
     ),
     "kerbseg import mininet-tf model.npz -o mininet.safetensors --classes camvid": "needs the authors' weights;"
     " tests/importers imports such files",
+    "kerbseg import erfnet-pytorch trained_models/erfnet_pretrained.pth -o erfnet.safetensors": AUTHORS,
+    "kerbseg import mininet-tf weights/Mininetv2/cityscapes_1024x512/iou/model.ckpt -o mininet.safetensors": AUTHORS,
+    "kerbseg import mininet-tf weights/Mininetv2_cpu/cityscapes_512x256/iou/model.ckpt -o mininet_cpu.safetensors":
+    AUTHORS,
+    "kerbseg import espnet-pytorch pretrained/decoder/espnet_p_2_q_8.pth -o espnet.safetensors": AUTHORS,
+    "kerbseg evaluate erfnet.safetensors --data cityscapes --data-root DATA/cityscapes --split val": AUTHORS,
+    "kerbseg export erfnet.safetensors -o erfnet.onnx --size 512x1024": AUTHORS,
+    "kerbseg train own --data my_streets --init erfnet.safetensors": AUTHORS,
     "kerbseg train grouping/faded_encoder --data-root DATA/cityscapes --out runs/dg2_encoder": "days on Cityscapes;"
     " tests/train/test_train_grouping.py fades on drawn streets",
     "kerbseg train grouping/faded --init runs/dg2_encoder/best.safetensors --data-root DATA/cityscapes --out runs/dg2":

@@ -254,7 +254,8 @@ def _data_name(card: BundleCard) -> str:
 def _training(card: BundleCard, curve: str | None) -> str:
     if not card.recipe:
         return ""
-    short = {key: _used(card.recipe[key]) for key in RECIPE_LINES if _used(card.recipe.get(key)) or key == "seed"}
+    values = {key: _used(card.recipe[key]) for key in RECIPE_LINES if key in card.recipe}
+    short = {key: value for key, value in values.items() if value or key == "seed"}
     text = yaml.safe_dump(short, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
     drawn = f"![Loss and mIoU on val, by epoch]({curve})\n\n" if curve else ""
     lead = "Written here is what shapes the result; the file's card holds the whole recipe (`kerbseg info --json`)."
