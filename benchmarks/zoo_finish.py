@@ -13,7 +13,7 @@ latency      times float32 and int8 of all networks by turns; do it on a machine
 corruptions  mIoU on corrupted pictures, severity 3, on every n-th picture of test (--every)
 flip_scales  mIoU on test with flip and three scales averaged
 
-Example: python benchmarks/zoo_finish.py --take runs/zoo_mininet_v2 runs/zoo_erfnet --data-root DATA/camvid
+Example: python benchmarks/zoo_finish.py --take build/gpu-day/erfnet.safetensors --data-root DATA/camvid
 """
 
 from __future__ import annotations
@@ -283,15 +283,16 @@ def short(entry: Mapping[str, Any], left_out: Sequence[str] = ("confusion", "bin
 
 
 def take(job: Job, run: Path) -> str:
-    """Takes the best weights of a run, and its curve; the name that they have from now on."""
+    """Takes the weights of a finished run, or a bundle, and their curve; the name that they have from now on."""
     source = locate(run)
     card = load(source).card
     name = f"{card.model}-{card.labels.name}"
     job.file(name).parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(job.file(name)) as temporary:
         shutil.copyfile(source, temporary)
-    if (table := source.parent / "metrics.csv").is_file():
-        keep_curve(table, job.file(name).with_suffix(".csv"))
+    for table in (source.parent / "metrics.csv", source.with_suffix(".csv")):  # of a run's folder; of gpu_day.py
+        if table.is_file():
+            keep_curve(table, job.file(name).with_suffix(".csv"))
     return name
 
 
@@ -337,7 +338,9 @@ def main() -> None:
     """Reads the arguments, does what is still to do, and writes cards and pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", nargs="*", help="which of the weights; all if left out")
-    parser.add_argument("--take", nargs="*", type=Path, default=[], help="folders of finished runs, or bundles")
+    parser.add_argument(
+        "--take", nargs="*", type=Path, default=[], help="folders of finished runs, or bundles (of gpu_day.py)"
+    )
     parser.add_argument("--steps", nargs="*", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--again", nargs="*", choices=list(STEPS), default=[], help="steps to do once more")
     parser.add_argument("--data", default="camvid")
@@ -365,6 +368,8 @@ def main() -> None:
         arguments.device,
     )
     taken = [take(job, run) for run in arguments.take]
+    if len(set(taken)) < len(taken):
+        parser.error(f"several of the runs to take have one name: {', '.join(sorted(taken))}; take one of them")
     there = sorted(path.stem for path in (job.root / zoo_pages.WEIGHTS).glob("*.safetensors"))
     names = arguments.names or taken or there
     if not names:

@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ RESULTS, WEIGHTS = Path("benchmarks/results/zoo.json"), Path("src/kerbseg/weight
 DRAWINGS = Path("docs/images/zoo")
 PAPER = {"mininet_v2_cpu": 0.599, "mininet_v2": 0.661}  # mIoU on CamVid's test split that the papers print
 SCENES, SCENE_SIZE, GAP = 40, (360, 480), 6
+SHEET_PX = 1080  # width at which a drawing of scenes is stored
 SEEN_AS = {  # classes of drawn scenes as CamVid names them; the others are left out
     "sky": "sky",
     "building": "building",
@@ -140,15 +142,16 @@ def protocol_words(networks: Networks) -> str:
     if timed:
         how = timed[0]
         height, width = how["size"]
+        turns = "all networks by turns" if all(each == how for each in timed) else "timed in several runs, of which one"
         time = (
             f"Time: OpenVINO int8 at {width}x{height} (WxH), from pixels to class ids, {how['threads']} threads of"
-            f" {how['processor']}, median, all networks by turns; load of the machine {how['load']:.1f} when it began,"
-            f" {how['date']}."
+            f" {how['processor']}, median, {turns}; load of the machine {how['load']:.1f} when it began, {how['date']}."
         )
-    return (
+    words = (
         "mIoU: CamVid's test split, 233 pictures at 480x360 (WxH), 11 classes, no test-time augmentation, one training"
         f" each, chosen without the test split. {time} MB: the file of weights."
     )
+    return textwrap.fill(words, 120)
 
 
 def between(text: str, mark: str, inside: str) -> str:
@@ -235,7 +238,9 @@ def scenes(weights: Path, path: Path) -> None:
     rows = [_row(name, one, labels) for name, one in (("best", seen[0]), ("worst", seen[-1]))]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
-        Image.fromarray(np.concatenate(rows)).save(temporary, format="JPEG", quality=85)
+        sheet = Image.fromarray(np.concatenate(rows))
+        small = sheet.resize((SHEET_PX, sheet.height * SHEET_PX // sheet.width), Image.Resampling.LANCZOS)
+        small.save(temporary, format="JPEG", quality=85)
 
 
 def as_camvid(mask: np.ndarray, theirs: LabelSet, ours: LabelSet) -> np.ndarray:
@@ -252,11 +257,11 @@ def _row(name: str, one: tuple[float, np.ndarray, np.ndarray, np.ndarray], label
     tiles = [picture, blend_overlay(picture, truth, labels, 0.7), blend_overlay(picture, ids, labels, 0.7)]
     gap = np.full((picture.shape[0], GAP, 3), 255, np.uint8)
     joined = np.concatenate([tiles[0], gap, tiles[1], gap, tiles[2]], 1)
-    head = Image.new("RGB", (joined.shape[1], 26), "white")
+    head = Image.new("RGB", (joined.shape[1], 34), "white")
     words = (f"{name} of {SCENES}", "truth, as drawn", f"prediction: {share:.0%} of the pixels right")
     for number, text in enumerate(words):
         ImageDraw.Draw(head).text(
-            (number * (picture.shape[1] + GAP) + 4, 4), text, fill="black", font=ImageFont.load_default(16)
+            (number * (picture.shape[1] + GAP) + 4, 4), text, fill="black", font=ImageFont.load_default(22)
         )
     return np.concatenate([np.asarray(head), joined])
 

@@ -85,14 +85,13 @@ def _facts_table(facts: CardFacts) -> str:
     card, height_width = facts.card, "x".join(map(str, facts.card.input_size))
     stored = f"{facts.size_bytes / 1e6:.1f} MB{', kernels in float16' if facts.half else ''}"
     epoch = card.scores.get("epoch")
-    chosen = f"by mIoU on val, after epoch {epoch} of {card.recipe.get('epochs', '?')}" if epoch else ""
     rows = {
         "network": f"`{card.model}` ({models.card(card.model).paper}), {facts.parameters:,} parameters",
         "file": stored,
         "classes": f"{len(card.labels)} of {card.labels.name}",
         "pictures": f"RGB, trained at {height_width} (HxW); other sizes work",
         "weights": card.source,
-        "chosen": chosen,
+        "epoch": f"{epoch} of {card.recipe.get('epochs', '?')}" if epoch else "",
         "written by": ", ".join(f"{key} {value}" for key, value in card.versions.items()),
     }
     return _table(("", ""), tuple((key, value) for key, value in rows.items() if value))
