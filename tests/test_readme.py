@@ -123,6 +123,7 @@ RUN |= {
 RUN["kerbseg predict runs/camvid street.jpg -o out --confidence"] = Run(
     ("out/street_ids.png", "out/street_confidence.png")
 )
+AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
 NOT_RUN = {
     "kerbseg calibrate runs/camvid --data camvid --data-root DATA/camvid": "needs a network that has learned something;"
     " tests/test_calibrate.py runs it",
@@ -150,6 +151,14 @@ NOT_RUN = {
     " tests/importers imports such files",
     "kerbseg import espnet-pytorch espnet.pth -o espnet.safetensors --classes my_streets": "needs authors' weights;"
     " tests/importers imports such files",
+    "kerbseg import erfnet-pytorch trained_models/erfnet_pretrained.pth -o erfnet.safetensors": AUTHORS,
+    "kerbseg import mininet-tf weights/Mininetv2/cityscapes_1024x512/iou/model.ckpt -o mininet.safetensors": AUTHORS,
+    "kerbseg import mininet-tf weights/Mininetv2_cpu/cityscapes_512x256/iou/model.ckpt -o mininet_cpu.safetensors":
+    AUTHORS,
+    "kerbseg import espnet-pytorch pretrained/decoder/espnet_p_2_q_8.pth -o espnet.safetensors": AUTHORS,
+    "kerbseg evaluate erfnet.safetensors --data cityscapes --data-root DATA/cityscapes --split val": AUTHORS,
+    "kerbseg export erfnet.safetensors -o erfnet.onnx --size 512x1024": AUTHORS,
+    "kerbseg train own --data my_streets --init erfnet.safetensors": AUTHORS,
     "kerbseg train grouping/faded_encoder --data-root DATA/cityscapes --out runs/dg2_encoder": "days on Cityscapes;"
     " tests/train/test_train_grouping.py fades on drawn streets",
     "kerbseg train grouping/faded --init runs/dg2_encoder/best.safetensors --data-root DATA/cityscapes --out runs/dg2":

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from rich.measure import Measurement
     from rich.table import Table
 
-TTA = Literal["none", "flip"]
+TTA = Literal["none", "flip", "flip_scales"]
+TTA_SCALES = (0.75, 1.0, 1.25)  # of flip_scales
 By = Literal["drive"]
 PredictionCallback = Callable[[Sample, UInt8[np.ndarray, "h w"]], None]  # takes each sample and its predicted ids
 CorruptedCallback = Callable[[str, Sample, UInt8[np.ndarray, "h w"]], None]  # corruption, corrupted sample, its ids
@@ -260,9 +261,9 @@ def _with_tta(runtime: Runtime, tta: TTA) -> Runtime:
 
     if not isinstance(runtime, TorchRuntime):
         raise KerbsegError(
-            f"--tta flip averages probabilities, which {runtime.name} does not give; evaluate the bundle"
+            f"--tta {tta} averages probabilities, which {runtime.name} does not give; evaluate the bundle"
         )
-    return FlipAveraged(runtime)
+    return FlipAveraged(runtime, TTA_SCALES if tta == "flip_scales" else (1.0,))
 
 
 def _only(sizes: set[tuple[int, int]]) -> list[int] | str:

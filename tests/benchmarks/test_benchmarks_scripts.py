@@ -21,7 +21,7 @@ from kerbseg.profiling.machine import processor_name
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 LIBRARIES = {"trainings"}  # imported by scripts, and tested by itself
-ELSEWHERE = {"train_throughput", "journey"}  # in files of their own
+ELSEWHERE = {"train_throughput", "journey", "zoo_finish", "zoo_pages"}  # in files of their own
 
 
 @pytest.fixture

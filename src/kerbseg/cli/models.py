@@ -75,7 +75,7 @@ def _networks(cards: list[Card]) -> Table:
 def weights(*, json: Json = None) -> None:
     """List the trained weights that come with kerbseg; every command takes them by name.
 
-    Example: `kerbseg weights`, then `kerbseg predict {weights} street.jpg -o out`
+    Example: `kerbseg weights`, then `kerbseg predict mininet_v2_cpu-camvid street.jpg -o out`
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -96,23 +96,34 @@ def weights(*, json: Json = None) -> None:
 
 
 @app.command
-def info(file: str, *, json: Json = None) -> None:
+def info(file: str, *, json: Json = None, card: Path | None = None) -> None:
     """Show what a model file holds: network, classes, preprocessing, scores, recipe, origin.
 
-    Example: `kerbseg info run/best.safetensors`
+    Example: `kerbseg info run/best.safetensors --card card.md`
 
     Parameters
     ----------
     file
         Model: a bundle (.safetensors), an exported model, a run folder, or the name of shipped weights
+    card
+        Write the model card as a page (.md): what it is, all figures, how it was trained, terms of its data
     """
     from kerbseg.apps.info import card_facts, render
-    from kerbseg.bundle import locate
+    from kerbseg.apps.model_card import markdown, render_section, sections
+    from kerbseg.bundle import locate, shipped
+    from kerbseg.core.files import atomic_write
 
-    facts = card_facts(locate(file))
+    path = locate(file)
+    facts = card_facts(path)
     if json is not None:
         write_json(json, facts.to_dict())
+    if card is not None:
+        with atomic_write(card) as temporary:
+            temporary.write_text(markdown(facts, file if file in shipped() else path.stem), encoding="utf-8")
+        tell(f"model card: {card}")
     show(render(facts))
+    for section in sections(facts.card):
+        show(render_section(section))
 
 
 @app.command(name="import")

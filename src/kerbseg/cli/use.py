@@ -31,7 +31,7 @@ def evaluate(
     threads: Threads = None,
     precision: Precision = None,
     fit: Fit = "letterbox",
-    tta: Literal["none", "flip"] = "none",
+    tta: Literal["none", "flip", "flip_scales"] = "none",
     by: Literal["drive"] | None = None,
     corrupt: str | None = None,
     severity: int | None = None,
@@ -59,7 +59,8 @@ def evaluate(
     split
         Split to evaluate on: train, val or test
     tta
-        Test-time augmentation; flip: average with the flipped picture
+        Test-time augmentation; flip: average with the flipped picture; flip_scales: the same, at 0.75, 1 and 1.25 of
+        the size
     by
         Also compute the scores of each drive (pictures with the same name up to the first `_` or `/`; or up to the
         last, where all begin alike)
