@@ -186,10 +186,9 @@ def _normal(module: nn.Conv2d | nn.ConvTranspose2d, fan: float) -> None:
     input=(256, 512),
     stride=64,
     preprocessing=PREPROCESSING,
-    main=False,
 )
 def mininet_v1(
     classes: int = 19, dropout: float = 0.25, init: str = "per_channel", dropout_at_test: bool = False
 ) -> MiniNetV1:
-    """MiniNet, the network before MiniNet-v2 (tables VI to VIII)."""
+    """MiniNet of 2019, a baseline of MiniNet-v2."""
     return MiniNetV1(classes, dropout=dropout, init=init, dropout_at_test=dropout_at_test)
