@@ -52,8 +52,8 @@ def cross_entropy(
 def mask_at(mask: UInt8[Tensor, "b h w"], size: tuple[int, int]) -> UInt8[Tensor, "b H W"]:
     """The mask at the size of a network's own logits: the pixel in the middle of what each of them sees.
 
-    Of 8 pixels that is the one at 4, as torchvision shrinks the labels that ERFNet's code trains its encoder on; torch's
-    `nearest` takes the first, half a cell away.
+    Of 8 pixels that is the one at 4, as in the labels that ERFNet's code trains its encoder on; torch's `nearest` takes
+    the first, half a cell away.
     """
     return F.interpolate(mask[:, None], size, mode="nearest-exact")[:, 0]
 

@@ -116,28 +116,37 @@ class Geometry:
         places, moves = self.rank.uniform(n, 0, 1, 2), self.rank.uniform(n, 0, 1, 2) * 2 - 1
         reach = torch.tensor([self.translate[1] * canvas[0], self.translate[0] * canvas[1]])
         moves = (moves * reach).round().to(torch.int64) + self._steps(n).flip(1)
-        points = None if focus is None else focus.cpu().flip(1).tolist()
+        points = torch.full((n, 2), torch.nan) if focus is None else focus.cpu().flip(1)
         axes = []
         for i in range(n):
-            sizes = [(round_size(own, scale),) for own, scale in zip(size, scales[i], strict=True)]
-            if self.fill and any(side < most for (side,), most in zip(sizes, canvas, strict=True)):
+            sizes: list[tuple[int, ...]] = [
+                (round_size(own, scale),) for own, scale in zip(size, scales[i], strict=True)
+            ]
+            if self.fill and any(side[0] < most for side, most in zip(sizes, canvas, strict=True)):
                 sizes = [(*side, most) for side, most in zip(sizes, canvas, strict=True)]
-            pair = []
-            for axis in (0, 1):
-                flipped = bool(axis) and mirrored[i]
-                last, most = sizes[axis][-1], canvas[axis]
-                lowest, highest = min(0, most - last), max(0, most - last)
-                if points is not None and not math.isnan(points[i][axis]):
-                    point = (points[i][axis] + 0.5) * last / size[axis] - 0.5
-                    point = last - 1 - point if flipped else point
-                    least, greatest = math.ceil(-point), math.floor(most - 1 - point)
-                    lowest, highest = min(max(lowest, least), greatest), max(min(highest, greatest), least)
-                if self.centered:
-                    lowest = highest = (most - last) // 2
-                start = lowest + math.floor(float(places[i, axis]) * (highest - lowest + 1))
-                pair.append(Axis(size[axis], sizes[axis], start + int(moves[i, axis]), most, flipped))
-            axes.append((pair[0], pair[1]))
+            flipped = (False, mirrored[i])
+            starts = [
+                self._start(float(places[i, axis]), size[axis], sizes[axis][-1], canvas[axis], point, flipped[axis])
+                for axis, point in enumerate(points[i].tolist())
+            ]
+            rows, columns = (
+                Axis(size[axis], sizes[axis], starts[axis] + int(moves[i, axis]), canvas[axis], flipped[axis])
+                for axis in (0, 1)
+            )
+            axes.append((rows, columns))
         return axes
+
+    def _start(self, place: float, own: int, size: int, canvas: int, point: float, flipped: bool) -> int:
+        """Where on the canvas an axis of `own` pixels begins, resized to `size`; its `point`, if any, lies on it."""
+        if self.centered:
+            return (canvas - size) // 2
+        lowest, highest = min(0, canvas - size), max(0, canvas - size)
+        if not math.isnan(point):
+            at = (point + 0.5) * size / own - 0.5
+            at = size - 1 - at if flipped else at
+            least, most = math.ceil(-at), math.floor(canvas - 1 - at)
+            lowest, highest = min(max(lowest, least), most), max(min(highest, most), least)
+        return lowest + math.floor(place * (highest - lowest + 1))
 
     def _steps(self, n: int) -> Int64[Tensor, "b 2"]:
         """Whole pixels along x and y, each number as likely as another."""

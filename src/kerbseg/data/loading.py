@@ -74,8 +74,8 @@ class CenterCropped:
         top, left = (height - rows) // 2, (width - columns) // 2
         if top < 0 or left < 0:
             raise DataError(
-                f"picture {name!r} is {height}x{width} (HxW), smaller than the middle of {rows}x{columns} that is looked"
-                " at; lower data.val_crop, or set data.val_size"
+                f"picture {name!r} is {height}x{width} (HxW), smaller than the middle of {rows}x{columns} that is"
+                " looked at; lower data.val_crop, or set data.val_size"
             )
         part = slice(top, top + rows), slice(left, left + columns)
         return Sample(image[part], mask[part], name)

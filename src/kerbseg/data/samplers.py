@@ -120,7 +120,7 @@ def shared(order: Order, batch_size: int, rank: Rank, drop_last: bool = True) ->
     left = len(order) % batch_size
     if not drop_last and left % rank.count:
         raise DataError(
-            f"an epoch ends with a batch of {left}, which {rank.count} processes cannot share alike; set drop_last=true,"
-            " or use another number of devices"
+            f"an epoch ends with a batch of {left}, which {rank.count} processes cannot share alike; set"
+            " drop_last=true, or use another number of devices"
         )
     return BatchShardSampler(order, batch_size, rank, drop_last)

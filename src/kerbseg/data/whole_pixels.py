@@ -75,7 +75,7 @@ class Axis:
             return slice(None), None
         at, there = self.pixels(border)
         sizes = (self.own, *self.sizes)
-        weights = _resize_matrix(*sizes[-2:], resample, at) * there[:, None]
+        weights = _resize_matrix(sizes[-2], sizes[-1], resample, at) * there[:, None]
         for before, after in zip(sizes[-3::-1], sizes[-2:0:-1], strict=True):
             weights = weights @ _resize_matrix(before, after, resample, torch.arange(after))
         read = weights.any(0).nonzero()[:, 0]
@@ -90,7 +90,7 @@ def place(
     resample: Resample,
     border: Border = "black",
 ) -> tuple[Float[Tensor, "b 3 H W"], UInt8[Tensor, "b H W"]]:
-    """Each picture and mask along its rows and columns, a pair of axes each; masks are VOID where there is no picture."""
+    """Each picture and mask along its rows and columns; masks are VOID where there is no picture."""
     pictures, masks = [], []
     with torch.autocast(image.device.type, enabled=False):  # a network's bfloat16 has too few levels for a picture
         for picture, ids, (rows, columns) in zip(image, mask, axes, strict=True):

@@ -44,9 +44,7 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
         license=LICENSE,
         options=options,
         input_size=EVALUATED,
-        resample="bilinear"
-        if name.startswith("unet")
-        else "lanczos",  # of the authors' own script, which knows no U-Net
+        resample="bilinear" if name.startswith("unet") else "lanczos",  # as the authors' script looks at pictures
     )
 
 
