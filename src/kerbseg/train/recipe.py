@@ -120,8 +120,8 @@ class Augment:
     scale: Range = (1.0, 1.0)  # lowest and highest factor of the size
     stretch: NotNegative = 0.0  # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
     scale_of: Size | None = None  # height and width that a scale of 1 means; the picture's own without it
-    # `warp`: all geometry at once, of four pixels each, also where a picture shrinks; else a picture is resized as Pillow
-    # does it, with a share of each of its pixels, and cropped, moved and mirrored by whole pixels
+    # `warp`: all geometry at once, of four pixels each, also where a picture shrinks; else a picture is resized as
+    # Pillow does it, with a share of each of its pixels, and cropped, moved and mirrored by whole pixels
     resample: Literal["warp", Resample] = "warp"
     # a picture that has become smaller than the canvas is enlarged to it: in one step with `resample: warp`, else in a
     # second one after it has shrunk
