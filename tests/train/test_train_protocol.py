@@ -230,8 +230,8 @@ def check_mininet_geometry(recipe: AnyRecipe) -> None:
     image, mask = augmented(recipe, batch, flip=0.0, border="black", color_p=0.0)
     moved, scales = [], []
     for picture, ids in zip(image * 255, mask, strict=True):
-        outside = (ids == VOID).float()[None]
-        inside = torch.nn.functional.max_pool2d(outside, 5, stride=1, padding=2)[0] == 0  # nothing mixed with black
+        outside = torch.nn.functional.pad((ids == VOID).float()[None], (2, 2, 2, 2), value=1.0)
+        inside = torch.nn.functional.max_pool2d(outside, 5, stride=1)[0] == 0  # nothing mixed with black
         rows, columns = inside.nonzero(as_tuple=True)
         if len(rows) and rows.max() - rows.min() > 5 and columns.max() - columns.min() > 5:
             tall, wide = np.polyfit(picture[0][inside], rows, 1), np.polyfit(picture[1][inside], columns, 1)
