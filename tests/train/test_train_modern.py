@@ -94,8 +94,8 @@ def test_outputs_beyond_the_classes_are_in_the_softmax_and_no_target(bundle_path
     assert heads.auxiliary.heads[0][-1].out_channels == 14
     assert torch.isclose(heads(outputs, image, mask), added - (picked * weights).sum() / weights.sum(), rtol=1e-4)
     # a teacher knows nothing of them
-    taught = DistillationLoss(teachers(Distill(teacher=(str(bundle_path),)), label_set("camvid"), PREPROCESSING), Distill(
-        teacher=(str(bundle_path),)))  # fmt: skip
+    settings = Distill(teacher=(str(bundle_path),))
+    taught = DistillationLoss(teachers(settings, label_set("camvid"), PREPROCESSING), settings)
     before = taught(NetworkOutputs(net).of(image), image, mask)
     with torch.no_grad():
         net.output.bias[11:] += 5
@@ -129,6 +129,7 @@ def test_fewer_outputs_than_classes_are_refused():
     assert output_count(Model("erfnet"), 19) == 19
 
 
+@pytest.mark.slow
 def test_validation_has_a_size_and_a_part_of_its_own_and_the_card_says_how(tmp_path):
     overrides = [*TINY, "epochs=1", "data.size=null", "data.val_size=[96, 192]", "data.val_crop=[64, 96]"]
     overrides += ["data.resample=lanczos", "augment.resample=lanczos", "augment.scale_of=[96, 192]"]
