@@ -19,6 +19,7 @@ from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID, Dataset
 from kerbseg.data import data_root, faults, folder, open_unchecked, suspects
 from kerbseg.data import splits as splits_of
+from kerbseg.data.coco_text import CocoText
 from kerbseg.data.faults import Fault, Look, turned_fit
 from kerbseg.data.marked import MarkedPictures
 from kerbseg.data.masks import check_sizes
@@ -163,7 +164,7 @@ def _suspicious(report: DatasetReport) -> Iterator[str]:
 
 def _notes(dataset: Dataset) -> tuple[str, ...]:
     """What was left out of a split, or of the source that it is a part of."""
-    if isinstance(dataset, MarkedPictures):
+    if isinstance(dataset, MarkedPictures | CocoText):
         return dataset.notes
     if isinstance(dataset, PairedFiles) and dataset.listing.skipped:
         return (f"{dataset.split}: left out {dataset.listing.skipped_kinds}",)
@@ -186,6 +187,8 @@ def _look(dataset: Dataset, index: int) -> Look:
     except DataError as error:
         return Look(dataset.names[index], faults=(Fault("unreadable", str(error), (dataset.names[index],)),))
     image = sample.image
+    if isinstance(dataset, CocoText) and not dataset.labelled:
+        return Look(sample.name, sample.mask.shape, _fingerprint(image), labelled=False)
     counts = np.bincount(sample.mask.ravel(), minlength=256)
     traits = suspects.traits(image, sample.mask)
     return Look(sample.name, sample.mask.shape, _fingerprint(image), counts, traits=traits)
