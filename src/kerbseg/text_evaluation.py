@@ -1,0 +1,107 @@
+"""What `evaluate` measures beside the usual where the classes are background and text."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from kerbseg.core.labels import label_set
+from kerbseg.core.resize import resize_ids, resize_picture
+from kerbseg.core.types import VOID, Dataset, Sample
+from kerbseg.data.coco_text import CocoText
+from kerbseg.metrics.text import (
+    TEXT,
+    PresenceCounter,
+    TextFigures,
+    TextReport,
+    Threshold,
+    ThresholdCurve,
+    WordCounter,
+    text_confusion,
+)
+from kerbseg.runtime import Fit, InputSizePolicy, Runtime, SupportsConfidence, segment, segment_with_confidence
+
+
+class TextCounter:
+    """Looks at each picture twice: as evaluation does, and stretched to the network's size, as the paper does."""
+
+    def __init__(self, runtime: Runtime, dataset: Dataset, input_size: InputSizePolicy, fit: Fit) -> None:
+        self._runtime, self._dataset, self._input_size, self._fit = runtime, dataset, input_size, fit
+        self._size = _stretched_size(runtime, input_size)
+        self._own, self._stretched = np.zeros((2, 2), np.int64), np.zeros((2, 2), np.int64)
+        self._curve, self._stretched_curve = ThresholdCurve(), ThresholdCurve()
+        self._presence, self._words = PresenceCounter(), WordCounter()
+        self._pixels = self._void = 0
+
+    def look(self, index: int, sample: Sample) -> UInt8[np.ndarray, "h w"]:
+        """Counts one picture; class ids at its own size, as `segment` gives them."""
+        truth = sample.mask
+        ids, probability = self._segment(sample.image)
+        self._own += text_confusion(ids, truth)
+        self._presence.update(ids, truth)
+        self._pixels, self._void = self._pixels + truth.size, self._void + np.count_nonzero(truth == VOID)
+        if isinstance(self._dataset, CocoText):
+            self._words.update(ids, self._dataset.words(index))
+        if probability is not None:
+            self._curve.update(probability, truth)
+        self._look_stretched(sample)
+        return ids
+
+    def compute(self) -> TextReport:
+        """The figures until now."""
+        of_words = isinstance(self._dataset, CocoText)
+        return TextReport(
+            TextFigures.of(self._own),
+            TextFigures.of(self._stretched),
+            self._size,
+            self._presence.compute(),
+            self._dataset.described if isinstance(self._dataset, CocoText) else "",
+            self._void / max(self._pixels, 1),
+            _threshold(self._curve),
+            _threshold(self._stretched_curve),
+            self._words.compute() if of_words else None,
+        )
+
+    def _segment(
+        self, picture: UInt8[np.ndarray, "h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "h w"], Float[np.ndarray, "h w"] | None]:
+        if not isinstance(self._runtime, SupportsConfidence):
+            return segment(self._runtime, picture, self._input_size, self._fit), None
+        ids, confidence = segment_with_confidence(self._runtime, picture, self._input_size, self._fit)
+        return ids, probability_of_text(ids, confidence)
+
+    def _look_stretched(self, sample: Sample) -> None:
+        picture, truth = resize_picture(sample.image, self._size)[None], resize_ids(sample.mask, self._size)
+        if isinstance(self._runtime, SupportsConfidence):
+            ids, confidence = self._runtime.with_confidence(picture)
+            self._stretched_curve.update(probability_of_text(ids[0], confidence[0]), truth)
+        else:
+            ids = self._runtime(picture)
+        self._stretched += text_confusion(ids[0], truth)
+
+
+def text_counter(runtime: Runtime, dataset: Dataset, input_size: InputSizePolicy, fit: Fit) -> TextCounter | None:
+    """What counts text, where the classes are background and text; None elsewhere."""
+    if dataset.labels.classes != label_set("text").classes:
+        return None
+    return TextCounter(runtime, dataset, input_size, fit)
+
+
+def probability_of_text(
+    ids: UInt8[np.ndarray, "h w"], confidence: Float[np.ndarray, "h w"]
+) -> Float[np.ndarray, "h w"]:
+    """The probability of text, from that of each pixel's class: there are only two."""
+    return np.where(ids == TEXT, confidence, 1 - confidence)
+
+
+def _stretched_size(runtime: Runtime, input_size: InputSizePolicy) -> tuple[int, int]:
+    if runtime.size is not None:
+        return runtime.size
+    if isinstance(input_size, str):
+        return runtime.card.input_size
+    return input_size[0], input_size[1]
+
+
+def _threshold(curve: ThresholdCurve) -> Threshold | None:
+    best = curve.best()
+    return None if best is None else Threshold(*best)
