@@ -9,6 +9,7 @@ from kerbseg.models import (
     liteseg,
     mininet,
     mininet_ladder,
+    mininet_v1,
     segnet,
     unet,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "liteseg",
     "mininet",
     "mininet_ladder",
+    "mininet_v1",
     "pad_to_stride",
     "padded_size",
     "register",

@@ -53,6 +53,7 @@ NETWORKS = (
     "liteseg_darknet19_aspp_dense",
     "mininet_v2",
     "mininet_v2_cpu",
+    "mininet_v1",
     "mininet_erfnet_s",
     "mininet_erfnet_d",
     "mininet_v2_s",
