@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,12 +15,15 @@ import torch
 from jaxtyping import UInt8
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+import kerbseg
 from kerbseg.bundle import Bundle, versions
 from kerbseg.core.errors import BundleError, DataError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset, Sample
-from kerbseg.data.drives import drive_of
+from kerbseg.data.corrupt import SOURCE, checked_severity, corrupt_picture, kinds_of
+from kerbseg.data.drives import drives_of
 from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
+from kerbseg.metrics.corruptions import CorruptionScores
 from kerbseg.metrics.details import DetailCounter, Details
 from kerbseg.runtime import Fit, InputSizePolicy, Runtime, network_size, open_runtime, segment
 
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 TTA = Literal["none", "flip"]
 By = Literal["drive"]
 PredictionCallback = Callable[[Sample, UInt8[np.ndarray, "h w"]], None]  # takes each sample and its predicted ids
+CorruptedCallback = Callable[[str, Sample, UInt8[np.ndarray, "h w"]], None]  # corruption, corrupted sample, its ids
+DEFAULT_SEVERITY = 3
 
 
 class UnlabelledError(DataError):
@@ -66,6 +71,7 @@ class Report:
     elapsed_s: float
     drives: Mapping[str, Subset] | None = None  # where they were asked for
     details: Details | None = None  # likewise
+    corruptions: CorruptionScores | None = None  # likewise
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg evaluate --json` writes it."""
@@ -83,6 +89,7 @@ class Report:
             "protocol": dict(self.protocol),
             **({} if drives is None else {"drives": drives}),
             **({} if self.details is None else self.details.to_dict()),
+            **({} if self.corruptions is None else {"corruptions": self.corruptions.to_dict()}),
         }
 
 
@@ -96,15 +103,20 @@ def evaluate(
     details: bool = False,
     input_size: InputSizePolicy = "trained",
     fit: Fit = "letterbox",
+    corrupt: str | Sequence[str] | None = None,
+    severity: int | None = None,
     on_prediction: PredictionCallback | None = None,
+    on_corrupted: CorruptedCallback | None = None,
     progress: Callable[[range], Any] = iter,
 ) -> Report:
     """mIoU, IoU of each class and accuracies on a split, from one confusion matrix at the labels' own size.
 
     The model is what `open_runtime` takes, or a runtime. `by` adds the metrics of each drive, from a matrix of its own;
     a class that it lacks is left out of its mean. `details` adds where it errs: boundary IoU, mIoU by distance to the
-    border, IoU by the size of regions, and the worst pictures. Raises BundleError where the model's classes are not the
-    data set's, DataError for a split without labels.
+    border, IoU by the size of regions, and the worst pictures. `corrupt` adds the mIoU on corrupted pictures
+    (`kerbseg.data.corrupt`), each drawn from its name, so that every network sees the same: kinds and groups, as a list
+    or between commas, at a `severity` of 1 to 5 (3). All else is of the pictures as they are. Raises BundleError where
+    the model's classes are not the data set's, DataError for a split without labels.
     """
     if not hasattr(dataset, "labels"):
         raise KerbsegError(
@@ -118,8 +130,14 @@ def evaluate(
         raise KerbsegError(f"limit is {limit}; give at least 1 picture, or leave it out")
     if by is not None and by not in get_args(By):
         raise KerbsegError(f"unknown by {by!r}; {did_you_mean(by, get_args(By))}")
+    if severity is not None and corrupt is None:
+        raise KerbsegError(f"severity {severity} is that of corruptions, and none is named; add corrupt, such as 'zoo'")
+    kinds = () if corrupt is None else kinds_of(corrupt)
+    severity = checked_severity(DEFAULT_SEVERITY if severity is None else severity)
+    drives = drives_of(dataset.names) if by == "drive" else None
     predictor = _with_tta(runtime, tta)
     confusions: defaultdict[str, MulticlassConfusionMatrix] = defaultdict(lambda: confusion_metric(len(dataset.labels)))
+    corrupted = {kind: confusion_metric(len(dataset.labels)) for kind in kinds}
     detail_counter = DetailCounter(dataset.labels) if details else None
     images: Counter[str] = Counter()
     count = min(limit or len(dataset), len(dataset))
@@ -128,9 +146,9 @@ def evaluate(
     for index in progress(range(count)):
         sample = dataset[index]
         ids = segment(predictor, sample.image, input_size, fit)
-        drive = drive_of(sample.name) if by == "drive" else ""
+        drive = "" if drives is None else drives[index]
         images[drive] += 1
-        confusions[drive].update(torch.from_numpy(ids)[None].long(), torch.from_numpy(sample.mask)[None].long())
+        _count(confusions[drive], ids, sample.mask)
         size = (sample.mask.shape[0], sample.mask.shape[1])
         if detail_counter is not None:
             detail_counter.update(sample.name, ids, sample.mask)
@@ -138,6 +156,12 @@ def evaluate(
         input_sizes.add(network_size(size, runtime, input_size))
         if on_prediction is not None:
             on_prediction(sample, ids)
+        for kind, confusion_of in corrupted.items():
+            changed = sample._replace(image=corrupt_picture(sample.image, kind, severity, sample.name))
+            ids = segment(predictor, changed.image, input_size, fit)
+            _count(confusion_of, ids, sample.mask)
+            if on_corrupted is not None:
+                on_corrupted(kind, changed, ids)
     of_drive = {drive: confusions[drive].compute() for drive in sorted(confusions)}
     confusion = torch.stack(list(of_drive.values())).sum(0)
     if not confusion.sum():
@@ -158,15 +182,23 @@ def evaluate(
         "model": runtime.card.model,
         "versions": versions(),
     }
-    drives = {name: Subset(compute_metrics(each, dataset.labels), images[name]) for name, each in of_drive.items()}
+    metrics = compute_metrics(confusion, dataset.labels)
+    subsets = {name: Subset(compute_metrics(each, dataset.labels), images[name]) for name, each in of_drive.items()}
+    of_kind = {kind: compute_metrics(each.compute(), dataset.labels).miou for kind, each in corrupted.items()}
+    package = f"kerbseg {kerbseg.__version__} (kinds and strengths of {SOURCE})"
     return Report(
-        compute_metrics(confusion, dataset.labels),
+        metrics,
         count,
         protocol,
         time.monotonic() - start,
-        drives if by == "drive" else None,
-        None if detail_counter is None else detail_counter.compute(),
+        drives=subsets if by == "drive" else None,
+        details=None if detail_counter is None else detail_counter.compute(),
+        corruptions=CorruptionScores(severity, package, metrics.miou, of_kind) if of_kind else None,
     )
+
+
+def _count(confusion: MulticlassConfusionMatrix, ids: UInt8[np.ndarray, "h w"], mask: UInt8[np.ndarray, "h w"]) -> None:
+    confusion.update(torch.from_numpy(ids)[None].long(), torch.from_numpy(mask)[None].long())
 
 
 def check_classes(runtime: Runtime, dataset: Dataset) -> None:
@@ -214,7 +246,7 @@ class _Bar:
     width: int = 20
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[str]:
-        full = round(self.width * (self.share or 0.0))
+        full = round(self.width * min(self.share or 0.0, 1.0))
         yield (("#" if options.ascii_only else "█") * full).ljust(self.width)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
@@ -258,6 +290,29 @@ def render_table(report: Report) -> Table:
         table.add_section()
         for name, subset in report.drives.items():
             table.add_row(f"mIoU of {name or 'no drive'}: {subset.images} picture(s)", _figure(subset.metrics.miou))
+    return table
+
+
+def render_corruptions(scores: CorruptionScores) -> Table:
+    """mIoU under each corruption and what is kept of the clean one, for a terminal of 80 columns."""
+    from rich.table import Table
+
+    table = Table(
+        "corruption",
+        "mIoU",
+        "kept",
+        "",
+        title=f"Corrupted pictures, severity {scores.severity} of 5",
+        min_width=66,
+        caption=f"kept: share of the clean mIoU; {scores.package}",
+    )
+    table.add_row("none", _figure(scores.clean), _figure(1.0 if scores.kept is not None else None), _Bar(1.0))
+    table.add_section()
+    for name, value in scores.miou.items():
+        share = scores.share[name]
+        table.add_row(name, _figure(value), _figure(share), _Bar(share))
+    table.add_section()
+    table.add_row("mean", "", _figure(scores.kept), style="bold")
     return table
 
 

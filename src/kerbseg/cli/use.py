@@ -33,6 +33,8 @@ def evaluate(
     fit: Fit = "letterbox",
     tta: Literal["none", "flip"] = "none",
     by: Literal["drive"] | None = None,
+    corrupt: str | None = None,
+    severity: int | None = None,
     limit: int | None = None,
     json: Json = None,
     html: Html = None,
@@ -56,6 +58,10 @@ def evaluate(
         Test-time augmentation; flip: average with the flipped picture
     by
         Also compute the scores of each drive (pictures with the same name up to the first `_` or `/`)
+    corrupt
+        Also compute mIoU on corrupted pictures: kinds or groups of them, separated by commas: {corruptions}
+    severity
+        How strong corruptions are: 1 to 5 (default: 3)
     limit
         Evaluate on the first N pictures only
     html
@@ -67,9 +73,9 @@ def evaluate(
     """
     from contextlib import nullcontext
 
-    from kerbseg.apps.evaluation import WorstPictures, page
+    from kerbseg.apps.evaluation import CorruptedPictures, WorstPictures, page
     from kerbseg.data import open_dataset
-    from kerbseg.evaluate import UnlabelledError, render_table
+    from kerbseg.evaluate import UnlabelledError, render_corruptions, render_table
     from kerbseg.evaluate import evaluate as measure
     from kerbseg.predict.draw import confusion_picture
     from kerbseg.predict.files import saving
@@ -80,6 +86,7 @@ def evaluate(
     dataset = open_dataset(data, split, data_root)
     saved = saving(save, dataset.labels) if save is not None else None
     worst = WorstPictures(dataset.labels) if html is not None else None
+    corrupted = CorruptedPictures(dataset.labels) if html is not None else None
     with open_submission(submission, dataset.labels) if submission is not None else nullcontext() as submit:
 
         def on_prediction(sample: Sample, ids: Any) -> None:
@@ -99,7 +106,10 @@ def evaluate(
                 by=by,
                 details=boundary or worst is not None,
                 fit=fit,
+                corrupt=corrupt,
+                severity=severity,
                 on_prediction=on_prediction,
+                on_corrupted=corrupted,
                 progress=progress,
             )
         except UnlabelledError:
@@ -116,10 +126,12 @@ def evaluate(
     if save is not None:
         with atomic_write(save / "confusion.png") as temporary:
             confusion_picture(report.metrics, dataset.labels).save(temporary)
-    if html is not None and worst is not None:
-        write_page(html, page(report, dataset.labels, worst.in_order()))
+    if html is not None and worst is not None and corrupted is not None:
+        write_page(html, page(report, dataset.labels, worst.in_order(), corrupted.shown))
         tell(f"report: {html}")
     show(render_table(report))
+    if report.corruptions is not None:
+        show(render_corruptions(report.corruptions))
     after_evaluate(model, data, data_root, dataset)
 
 
