@@ -25,7 +25,9 @@ from kerbseg.data.drives import drives_of
 from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
 from kerbseg.metrics.corruptions import CorruptionScores
 from kerbseg.metrics.details import DetailCounter, Details
+from kerbseg.metrics.text import TextReport
 from kerbseg.runtime import Fit, InputSizePolicy, Runtime, network_size, open_runtime, segment
+from kerbseg.text_evaluation import text_counter
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -72,6 +74,7 @@ class Report:
     drives: Mapping[str, Subset] | None = None  # where they were asked for
     details: Details | None = None  # likewise
     corruptions: CorruptionScores | None = None  # likewise
+    text: TextReport | None = None  # where the classes are background and text
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg evaluate --json` writes it."""
@@ -90,6 +93,7 @@ class Report:
             **({} if drives is None else {"drives": drives}),
             **({} if self.details is None else self.details.to_dict()),
             **({} if self.corruptions is None else {"corruptions": self.corruptions.to_dict()}),
+            **({} if self.text is None else {"iou_text": self.text.own.iou, "text": self.text.to_dict()}),
         }
 
 
@@ -139,6 +143,7 @@ def evaluate(
     confusions: defaultdict[str, MulticlassConfusionMatrix] = defaultdict(lambda: confusion_metric(len(dataset.labels)))
     corrupted = {kind: confusion_metric(len(dataset.labels)) for kind in kinds}
     detail_counter = DetailCounter(dataset.labels) if details else None
+    text = text_counter(predictor, dataset, input_size, fit)
     images: Counter[str] = Counter()
     count = min(limit or len(dataset), len(dataset))
     label_sizes, input_sizes = set(), set()
@@ -152,6 +157,8 @@ def evaluate(
         size = (sample.mask.shape[0], sample.mask.shape[1])
         if detail_counter is not None:
             detail_counter.update(sample.name, ids, sample.mask)
+        if text is not None:
+            text.update(index, sample, ids)
         label_sizes.add(size)
         input_sizes.add(network_size(size, runtime, input_size))
         if on_prediction is not None:
@@ -194,6 +201,7 @@ def evaluate(
         drives=subsets if by == "drive" else None,
         details=None if detail_counter is None else detail_counter.compute(),
         corruptions=CorruptionScores(severity, package, metrics.miou, of_kind) if of_kind else None,
+        text=None if text is None else text.compute(),
     )
 
 

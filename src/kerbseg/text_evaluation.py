@@ -19,11 +19,11 @@ from kerbseg.metrics.text import (
     WordCounter,
     text_confusion,
 )
-from kerbseg.runtime import Fit, InputSizePolicy, Runtime, SupportsConfidence, segment, segment_with_confidence
+from kerbseg.runtime import Fit, InputSizePolicy, Runtime, SupportsConfidence, segment_with_confidence
 
 
 class TextCounter:
-    """Looks at each picture twice: as evaluation does, and stretched to the network's size, as the paper does."""
+    """Counts what evaluation sees, its probabilities, and pictures stretched to the network's size, as the paper's."""
 
     def __init__(self, runtime: Runtime, dataset: Dataset, input_size: InputSizePolicy, fit: Fit) -> None:
         self._runtime, self._dataset, self._input_size, self._fit = runtime, dataset, input_size, fit
@@ -33,19 +33,23 @@ class TextCounter:
         self._presence, self._words = PresenceCounter(), WordCounter()
         self._pixels = self._void = 0
 
-    def look(self, index: int, sample: Sample) -> UInt8[np.ndarray, "h w"]:
-        """Counts one picture; class ids at its own size, as `segment` gives them."""
+    def update(self, index: int, sample: Sample, ids: UInt8[np.ndarray, "h w"]) -> None:
+        """Counts one picture, of which evaluation has the class ids at its own size."""
         truth = sample.mask
-        ids, probability = self._segment(sample.image)
         self._own += text_confusion(ids, truth)
         self._presence.update(ids, truth)
         self._pixels, self._void = self._pixels + truth.size, self._void + np.count_nonzero(truth == VOID)
         if isinstance(self._dataset, CocoText):
             self._words.update(ids, self._dataset.words(index))
-        if probability is not None:
-            self._curve.update(probability, truth)
-        self._look_stretched(sample)
-        return ids
+        picture, small_truth = resize_picture(sample.image, self._size)[None], resize_ids(truth, self._size)
+        if isinstance(self._runtime, SupportsConfidence):
+            confident = segment_with_confidence(self._runtime, sample.image, self._input_size, self._fit)
+            self._curve.update(probability_of_text(*confident), truth)
+            small_ids, confidence = self._runtime.with_confidence(picture)
+            self._stretched_curve.update(probability_of_text(small_ids[0], confidence[0]), small_truth)
+        else:
+            small_ids = self._runtime(picture)
+        self._stretched += text_confusion(small_ids[0], small_truth)
 
     def compute(self) -> TextReport:
         """The figures until now."""
@@ -61,23 +65,6 @@ class TextCounter:
             _threshold(self._stretched_curve),
             self._words.compute() if of_words else None,
         )
-
-    def _segment(
-        self, picture: UInt8[np.ndarray, "h w 3"]
-    ) -> tuple[UInt8[np.ndarray, "h w"], Float[np.ndarray, "h w"] | None]:
-        if not isinstance(self._runtime, SupportsConfidence):
-            return segment(self._runtime, picture, self._input_size, self._fit), None
-        ids, confidence = segment_with_confidence(self._runtime, picture, self._input_size, self._fit)
-        return ids, probability_of_text(ids, confidence)
-
-    def _look_stretched(self, sample: Sample) -> None:
-        picture, truth = resize_picture(sample.image, self._size)[None], resize_ids(sample.mask, self._size)
-        if isinstance(self._runtime, SupportsConfidence):
-            ids, confidence = self._runtime.with_confidence(picture)
-            self._stretched_curve.update(probability_of_text(ids[0], confidence[0]), truth)
-        else:
-            ids = self._runtime(picture)
-        self._stretched += text_confusion(ids[0], truth)
 
 
 def text_counter(runtime: Runtime, dataset: Dataset, input_size: InputSizePolicy, fit: Fit) -> TextCounter | None:
