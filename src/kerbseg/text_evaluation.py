@@ -53,17 +53,18 @@ class TextCounter:
 
     def compute(self) -> TextReport:
         """The figures until now."""
-        of_words = isinstance(self._dataset, CocoText)
+        words = self._dataset if isinstance(self._dataset, CocoText) else None
         return TextReport(
             TextFigures.of(self._own),
             TextFigures.of(self._stretched),
             self._size,
             self._presence.compute(),
-            self._dataset.described if isinstance(self._dataset, CocoText) else "",
-            self._void / max(self._pixels, 1),
-            _threshold(self._curve),
-            _threshold(self._stretched_curve),
-            self._words.compute() if of_words else None,
+            labels="" if words is None else words.described,
+            whole=words is not None and words.whole,
+            void_share=self._void / max(self._pixels, 1),
+            threshold=_threshold(self._curve),
+            stretched_threshold=_threshold(self._stretched_curve),
+            words=None if words is None else self._words.compute(),
         )
 
 

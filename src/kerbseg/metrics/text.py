@@ -77,6 +77,11 @@ class ThresholdCurve:
         place = int(highest[len(highest) // 2])
         return place / BINS, float(curve[place])
 
+    def confusion(self, threshold: float) -> Int[np.ndarray, "2 2"]:
+        """Pixels by truth (rows) and what is said at one of the thresholds (columns)."""
+        place = round(threshold * BINS)
+        return np.stack([self._counts[:, :place].sum(1), self._counts[:, place:].sum(1)], 1)
+
 
 @dataclass(frozen=True)
 class Presence:
@@ -159,6 +164,7 @@ class TextReport:
     stretched_size: tuple[int, int]  # height, width
     presence: Presence
     labels: str = ""  # which labels, and how they are drawn
+    whole: bool = False  # whether these are the public data set's labels, and not a part of them
     void_share: float = 0.0
     threshold: Threshold | None = None  # at the pictures' own size; None where a runtime gives no probabilities
     stretched_threshold: Threshold | None = None
