@@ -33,12 +33,12 @@ def options_of(name: str) -> dict[str, str]:
     given: dict[str, str] = {}
     for part in text.split(","):
         key, is_pair, value = part.strip().partition("=")
-        chosen = {key: value} if is_pair else presets.get(key)
-        if chosen is None or key not in {*known, *presets}:
+        if key not in (known if is_pair else presets):
             choices = [*presets, *(f"{each}={'|'.join(values)}" for each, values in known.items())]
             raise DataError(f"data set {base!r} has no option {part!r}; choose from: {', '.join(choices)}")
         if is_pair and value not in known[key]:
             raise DataError(f"option {key!r} of data set {base!r} is {value!r}; {did_you_mean(value, known[key])}")
+        chosen = {key: value} if is_pair else presets[key]
         if twice := given.keys() & chosen.keys():
             raise DataError(f"data set {name!r} says {min(twice)!r} twice; say it once")
         given |= chosen
