@@ -38,7 +38,8 @@ class TextCounter:
         truth = sample.mask
         self._own += text_confusion(ids, truth)
         self._presence.update(ids, truth)
-        self._pixels, self._void = self._pixels + truth.size, self._void + np.count_nonzero(truth == VOID)
+        self._pixels += truth.size
+        self._void += int(np.count_nonzero(truth == VOID))
         if isinstance(self._dataset, CocoText):
             self._words.update(ids, self._dataset.words(index))
         picture, small_truth = resize_picture(sample.image, self._size)[None], resize_ids(truth, self._size)

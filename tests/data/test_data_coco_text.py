@@ -6,11 +6,11 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import made_coco_text as made
 import numpy as np
 import pytest
 from PIL import Image
 
+import made_coco_text as made
 from kerbseg.cli import main
 from kerbseg.core.errors import DataError, RecipeError
 from kerbseg.core.types import VOID

@@ -5,13 +5,13 @@ import re
 from functools import partial
 from pathlib import Path
 
-import made_coco_text
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import kerbseg.models as models
+import made_coco_text
 from kerbseg.bundle import load
 from kerbseg.compress.convolutions import convolutions
 from kerbseg.core.labels import label_set

@@ -14,4 +14,17 @@ from kerbseg.cli import (  # each registers its commands
 )
 from kerbseg.cli.app import app, main
 
-__all__ = ["app", "data", "demo", "export", "main", "measure", "models", "recipes", "shell", "snippet", "threshold", "use"]
+__all__ = [
+    "app",
+    "data",
+    "demo",
+    "export",
+    "main",
+    "measure",
+    "models",
+    "recipes",
+    "shell",
+    "snippet",
+    "threshold",
+    "use",
+]

@@ -23,8 +23,8 @@ def threshold(
 ) -> None:
     """Choose from which probability on a network says text, where its IoU of text is highest.
 
-    Text covers 1 % of pictures, and one half is rarely the best threshold for it. The new model has the threshold in its
-    weights, so that predictions and exported files follow it.
+    Text covers 1 % of pictures, and one half is rarely the best threshold for it. The new model has the threshold in
+    its weights, so that predictions and exported files follow it.
 
     Example: `kerbseg threshold run/best.safetensors --data coco_text -o text.safetensors`
 
@@ -47,9 +47,7 @@ def threshold(
 
     bundle = load(model)
     dataset = open_dataset(data, split, data_root)
-    chosen = choose_threshold(
-        bundle, dataset, limit=limit, device=device, threads=threads, progress=progress
-    )
+    chosen = choose_threshold(bundle, dataset, limit=limit, device=device, threads=threads, progress=progress)
     save(chosen.bundle, out)
     if json is not None:
         write_json(json, chosen.to_dict())

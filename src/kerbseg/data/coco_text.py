@@ -86,7 +86,7 @@ class _Annotation:
     @property
     def is_text(self) -> bool:
         """Whether it is legible and machine printed; TextOCR says neither word."""
-        legible = self.legibility is None and self.utf8_string != UNREADABLE or _same(self.legibility, "legible")
+        legible = (self.legibility is None and self.utf8_string != UNREADABLE) or _same(self.legibility, "legible")
         return legible and (self.kind is None or _same(self.kind, "machine printed"))
 
 
@@ -283,7 +283,9 @@ def _read_labels(root: Path, labels: str) -> tuple[Path, _File]:
         raise DataError(f"{root} holds no {FILES[labels]}; put it there, or leave the option labels={labels} out")
     paths = paths or [path for path in sorted(root.glob("*.json")) if _is_layout(path)]
     if not paths:
-        raise DataError(f"{root} holds no COCO-Text: there is neither {' nor '.join(FILES.values())}; check --data-root")
+        raise DataError(
+            f"{root} holds no COCO-Text: there is neither {' nor '.join(FILES.values())}; check --data-root"
+        )
     documents = [read_document(path, _File) for path in paths]  # TextOCR has one for each split
     pictures = {key: picture for document in documents for key, picture in document.imgs.items()}
     marks = {key: mark for document in documents for key, mark in document.anns.items()}

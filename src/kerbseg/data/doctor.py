@@ -73,14 +73,7 @@ def examine(dataset: Dataset, track: Track = silent) -> SplitReport:
         notes=(*_notes(dataset), *_without_labels(dataset.split, looks)),
         fingerprints={look.name: look.fingerprint for look in looks if look.fingerprint},
         tiny={look.name: look.traits.tiny for look in looks if look.traits and look.traits.tiny is not None},
-        suspicions=tuple(
-            suspects.of_split(
-                dataset.split,
-                {look.name: look.traits for look in looks if look.traits},
-                {look.name: look.counts for look in looks if look.counts is not None},
-                dataset.labels.classes,
-            )
-        ),
+        suspicions=tuple(_suspicions(dataset, looks)),
     )
 
 
@@ -160,6 +153,15 @@ def _suspicious(report: DatasetReport) -> Iterator[str]:
         first = " and ".join("/".join(place) for place in cases[0].pictures)
         more = f" (and {len(cases) - 1} more such; --html shows them)" if len(cases) > 1 else ""
         yield f"suspicious: {split}: {first}: {cases[0].text}{more}"
+
+
+def _suspicions(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Suspicion]:
+    """What looks wrong within a split; not that the marks of words do not follow edges, which lie within them."""
+    traits = {look.name: look.traits for look in looks if look.traits}
+    counts = {look.name: look.counts for look in looks if look.counts is not None}
+    for each in suspects.of_split(dataset.split, traits, counts, dataset.labels.classes):
+        if not (isinstance(dataset, CocoText) and each.kind in ("shifted", "edges")):
+            yield each
 
 
 def _notes(dataset: Dataset) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """A data set's name with options, such as `coco_text:geometry=box,others=background`.
 
-What labels mean decides the result, so it stands in the name: recipes, commands and protocols then say it by themselves.
+What labels mean decides the result, so it stands in the name: recipes, commands and protocols then say it.
 """
 
 from __future__ import annotations

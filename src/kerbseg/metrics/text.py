@@ -132,7 +132,7 @@ class WordCounter:
             if area := np.count_nonzero(pixels):
                 group = next(name for name, bound in WORD_HEIGHTS.items() if bound is None or height < bound)
                 self._words[group] += 1
-                self._hits[group] += 2 * np.count_nonzero(pixels & (ids == TEXT)) >= area
+                self._hits[group] += bool(2 * np.count_nonzero(pixels & (ids == TEXT)) >= area)
 
     def compute(self) -> dict[str, WordRecall]:
         """The figures until now, by height."""

@@ -15,7 +15,6 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset
 from kerbseg.data import DATASETS, NEEDS_NO_ROOT, is_known, open_dataset, picture_file, splits
 from kerbseg.data.drives import draw_split, drive_of
-from kerbseg.data.joined import MARK
 from kerbseg.data.pictures import picture_size
 from kerbseg.train.recipe import AnyRecipe, Recipe
 
