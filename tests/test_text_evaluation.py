@@ -63,7 +63,8 @@ def test_the_report_says_text_and_the_paper_beside_it(root, bundle, tmp_path, ca
     save(bundle, tmp_path / "m.safetensors")
     figures = tmp_path / "figures.json"
     call = ["evaluate", str(tmp_path / "m.safetensors"), "--data", "coco_text:paper", "--split", "val"]
-    main([*call, "--data-root", str(root), "--json", str(figures)])
+    main([*call, "--data-root", str(root), "--json", str(figures), "--html", str(tmp_path / "page.html")])
+    assert "IoU of text" in (tmp_path / "page.html").read_text()
     written = json.loads(figures.read_text())
     assert written["iou_text"] == written["class_iou"]["text"] == written["text"]["own"]["iou"]
     assert written["protocol"]["data"] == "coco_text:geometry=box,others=background"
