@@ -22,6 +22,7 @@ from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import LONGEST_NAME, LabelSet
 from kerbseg.core.limits import network_pixels
+from kerbseg.core.resize import Resample
 from kerbseg.core.text import ADDRESS
 from kerbseg.core.types import Preprocessing
 
@@ -46,6 +47,7 @@ class BundleCard:
     scores: Mapping[str, Any] = field(default_factory=dict)  # figures with their protocol
     source: str = ""  # how the weights came to be, in words
     versions: Mapping[str, str] = field(default_factory=dict)
+    resample: Resample = "bilinear"  # how pictures of another size come to that of the network
 
     def __post_init__(self) -> None:
         if not len(self.labels) <= self.outputs <= models.MOST_OUTPUTS:

@@ -81,6 +81,8 @@ def render(facts: CardFacts) -> Table:
     table.add_row("network", f"{card.model} ({models.card(card.model).paper}), {facts.parameters:,} parameters")
     table.add_row("file", f"{facts.precision}, {facts.size_bytes / 1e6:.3f} MB")
     table.add_row("input size", f"{card.input_size[0]}x{card.input_size[1]} (HxW)")
+    if card.resample != "bilinear":
+        table.add_row("other sizes", f"are brought to it by {card.resample}")
     table.add_row("classes", f"{len(labels)} of {labels.name}: {', '.join(labels.classes)}")
     if card.outputs > len(labels):
         table.add_row("outputs", f"{card.outputs}: those beyond the classes never win")

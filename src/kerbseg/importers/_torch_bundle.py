@@ -12,6 +12,7 @@ import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, load_strictly, versions
 from kerbseg.core.errors import BundleError
 from kerbseg.core.labels import LABEL_SETS, LabelSet, label_set
+from kerbseg.core.resize import Resample
 from kerbseg.importers import origin
 
 PUBLISHED = ("cityscapes", "camvid")  # label sets of the weights that these formats' authors published
@@ -42,6 +43,7 @@ def torch_bundle(
     license: str,
     options: Mapping[str, Any] | None = None,
     input_size: tuple[int, int] | None = None,
+    resample: Resample = "bilinear",
 ) -> Bundle:
     """A registered network with a file's weights, renamed by `modules` (theirs -> ours).
 
@@ -63,6 +65,7 @@ def torch_bundle(
         options=options,
         source=origin([source], license),
         versions=versions(),
+        resample=resample,
     )
     return Bundle(network.eval(), card)
 
