@@ -24,6 +24,7 @@ from PIL import Image
 
 import kerbseg
 import kerbseg.predict
+import made_coco_text
 from kerbseg.bundle import load, random_bundle, save
 from kerbseg.cli import app, main
 from kerbseg.core.errors import KerbsegError
@@ -107,6 +108,10 @@ RUN |= {
     ),
 }
 RUN |= {
+    "kerbseg doctor coco_text --data-root DATA/coco_text": Run(prints=("others void", "legible_printed")),
+    "kerbseg doctor coco_text:paper --data-root DATA/coco_text": Run(prints=("others background", "geometry box")),
+}
+RUN |= {
     "kerbseg predict mininet_v2_cpu-camvid pictures/ -o out": Run(("out/a_ids.png",)),
     "kerbseg doctor my_streets": Run(prints=("pavement",)),
 }
@@ -166,6 +171,15 @@ NOT_RUN = {
     "kerbseg choose --fps 30 --threads 2 --size 360x640": "minutes; tests/apps/test_apps_choose.py does it shortly",
     "kerbseg benchmark mininet_v2_cpu-camvid --threads 2 --data camvid --int8": "minutes;"
     " tests/apps/test_apps_benchmark.py does it shortly",
+    "kerbseg train coco_text/mininet_v2_cpu --data-root DATA/coco_text --out runs/text": "days;"
+    " tests/train/test_train_walk.py does it shortly",
+    "kerbseg train coco_text/mininet_v2_cpu data.name=coco_text loss.power=1 --data-root DATA/coco_text"
+    " --out runs/text": "as above",
+    "kerbseg threshold runs/text --data coco_text --data-root DATA/coco_text -o text.safetensors": "needs that run;"
+    " tests/test_text_evaluation.py has one",
+    "kerbseg evaluate text.safetensors --data coco_text --data-root DATA/coco_text --split val --json figures.json": (
+        "as above"
+    ),
     "kerbseg train modern/mininet_v2 --data-root DATA/camvid --out runs/teacher": "a day on a GPU",
     'kerbseg train modern/mininet_v2_cpu "distill={teacher: runs/teacher/best.safetensors}" --data-root DATA/camvid'
     " --out runs/pupil": "needs that teacher; tests/train/test_train_modern.py has one",
@@ -352,6 +366,7 @@ def place(tmp_path, camvid_root, camvid_bundle, monkeypatch) -> Path:
         picture(path)
     write_drive(folder / "drive.mp4")
     shutil.copytree(camvid_root, folder / "DATA" / "camvid")
+    made_coco_text.make(folder / "DATA" / "coco_text")
     for split in ("train", "val"):
         for i in range(2):
             picture(f"my_streets/images/{split}/{i}.jpg")

@@ -27,6 +27,7 @@ from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
 from kerbseg.metrics.calibration import BINS, Reliability, ReliabilityCounter
 from kerbseg.metrics.corruptions import CorruptionScores
 from kerbseg.metrics.details import DetailCounter, Details
+from kerbseg.metrics.text import TextReport
 from kerbseg.runtime import (
     Fit,
     IdsOnly,
@@ -37,6 +38,7 @@ from kerbseg.runtime import (
     segment,
     segment_with_logits,
 )
+from kerbseg.text_evaluation import text_counter
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -84,6 +86,7 @@ class Report:
     details: Details | None = None  # likewise
     corruptions: CorruptionScores | None = None  # likewise
     reliability: Reliability | None = None  # likewise, where the runtime tells more than ids
+    text: TextReport | None = None  # where the classes are background and text
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg evaluate --json` writes it."""
@@ -103,6 +106,7 @@ class Report:
             **({} if drives is None else {"drives": drives}),
             **({} if self.details is None else self.details.to_dict()),
             **({} if self.corruptions is None else {"corruptions": self.corruptions.to_dict()}),
+            **({} if self.text is None else {"iou_text": self.text.own.iou, "text": self.text.to_dict()}),
         }
 
 
@@ -153,6 +157,7 @@ def evaluate(
     corrupted = {kind: confusion_metric(len(dataset.labels)) for kind in kinds}
     detail_counter = DetailCounter(dataset.labels) if details else None
     reliability = ReliabilityCounter(runtime.card.temperature) if calibration else None
+    text = text_counter(predictor, dataset, input_size, fit)
     images: Counter[str] = Counter()
     count = min(limit or len(dataset), len(dataset))
     label_sizes, input_sizes = set(), set()
@@ -171,6 +176,8 @@ def evaluate(
         size = (sample.mask.shape[0], sample.mask.shape[1])
         if detail_counter is not None:
             detail_counter.update(sample.name, ids, sample.mask)
+        if text is not None:
+            text.update(index, sample, ids)
         label_sizes.add(size)
         input_sizes.add(network_size(size, runtime, input_size))
         if on_prediction is not None:
@@ -214,6 +221,7 @@ def evaluate(
         details=None if detail_counter is None else detail_counter.compute(),
         reliability=None if reliability is None else reliability.compute(),
         corruptions=CorruptionScores(severity, package, metrics.miou, of_kind) if of_kind else None,
+        text=None if text is None else text.compute(),
     )
 
 

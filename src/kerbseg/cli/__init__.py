@@ -1,6 +1,6 @@
 """The command line: thin functions whose docstrings are the help. Heavy packages are imported inside them."""
 
-from kerbseg.cli import (
+from kerbseg.cli import (  # each registers its commands
     calibrate,
     data,
     demo,
@@ -10,8 +10,9 @@ from kerbseg.cli import (
     recipes,
     shell,
     snippet,
+    threshold,
     use,
-)  # each registers its commands
+)
 from kerbseg.cli.app import app, main
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "recipes",
     "shell",
     "snippet",
+    "threshold",
     "use",
 ]

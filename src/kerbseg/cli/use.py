@@ -80,6 +80,7 @@ def evaluate(
     from contextlib import nullcontext
 
     from kerbseg.apps.evaluation import CorruptedPictures, WorstPictures, page
+    from kerbseg.apps.text import render_text
     from kerbseg.data import open_dataset
     from kerbseg.data.corrupt import chosen
     from kerbseg.evaluate import UnlabelledError, render_corruptions, render_table
@@ -141,6 +142,8 @@ def evaluate(
     show(render_table(report))
     if report.corruptions is not None:
         show(render_corruptions(report.corruptions))
+    if report.text is not None:
+        show(render_text(report))
     after_evaluate(model, data, data_root, dataset)
 
 
