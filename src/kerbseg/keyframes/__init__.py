@@ -1,0 +1,1 @@
+"""Keyframes of a sequence, and which frames to send."""
