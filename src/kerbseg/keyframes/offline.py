@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from kerbseg.core.errors import InputError
-from kerbseg.keyframes.scores import FrameScores
+from kerbseg.keyframes.scores import FrameScores, all_judged
 from kerbseg.keyframes.selection import usefulness
 
 NEAREST, FARTHEST = 0.4, 1.8
@@ -40,7 +40,7 @@ def dynamic_programming(scores: Sequence[FrameScores], count: int) -> list[int]:
     Exact. Where no frames have such gaps (the view stands still, or jumps), the gaps may be wider until some have.
     Raises InputError for a sequence too long for it.
     """
-    count = _checked(scores, count)
+    scores, count = all_judged(scores), _checked(scores, count)
     if count * len(scores) > LARGEST:
         raise InputError(f"{len(scores)} frames are too many for the rule dp with {count} keyframes; take coverage")
     sem = np.array([each.sem for each in scores])
@@ -92,7 +92,7 @@ def coverage(scores: Sequence[FrameScores], count: int) -> list[int]:
     A frame weighs 0.25 + its semantics against the most; it is served by quality, less with distance. Taken greedily,
     which reaches 1 - 1/e of the best at least (Nemhauser et al., 1978).
     """
-    count = _checked(scores, count)
+    scores, count = all_judged(scores), _checked(scores, count)
     quality = np.array([each.quality for each in scores])
     sem = np.array([each.sem for each in scores])
     place = positions(scores)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import UInt8
 
 from kerbseg.core.resize import resize_ids
 from kerbseg.keyframes.motion import MotionMeter, Thumbnail, analyzed, thumbnail
-from kerbseg.keyframes.quality import Measures, QualityMeter, measure
+from kerbseg.keyframes.quality import RECENT, Measures, QualityMeter, measure, quality
 from kerbseg.keyframes.semantics import Box, Semantics, semantics
 
 
@@ -24,7 +24,7 @@ class FrameScores:
     sem: float = 0.0  # share of the pixels: whole target less cut-off target, 0 at least
     motion: float = 0.0  # since the frame before, in pixels of a picture 480 wide
     cut: bool = False  # a new shot begins here
-    measures: Measures = field(default=Measures(0, 0, 0, 0, 0), repr=False)
+    measures: Measures | None = field(default=None, repr=False)
     semantics: Semantics = field(default=Semantics(), repr=False)
     thumbnail: Thumbnail = field(default_factory=lambda: np.zeros(0, np.float32), repr=False, compare=False)
 
@@ -74,3 +74,16 @@ def _in_pixels_of(shown: Semantics, small: tuple[int, ...], size: tuple[int, ...
         for left, top, end, bottom in shown.boxes
     )
     return Semantics(shown.whole, shown.part, boxes)
+
+
+def judged_again(scores: FrameScores, among: Sequence[Measures]) -> FrameScores:
+    """The scores with the quality among other frames: of one that came too early to have had a past."""
+    if scores.measures is None:
+        return scores
+    return replace(scores, quality=quality(scores.measures, among))
+
+
+def all_judged(scores: Sequence[FrameScores]) -> list[FrameScores]:
+    """Those of a whole sequence, the first 31 judged among each other."""
+    early = [each.measures for each in scores[:RECENT] if each.measures is not None]
+    return [*(judged_again(each, early) for each in scores[:RECENT]), *scores[RECENT:]]

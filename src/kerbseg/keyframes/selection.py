@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from kerbseg.core.errors import InputError, did_you_mean
 from kerbseg.keyframes.motion import Thumbnail, likeness
-from kerbseg.keyframes.scores import FrameScores
+from kerbseg.keyframes.quality import RECENT, Measures
+from kerbseg.keyframes.scores import FrameScores, judged_again
 
 OnlineRule = Literal["window", "gate", "first", "middle"]
 Static = Literal["keep", "skip"]
@@ -56,8 +57,13 @@ class Candidate:
 
     scores: FrameScores
     moved: float  # motion from the first frame to this one
-    quality: float  # times what is new in it
+    new: float = 1.0  # what is new in it, 0..1
     kept: Any = field(default=None, repr=False)
+
+    @property
+    def quality(self) -> float:
+        """What it is worth without its target."""
+        return self.scores.quality * self.new
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,9 @@ class Keyframe:
 class Selector:
     """Takes the frames of a sequence one by one, and gives a keyframe when its window closes.
 
-    It holds those frames of the open window alone that could still be taken. `due` may decide when a window closes,
-    for a SLAM system that runs beside: it is called with each frame's scores.
+    It holds those frames of the open window alone that could still be taken. The first 31 frames, whose qualities had
+    little to be compared with, are judged again when their window closes. `due` may decide when a window closes, for a
+    SLAM system that runs beside: it is called with each frame's scores.
     """
 
     def __init__(self, options: Options | None = None, due: Callable[[FrameScores], bool] | None = None) -> None:
@@ -90,8 +97,9 @@ class Selector:
         self._taken_moved: float | None = None  # at the last keyframe
         self._known: deque[Thumbnail] = deque(maxlen=REMEMBERED)
         self._open: list[Candidate] = []
-        self._first = self._last = Candidate(FrameScores(-1, 0, 0.0), 0.0, 0.0)
+        self._first = self._last = Candidate(FrameScores(-1, 0, 0.0), 0.0)
         self._count = 0  # of frames in the open window
+        self._early: list[Measures] = []  # of the first frames
 
     def add(self, scores: FrameScores, kept: Any = None) -> Iterator[Keyframe]:
         """The next frame; gives the keyframes of the windows that close with it, two at most."""
@@ -123,21 +131,24 @@ class Selector:
         """Holds the frame if it could be taken, and lets go of those that cannot be any more."""
         known = max((likeness(scores.thumbnail, each) for each in self._known), default=0.0)
         new = 1 - max(0.0, known) ** NOVELTY if self._options.novelty else 1.0
-        frame = Candidate(scores, self._moved, scores.quality * new, kept)
+        if len(self._early) < RECENT and scores.measures is not None:
+            self._early.append(scores.measures)
+        frame = Candidate(scores, self._moved, new, kept)
         if not self._count:
             self._first = frame
         self._last = frame
         self._count += 1
         if self._options.rule == "first":
             self._open = [frame]
-        elif self._options.rule == "middle":
-            self._open.append(frame)  # what place it has in the window is known at its end
+        elif self._options.rule == "middle" or self._first.scores.index < RECENT:
+            self._open.append(frame)  # what it is worth is known when the window closes
         elif not any(_rules_out(each, frame) for each in self._open):
             self._open = [each for each in self._open if not _rules_out(frame, each)]
             self._open.append(frame)
 
     def _close(self, why: Reason) -> Iterator[Keyframe]:
-        first, last, frames = self._first.scores.index, self._last, self._open
+        first, last = self._first.scores.index, self._last
+        frames = [self._judged_again(each) for each in self._open]
         self._open, self._count = [], 0
         still = self._taken_moved is not None and last.moved - self._taken_moved < self._options.step_px / 4
         if still and self._options.static == "skip" and why in ("time", "motion", "end"):
@@ -150,6 +161,12 @@ class Selector:
         yield Keyframe(
             best.scores, number, first, last.scores.index, why, best.moved, last.scores, best.kept, last.kept
         )
+
+
+    def _judged_again(self, frame: Candidate) -> Candidate:
+        if frame.scores.index >= RECENT:
+            return frame
+        return replace(frame, scores=judged_again(frame.scores, self._early))
 
 
 def _rules_out(one: Candidate, other: Candidate) -> bool:
