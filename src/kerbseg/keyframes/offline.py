@@ -128,5 +128,3 @@ def _checked(scores: Sequence[FrameScores], count: int) -> int:
     if count < 1:
         raise InputError(f"{count} keyframes; ask for 1 at least")
     return min(count, len(scores))
-
-

@@ -59,8 +59,10 @@ def measure(gray: Gray) -> Measures:
 def _lost_by_blur(gray: Gray, blurred: Gray, axis: int) -> float:
     """Share of the differences along an axis that are gone in the blurred picture (after Crete et al., SPIE 2007)."""
     cv2 = cv2_module()
-    sharp, soft = (cv2.absdiff(each[1:], each[:-1]) if axis == 0 else cv2.absdiff(each[:, 1:], each[:, :-1])
-                   for each in (gray, blurred))
+    sharp, soft = (
+        cv2.absdiff(each[1:], each[:-1]) if axis == 0 else cv2.absdiff(each[:, 1:], each[:, :-1])
+        for each in (gray, blurred)
+    )
     lost = cv2.subtract(sharp, soft)  # of uint8: what is below 0 is 0
     return float(cv2.sumElems(lost)[0]) / max(LEAST, float(cv2.sumElems(sharp)[0]))
 

@@ -42,9 +42,7 @@ class Scorer:
         self._quality, self._motion = QualityMeter(), MotionMeter()
         self._next = 0
 
-    def add(
-        self, picture: UInt8[np.ndarray, "h w 3"], ids: UInt8[np.ndarray, "h w"], time_ns: int
-    ) -> FrameScores:
+    def add(self, picture: UInt8[np.ndarray, "h w 3"], ids: UInt8[np.ndarray, "h w"], time_ns: int) -> FrameScores:
         """The scores of the next frame, of its RGB pixels and class ids."""
         gray = analyzed(picture)
         small = thumbnail(gray)

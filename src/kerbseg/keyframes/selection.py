@@ -162,7 +162,6 @@ class Selector:
             best.scores, number, first, last.scores.index, why, best.moved, last.scores, best.kept, last.kept
         )
 
-
     def _judged_again(self, frame: Candidate) -> Candidate:
         if frame.scores.index >= RECENT:
             return frame

@@ -69,9 +69,7 @@ def semantics(
     return Semantics(
         whole=float(mass[counted & ~touching].sum()) / ids.size,
         part=float(mass[counted & touching].sum()) / ids.size,
-        boxes=tuple(
-            (int(left[i]), int(top[i]), int(left[i] + columns[i]), int(top[i] + rows[i])) for i in order
-        ),
+        boxes=tuple((int(left[i]), int(top[i]), int(left[i] + columns[i]), int(top[i] + rows[i])) for i in order),
     )
 
 
