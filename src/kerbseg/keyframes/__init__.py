@@ -8,10 +8,10 @@ quality and semantics. How they do it was never published in code; what is done 
 from kerbseg.keyframes.figures import Timeline, summary
 from kerbseg.keyframes.formats import FORMATS
 from kerbseg.keyframes.offline import coverage, dynamic_programming
-from kerbseg.keyframes.quality import Measures, QualityMeter, measure, quality
+from kerbseg.keyframes.quality import Measures, QualityMeter, measure, quality_of
 from kerbseg.keyframes.scores import FrameScores, Scorer
 from kerbseg.keyframes.selection import Keyframe, Options, Selector, select
-from kerbseg.keyframes.semantics import Semantics, semantics
+from kerbseg.keyframes.semantics import Semantics, semantics_of
 from kerbseg.keyframes.sequences import FrameSequence, open_sequence
 from kerbseg.keyframes.stream import Kept, keyframes, scored
 from kerbseg.keyframes.transmission import Decision, Outbox, TokenBucket, Transmitter
@@ -21,8 +21,8 @@ __all__ = [
     "Decision",
     "FrameScores",
     "FrameSequence",
-    "Keyframe",
     "Kept",
+    "Keyframe",
     "Measures",
     "Options",
     "Outbox",
@@ -38,9 +38,9 @@ __all__ = [
     "keyframes",
     "measure",
     "open_sequence",
-    "quality",
+    "quality_of",
     "scored",
     "select",
-    "semantics",
+    "semantics_of",
     "summary",
 ]

@@ -76,10 +76,10 @@ class QualityMeter:
     def add(self, measures: Measures) -> float:
         """The quality of the next frame."""
         self._recent.append(measures)
-        return quality(measures, self._recent)
+        return quality_of(measures, self._recent)
 
 
-def quality(measures: Measures, recent: Sequence[Measures] | deque[Measures]) -> float:
+def quality_of(measures: Measures, recent: Sequence[Measures] | deque[Measures]) -> float:
     """The weakest of the ratios of a frame to the recent ones, itself among them; 0..1."""
     now = np.array([measures.gradient, measures.sharpness, measures.brightness, measures.bright, measures.dark])
     past = np.array([[m.gradient, m.sharpness, m.brightness, m.bright, m.dark] for m in recent])

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 
 from kerbseg.core.resize import resize_ids
 from kerbseg.keyframes.motion import MotionMeter, Thumbnail, analyzed, thumbnail
-from kerbseg.keyframes.quality import RECENT, Measures, QualityMeter, measure, quality
-from kerbseg.keyframes.semantics import Box, Semantics, semantics
+from kerbseg.keyframes.quality import RECENT, Measures, QualityMeter, measure, quality_of
+from kerbseg.keyframes.semantics import Box, Semantics, semantics_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Scorer:
         gray = analyzed(picture)
         small = thumbnail(gray)
         measures, motion = measure(gray), self._motion.add(gray, small)
-        shown = _in_pixels_of(semantics(resize_ids(ids, gray.shape), self._target), gray.shape, ids.shape)
+        shown = _in_pixels_of(semantics_of(resize_ids(ids, gray.shape), self._target), gray.shape, ids.shape)
         index, self._next = self._next, self._next + 1
         return FrameScores(
             index=index,
@@ -78,7 +78,7 @@ def judged_again(scores: FrameScores, among: Sequence[Measures]) -> FrameScores:
     """The scores with the quality among other frames: of one that came too early to have had a past."""
     if scores.measures is None:
         return scores
-    return replace(scores, quality=quality(scores.measures, among))
+    return replace(scores, quality=quality_of(scores.measures, among))
 
 
 def all_judged(scores: Sequence[FrameScores]) -> list[FrameScores]:

@@ -21,7 +21,8 @@ from kerbseg.keyframes.scores import FrameScores, judged_again
 
 OnlineRule = Literal["window", "gate", "first", "middle"]
 Static = Literal["keep", "skip"]
-Reason = Literal["motion", "time", "due", "cut", "end"]
+Reason = Literal["motion", "time", "due", "cut", "end", "all"]
+"""What closed a window; `all` is the whole sequence, of the offline rules."""
 
 STEP_PX, LONGEST_S = 48.0, 1.0
 """A frame is due after a motion of a tenth of the width, or ORB-SLAM2's MaxFrames: one second."""
@@ -39,7 +40,6 @@ class Options:
     rule: OnlineRule = "window"
     step_px: float = STEP_PX  # motion, in pixels of a picture 480 wide
     longest_s: float = LONGEST_S
-    frame_s: float = 0.0  # usual time between two frames; half of it is the tolerance of `longest_s`
     static: Static = "keep"  # "skip": no keyframe while the view has hardly moved since the last one
     novelty: bool = False  # prefer what does not look like the last keyframes
 
@@ -98,11 +98,13 @@ class Selector:
         self._known: deque[Thumbnail] = deque(maxlen=REMEMBERED)
         self._open: list[Candidate] = []
         self._first = self._last = Candidate(FrameScores(-1, 0, 0.0), 0.0)
+        self._step_ns = 0  # from the frame before to the newest
         self._count = 0  # of frames in the open window
         self._early: list[Measures] = []  # of the first frames
 
     def add(self, scores: FrameScores, kept: Any = None) -> Iterator[Keyframe]:
         """The next frame; gives the keyframes of the windows that close with it, two at most."""
+        self._step_ns = scores.time_ns - self._last.scores.time_ns if self._last.scores.index >= 0 else 0
         if scores.cut and self._count:
             yield from self._close("cut")
         self._moved += scores.motion
@@ -124,8 +126,9 @@ class Selector:
             return "due" if self._due(scores) else None
         if self._moved - self._closed_moved >= self._options.step_px:
             return "motion"
-        elapsed_s = (scores.time_ns - self._closed_ns) / 1e9 + self._options.frame_s / 2
-        return "time" if elapsed_s >= self._options.longest_s else None
+        # a frame that is nearer to the time than the next one can be is due: 15 frames at 15 a second, rounded or not
+        elapsed_ns = scores.time_ns - self._closed_ns + self._step_ns / 2
+        return "time" if elapsed_ns / 1e9 >= self._options.longest_s else None
 
     def _take(self, scores: FrameScores, kept: Any) -> None:
         """Holds the frame if it could be taken, and lets go of those that cannot be any more."""

@@ -39,7 +39,7 @@ class Semantics:
         return max(0.0, self.whole - self.part)
 
 
-def semantics(
+def semantics_of(
     ids: UInt8[np.ndarray, "h w"],
     target: Iterable[int],
     probability: Float32[np.ndarray, "h w"] | None = None,

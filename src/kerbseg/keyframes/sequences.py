@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -169,13 +170,13 @@ def nanoseconds_of(text: str, listing: Path, number: int) -> int:
 def _of_entries(layout: Layout, given: Path, root: Path, entries: list[Entry]) -> FrameSequence:
     if not entries:
         raise DataError(f"{given} lists no pictures")
-    for before, after in zip(entries, entries[1:], strict=False):
+    for before, after in pairwise(entries):
         if after.time_ns <= before.time_ns:
             raise DataError(f"{given}: {after.file.name} is not later than {before.file.name} before it; sort the list")
     missing = next((each.file for each in entries if not each.file.is_file()), None)
     if missing is not None:
         raise DataError(f"{given} lists {missing}, which is not there; is the data set whole?")
-    steps = [after.time_ns - before.time_ns for before, after in zip(entries, entries[1:], strict=False)]
+    steps = [after.time_ns - before.time_ns for before, after in pairwise(entries)]
     rate = Fraction(SECOND, round(median(steps))) if steps else Fraction(1)
 
     def frames() -> Iterator[Frame]:
