@@ -94,7 +94,7 @@ class Selector:
         self._due = due
         self._window, self._moved = 0, 0.0
         self._closed_moved, self._closed_ns = 0.0, 0  # at the last due instant
-        self._taken_moved: float | None = None  # at the last keyframe
+        self._taken_moved: float | None = None  # at the last keyframe of this shot
         self._known: deque[Thumbnail] = deque(maxlen=REMEMBERED)
         self._open: list[Candidate] = []
         self._first = self._last = Candidate(FrameScores(-1, 0, 0.0), 0.0)
@@ -110,6 +110,7 @@ class Selector:
         self._moved += scores.motion
         if scores.cut or self._first.scores.index < 0:  # a shot begins: nothing has moved yet
             self._closed_moved, self._closed_ns = self._moved, scores.time_ns
+            self._taken_moved = None
         self._take(scores, kept)
         reason = self._reason(scores)
         if reason:
@@ -117,8 +118,8 @@ class Selector:
             yield from self._close(reason)
 
     def finish(self) -> Iterator[Keyframe]:
-        """The keyframe of what is left at the end: of half a step at least, or where there was none before."""
-        if self._count and (self._window == 0 or self._moved - self._closed_moved >= self._options.step_px / 2):
+        """The keyframe of what is left at the end: of half a step at least, or where its shot has none."""
+        if self._count and (self._taken_moved is None or self._moved - self._closed_moved >= self._options.step_px / 2):
             yield from self._close("end")
 
     def _reason(self, scores: FrameScores) -> Reason | None:
@@ -154,7 +155,7 @@ class Selector:
         frames = [self._judged_again(each) for each in self._open]
         self._open, self._count = [], 0
         still = self._taken_moved is not None and last.moved - self._taken_moved < self._options.step_px / 4
-        if still and self._options.static == "skip" and why in ("time", "motion", "end"):
+        if still and self._options.static == "skip" and why != "due":
             return
         best = frames[choose(frames, self._options.rule, first, last.scores.index)]
         self._taken_moved = best.moved
