@@ -124,7 +124,21 @@ class FormatWriter:
                 temporary.write_text(text, encoding="utf-8")
         prefix = "images/" if self._format.in_place else ""
         pictures = [] if self._in_place else [f"{prefix}{each.name}" for each in self.frames]
-        return [*texts, *pictures, *(self._associations(frames) if "rgb.txt" in texts else [])]
+        beside = {"rgb.txt": self._associations, "map.csv": self._poses}
+        more = [name for listing, write in beside.items() if listing in texts for name in write(frames)]
+        return [*texts, *pictures, *more]
+
+    def _poses(self, frames: list[Written]) -> list[str]:
+        """Poses beside the frames, one a line, as a KITTI sequence has them; none where it does not."""
+        given = self._sequence.given
+        if given is None or not (given / "poses.txt").is_file():
+            return []
+        poses = [" ".join(words) for _, words in lines_of(given / "poses.txt")]
+        if len(poses) != len(self._sequence.entries):
+            raise DataError(f"{given / 'poses.txt'} has {len(poses)} poses for {len(self._sequence.entries)} pictures")
+        with atomic_write(self._out / "poses.txt") as temporary:
+            temporary.write_text(_text([poses[each.index] for each in frames]), encoding="utf-8")
+        return ["poses.txt"]
 
     def _associations(self, frames: list[Written]) -> list[str]:
         """Depth pictures beside the frames, as an RGB-D sequence associates them; none where it does not."""

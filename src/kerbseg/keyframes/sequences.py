@@ -58,7 +58,7 @@ class FrameSequence:
 def open_sequence(given: str | Path, fps: float | None = None, raw: RawFrames | None = None) -> FrameSequence:
     """The sequence that a folder, a glob of pictures, a video or a stream is.
 
-    `fps` is the rate of pictures whose names tell no time. Raises DataError for what is none, for times that do not
+    `fps` is the rate of a folder's pictures, whatever times their names tell. Raises DataError for what is none, for times that do not
     rise, and for a listed picture that is not there; InputError where a rate is missing, or told of what has times.
     """
     path = Path(given)
@@ -173,6 +173,8 @@ def _of_entries(layout: Layout, given: Path, root: Path, entries: list[Entry]) -
     for before, after in pairwise(entries):
         if after.time_ns <= before.time_ns:
             raise DataError(f"{given}: {after.file.name} is not later than {before.file.name} before it; sort the list")
+    if entries[-1].time_ns >= 2**63 or entries[0].time_ns < -(2**63):
+        raise DataError(f"{given}: {entries[-1].stamp} is no time; nanoseconds have 19 digits at most")
     missing = next((each.file for each in entries if not each.file.is_file()), None)
     if missing is not None:
         raise DataError(f"{given} lists {missing}, which is not there; is the data set whole?")
