@@ -40,11 +40,13 @@ from kerbseg.keyframes import (
     dynamic_programming,
     measure,
     open_sequence,
+    quality_of,
     select,
     semantics_of,
 )
 from kerbseg.keyframes.figures import served
 from kerbseg.keyframes.motion import Motion, MotionMeter, analyzed, thumbnail
+from kerbseg.keyframes.quality import RECENT
 from kerbseg.keyframes.stream import target_ids
 from kerbseg.profiling.machine import processor_name
 
@@ -53,7 +55,7 @@ KINDS = ("blur", "dark", "over")
 TARGET = ("pedestrian", "bicyclist")
 EVERY = 8
 BUDGET_SHARE = 0.12  # of the bytes of all frames
-ORB_MATCHES, ORB_DISTANCE = 30, 50
+ORB_MATCHES = 30  # that fit one geometry (epipolar, to within 3 pixels): the same place
 SAME_INSTANCE = 0.3  # IoU of a region with one that the flow carries on
 
 
@@ -242,14 +244,24 @@ class Judge:
         good = index[~bad[index]]
         if not len(good):
             return 0.0
-        matcher = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True)
-        hits = 0
-        for i, features in enumerate(self.features):
-            other = self.features[int(good[np.argmin(np.abs(self.moved[good] - self.moved[i]))])]
-            if features is not None and other is not None:
-                matches = matcher.match(features, other)
-                hits += sum(each.distance <= ORB_DISTANCE for each in matches) >= ORB_MATCHES
+        nearest = [int(good[np.argmin(np.abs(self.moved[good] - moved))]) for moved in self.moved]
+        hits = sum(same_place(one, self.features[i]) for one, i in zip(self.features, nearest, strict=True))
         return hits / len(self.features)
+
+
+def same_place(one: Any, other: Any) -> bool:
+    """Whether enough ORB features of two pictures match under one epipolar geometry."""
+    if one[1] is None or other[1] is None:
+        return False
+    matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(one[1], other[1])
+    if len(matches) < ORB_MATCHES:
+        return False
+    here, there = (
+        np.float32([each[0][i].pt for i in indices])
+        for each, indices in ((one, [m.queryIdx for m in matches]), (other, [m.trainIdx for m in matches]))
+    )
+    _, inliers = cv2.findFundamentalMat(here, there, cv2.FM_RANSAC, 3.0, 0.99)
+    return inliers is not None and int(inliers.sum()) >= ORB_MATCHES
 
 
 def ratio(one: float, other: float) -> float | None:
@@ -265,9 +277,9 @@ def open_labels() -> Any:
 
 
 def features_of(pictures: Sequence[np.ndarray]) -> list[Any]:
-    """ORB descriptors of each picture."""
+    """ORB features of each picture, and their descriptors."""
     orb = cv2.ORB.create(500)
-    return [orb.detectAndCompute(analyzed(picture), None)[1] for picture in pictures]
+    return [orb.detectAndCompute(analyzed(picture), None) for picture in pictures]
 
 
 def tracked(film: Film, ids: Sequence[int]) -> list[set[int]]:
@@ -331,13 +343,17 @@ def auc(good: Sequence[float], bad: Sequence[float]) -> float:
 
 def separation(film: Film, seeds: int) -> dict[str, dict[str, float]]:
     """AUC of good against degraded frames, of each measure and kind of degradation."""
-    kinds = {kind: {"": [], **{each: [] for each in KINDS}} for kind in ("Q", "gradient", "sharpness", "not clipped")}
-    values: dict[str, dict[str, list[float]]] = kinds
+    names = ("Q", "Q judged again", "gradient", "sharpness", "not clipped")
+    values: dict[str, dict[str, list[float]]] = {name: {each: [] for each in ("", *KINDS)} for name in names}
     for seed in range(seeds):
-        meter = QualityMeter()
+        meter, all_seen = QualityMeter(), []
         for picture, kind in degraded(film.pictures, seed):
             seen = measure(analyzed(picture))
-            values["Q"][kind].append(meter.add(seen))
+            all_seen.append((kind, seen, meter.add(seen)))
+        early = [seen for _, seen, _ in all_seen[:RECENT]]
+        for i, (kind, seen, quality) in enumerate(all_seen):
+            values["Q"][kind].append(quality)
+            values["Q judged again"][kind].append(quality_of(seen, early) if i < RECENT else quality)
             values["gradient"][kind].append(seen.gradient)
             values["sharpness"][kind].append(seen.sharpness)
             values["not clipped"][kind].append(-seen.dark - seen.bright)
