@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def target_ids(names: Sequence[str], labels: LabelSet) -> tuple[int, ...]:
 
 def scored(
     source: str | Path | int | Source | Iterable[Frame], predictor: Segmenter, target: Sequence[str]
-) -> Iterator[tuple[FrameScores, Kept]]:
+) -> Generator[tuple[FrameScores, Kept]]:
     """The scores of each frame, with its picture and class ids.
 
     Raises InputError for an unknown class, DataError after the last whole frame of a video that is damaged.
