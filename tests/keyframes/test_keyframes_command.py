@@ -77,7 +77,7 @@ def test_the_command_writes_all_that_it_says(folder, camvid_bundle, tmp_path, ca
     printed = run(capsys, *arguments, "-o", out, "--json", tmp_path / "figures.json")
     chosen, scores = rows(out / "keyframes.csv"), rows(out / "scores.csv")
     assert len(scores) == COUNT
-    assert f"{len(chosen)} keyframes of {COUNT} frames" in printed
+    assert f"{len(chosen)} keyframes of {COUNT} frames of" in printed
     assert 1 < len(chosen) < COUNT
     for row in chosen:
         assert (out / row["file"]).is_file()

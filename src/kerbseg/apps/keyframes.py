@@ -14,6 +14,7 @@ from kerbseg.apps.sending import Sender
 from kerbseg.bundle import versions
 from kerbseg.core.errors import DataError, InputError, KerbsegError, did_you_mean
 from kerbseg.core.files import atomic_write
+from kerbseg.core.text import counted
 from kerbseg.keyframes.figures import COLUMNS, Timeline, row, summary
 from kerbseg.keyframes.formats import FORMATS, FormatWriter
 from kerbseg.keyframes.offline import coverage, dynamic_programming
@@ -69,14 +70,14 @@ class Report:
 
     def __str__(self) -> str:
         chosen = self.chosen
-        lines = [f"{chosen['keyframes']} keyframes of {chosen['frames']} frames of {self.source}"]
+        lines = [f"{counted(chosen['keyframes'], 'keyframe')} of {counted(chosen['frames'], 'frame')} of {self.source}"]
         if chosen["keyframes"]:
             lines.append(_line("chosen", chosen))
             lines.append(_line("plain rule", self.plain))
         if self.sent is not None:
             lines.append(
-                f"sent: {self.sent['pictures']} pictures, {self.sent['masks']} masks, {self.sent['bytes']:,} of"
-                f" {self.sent['offered_bytes']:,} bytes"
+                f"sent: {counted(self.sent['pictures'], 'picture')}, {counted(self.sent['masks'], 'mask')},"
+                f" {self.sent['bytes']:,} bytes; all pictures are {self.sent['offered_bytes']:,} bytes"
             )
         return "\n".join(lines)
 

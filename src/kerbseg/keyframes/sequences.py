@@ -58,8 +58,9 @@ class FrameSequence:
 def open_sequence(given: str | Path, fps: float | None = None, raw: RawFrames | None = None) -> FrameSequence:
     """The sequence that a folder, a glob of pictures, a video or a stream is.
 
-    `fps` is the rate of a folder's pictures, whatever times their names tell. Raises DataError for what is none, for times that do not
-    rise, and for a listed picture that is not there; InputError where a rate is missing, or told of what has times.
+    `fps` is the rate of a folder's pictures, whatever times their names tell. Raises DataError for what is none, for
+    times that do not rise, and for a listed picture that is not there; InputError where a rate is missing, or told of
+    what has times.
     """
     path = Path(given)
     if fps is not None and not 0 < fps < 1e6:
