@@ -128,10 +128,27 @@ RUN |= {
 RUN["kerbseg predict runs/camvid street.jpg -o out --confidence"] = Run(
     ("out/street_ids.png", "out/street_confidence.png")
 )
+RUN |= {
+    "kerbseg keyframes mininet_v2_cpu-camvid drive.mp4 --target pedestrian --target bicyclist -o kept": Run(
+        ("kept/keyframes.csv", "kept/keyframes.html", "kept/scores.csv"), ("of 3 frames",)
+    ),
+}
 AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
 NOT_RUN = {
     "kerbseg calibrate runs/camvid --data camvid --data-root DATA/camvid": "needs a network that has learned something;"
     " tests/test_calibrate.py runs it",
+    "kerbseg keyframes mininet_v2_cpu-camvid DATA/V1_01_easy --target car --format euroc --static skip -o kept": (
+        "needs EuRoC; tests/keyframes reads and writes its layout"
+    ),
+    "kerbseg keyframes mininet_v2_cpu-camvid DATA/desk --target car --format tum --due KeyFrameTrajectory.txt"
+    " -o kept": (
+        "needs TUM RGB-D; tests/keyframes reads and writes its layout"
+    ),
+    "kerbseg keyframes mininet_v2_cpu-camvid street/ --fps 15 --target car --rule coverage --count 40 --format colmap"
+    " -o kept": "tests/keyframes runs the rules on folders",
+    "kerbseg keyframes mininet_v2_cpu-camvid drive.mp4 --target pedestrian --budget 20000 -o kept": (
+        "tests/keyframes sends within a budget"
+    ),
     "kerbseg train own --data my_streets epochs=60 batch_size=4 --hours 2": (
         "tests/train/test_train_own.py does, shorter"
     ),
