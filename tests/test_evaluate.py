@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kerbseg.bundle import load
@@ -91,7 +92,7 @@ def test_the_command_writes_what_the_contract_says(camvid_root, camvid_bundle, t
     found = json.loads(scores.read_text())
     assert set(found) == {
         "miou", "class_iou", "pixel_accuracy", "mean_accuracy", "category_miou", "category_iou", "images", "confusion",
-        "protocol",
+        "calibration", "protocol",
     }  # fmt: skip
     assert found["images"] == 2
     assert {"data", "split", "label_size", "tta", "runtime", "precision", "device", "versions"} <= set(
@@ -261,6 +262,24 @@ def test_flip_averaging_does_not_care_which_way_a_picture_faces(camvid_bundle):
     mirrored = runtime(np.ascontiguousarray(picture[:, :, ::-1]))[:, :, ::-1]
     assert (runtime(picture) == mirrored).mean() > 0.999
     assert (open_runtime(camvid_bundle)(picture) != runtime(picture)).any()
+
+
+def test_averaging_over_scales_is_the_mean_of_what_each_size_says(camvid_bundle):
+    from kerbseg.core.resize import resize_picture
+    from kerbseg.evaluate import TTA_SCALES, _with_tta
+
+    plain, averaged = open_runtime(camvid_bundle), _with_tta(open_runtime(camvid_bundle), "flip_scales")
+    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    views = []
+    for scale in TTA_SCALES:
+        small = resize_picture(picture, (round(64 * scale), round(96 * scale)))
+        for mirror in (False, True):
+            seen = plain.probabilities(np.ascontiguousarray(small[:, ::-1] if mirror else small)[None])
+            grown = torch.nn.functional.interpolate(seen, (64, 96), mode="bilinear")
+            views.append(grown.flip(3) if mirror else grown)
+    expected = torch.stack(views).mean(0)
+    assert torch.allclose(averaged.probabilities(picture[None]), expected, atol=1e-6)
+    assert (torch.from_numpy(averaged(picture[None])) == expected.argmax(1)).float().mean() > 0.999
 
 
 def test_a_model_of_other_classes_is_refused(camvid_bundle, folder_root):
