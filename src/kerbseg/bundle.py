@@ -20,8 +20,10 @@ from torch import nn
 import kerbseg.models as models
 from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.files import atomic_write
+from kerbseg.core.half import narrowed, widened
 from kerbseg.core.labels import LONGEST_NAME, LabelSet
 from kerbseg.core.limits import network_pixels
+from kerbseg.core.resize import Resample
 from kerbseg.core.text import ADDRESS
 from kerbseg.core.types import Preprocessing
 
@@ -47,6 +49,7 @@ class BundleCard:
     scores: Mapping[str, Any] = field(default_factory=dict)  # figures with their protocol
     source: str = ""  # how the weights came to be, in words
     versions: Mapping[str, str] = field(default_factory=dict)
+    resample: Resample = "bilinear"  # how pictures of another size come to that of the network
 
     def __post_init__(self) -> None:
         if not len(self.labels) <= self.outputs <= models.MOST_OUTPUTS:
@@ -150,6 +153,8 @@ def random_bundle(
 def save(bundle: Bundle, path: str | Path) -> None:
     """Writes the bundle; a file already there is replaced only when the new one is whole.
 
+    Kernels that float16 holds exactly, as `kerbseg.core.half.round_to_half` makes them, take half the bytes; `load`
+    gives the same float32 values back.
     Raises BundleError for one that `load` would refuse: weights that are not finite, or that do not fit the card.
     """
     fits = isinstance(bundle, Bundle) and isinstance(bundle.model, nn.Module) and isinstance(bundle.card, BundleCard)
@@ -164,7 +169,7 @@ def save(bundle: Bundle, path: str | Path) -> None:
     BundleCard.from_json(text, where)
     _check_fit(_shapes(bundle.card, where), tensors, where)
     check_finite(tensors, f"{path} is not written")
-    write_sealed(tensors, METADATA_KEY, text, path)
+    write_sealed(narrowed(tensors), METADATA_KEY, text, path)
 
 
 def _checked_name(path: Path) -> Path:
@@ -288,6 +293,7 @@ def load(path: str | Path) -> Bundle:
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path} is damaged ({error}); copy or train it again") from error
     check_seal(text, state, str(path))
+    state = widened(state)
     _check_fit(_shapes(card, str(path)), state, str(path))  # before a network of that size is made
     model = models.create_model(card.model, card.outputs, **card.options)
     load_strictly(model, state, str(path))

@@ -1,17 +1,19 @@
 """The command line: thin functions whose docstrings are the help. Heavy packages are imported inside them."""
 
-from kerbseg.cli import (
+from kerbseg.cli import (  # each registers its commands
     calibrate,
     data,
     demo,
     export,
+    keyframes,
     measure,
     models,
     recipes,
     shell,
     snippet,
+    threshold,
     use,
-)  # each registers its commands
+)
 from kerbseg.cli.app import app, main
 
 __all__ = [
@@ -20,11 +22,13 @@ __all__ = [
     "data",
     "demo",
     "export",
+    "keyframes",
     "main",
     "measure",
     "models",
     "recipes",
     "shell",
     "snippet",
+    "threshold",
     "use",
 ]

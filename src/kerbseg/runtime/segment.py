@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean
-from kerbseg.core.resize import resize_ids, resize_picture
+from kerbseg.core.resize import Resample, resize_ids, resize_picture
 from kerbseg.runtime.protocols import IdsOnly, Runtime, SupportsConfidence, SupportsLogits
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Placed:
         return resize_ids(np.ascontiguousarray(seen[: self.covered[0], : self.covered[1]]), self.size)
 
 
-def letterboxed(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> Placed:
+def letterboxed(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], resample: Resample = "bilinear") -> Placed:
     """The picture as large as it can be in `size` with its proportions kept, and beside or below it mirrored.
 
     Bars of one color did no better on the whole, and worse where the network has not learned that color (measured in
@@ -138,7 +138,7 @@ def letterboxed(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> P
     own = (picture.shape[0], picture.shape[1])
     scale = min(size[0] / own[0], size[1] / own[1])
     height, width = (min(most, max(1, round(n * scale))) for n, most in zip(own, size, strict=True))
-    small = resize_picture(picture, (height, width))
+    small = resize_picture(picture, (height, width), resample)
     if (height, width) != size:
         small = np.pad(small, ((0, size[0] - height), (0, size[1] - width), (0, 0)), mode="symmetric")
     return Placed(small[None], (height, width), own)
@@ -149,8 +149,8 @@ def _placed(runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], input_size: I
     size = network_size(own, runtime, input_size)
     if checked_fit(fit) == "letterbox" and (runtime.size is not None or not isinstance(input_size, str)):
         _warn_of_other_proportions(own, size)
-        return letterboxed(picture, size)
-    return Placed(resize_picture(picture, size)[None], size, own)
+        return letterboxed(picture, size, runtime.card.resample)
+    return Placed(resize_picture(picture, size, runtime.card.resample)[None], size, own)
 
 
 def _warn_of_other_proportions(own: tuple[int, int], size: tuple[int, int]) -> None:
