@@ -30,7 +30,7 @@ from kerbseg.runtime import open_runtime, segment
 
 ROOT = Path(__file__).parents[1]
 RESULTS, WEIGHTS = Path("benchmarks/results/zoo.json"), Path("src/kerbseg/weights")
-DRAWINGS = Path("docs/images/zoo")
+DRAWINGS, PLOT = Path("docs/images/zoo"), Path("docs/images/zoo.png")
 PAPER = {"mininet_v2_cpu": 0.599, "mininet_v2": 0.661}  # mIoU on CamVid's test split that the papers print
 SCENES, SCENE_SIZE, GAP = 40, (360, 480), 6
 SHEET_PX = 1080  # width at which a drawing of scenes is stored
@@ -92,6 +92,12 @@ def readme_table(networks: Networks) -> str:
         size = shown(_mega(entry), ".1f")
         rows.append(f"| [`{name}`]({WEIGHTS}/{name}.md) | {miou} | {latency} | {size} |")
     return "\n".join(["| weights | mIoU | int8, ms | MB |", "|---|--:|--:|--:|", *rows])
+
+
+def readme_part(networks: Networks) -> str:
+    """The table with its protocol, and the plot where there is something to plot."""
+    drawn = f"\n\n![Accuracy against time of these networks]({PLOT})" if points(networks) else ""
+    return f"{readme_table(networks)}\n\n{protocol_words(networks)}{drawn}"
 
 
 def _mega(entry: Mapping[str, Any]) -> float | None:
@@ -176,17 +182,25 @@ def navigation(text: str, names: Sequence[str]) -> str:
 # ---- drawings
 
 
+def points(networks: Networks) -> dict[str, tuple[float, float]]:
+    """Milliseconds and mIoU of each network that is tested and timed."""
+    pairs = {
+        str(networks[name].get("model", name)): (
+            value(networks[name], "latency", "int8", "median"),
+            value(networks[name], "test", "miou"),
+        )
+        for name in ranked(networks)
+    }
+    return {model: (x, y) for model, (x, y) in pairs.items() if x is not None and y is not None}
+
+
 def plot(networks: Networks, path: Path) -> None:
     """Accuracy against time; only trainings that are finished, tested and timed."""
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(7, 4.2))
-    for name in ranked(networks):
-        entry = networks[name]
-        x, y = value(entry, "latency", "int8", "median"), value(entry, "test", "miou")
-        if x is None or y is None:
-            continue
+    for model, (x, y) in points(networks).items():
         axes.plot(x, 100 * y, "o", ms=8)
-        axes.annotate(str(entry.get("model", name)), (x, 100 * y), xytext=(7, 5), textcoords="offset points")
+        axes.annotate(model, (x, 100 * y), xytext=(7, 5), textcoords="offset points")
     axes.set(xlabel="int8, milliseconds a picture of 480x360, two threads", ylabel="mIoU on CamVid's test split, %")
     axes.margins(x=0.22, y=0.15)
     axes.grid(alpha=0.3)
@@ -306,10 +320,9 @@ def make(root: Path = ROOT, drawings: bool = True) -> None:
     """All pages and, where asked for, all drawings."""
     networks = read(root / RESULTS)["networks"]
     names = cards(root, drawings)
-    if drawings:
-        plot(networks, root / "docs/images/zoo.png")
-    table = f"{readme_table(networks)}\n\n{protocol_words(networks)}"
-    write(root / "README.md", lambda text: between(text, "zoo", table))
+    if drawings and points(networks):
+        plot(networks, root / PLOT)
+    write(root / "README.md", lambda text: between(text, "zoo", readme_part(networks)))
     write(root / "docs/zoo.md", lambda text: between(text, "zoo", zoo_table(networks)))
     write(root / "mkdocs.yml", lambda text: navigation(text, names))
 
