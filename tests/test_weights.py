@@ -39,7 +39,8 @@ def test_they_load_by_name_and_are_described(name, pages):
     assert name == f"{card.model}-{card.labels.name}"
     described = locate(name).with_suffix(".md").read_text()
     assert described == pages.card_page(ROOT, name), "run: python benchmarks/zoo_pages.py --no-drawings"
-    assert f"| **mIoU** | **{card.scores['miou']:.4f}** | **{card.scores['test']['miou']:.4f}** |" in described
+    kinds = [card.scores, *([card.scores["test"]] if "test" in card.scores else [])]
+    assert " | ".join(["| **mIoU**", *(f"**{kind['miou']:.4f}**" for kind in kinds)]) in described
     assert "**Data licence.** CamVid" in described
     assert card.recipe
 
