@@ -84,6 +84,8 @@ def render(facts: CardFacts) -> Table:
     half = ", kernels stored in float16" if facts.half else ""
     table.add_row("file", f"{facts.precision}, {facts.size_bytes / 1e6:.3f} MB{half}")
     table.add_row("input size", f"{card.input_size[0]}x{card.input_size[1]} (HxW)")
+    if card.resample != "bilinear":
+        table.add_row("other sizes", f"are brought to it by {card.resample}")
     table.add_row("classes", f"{len(labels)} of {labels.name}: {', '.join(labels.classes)}")
     if card.outputs > len(labels):
         table.add_row("outputs", f"{card.outputs}: those beyond the classes never win")
@@ -92,6 +94,11 @@ def render(facts: CardFacts) -> Table:
     table.add_row("preprocessing", _pairs(vars(preprocessing)))
     for score in figures(card):
         table.add_row("mIoU", f"{score.miou:.4f} on {score.data} {score.split}")
+    if card.temperature is not None:
+        protocol = _mapping(_mapping(card.scores.get("calibration")).get("protocol"))
+        table.add_row(
+            "temperature", f"{card.temperature:g}, of {protocol.get('data', '?')} {protocol.get('split', '?')}"
+        )
     if card.recipe:
         network, data = (mapping(card.recipe.get(key)).get("name", "?") for key in ("model", "data"))
         table.add_row("recipe", f"{network} on {data}, {card.recipe.get('epochs', '?')} epochs")

@@ -130,7 +130,8 @@ def info(file: str, *, json: Json = None, card: Path | None = None) -> None:
 def import_(format: str, source: Path, *, out: Out, classes: LabelSetName = None, model: str | None = None) -> None:
     """Convert an authors' checkpoint to a bundle (.safetensors).
 
-    Example: `kerbseg import mininet-tf model.npz -o mininet.safetensors --classes camvid`
+    Examples: `kerbseg import mininet-tf model.npz -o mininet.safetensors --classes camvid`,
+    `kerbseg import espnet-pytorch espnet.pth -o espnet.safetensors --classes my_streets`
 
     Parameters
     ----------
@@ -141,15 +142,16 @@ def import_(format: str, source: Path, *, out: Out, classes: LabelSetName = None
     out
         File to write (.safetensors)
     classes
-        Classes: {label_sets} (default: cityscapes or camvid, by the number of outputs)
+        Classes: {label_sets}, or your own: a dataset.yaml, or the folder that holds it
+        (default: cityscapes or camvid, by the number of outputs)
     model
         Name of the network (default: recognized from the names of the weights)
     """
     from kerbseg.bundle import save
-    from kerbseg.core.labels import label_set
+    from kerbseg.data.dataset_yaml import find_labels
     from kerbseg.importers import import_checkpoint
 
-    bundle = import_checkpoint(format, source, label_set(classes) if classes else None, model)
+    bundle = import_checkpoint(format, source, None if classes is None else find_labels(classes), model)
     save(bundle, out)
     card = bundle.card
     tell(f"{out}: {card.model}, {len(card.labels)} classes of {card.labels.name}, {card.outputs} outputs")

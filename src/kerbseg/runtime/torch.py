@@ -19,6 +19,7 @@ from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.core.precision import Precision
 from kerbseg.core.resize import resize_picture
 from kerbseg.runtime.checks import PictureCheck, check_finite, checked_threads
+from kerbseg.runtime.confidence import confidence
 from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -132,8 +133,15 @@ class TorchRuntime:
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
         """Class ids at the pictures' size, and the probability of each."""
+        ids, logits = self.with_logits(pictures)
+        return ids, confidence(ids, logits, self.card.temperature)
+
+    def with_logits(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float[Tensor, "b k h w"]]:
+        """Class ids at the pictures' size, and the logits behind them."""
         logits = self.upsampled_logits(pictures)
-        return _ids(logits), logits.softmax(1).amax(1).cpu().numpy()
+        return _ids(logits), logits
 
 
 class FlipAveraged:
@@ -177,9 +185,16 @@ class FlipAveraged:
     def with_confidence(
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the mean probability of each."""
+        """Class ids at the pictures' size, and the mean probability of each, which the temperature then sharpens."""
+        ids, logits = self.with_logits(pictures)
+        return ids, confidence(ids, logits, self.card.temperature)
+
+    def with_logits(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float[Tensor, "b k h w"]]:
+        """Class ids at the pictures' size, and the logarithms of the mean probabilities."""
         probabilities = self.probabilities(pictures)
-        return _ids(probabilities), probabilities.amax(1).cpu().numpy()
+        return _ids(probabilities), probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
 
 def _leaves(net: nn.Module) -> list[nn.Module]:
