@@ -31,8 +31,10 @@ from kerbseg.runtime import open_runtime, segment
 ROOT = Path(__file__).parents[1]
 RESULTS, WEIGHTS = Path("benchmarks/results/zoo.json"), Path("src/kerbseg/weights")
 DRAWINGS, PLOT = Path("docs/images/zoo"), Path("docs/images/zoo.png")
+AIMS = {"mininet_v2_cpu": 0.62, "mininet_v2": 0.66, "erfnet": 0.66}  # mIoU on test that was aimed at
+OTHER_AIM = 0.60  # likewise, of all others
 PAPER = {"mininet_v2_cpu": 0.599, "mininet_v2": 0.661}  # mIoU on CamVid's test split that the papers print
-SCENES, SCENE_SIZE, GAP = 40, (360, 480), 6
+SCENES, SCENE_SIZE, GAP = 20, (360, 480), 6
 SHEET_PX = 1080  # width at which a drawing of scenes is stored
 SEEN_AS = {  # classes of drawn scenes as CamVid names them; the others are left out
     "sky": "sky",
@@ -141,6 +143,25 @@ def zoo_table(networks: Networks) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
+def zoo_part(networks: Networks) -> str:
+    """The table of docs/zoo.md, and what was missed."""
+    return f"{zoo_table(networks)}\n\n{missed_words(networks)}"
+
+
+def missed_words(networks: Networks) -> str:
+    """Which networks stay below what was aimed at on test."""
+    short = [
+        f"`{name}` ({miou:.3f}; {aim:.2f})"
+        for name in ranked(networks)
+        if (miou := value(networks[name], "test", "miou")) is not None
+        and miou < (aim := AIMS.get(str(networks[name].get("model")), OTHER_AIM))
+    ]
+    if not short:
+        return "Every network that was tested reaches what was aimed at."
+    words = f"Below what was aimed at on test (reached; aimed at): {', '.join(short)}. What was tried stands below."
+    return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False)
+
+
 def protocol_words(networks: Networks) -> str:
     """How the figures of the tables were made, as far as the results say."""
     timed = [entry["latency"]["protocol"] for entry in networks.values() if "latency" in entry]
@@ -157,7 +178,7 @@ def protocol_words(networks: Networks) -> str:
         "mIoU: CamVid's test split, 233 pictures at 480x360 (WxH), 11 classes, no test-time augmentation, one training"
         f" each, chosen without the test split. {time} MB: the file of weights."
     )
-    return textwrap.fill(words, 120)
+    return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def between(text: str, mark: str, inside: str) -> str:
@@ -323,7 +344,7 @@ def make(root: Path = ROOT, drawings: bool = True) -> None:
     if drawings and points(networks):
         plot(networks, root / PLOT)
     write(root / "README.md", lambda text: between(text, "zoo", readme_part(networks)))
-    write(root / "docs/zoo.md", lambda text: between(text, "zoo", zoo_table(networks)))
+    write(root / "docs/zoo.md", lambda text: between(text, "zoo", zoo_part(networks)))
     write(root / "mkdocs.yml", lambda text: navigation(text, names))
 
 

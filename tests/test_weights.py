@@ -61,7 +61,7 @@ def test_results_and_card_tell_the_same(name, networks):
 def test_readme_and_zoo_page_have_the_tables_of_the_results(pages, networks):
     assert set(networks) == set(shipped())
     assert pages.readme_part(networks) in (ROOT / "README.md").read_text()
-    assert pages.zoo_table(networks) in (ROOT / "docs" / "zoo.md").read_text()
+    assert pages.zoo_part(networks) in (ROOT / "docs" / "zoo.md").read_text()
     assert pages.navigation((ROOT / "mkdocs.yml").read_text(), shipped()) == (ROOT / "mkdocs.yml").read_text()
 
 

@@ -174,6 +174,19 @@ def test_tables_have_what_is_known_the_best_first(pages):
     assert " 0.599 " in row
 
 
+def test_what_was_aimed_at_and_missed_is_said(pages):
+    networks = {
+        "a-camvid": {"model": "erfnet", "test": {"miou": 0.59}},
+        "b-camvid": {"model": "mininet_v2_cpu", "test": {"miou": 0.63}},
+        "c-camvid": {"model": "enet", "test": {"miou": 0.58}},
+        "d-camvid": {"model": "enet"},
+    }
+    words = pages.missed_words(networks)
+    assert "`a-camvid` (0.590; 0.66), `c-camvid` (0.580; 0.60)." in words
+    assert "b-camvid" not in words
+    assert "d-camvid" not in words
+
+
 def test_marks_and_navigation_are_written_anew(pages):
     text = "a\n<!-- zoo -->\nold\n<!-- end of zoo -->\nb\n"
     assert pages.between(text, "zoo", "new") == "a\n<!-- zoo -->\n\nnew\n\n<!-- end of zoo -->\nb\n"
