@@ -197,6 +197,7 @@ def test_marks_and_navigation_are_written_anew(pages):
 def test_zoo_pages_runs_and_draws(pages, root, monkeypatch):
     monkeypatch.setattr(pages, "SCENES", 2)
     monkeypatch.setattr(pages, "SCENE_SIZE", (64, 96))
+    pages.drawn_streets.cache_clear()
     results = root / "benchmarks/results/zoo.json"
     results.parent.mkdir(parents=True)
     results.write_text(json.dumps({"networks": {NAME: ENTRY | {"latency": ENTRY["latency"] | {"protocol": HOW}}}}))
