@@ -1,6 +1,34 @@
 """The command line: thin functions whose docstrings are the help. Heavy packages are imported inside them."""
 
-from kerbseg.cli import data, demo, export, measure, models, recipes, shell, snippet, use  # each registers its commands
+from kerbseg.cli import (  # each registers its commands
+    calibrate,
+    data,
+    demo,
+    export,
+    keyframes,
+    measure,
+    models,
+    recipes,
+    shell,
+    snippet,
+    threshold,
+    use,
+)
 from kerbseg.cli.app import app, main
 
-__all__ = ["app", "data", "demo", "export", "main", "measure", "models", "recipes", "shell", "snippet", "use"]
+__all__ = [
+    "app",
+    "calibrate",
+    "data",
+    "demo",
+    "export",
+    "keyframes",
+    "main",
+    "measure",
+    "models",
+    "recipes",
+    "shell",
+    "snippet",
+    "threshold",
+    "use",
+]

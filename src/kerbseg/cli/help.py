@@ -19,6 +19,12 @@ def _conventions() -> Iterable[str]:
     return (name for name in CONVENTIONS if name != "true")
 
 
+def _corruptions() -> Iterable[str]:
+    from kerbseg.data.corrupt import choices
+
+    return choices()
+
+
 def _data_formats() -> Iterable[str]:
     from kerbseg.data.formats import FORMATS
 
@@ -55,6 +61,12 @@ def _formats() -> Iterable[str]:
     return FORMATS
 
 
+def _keyframe_formats() -> Iterable[str]:
+    from kerbseg.keyframes.formats import FORMATS
+
+    return FORMATS
+
+
 def _label_sets() -> Iterable[str]:
     from kerbseg.core.labels import LABEL_SETS
 
@@ -81,12 +93,14 @@ def _weights() -> Iterable[str]:
 
 LISTS: dict[str, Callable[[], Iterable[str]]] = {  # by the word that stands in braces in a help text
     "conventions": _conventions,
+    "corruptions": _corruptions,
     "data_formats": _data_formats,
     "data_sets": _data_sets,
     "devices": _devices,
     "engines": _engines,
     "exported": _exported,
     "formats": _formats,
+    "keyframe_formats": _keyframe_formats,
     "label_sets": _label_sets,
     "papers": _papers,
     "saved": _saved,
