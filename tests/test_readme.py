@@ -89,6 +89,13 @@ RUN = {
     ),
     "kerbseg evaluate m8.xml --data camvid": Run(prints=("mIoU",)),
 }
+RUN |= {
+    "kerbseg evaluate mininet_v2_cpu-camvid --data camvid --data-root DATA/camvid --corrupt zoo"
+    " --json scores.json": Run(("scores.json",), ("brightness", "kept")),
+    "kerbseg evaluate mininet_v2_cpu-camvid --data camvid --data-root DATA/camvid --split train --by drive": Run(
+        prints=("mIoU of",)
+    ),
+}
 CONVERTED = ("converted/dataset.yaml", "converted/images/train/drive0_0.jpg", "converted/masks/train/drive0_0.png")
 RUN |= {
     "kerbseg convert coco my_labels -o my_streets": Run(CONVERTED, ("car",), instead={"my_streets": "converted"}),
@@ -118,7 +125,30 @@ RUN |= {
         ("street.onnx", "256x512", " --batch 1"),
     )
 }
+RUN["kerbseg predict runs/camvid street.jpg -o out --confidence"] = Run(
+    ("out/street_ids.png", "out/street_confidence.png")
+)
+RUN |= {
+    "kerbseg keyframes mininet_v2_cpu-camvid drive.mp4 --target pedestrian --target bicyclist -o kept": Run(
+        ("kept/keyframes.csv", "kept/keyframes.html", "kept/scores.csv"), ("of 3 frames",)
+    ),
+}
+AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
 NOT_RUN = {
+    "kerbseg calibrate runs/camvid --data camvid --data-root DATA/camvid": "needs a network that has learned something;"
+    " tests/test_calibrate.py runs it",
+    "kerbseg keyframes mininet_v2_cpu-camvid DATA/V1_01_easy --target car --format euroc --static skip -o kept": (
+        "needs EuRoC; tests/keyframes reads and writes its layout"
+    ),
+    "kerbseg keyframes mininet_v2_cpu-camvid DATA/desk --target car --format tum --due KeyFrameTrajectory.txt"
+    " -o kept": (
+        "needs TUM RGB-D; tests/keyframes reads and writes its layout"
+    ),
+    "kerbseg keyframes mininet_v2_cpu-camvid street/ --fps 15 --target car --rule coverage --count 40 --format colmap"
+    " -o kept": "tests/keyframes runs the rules on folders",
+    "kerbseg keyframes mininet_v2_cpu-camvid drive.mp4 --target pedestrian --budget 20000 -o kept": (
+        "tests/keyframes sends within a budget"
+    ),
     "kerbseg train own --data my_streets epochs=60 batch_size=4 --hours 2": (
         "tests/train/test_train_own.py does, shorter"
     ),
@@ -141,6 +171,16 @@ NOT_RUN = {
     ),
     "kerbseg import mininet-tf model.npz -o mininet.safetensors --classes camvid": "needs the authors' weights;"
     " tests/importers imports such files",
+    "kerbseg import espnet-pytorch espnet.pth -o espnet.safetensors --classes my_streets": "needs authors' weights;"
+    " tests/importers imports such files",
+    "kerbseg import erfnet-pytorch trained_models/erfnet_pretrained.pth -o erfnet.safetensors": AUTHORS,
+    "kerbseg import mininet-tf weights/Mininetv2/cityscapes_1024x512/iou/model.ckpt -o mininet.safetensors": AUTHORS,
+    "kerbseg import mininet-tf weights/Mininetv2_cpu/cityscapes_512x256/iou/model.ckpt -o mininet_cpu.safetensors":
+    AUTHORS,
+    "kerbseg import espnet-pytorch pretrained/decoder/espnet_p_2_q_8.pth -o espnet.safetensors": AUTHORS,
+    "kerbseg evaluate erfnet.safetensors --data cityscapes --data-root DATA/cityscapes --split val": AUTHORS,
+    "kerbseg export erfnet.safetensors -o erfnet.onnx --size 512x1024": AUTHORS,
+    "kerbseg train own --data my_streets --init erfnet.safetensors": AUTHORS,
     "kerbseg train grouping/faded_encoder --data-root DATA/cityscapes --out runs/dg2_encoder": "days on Cityscapes;"
     " tests/train/test_train_grouping.py fades on drawn streets",
     "kerbseg train grouping/faded --init runs/dg2_encoder/best.safetensors --data-root DATA/cityscapes --out runs/dg2":

@@ -7,18 +7,21 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from kerbseg.bundle import random_bundle, save
+from kerbseg.core.labels import label_set
 from kerbseg.profiling.latency import Budget
 from kerbseg.profiling.machine import processor_name
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 LIBRARIES = {"trainings"}  # imported by scripts, and tested by itself
-ELSEWHERE = {"train_throughput", "journey"}  # in files of their own
+ELSEWHERE = {"train_throughput", "journey", "zoo_finish", "zoo_pages"}  # in files of their own
 
 
 @pytest.fixture
@@ -110,6 +113,40 @@ def test_modern_recipes_runs_with_its_teacher(script, small_camvid, tmp_path, ca
     assert json.loads(out.read_text().partition("\n")[0])["arm"] == "teacher"
 
 
+def test_keyframes_runs_by_labels_and_without(script, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
+    from kerbseg.data.scenes import Scenes
+
+    street = np.concatenate([Scenes("val", size=(60, 160))[i].image for i in (0, 4)], 1)
+    root, plain = tmp_path / "camvid", tmp_path / "plain"
+    for folder in (root / "val", root / "valannot", plain):
+        folder.mkdir(parents=True)
+    for i in range(14):
+        view = Image.fromarray(street[:, 12 * i : 12 * i + 96])
+        view.save(root / "val" / f"0016E5_{i:05}.png")
+        view.save(plain / f"{1_341_847_980 + i}.000000.png")
+        ids = np.full((60, 96), 3, np.uint8)
+        ids[20:40, max(0, 60 - 6 * i) : 75 - 6 * i if i < 12 else 0] = 9
+        Image.fromarray(ids).save(root / "valannot" / f"0016E5_{i:05}.png")
+    figures = tmp_path / "keyframes.json"
+    script(
+        "keyframes", "--data", root, "--films", "0016E5", "--pictures", plain, "--seeds", 1, "--out", figures
+    )  # fmt: skip
+    written = json.loads(figures.read_text())
+    film = written["0016E5"]["due by clean flow"]
+    assert film.keys() == {"first", "window", "gate", "middle", "uniform", "dp", "coverage"}
+    assert all(0 <= row["degraded"] <= 1 for row in film.values())
+    assert film["window"]["target ratio"] is not None
+    assert "target ratio" not in written["plain"]["due by degraded flow"]["window"]
+    assert "ms of CPU a frame" in capsys.readouterr().out
+
+
+def test_keyframe_picture_runs_and_shows_both_rules(script, tmp_path):
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
+    script("keyframe_picture", "--out", tmp_path)
+    assert shown(tmp_path / "keyframes.jpg")
+
+
 def test_video_runs_both_ways(script, camvid_bundle, tmp_path, capsys):
     pytest.importorskip("av", reason="PyAV is not installed")
     figures = tmp_path / "video.json"
@@ -172,3 +209,13 @@ def test_photometric_runs_and_draws_each_change(script, tmp_path):
     script("photometric", "--out", tmp_path / "strengths.png")
     with Image.open(tmp_path / "strengths.png") as picture:
         assert min(picture.size) > 300
+
+
+def test_reliability_runs_and_draws_both_panels(script, tmp_path):
+    bundle = random_bundle("mininet_v2_cpu", label_set("cityscapes"), seed=0)
+    with torch.no_grad():  # a network that finds nothing but what it saw of the first pictures would take minutes
+        bundle.model.output.bias[label_set("cityscapes").classes.index("road")] += 3
+    save(bundle, tmp_path / "m.safetensors")
+    script("reliability", tmp_path / "m.safetensors", "--limit", 1, "--out", tmp_path / "r.svg")
+    drawn = ElementTree.parse(tmp_path / "r.svg").getroot()
+    assert len(drawn.findall("{http://www.w3.org/2000/svg}g")) == 2

@@ -195,6 +195,16 @@ def test_dropout_acts_in_training_alone_unless_asked():
             assert not torch.equal(net(image), net(image))
 
 
+@pytest.mark.slow
+def test_an_exported_graph_has_no_dropout():
+    net, image = create_model("mininet_v1", 2).eval(), torch.zeros(1, 3, 64, 64)
+    with torch.no_grad():
+        program = torch.export.export(net, (image,))
+    calls = {str(node.target) for node in program.run_decompositions().graph.nodes}
+    assert any("convolution" in call for call in calls)
+    assert not any(word in call for call in calls for word in ("dropout", "rand", "bernoulli"))
+
+
 def test_an_unknown_initialisation_is_refused():
     with pytest.raises(KerbsegError, match="init is 'lecun'; choose from: per_channel, as_code"):
         create_model("mininet_v1", 3, init="lecun")

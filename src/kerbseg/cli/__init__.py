@@ -1,9 +1,11 @@
 """The command line: thin functions whose docstrings are the help. Heavy packages are imported inside them."""
 
 from kerbseg.cli import (  # each registers its commands
+    calibrate,
     data,
     demo,
     export,
+    keyframes,
     measure,
     models,
     recipes,
@@ -16,9 +18,11 @@ from kerbseg.cli.app import app, main
 
 __all__ = [
     "app",
+    "calibrate",
     "data",
     "demo",
     "export",
+    "keyframes",
     "main",
     "measure",
     "models",

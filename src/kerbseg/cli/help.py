@@ -61,6 +61,12 @@ def _formats() -> Iterable[str]:
     return FORMATS
 
 
+def _keyframe_formats() -> Iterable[str]:
+    from kerbseg.keyframes.formats import FORMATS
+
+    return FORMATS
+
+
 def _label_sets() -> Iterable[str]:
     from kerbseg.core.labels import LABEL_SETS
 
@@ -94,6 +100,7 @@ LISTS: dict[str, Callable[[], Iterable[str]]] = {  # by the word that stands in 
     "engines": _engines,
     "exported": _exported,
     "formats": _formats,
+    "keyframe_formats": _keyframe_formats,
     "label_sets": _label_sets,
     "papers": _papers,
     "saved": _saved,

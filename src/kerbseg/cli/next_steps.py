@@ -57,6 +57,13 @@ def after_evaluate(model: str, data: str, data_root: Path | None, dataset: Datas
     next_commands(*commands)
 
 
+def after_calibrate(bundle: Path, data: str, data_root: Path | None, dataset: Dataset) -> None:
+    """Look at the confidence in a picture, and export the model with its temperature."""
+    model = _typed(bundle)
+    looks = [[*each, "--confidence"] for each in _predict(model, bundle.parent / "predictions", dataset)]
+    next_commands(*looks, _export(model, bundle.with_suffix(".onnx"), data, data_root))
+
+
 def after_threshold(out: Path, data: str, data_root: Path | None) -> None:
     """Export the network, which has the threshold in its weights."""
     next_commands(_export(_typed(out), out.with_suffix(".onnx"), data, data_root))

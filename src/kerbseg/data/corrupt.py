@@ -3,7 +3,7 @@
 Kinds and strengths are those of the benchmark by Hendrycks and Dietterich ("Benchmarking Neural Network Robustness to
 Common Corruptions and Perturbations", ICLR 2019) as imagecorruptions-imaug 1.1.5 (Apache-2.0) has them: the numbers of
 each severity are that package's. It is no dependency, because it installs OpenCV for desktops over the headless one,
-which fails to start where the libraries of a screen are missing, and because two of its kinds cannot be seeded. From the
+which does not start where a screen's libraries are missing, and because two of its kinds cannot be seeded. From the
 same draws both give the same pixels (to 1 of 255), but for `impulse_noise` and `glass_blur`, whose draws are made in
 another way. Two kinds are left out, see `LEFT_OUT`.
 """
@@ -19,13 +19,12 @@ from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from kerbseg.core.errors import KerbsegError, MissingExtra, did_you_mean
 
-SEVERITIES = (1, 2, 3, 4, 5)
+SEVERITIES, DEFAULT_SEVERITY = (1, 2, 3, 4, 5), 3
 SOURCE = "imagecorruptions-imaug 1.1.5"
 LEFT_OUT = {
     "elastic_transform": "it moves pixels away from their labels",
@@ -54,11 +53,13 @@ def corrupt_picture(picture: Picture, kind: str, severity: int, name: str) -> Pi
     MissingExtra without OpenCV.
     """
     corruption = CORRUPTIONS[kind]
-    seed = int.from_bytes(hashlib.sha256(f"{kind} {name}".encode(errors="surrogatepass")).digest()[:4])
-    changed = corruption.apply(picture, corruption.strengths[severity - 1], np.random.RandomState(seed))
-    if changed.dtype == np.uint8:
-        return changed
-    return (np.clip(changed, 0, 1) * 255).astype(np.uint8)
+    changed = corruption.apply(picture, corruption.strengths[severity - 1], _draws(kind, name))
+    return changed if changed.dtype == np.uint8 else _bytes(changed)
+
+
+def _draws(kind: str, name: str) -> Draws:
+    digest = hashlib.sha256(f"{kind} {name}".encode(errors="surrogatepass")).digest()
+    return np.random.RandomState(int.from_bytes(digest[:4], "big"))
 
 
 def kinds_of(choice: str | Sequence[str]) -> tuple[str, ...]:
@@ -84,11 +85,17 @@ def choices() -> list[str]:
     return [*GROUPS, *CORRUPTIONS]
 
 
-def checked_severity(severity: int) -> int:
-    """The severity. Raises KerbsegError where it is not 1, 2, 3, 4 or 5."""
+def chosen(corrupt: str | Sequence[str] | None, severity: int | None = None) -> tuple[tuple[str, ...], int]:
+    """The kinds that `kinds_of` gives, none for None, and their severity (3 for None).
+
+    Raises KerbsegError as `kinds_of`, for a severity that is not 1, 2, 3, 4 or 5, and for one without a corruption.
+    """
+    if corrupt is None and severity is not None:
+        raise KerbsegError(f"severity {severity} is that of corruptions, and none is named; add --corrupt, such as zoo")
+    severity = DEFAULT_SEVERITY if severity is None else severity
     if severity not in SEVERITIES or isinstance(severity, bool):
         raise KerbsegError(f"severity is {severity!r}; choose 1 (slight) to 5 (strong)")
-    return severity
+    return () if corrupt is None else kinds_of(corrupt), severity
 
 
 def _nearest(word: str) -> str:
@@ -106,6 +113,11 @@ def _opencv() -> ModuleType:
 
 def _unit(picture: Picture) -> Values:
     return picture.astype(np.float32) / 255
+
+
+def _bytes(values: Values) -> Picture:
+    """Rounded down, as the package does; what lies below a whole number by float's error alone is that number."""
+    return (np.clip(values, 0, 1) * 255 + 1e-3).astype(np.uint8)
 
 
 # noise
@@ -160,7 +172,7 @@ def _defocus_blur(picture: Picture, strength: tuple[int, float], draws: Draws) -
 def _glass_blur(picture: Picture, strength: tuple[float, int, int], draws: Draws) -> Values:
     """Each pixel, from the lower right on, takes the color of one that lies at most so many pixels away."""
     sigma, farthest, rounds = strength
-    smooth = (_smooth(_unit(picture), sigma) * 255).astype(np.uint8)
+    smooth = _bytes(_smooth(_unit(picture), sigma))
     height, width = picture.shape[:2]
     rows, columns = (np.arange(side - farthest, farthest, -1) for side in (height, width))
     places = (rows[:, None] * width + columns).ravel()
@@ -194,12 +206,15 @@ def _motion_blur(picture: Picture, strength: tuple[int, float], draws: Draws) ->
 
 def _enlarged(values: np.ndarray, factor: float) -> np.ndarray:
     """The middle of `values` ([h w c]), `factor` times as large, corners on corners: their size, or a little more."""
+    import torch  # seconds, which the help of a command does not need
+    from torch.nn.functional import interpolate
+
     height, width = values.shape[:2]
     rows, columns = math.ceil(height / factor), math.ceil(width / factor)
     top, left = (height - rows) // 2, (width - columns) // 2
     middle = torch.from_numpy(np.ascontiguousarray(values[top : top + rows, left : left + columns]))
     size = (round(rows * factor), round(columns * factor))
-    large = torch.nn.functional.interpolate(middle.movedim(-1, 0)[None], size, mode="bilinear", align_corners=True)
+    large = interpolate(middle.movedim(-1, 0)[None], size, mode="bilinear", align_corners=True)
     enlarged: np.ndarray = large[0].movedim(0, -1).numpy()
     return enlarged
 

@@ -39,6 +39,8 @@ NETWORKS = (
     "erfnet_grouped_encoder",
     "espnet",
     "espnet_c",
+    "kerbnet_s",
+    "kerbnet_m",
     "liteseg_mobilenet_v2",
     "liteseg_mobilenet_v2_dense",
     "liteseg_mobilenet_v2_aspp",

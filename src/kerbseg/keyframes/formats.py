@@ -1,0 +1,183 @@
+"""Chosen frames in the layouts that SLAM systems and reconstruction read.
+
+What readers insist on: ORB-SLAM2 skips exactly three lines of a TUM list, whatever they hold, and none of its
+associations; EuRoC's stamps are integers, with the pictures named after them; KITTI's pictures are numbered without
+gaps; COLMAP takes a list of names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from kerbseg.core.errors import DataError
+from kerbseg.core.files import atomic_write
+from kerbseg.keyframes.sequences import FrameSequence, lines_of
+
+
+@dataclass(frozen=True)
+class Written:
+    """One frame that was written."""
+
+    index: int  # in the sequence
+    time_ns: int
+    stamp: str  # the time as its sequence writes it
+    name: str  # of its file, as lists name it
+    file: str  # that it comes from; empty for a video's
+
+
+@dataclass(frozen=True)
+class Format:
+    """One layout: where a picture goes, and the lists beside the pictures."""
+
+    picture: Callable[[Written], str]  # path in the folder, without its suffix
+    lists: Callable[[list[Written]], dict[str, str]]  # texts by path
+    png: bool = False  # whatever the source's files are
+    in_place: bool = False  # files of a folder stay where they are
+
+
+def seconds(time_ns: int) -> str:
+    """Seconds with six digits, as TUM has them."""
+    return f"{time_ns // 10**9}.{time_ns % 10**9 // 1000:06d}"
+
+
+def _tum(frames: list[Written], title: str = "color images") -> dict[str, str]:
+    head = [f"# {title}", "# written by kerbseg keyframes", "# timestamp filename"]
+    return {"rgb.txt": _text([*head, *(f"{_tum_stamp(each)} {each.name}" for each in frames)])}
+
+
+def _tum_stamp(frame: Written) -> str:
+    return frame.stamp if "." in frame.stamp else seconds(frame.time_ns)
+
+
+def _euroc(frames: list[Written]) -> dict[str, str]:
+    rows = [f"{each.time_ns},{Path(each.name).name}" for each in frames]
+    return {
+        "mav0/cam0/data.csv": _text(["#timestamp [ns],filename", *rows]),
+        "timestamps.txt": _text([str(each.time_ns) for each in frames]),
+    }
+
+
+def _kitti(frames: list[Written]) -> dict[str, str]:
+    times = [f"{each.time_ns / 1e9:.9e}" for each in frames]
+    back = [f"{number},{each.index},{each.time_ns},{_cell(each.file)}" for number, each in enumerate(frames)]
+    return {"times.txt": _text(times), "map.csv": _text(["number,index,time_ns,file", *back])}
+
+
+def _colmap(frames: list[Written]) -> dict[str, str]:
+    return {"image_list.txt": _text([each.name for each in frames])}
+
+
+def _nothing(frames: list[Written]) -> dict[str, str]:
+    return {}
+
+
+FORMATS: dict[str, Format] = {
+    "frames": Format(lambda frame: f"frames/{Path(frame.file).stem or f'{frame.index:06d}'}", _nothing),
+    "tum": Format(lambda frame: f"rgb/{_tum_stamp(frame)}", _tum),
+    "euroc": Format(lambda frame: f"mav0/cam0/data/{frame.time_ns}", _euroc, png=True),
+    "kitti": Format(lambda frame: f"image_0/{frame.name}", _kitti, png=True),
+    "colmap": Format(lambda frame: f"images/{Path(frame.file).stem or f'{frame.index:06d}'}", _colmap, in_place=True),
+}
+"""Layouts by name; a new one is one entry."""
+
+
+class FormatWriter:
+    """Writes frames into a folder as they are chosen, and the lists of them at the end."""
+
+    def __init__(self, name: str, out: Path, sequence: FrameSequence) -> None:
+        self._format, self._out, self._sequence = FORMATS[name], out, sequence
+        self._in_place = self._format.in_place and bool(sequence.entries)
+        self.frames: list[Written] = []
+
+    def add(self, index: int, time_ns: int, picture: UInt8[np.ndarray, "h w 3"]) -> Written:
+        """Writes a frame of the sequence. Raises KerbsegError where it cannot be written."""
+        entry = self._sequence.entries[index] if self._sequence.entries else None
+        stamp = seconds(time_ns) if entry is None or entry.stamp == "0" else entry.stamp
+        file = "" if entry is None else str(entry.file)
+        frame = Written(index, time_ns, stamp, f"{len(self.frames):06d}", file)
+        if entry is not None and self._in_place:
+            root = self._sequence.root or entry.file.parent
+            self.frames.append(Written(index, time_ns, stamp, str(entry.file.relative_to(root)), file))
+            return self.frames[-1]
+        as_it_is = entry is not None and (not self._format.png or entry.file.suffix == ".png")
+        name = self._format.picture(frame) + (entry.file.suffix if entry is not None and as_it_is else ".png")
+        with atomic_write(self._out / name) as temporary:
+            if entry is not None and as_it_is:
+                temporary.write_bytes(entry.file.read_bytes())
+            else:
+                Image.fromarray(picture).save(temporary)
+        self.frames.append(Written(index, time_ns, stamp, name.removeprefix("images/"), file))
+        return self.frames[-1]
+
+    def finish(self, listed: list[Written] | None = None) -> list[str]:
+        """Writes the lists, of all frames or of some; the names of what lies in the folder."""
+        frames = self.frames if listed is None else listed
+        texts = self._format.lists(frames)
+        for name, text in texts.items():
+            with atomic_write(self._out / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        prefix = "images/" if self._format.in_place else ""
+        pictures = [] if self._in_place else [f"{prefix}{each.name}" for each in self.frames]
+        beside = {"rgb.txt": self._associations, "map.csv": self._poses}
+        more = [name for listing, write in beside.items() if listing in texts for name in write(frames)]
+        return [*texts, *pictures, *more]
+
+    def _poses(self, frames: list[Written]) -> list[str]:
+        """Poses beside the frames, one a line, as a KITTI sequence has them; none where it does not."""
+        given = self._sequence.given
+        if given is None or not (given / "poses.txt").is_file():
+            return []
+        poses = [" ".join(words) for _, words in lines_of(given / "poses.txt")]
+        if len(poses) != len(self._sequence.entries):
+            raise DataError(f"{given / 'poses.txt'} has {len(poses)} poses for {len(self._sequence.entries)} pictures")
+        with atomic_write(self._out / "poses.txt") as temporary:
+            temporary.write_text(_text([poses[each.index] for each in frames]), encoding="utf-8")
+        return ["poses.txt"]
+
+    def _associations(self, frames: list[Written]) -> list[str]:
+        """Depth pictures beside the frames, as an RGB-D sequence associates them; none where it does not."""
+        given = self._sequence.given
+        listing = None if given is None else given / "associations.txt"
+        if listing is None or not listing.is_file():
+            return []
+        depth = associations(listing)
+        rows, names = [], []
+        for frame in frames:
+            if frame.stamp not in depth:
+                continue
+            time, file = depth[frame.stamp]
+            name = f"depth/{time}{Path(file).suffix}"
+            with atomic_write(self._out / name) as temporary:
+                temporary.write_bytes((listing.parent / file).read_bytes())
+            rows.append(f"{_tum_stamp(frame)} {frame.name} {time} {name}")
+            names.append(name)
+        with atomic_write(self._out / "associations.txt") as temporary:
+            temporary.write_text(_text(rows), encoding="utf-8")
+        return ["associations.txt", *names]
+
+
+def associations(listing: Path) -> dict[str, tuple[str, str]]:
+    """Time and file of the depth picture by the time of the color picture. Raises DataError for another file."""
+    depth = {}
+    for number, words in lines_of(listing):
+        if len(words) != 4:
+            raise DataError(f"line {number} of {listing} is no 'time color time depth'")
+        if not (listing.parent / words[3]).is_file():
+            raise DataError(f"{listing} lists {words[3]}, which is not there; is the data set whole?")
+        depth[words[0]] = (words[2], words[3])
+    return depth
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """A cell of a CSV file."""
+    return '"' + text.replace('"', '""') + '"' if any(each in text for each in ',"\n') else text

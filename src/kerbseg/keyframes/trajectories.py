@@ -1,0 +1,38 @@
+"""The instants at which a SLAM system took keyframes, so that the best frame near each can be taken instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kerbseg.core.errors import DataError
+from kerbseg.keyframes.sequences import lines_of, nanoseconds_of
+
+
+def read_times(path: Path) -> list[int]:
+    """Nanoseconds of each line of a TUM trajectory, such as ORB-SLAM2's KeyFrameTrajectory.txt, or of a list of times.
+
+    A whole number of 16 digits or more is in nanoseconds, as EuRoC's are; else a time is in seconds. Raises DataError
+    for another file.
+    """
+    times = []
+    for number, words in lines_of(path):
+        first = words[0].rstrip(",")
+        whole = first.isascii() and first.isdecimal() and len(first) >= 16
+        times.append(int(first) if whole else nanoseconds_of(first, path, number))
+    if not times:
+        raise DataError(f"{path} holds no times; it is a trajectory with a time at the beginning of each line")
+    return times
+
+
+def nearest_frames(times_ns: Sequence[int], frames_ns: Sequence[int]) -> set[int]:
+    """The frame nearest to each time, where it is within half of the usual time between two frames."""
+    frames = np.asarray(frames_ns, np.int64)
+    if len(frames) < 2:
+        return set(range(len(frames)))
+    half = np.median(np.diff(frames)) / 2
+    after = np.searchsorted(frames, np.asarray(times_ns, np.int64)).clip(1, len(frames) - 1)
+    nearest = np.where(np.abs(frames[after] - times_ns) < np.abs(frames[after - 1] - times_ns), after, after - 1)
+    return {int(i) for i, time in zip(nearest, times_ns, strict=True) if abs(int(frames[i]) - time) <= half}

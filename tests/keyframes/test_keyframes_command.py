@@ -1,0 +1,252 @@
+"""`kerbseg keyframes` from end to end, and the stream that it is made of."""
+
+import csv
+import json
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerbseg.apps import keyframes as app
+from kerbseg.cli import main
+from kerbseg.core.errors import DataError, InputError, KerbsegError
+from kerbseg.core.labels import label_set
+from kerbseg.data.scenes import Scenes
+from kerbseg.keyframes import Options, keyframes, open_sequence
+from kerbseg.keyframes.sequences import FrameSequence
+from kerbseg.predict import Prediction
+from kerbseg.predict.sources import Frame, Source
+
+pytest.importorskip("cv2")
+COUNT, SIZE = 24, (48, 72)
+LABELS = label_set("camvid")
+
+
+class Seeing:
+    """A predictor whose pedestrian is whatever is red."""
+
+    labels = LABELS
+    runtime = SimpleNamespace(card=SimpleNamespace(model="seeing"), name="none", precision="float32")
+
+    def __call__(self, picture, /, *, channels="rgb", confidence=False):
+        red = (picture[..., 0] > 200) & (picture[..., 1] < 60)
+        return Prediction(np.where(red, 9, 3).astype(np.uint8), LABELS, picture=picture)
+
+
+def pictures(count=COUNT):
+    """A street that passes by, and somebody red who walks in from the right and out again."""
+    street = np.concatenate([each.image for each in (Scenes("val", size=SIZE)[i] for i in range(3))], 1)
+    for i in range(count):
+        picture = street[:, 4 * i : 4 * i + SIZE[1]].copy()
+        picture[10:30, max(0, SIZE[1] - 5 * i) : max(0, SIZE[1] - 5 * i + 12)] = (250, 0, 0)
+        yield picture
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "drive"
+    place.mkdir()
+    for i, picture in enumerate(pictures()):
+        Image.fromarray(picture).save(place / f"{i:04}.png")
+    return place
+
+
+def run(capsys, *arguments):
+    main(["keyframes", *map(str, arguments)])
+    return capsys.readouterr().out
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as left:
+        run(capsys, *arguments)
+    assert left.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_the_command_writes_all_that_it_says(folder, camvid_bundle, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = [camvid_bundle, folder, "--fps", 10, "--target", "road,car", "--target", "tree", "--budget", 3000]
+    printed = run(capsys, *arguments, "-o", out, "--json", tmp_path / "figures.json")
+    chosen, scores = rows(out / "keyframes.csv"), rows(out / "scores.csv")
+    assert len(scores) == COUNT
+    assert f"{len(chosen)} keyframes of {COUNT} frames of" in printed
+    assert 1 < len(chosen) < COUNT
+    for row in chosen:
+        assert (out / row["file"]).is_file()
+        assert float(scores[int(row["index"])]["motion"]) == float(row["motion"])
+    record = json.loads((out / "keyframes.json").read_text())
+    assert record["settings"]["target"] == ["road", "car", "tree"]
+    assert record["whole"]
+    assert record["layout"] == "pictures"
+    assert all((out / name).is_file() for name in record["files"])
+    assert json.loads((tmp_path / "figures.json").read_text())["chosen"]["keyframes"] == len(chosen)
+    page = (out / "keyframes.html").read_text()
+    assert "plain rule" in page
+    assert page.count("<img") >= len(chosen)
+    assert "http" not in page.replace("http://www.w3.org", "")
+    records = [json.loads(line) for line in (out / "sent/records.jsonl").read_text().splitlines()]
+    assert [each["index"] for each in records] == [int(row["index"]) for row in chosen]
+    assert all(len(json.dumps(each)) < 1500 for each in records)
+    sent = rows(out / "sent.csv")
+    assert len(sent) == COUNT
+    assert {f"{int(each['index']):06d}.jpg" for each in sent if each["sent"] == "1"} == {
+        each.name for each in (out / "sent").glob("*.jpg")
+    }
+
+
+def write(source, out, **job):
+    """What the command does, by a predictor that needs no network."""
+    target = job.pop("target", ("pedestrian",))
+    options = Options(longest_s=0.8, rule=job.pop("online", "window"))
+    return app.write_keyframes(Seeing(), source, app.Job(target, out, options=options, **job))
+
+
+def test_two_runs_are_identical_and_the_second_leaves_nothing_of_the_first(folder, tmp_path):
+    sequence, one, other = open_sequence(folder, fps=10), tmp_path / "one", tmp_path / "other"
+    write(sequence, one)
+    write(sequence, other, format="kitti", bytes_per_s=3000)
+    (other / "mine.txt").write_text("mine")
+    write(sequence, other)
+    files = [
+        {str(each.relative_to(place)): each for each in place.rglob("*") if each.is_file()} for place in (one, other)
+    ]
+    assert files[1].pop("mine.txt").read_text() == "mine"
+    assert {name: path.read_bytes() for name, path in files[0].items()} == {
+        name: path.read_bytes() for name, path in files[1].items()
+    }
+
+
+@pytest.mark.parametrize("rule", ["window", "gate", "first", "middle", "dp", "coverage"])
+def test_every_rule_gives_keyframes(rule, folder, tmp_path):
+    online = "window" if rule in ("dp", "coverage") else rule
+    report = write(open_sequence(folder, fps=10), tmp_path / "out", rule=rule, online=online)
+    indices = [int(row["index"]) for row in rows(tmp_path / "out/keyframes.csv")]
+    assert indices
+    assert indices == sorted(set(indices))
+    assert report.chosen["keyframes"] == len(indices)
+
+
+def test_a_video_and_all_its_frames(tmp_path):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "drive.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        for picture in pictures():
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode(None))
+    out, sequence = tmp_path / "out", open_sequence(tmp_path / "drive.mp4")
+    write(sequence, out, format="tum", keep_all=True)
+    assert len(open_sequence(out).entries) == COUNT
+    assert len(rows(out / "keyframes.csv")) < COUNT
+    write(sequence, out, format="tum", rule="dp", count=3)
+    assert len(open_sequence(out).entries) == 3
+    assert len(list((out / "rgb").iterdir())) == 3
+
+
+def test_instants_of_a_slam_system(folder, tmp_path):
+    out = tmp_path / "out"
+    write(open_sequence(folder, fps=10), out, due_ns=(500_000_000, 1_500_000_000), rule="first", online="first")
+    assert [row["index"] for row in rows(out / "keyframes.csv")][:2] == ["5", "15"]
+    with pytest.raises(InputError, match="same beginning"):
+        write(open_sequence(folder, fps=10), out, due_ns=(10**18,))
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--target", "pedestrain"], "did you mean 'pedestrian'"),
+        (["--target", ","], "no target class"),
+        (["--target", "car", "--format", "tmu"], "did you mean 'tum'"),
+        (["--target", "car", "--count", "3"], "count 3"),
+        (["--target", "car", "--step", "0"], "above 0"),
+        (["--target", "car", "--budget", "0"], "above 0"),
+        (["--target", "car", "--due", "none.txt"], "none.txt"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(more, says, folder, camvid_bundle, tmp_path, capsys):
+    line = refused(capsys, camvid_bundle, folder, "--fps", 10, "-o", tmp_path / "out", *more)
+    assert says in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_sequence_itself_is_never_written_to(folder, camvid_bundle, capsys):
+    before = sorted(folder.iterdir())
+    line = refused(capsys, camvid_bundle, folder, "--fps", 10, "--target", "car", "-o", folder)
+    assert "name another one" in line
+    assert sorted(folder.iterdir()) == before
+
+
+# ---- the stream
+
+
+def frames_of(made):
+    return [Frame(picture, i, i * 100_000_000) for i, picture in enumerate(made)]
+
+
+def test_the_stream_takes_who_is_seen_whole():
+    """Somebody red is seen whole in frame 2, at the border in frame 5, when a frame is due."""
+
+    def made(path):
+        street = Scenes("val", size=SIZE)[0].image
+        for column in path:
+            picture = street.copy()
+            picture[10:30, max(0, column) : max(0, column + 12)] = (250, 0, 0)
+            yield picture
+
+    path = [60, 50, 30, 20, 10, -4]
+    options = Options(longest_s=0.5)
+    [chosen] = keyframes(frames_of(made(path)), Seeing(), ["pedestrian"], options)
+    assert (chosen.scores.semantics.part, chosen.plain.semantics.whole) == (0, 0)
+    assert chosen.scores.index in (1, 2, 3, 4)
+    assert chosen.plain.index == 5
+    assert chosen.plain.semantics.part > 0
+    assert (chosen.kept.picture == list(made(path))[chosen.scores.index]).all()
+    assert chosen.kept_plain.ids.shape == SIZE
+
+
+def test_a_size_that_changes_is_a_new_shot():
+    made = [*[next(pictures())] * 6, *[next(pictures())[:, :40]] * 6]
+    windows = [(each.first, each.last, each.why) for each in keyframes(frames_of(made), Seeing(), ["pedestrian"])]
+    assert windows == [(0, 5, "cut"), (6, 11, "end")]
+
+
+def test_a_source_that_ends_early_leaves_what_was_chosen(tmp_path):
+    def damaged():
+        yield from frames_of(pictures())[:16]
+        raise DataError("damaged after frame 16")
+
+    with pytest.raises(DataError, match="keyframes until then are in"):
+        write(FrameSequence(Source("made", damaged), "video"), tmp_path / "out")
+    record = json.loads((tmp_path / "out/keyframes.json").read_text())
+    assert not record["whole"]
+    assert record["chosen"]["frames"] == 16
+    assert rows(tmp_path / "out/keyframes.csv")
+
+
+def test_ctrl_c_leaves_what_was_chosen(tmp_path):
+    def endless():
+        for i, frame in enumerate(frames_of(pictures())):
+            yield frame
+            if i == 15:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(FrameSequence(Source("made", endless), "video"), tmp_path / "out")
+    assert rows(tmp_path / "out/keyframes.csv")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_rules_for_whole_sequences_take_no_stream(tmp_path):
+    sequence = FrameSequence(Source("camera", lambda: iter(())), "video")
+    with pytest.raises(InputError, match="once"):
+        write(sequence, tmp_path / "out", rule="dp")
+    with pytest.raises(KerbsegError, match="no frame"):
+        write(sequence, tmp_path / "out")
