@@ -5,8 +5,9 @@ device's memory, random changes, forward, backward, optimizer, averaged weights 
 replayed; what is random or changes over time is drawn on the CPU for many steps at once and read from tables by a
 counter on the device. Losses, teachers, networks, label weights and the measure are kerbseg's own.
 
-Differences from `kerbseg train`: batches run on over the end of an epoch, so that all are whole; noise and dropout are
-other draws; the result is not equal to the last bit between two runs.
+Differences from `kerbseg train`: batches run on over the end of an epoch, so that all are whole; random changes are
+other draws from the same distributions; noise and dropout are drawn on the device, and a run on a GPU does not repeat
+to the last bit.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import kerbseg.models as models
-from kerbseg.compress.grouping import _groupings, fade, make_dense
+from kerbseg.compress.grouping import fade, groupings, make_dense
 from kerbseg.core.distributed import SINGLE
 from kerbseg.core.types import VOID
 from kerbseg.data.augment import Geometry
@@ -103,9 +104,9 @@ class CapturedTraining:
             fused=True,
             capturable=captured,
         )
-        self._alphas = [part for _, part in _groupings(self.net)]
+        self._alphas = [part for _, part in groupings(self.net)]
         self._alpha = torch.ones((), device=device)
-        for part in [*self._alphas, *(part for _, part in _groupings(self.averaged))]:
+        for part in [*self._alphas, *(part for _, part in groupings(self.averaged))]:
             part.alpha = self._alpha  # type: ignore[assignment] # a tensor, so that a captured step follows it
         self._share = schedule(recipe.schedule, recipe.epochs, self.per_epoch)
         self._fading = alpha_of(recipe, self.per_epoch)
@@ -130,12 +131,15 @@ class CapturedTraining:
         size = (self.pictures.shape[-2], self.pictures.shape[-1])
         return settings.crop or size, 1.0
 
-    def _last_of_table(self, step: int) -> int:
-        """Where the table that `step` is in ends: tables hold steps of one resolution."""
-        end = min(self.steps, step // TABLE * TABLE + TABLE)
+    def _table_around(self, step: int) -> tuple[int, int]:
+        """First step of the table that `step` is in, and its end: tables hold steps of one resolution."""
+        first = step // TABLE * TABLE
+        end = min(self.steps, first + TABLE)
+        while self.stage(first) != self.stage(step):
+            first += 1
         while self.stage(end - 1) != self.stage(step):
             end -= 1
-        return end
+        return first, end
 
     def _draw(self, first: int, last: int) -> dict[str, Tensor]:
         """All that is random or scheduled in steps first..last-1."""
@@ -237,15 +241,15 @@ class CapturedTraining:
                 self._events.append(event)
 
     def _next_table(self) -> None:
-        self._end = self._last_of_table(self.step)
-        for name, value in self._draw(self.step, self._end).items():
+        first, self._end = self._table_around(self.step)
+        for name, value in self._draw(first, self._end).items():
             if name not in self._table:
                 self._table[name] = value.to(self.device)
             elif self._stream is None:
                 self._table[name].copy_(value)
             else:
                 self._table[name].copy_(value.pin_memory(), non_blocking=True)
-        self._row.zero_()
+        self._row.fill_(self.step - first)
         self._drawn = self.step
         if self._graph is None or self._graph[0] != self.stage(self.step):
             if self._stream is not None:
@@ -306,7 +310,7 @@ class CapturedTraining:
     def save(self, path: Path, result: ValidationResult) -> None:
         """The averaged weights as a bundle."""
         net = copy.deepcopy(self.averaged)
-        for _, part in _groupings(net):
+        for _, part in groupings(net):
             part.alpha = 0.0
         self.problem.save(net, path, self.recipe.epochs, result)
 

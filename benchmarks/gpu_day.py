@@ -1,10 +1,12 @@
 """Trains the whole zoo on one GPU in pieces of under ten minutes: `make gpu-day`.
 
+    python benchmarks/gpu_day.py pack --data-root DATA/camvid --out packed
     python benchmarks/gpu_day.py train --plan benchmarks/gpu_day.yaml --data-root DATA/camvid --out build/gpu-day
     python benchmarks/gpu_day.py bench --data-root DATA/camvid
 
 A plan lists jobs: a recipe, overrides, and teachers that other jobs train. Several share the GPU, a stream each. What
 is not over when the minutes are is kept beside the results, and the same command goes on with it.
+`pack` makes train and val small enough to be sent to such a machine (42 MB, JPEG of quality 95 in full color).
 A job writes NAME.safetensors (its averaged weights) and NAME.csv (its curve). `bench` times steps of training.
 """
 
@@ -24,6 +26,7 @@ from typing import Any
 import torch
 import yaml
 from captured_training import CapturedTraining
+from PIL import Image
 
 from kerbseg.train import segmentation
 from kerbseg.train.recipe import Recipe
@@ -171,6 +174,22 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
+def pack(args: argparse.Namespace) -> int:
+    """CamVid's train and val as JPEG of quality 95 without subsampled color, and masks as they are."""
+    for split in ("train", "val"):
+        for folder in (split, f"{split}annot"):
+            (args.out / folder).mkdir(parents=True, exist_ok=True)
+            for path in sorted((args.data_root / folder).iterdir()):
+                picture = Image.open(path)
+                if folder == split:
+                    picture.convert("RGB").save(args.out / folder / f"{path.stem}.jpg", quality=95, subsampling=0)
+                else:
+                    picture.save(args.out / folder / f"{path.stem}.png", optimize=True)
+    size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
+    print(f"{args.out}: {size / 1e6:.1f} MB")
+    return 0
+
+
 def bench(args: argparse.Namespace) -> int:
     """Milliseconds a step of training at the full size, captured, alone and all at once."""
     torch.backends.cudnn.benchmark = True
@@ -228,11 +247,14 @@ def main() -> int:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for command in (train, bench):
+    for command in (train, pack, bench):
         sub = commands.add_parser(command.__name__, help=command.__doc__)
         sub.set_defaults(command=command)
-        sub.add_argument("--compiler", choices=["inductor", "aot_eager"], help="of torch; none without it")
         sub.add_argument("--data-root", type=Path, default=Path(os.environ.get("KERBSEG_DATA", ".")) / "camvid")
+        if command is pack:
+            sub.add_argument("--out", type=Path, required=True)
+            continue
+        sub.add_argument("--compiler", choices=["inductor", "aot_eager"], help="of torch; none without it")
         if command is bench:
             sub.add_argument("--steps", type=int, default=48)
             sub.add_argument("--networks", nargs="*")
