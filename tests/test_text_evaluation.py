@@ -23,6 +23,7 @@ from kerbseg.metrics.text import TextFigures, text_confusion
 from kerbseg.models import create_model
 from kerbseg.runtime import open_runtime
 from kerbseg.tables import find_table
+from kerbseg.train.recipe_file import read, shipped
 
 SIZE = (64, 128)
 
@@ -144,6 +145,17 @@ def test_what_a_threshold_cannot_be_chosen_on(root, bundle, camvid_root, camvid_
         choose_threshold(bundle, open_dataset("coco_text", "test", root))
     with pytest.raises(KerbsegError, match="limit is 0"):
         choose_threshold(bundle, open_dataset("coco_text", "val", root), limit=0)
+
+
+def test_recipes_have_the_protocol_that_the_paper_has_for_all_its_data():
+    common = read("cityscapes/mininet_v2_512x256")
+    for name in [name for name in shipped() if name.startswith("coco_text/")]:
+        recipe = read(name)
+        for key in ("augment", "loss", "optim", "schedule", "batch_size", "drop_last", "validate_every"):
+            assert getattr(recipe, key) == getattr(common, key), key
+        assert recipe.data.name == "coco_text:geometry=box,others=background"
+        steps = -(-14_324 // recipe.batch_size) * recipe.epochs
+        assert steps == pytest.approx(1e6, rel=0.002)
 
 
 def test_table_8_names_the_labels_that_ours_would_be_of(capsys):

@@ -42,7 +42,8 @@ class TextCounter:
         self._void += int(np.count_nonzero(truth == VOID))
         if isinstance(self._dataset, CocoText):
             self._words.update(ids, self._dataset.words(index))
-        picture, small_truth = resize_picture(sample.image, self._size)[None], resize_ids(truth, self._size)
+        picture = resize_picture(sample.image, self._size, self._runtime.card.resample)[None]
+        small_truth = resize_ids(truth, self._size)
         if isinstance(self._runtime, SupportsConfidence):
             confident = segment_with_confidence(self._runtime, sample.image, self._input_size, self._fit)
             self._curve.update(probability_of_text(*confident), truth)

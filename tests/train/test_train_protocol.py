@@ -44,6 +44,13 @@ FAMILIES = {
     ),
     "mininet_v1": ("camvid/mininet_v1", "cityscapes/mininet_v1"),
     "mininet_ablation": ("cityscapes/mininet_v2_ablation",),
+    "coco_text": (
+        "coco_text/erfnet",
+        "coco_text/mininet_v1",
+        "coco_text/mininet_v2",
+        "coco_text/mininet_v2_512x256",
+        "coco_text/mininet_v2_cpu",
+    ),
     "liteseg": ("liteseg/darknet19", "liteseg/mobilenet_v2", "liteseg/shufflenet"),
     "liteseg_coarse": ("liteseg/darknet19_coarse", "liteseg/mobilenet_v2_coarse", "liteseg/shufflenet_coarse"),
     "efficientseg": (
@@ -101,7 +108,7 @@ def steps_of(recipe: AnyRecipe, pictures: int) -> int:
 
 
 def test_every_recipe_of_a_paper_has_a_protocol():
-    ours = {name for name in shipped() if name.startswith(("modern/", "smoke/", "zoo/", "coco_text/"))} | OURS
+    ours = {name for name in shipped() if name.startswith(("modern/", "smoke/", "zoo/"))} | OURS
     assert set(shipped()) - ours == {name for names in FAMILIES.values() for name in names}
 
 
@@ -266,6 +273,20 @@ def check_mininet_color(recipe: AnyRecipe) -> None:
     batch = noisy(20, 24, 40)
     image, _ = augmented(recipe, batch, **still, offset=0.0, mid_contrast=(1.0, 1.0))
     assert torch.allclose(image, batch["image"] / 255, atol=1e-4)  # .1 pixels are none
+
+
+def test_protocol_coco_text():
+    """Alonso et al., T-RO 2020, sec. VII-D: the protocol of sec. VII-A, for all networks of table VIII."""
+    [like, *_] = of("mininet")
+    for name, recipe in zip(FAMILIES["coco_text"], of("coco_text"), strict=True):
+        assert recipe.augment == like.augment
+        assert (recipe.loss, recipe.optim, recipe.schedule) == (like.loss, like.optim, like.schedule)
+        assert (recipe.batch_size, recipe.drop_last) == (6, False)
+        steps = recipe.epochs * steps_of(recipe, 14_324)  # pictures with legible, machine printed text in labels v1.4
+        assert steps == pytest.approx(1_000_000, rel=2e-3)
+        small = name.endswith(("v1", "cpu", "512x256"))
+        # INTER_AREA: the mean of what shrinks, and bilinear where pictures of 640x480 are enlarged
+        assert (recipe.data.size, recipe.data.resample) == (((256, 512), "box") if small else ((512, 1024), "bilinear"))
 
 
 def test_protocol_mininet_v1():
