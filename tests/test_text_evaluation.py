@@ -187,7 +187,7 @@ def test_recipes_have_the_protocol_that_the_paper_has_for_all_its_data():
 def test_table_8_names_the_labels_that_ours_would_be_of(capsys):
     (column,) = (each for each in find_table("mininet", "8").columns if each.name == "MIoU")
     main(["table", "mininet", "8"])
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     for word in ("iou_text", "labels v1 or v2", "geometry box", "others background", "split val", "size"):
         assert word in column.reason
         assert word in shown
