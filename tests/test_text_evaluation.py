@@ -13,7 +13,7 @@ from kerbseg.apps.text import printed_and_ours
 from kerbseg.apps.threshold import choose_threshold, shift
 from kerbseg.bundle import load, random_bundle, save
 from kerbseg.cli import main
-from kerbseg.core.errors import DataError, KerbsegError
+from kerbseg.core.errors import DataError, KerbsegError, KerbsegWarning
 from kerbseg.core.labels import label_set
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.core.types import samples
@@ -138,6 +138,32 @@ def test_the_chosen_threshold_keeps_its_promise(root, bundle, tmp_path, capsys):
     assert "coco_text val" in capsys.readouterr().out
 
 
+def test_a_temperature_does_not_stay_with_a_threshold(root, bundle):
+    warm = replace(bundle, card=replace(bundle.card, scores={"calibration": {"temperature": 2.0}}))
+    val = open_dataset("coco_text", "val", root)
+    assert warm.card.temperature == 2.0
+    with pytest.warns(KerbsegWarning, match="kerbseg calibrate"):
+        chosen = choose_threshold(warm, val)
+    assert chosen.bundle.card.temperature is None
+    assert chosen.threshold == choose_threshold(bundle, val).threshold
+
+
+def test_an_engine_that_gives_ids_alone_has_no_threshold(root, bundle):
+    class IdsAlone:
+        def __init__(self, runtime):
+            self.card, self.name, self.device = runtime.card, "ids", "cpu"
+            self.precision, self.threads, self.size = "float32", 1, None
+            self._runtime = runtime
+
+        def __call__(self, pictures):
+            return self._runtime(pictures)
+
+    val = open_dataset("coco_text", "val", root)
+    text, full = (evaluate(each, val).text for each in (IdsAlone(open_runtime(bundle)), bundle))
+    assert (text.threshold, text.stretched_threshold) == (None, None)
+    assert (text.own, text.stretched) == (full.own, full.stretched)
+
+
 def test_what_a_threshold_cannot_be_chosen_on(root, bundle, camvid_root, camvid_bundle):
     with pytest.raises(KerbsegError, match="has 11: sky"):
         choose_threshold(load(camvid_bundle), open_dataset("camvid", "val", camvid_root))
@@ -161,7 +187,7 @@ def test_recipes_have_the_protocol_that_the_paper_has_for_all_its_data():
 def test_table_8_names_the_labels_that_ours_would_be_of(capsys):
     (column,) = (each for each in find_table("mininet", "8").columns if each.name == "MIoU")
     main(["table", "mininet", "8"])
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     for word in ("iou_text", "labels v1 or v2", "geometry box", "others background", "split val", "size"):
         assert word in column.reason
         assert word in shown

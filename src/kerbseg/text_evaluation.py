@@ -19,7 +19,7 @@ from kerbseg.metrics.text import (
     WordCounter,
     text_confusion,
 )
-from kerbseg.runtime import Fit, InputSizePolicy, Runtime, SupportsConfidence, segment_with_confidence
+from kerbseg.runtime import Fit, IdsOnly, InputSizePolicy, Runtime, segment_with_confidence
 
 
 class TextCounter:
@@ -42,16 +42,17 @@ class TextCounter:
         self._void += int(np.count_nonzero(truth == VOID))
         if isinstance(self._dataset, CocoText):
             self._words.update(ids, self._dataset.words(index))
-        picture = resize_picture(sample.image, self._size, self._runtime.card.resample)[None]
+        picture = resize_picture(sample.image, self._size, self._runtime.card.resample)
         small_truth = resize_ids(truth, self._size)
-        if isinstance(self._runtime, SupportsConfidence):
+        try:
             confident = segment_with_confidence(self._runtime, sample.image, self._input_size, self._fit)
-            self._curve.update(probability_of_text(*confident), truth)
-            small_ids, confidence = self._runtime.with_confidence(picture)
-            self._stretched_curve.update(probability_of_text(small_ids[0], confidence[0]), small_truth)
+            small_ids, confidence = segment_with_confidence(self._runtime, picture, self._size, "stretch")
+        except IdsOnly:
+            small_ids = self._runtime(picture[None])[0]
         else:
-            small_ids = self._runtime(picture)
-        self._stretched += text_confusion(small_ids[0], small_truth)
+            self._curve.update(probability_of_text(*confident), truth)
+            self._stretched_curve.update(probability_of_text(small_ids, confidence), small_truth)
+        self._stretched += text_confusion(small_ids, small_truth)
 
     def compute(self) -> TextReport:
         """The figures until now."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 
 from kerbseg.bundle import Bundle, versions
-from kerbseg.core.errors import KerbsegError
+from kerbseg.core.errors import KerbsegError, KerbsegWarning
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import Dataset
 from kerbseg.evaluate import UnlabelledError, check_classes
@@ -56,8 +57,9 @@ def choose_threshold(
 ) -> Chosen:
     """The threshold with the highest IoU of text over a split, at the pictures' own size, and the network with it.
 
-    Raises BundleError where classes differ, KerbsegError for other classes than background and text or a network
-    without a bias at its end, DataError for a split without text.
+    A temperature is left out, as it was fitted to other weights. Raises BundleError where classes differ, KerbsegError
+    for other classes than background and text or a network without a bias at its end, DataError for a split without
+    text.
     """
     if dataset.labels.classes != label_set("text").classes:
         raise KerbsegError(
@@ -66,6 +68,10 @@ def choose_threshold(
         )
     if limit is not None and limit < 1:
         raise KerbsegError(f"limit is {limit}; give at least 1 picture, or leave it out")
+    if bundle.card.temperature is not None:
+        what = "the temperature of this model is left out, as it was fitted to other weights; run kerbseg calibrate on"
+        warnings.warn(KerbsegWarning(f"{what} the new one"), stacklevel=2)
+        bundle = Bundle(bundle.model, replace(bundle.card, scores={}))  # where it stands
     runtime = open_runtime(bundle, device=device, threads=threads)
     check_classes(runtime, dataset)
     curve, count = ThresholdCurve(), min(limit or len(dataset), len(dataset))
