@@ -209,16 +209,17 @@ class Judge:
     instances: list[set[int]] | None  # seen whole in each frame
     moved: np.ndarray
     features: list[Any]
+    known: dict[tuple[int, int], bool]  # whether two frames show the same place
 
     @classmethod
     def of(cls, film: Film, motion: Sequence[Motion]) -> Judge:
         """By labels, flow and ORB features."""
         moved = np.cumsum([each.pixels for each in motion])
         if film.labels is None:
-            return cls(film, None, None, moved, features_of(film.pictures))
+            return cls(film, None, None, moved, features_of(film.pictures), {})
         ids = target_ids(TARGET, open_labels())
         shown = [semantics_of(labels, ids) for labels in film.labels]
-        return cls(film, shown, tracked(film, ids), moved, features_of(film.pictures))
+        return cls(film, shown, tracked(film, ids), moved, features_of(film.pictures), {})
 
     def figures(self, chosen: Sequence[int], bad: np.ndarray) -> dict[str, float | None]:
         """Of the chosen frames: degraded share, target, gaps, instances and places that are kept."""
@@ -245,8 +246,10 @@ class Judge:
         if not len(good):
             return 0.0
         nearest = [int(good[np.argmin(np.abs(self.moved[good] - moved))]) for moved in self.moved]
-        hits = sum(same_place(one, self.features[i]) for one, i in zip(self.features, nearest, strict=True))
-        return hits / len(self.features)
+        for pair in enumerate(nearest):
+            if pair not in self.known:
+                self.known[pair] = same_place(*(self.features[i] for i in pair))
+        return sum(self.known[pair] for pair in enumerate(nearest)) / len(nearest)
 
 
 def same_place(one: Any, other: Any) -> bool:
@@ -410,7 +413,7 @@ def measured(film: Film, predictor: Predictor, seeds: int) -> dict[str, Any]:
 
 
 def reconstruction(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
-    """Registered pictures and points of COLMAP from chosen frames of a folder, half of its frames degraded a bit."""
+    """Registered pictures and points of COLMAP from chosen frames of a folder, some of them degraded."""
     try:
         import pycolmap
     except ImportError as error:

@@ -178,17 +178,15 @@ class _Work:
 
     def finish(self, whole: bool) -> Report:
         """All lists, figures and the page. Raises KerbsegError where one cannot be written."""
-        out, job = self._job.out, self._job
+        out, job, timeline = self._job.out, self._job, self.timeline.judged_again()
         texts = {
             "keyframes.csv": _table(("index", "time_ns", "file", *COLUMNS, "window", "why"), self._rows),
-            "scores.csv": _table(("index", "time_ns", *COLUMNS), _score_rows(self.timeline)),
+            "scores.csv": _table(("index", "time_ns", *COLUMNS), _score_rows(timeline)),
         }
         sent = None if self._sender is None else self._sender.finish()
-        chosen, plain = (summary(self.timeline, each) for each in (self._chosen, sorted({*self._plain})))
+        chosen, plain = (summary(timeline, each) for each in (self._chosen, sorted({*self._plain})))
         report = Report(str(self._sequence.source), chosen, plain, sent, out / "keyframes.html")
-        texts["keyframes.html"] = page(
-            report, job.target, job.rule, self._album, self.timeline, self._chosen, self._plain
-        )
+        texts["keyframes.html"] = page(report, job.target, job.rule, self._album, timeline, self._chosen, self._plain)
         files = [*texts, *self._writer.finish(), *(self._sender.files if self._sender else [])]
         for name, text in texts.items():
             _write(out / name, text)
