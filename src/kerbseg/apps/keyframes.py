@@ -13,7 +13,7 @@ from kerbseg.apps.keyframe_page import Album, page
 from kerbseg.apps.sending import Sender
 from kerbseg.bundle import versions
 from kerbseg.core.errors import DataError, InputError, KerbsegError, did_you_mean
-from kerbseg.core.files import atomic_write
+from kerbseg.core.files import atomic_write, check_writable
 from kerbseg.core.text import counted
 from kerbseg.keyframes.figures import COLUMNS, Timeline, row, summary
 from kerbseg.keyframes.formats import FORMATS, FormatWriter
@@ -99,6 +99,7 @@ def write_keyframes(
     """
     target_ids(job.target, predictor.labels)
     _check_folder(job.out, sequence)
+    check_writable(job.out / RECORD)
     if job.rule in OFFLINE and not sequence.again:
         raise InputError(f"the rule {job.rule} looks at the whole sequence twice; {sequence.source} is read once only")
     if job.due_ns is not None and not sequence.entries:
