@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+import weakref
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -154,6 +155,32 @@ def test_a_video_and_all_its_frames(tmp_path):
     write(sequence, out, format="tum", rule="dp", count=3)
     assert len(open_sequence(out).entries) == 3
     assert len(list((out / "rgb").iterdir())) == 3
+
+
+def test_a_rule_for_the_whole_sequence_holds_few_pictures(folder, tmp_path, monkeypatch):
+    held = []
+    again = app._Work._pictures
+
+    def counted(work, wanted):
+        for i, picture in again(work, wanted):
+            held.append(weakref.ref(picture))
+            yield i, picture
+            del picture
+            assert sum(each() is not None for each in held) <= 6
+
+    monkeypatch.setattr(app._Work, "_pictures", counted)
+    report = write(open_sequence(folder, fps=10), tmp_path / "out", rule="coverage", count=12)
+    assert report.chosen["keyframes"] == 12
+    chosen = rows(tmp_path / "out/keyframes.csv")
+    for row in chosen:
+        assert (tmp_path / "out" / row["file"]).name == f"{int(row['index']):04}.png"
+
+
+def test_a_video_that_got_shorter_is_noticed(tmp_path):
+    counts = iter([COUNT, 2])
+    source = Source("made", lambda: iter(frames_of(pictures(next(counts)))), path=tmp_path / "made.mp4")
+    with pytest.raises(DataError, match="shorter"):
+        write(FrameSequence(source, "video"), tmp_path / "out", rule="dp", count=3)
 
 
 def test_instants_of_a_slam_system(folder, tmp_path):
