@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow fuzz check docs bench lock clean
+.PHONY: demo test test-slow fuzz check docs bench gpu-day lock clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ check: $(READY)  ## lint, format, types, direction of imports
 
 docs: $(READY)  ## the documentation as a site, in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+gpu-day: $(READY)  ## trains the zoo on a GPU, in pieces of under ten minutes; say it again until no job is left
+	$(BIN)/python benchmarks/gpu_day.py train --out build/gpu-day
 
 bench: $(READY)
 	$(BIN)/python benchmarks/cpu.py

@@ -19,7 +19,10 @@ import kerbseg
 
 DATA = Path(kerbseg.__file__).parent / "data"
 ROOMS = [
-    *(f"kerbseg.{room}" for room in ("compress", "core", "evaluate", "losses", "metrics", "models", "predict")),
+    *(
+        f"kerbseg.{room}"
+        for room in ("calibrate", "compress", "core", "evaluate", "losses", "metrics", "models", "predict")
+    ),
     # but scenes: they are drawn by many small functions, which the checks would make five times slower
     *(f"kerbseg.data.{path.stem}" for path in sorted(DATA.glob("[a-z]*.py"))),
 ]

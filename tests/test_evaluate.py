@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kerbseg.bundle import load
@@ -13,7 +14,9 @@ from kerbseg.core.errors import BundleError, DataError, KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import VOID, Sample
 from kerbseg.data import open_dataset
-from kerbseg.evaluate import drive_of, evaluate, render_table
+from kerbseg.data.corrupt import corrupt_picture, kinds_of
+from kerbseg.data.drives import drive_of
+from kerbseg.evaluate import evaluate, render_corruptions, render_table
 from kerbseg.runtime import open_runtime
 
 # mean IoU and IoU of each class as the weights' fact sheet gives them: test split, 480x360, no TTA
@@ -89,7 +92,7 @@ def test_the_command_writes_what_the_contract_says(camvid_root, camvid_bundle, t
     found = json.loads(scores.read_text())
     assert set(found) == {
         "miou", "class_iou", "pixel_accuracy", "mean_accuracy", "category_miou", "category_iou", "images", "confusion",
-        "protocol",
+        "calibration", "protocol",
     }  # fmt: skip
     assert found["images"] == 2
     assert {"data", "split", "label_size", "tta", "runtime", "precision", "device", "versions"} <= set(
@@ -113,10 +116,10 @@ class WithNames(Two):
 
     def __init__(self, **masks):
         super().__init__(*masks.values())
-        self._names = list(masks)
+        self.names = list(masks)
 
     def __getitem__(self, index):
-        return Sample(np.zeros((4, 6, 3), np.uint8), self._masks[index], self._names[index])
+        return Sample(np.zeros((4, 6, 3), np.uint8), self._masks[index], self.names[index])
 
 
 def test_each_drive_has_metrics_of_its_own(card):
@@ -156,6 +159,101 @@ def test_the_command_measures_each_drive(camvid_root, camvid_bundle, tmp_path, c
     assert "mIoU of val: 2 picture(s)" in capsys.readouterr().out
 
 
+class Threshold:
+    """A runtime that says sky (0) where a picture is bright and building (1) elsewhere."""
+
+    name, precision, device, size = "threshold", "exact", "nowhere", None
+
+    def __init__(self, card):
+        self.card = card
+
+    def __call__(self, pictures):
+        return (pictures.mean(3) < 128).astype(np.uint8)
+
+
+class Stripes:
+    """Noisy pictures whose left half is sky and bright, with names of their own."""
+
+    name, split, labels = "stripes", "val", label_set("camvid")
+
+    def __init__(self, order):
+        self.names = [f"drive_{i}" for i in order]
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, index):
+        drawn = np.random.default_rng(int(self.names[index][-1])).integers(0, 70, (32, 40, 3), np.uint8)
+        drawn[:, :20] += 150
+        mask = np.repeat([[0] * 20 + [1] * 20], 32, 0).astype(np.uint8)
+        return Sample(drawn, mask, self.names[index])
+
+
+def test_corrupted_pictures_are_scored_beside_the_clean_ones(card):
+    seen, shown = [], []
+    report = evaluate(
+        Threshold(card),
+        Stripes(range(3)),
+        input_size="own",
+        corrupt="weather,contrast",
+        severity=4,
+        on_prediction=lambda sample, ids: seen.append(sample.name),
+        on_corrupted=lambda kind, sample, ids: shown.append((kind, sample, ids)),
+    )
+    assert report.metrics.miou == 1
+    assert seen == ["drive_0", "drive_1", "drive_2"], "predictions are those of clean pictures"
+    kinds = kinds_of("weather,contrast")
+    assert [kind for kind, _, _ in shown] == 3 * list(kinds)
+    confusion = {kind: np.zeros((2, 2)) for kind in kinds}
+    for name, sample in ((f"drive_{i}", Stripes([i])[0]) for i in range(3)):
+        for kind in kinds:
+            changed = corrupt_picture(sample.image, kind, 4, name)
+            np.add.at(confusion[kind], (sample.mask, (changed.mean(2) < 128).astype(int)), 1)
+    for kind, counts in confusion.items():
+        hits = counts.diagonal()
+        expected = (hits / (counts.sum(0) + counts.sum(1) - hits)).mean()
+        assert report.corruptions.miou[kind] == pytest.approx(expected), kind
+    assert report.corruptions.miou["contrast"] < 1 or report.corruptions.miou["fog"] < 1
+    written = json.loads(json.dumps(report.to_dict(), allow_nan=False))["corruptions"]
+    assert set(written) == {"severity", "package", "clean", "miou", "kept"}
+    assert (written["severity"], written["clean"], list(written["miou"])) == (4, 1, list(kinds))
+    assert written["kept"] == pytest.approx(np.mean(list(written["miou"].values())))
+    assert "imagecorruptions-imaug 1.1.5" in written["package"]
+
+
+def test_the_order_of_pictures_changes_no_corruption(card):
+    there, back = (
+        evaluate(Threshold(card), Stripes(order), input_size="own", corrupt="noise")
+        for order in (range(4), range(3, -1, -1))
+    )
+    assert there.corruptions == back.corruptions
+    assert there.corruptions.severity == 3
+    assert 0 < there.corruptions.kept < 1
+
+
+def test_what_is_kept_is_shown_in_a_table(card):
+    table = render_corruptions(evaluate(Threshold(card), Stripes([1]), input_size="own", corrupt=["fog"]).corruptions)
+    assert [str(cell) for cell in table.columns[0].cells] == ["none", "fog", "mean"]
+    assert next(iter(table.columns[2].cells)) == "1.0000"
+
+
+def test_the_command_scores_corrupted_pictures(camvid_root, camvid_bundle, tmp_path, capsys):
+    figures, report = tmp_path / "figures.json", tmp_path / "report.html"
+    main([
+        "evaluate", str(camvid_bundle), "--data", "camvid", "--data-root", str(camvid_root), "--split", "val",
+        "--corrupt", "fog,gaussian_noise", "--severity", "2", "--limit", "1", "--json", str(figures),
+        "--html", str(report),
+    ])  # fmt: skip
+    written, printed = json.loads(figures.read_text()), capsys.readouterr().out
+    assert list(written["corruptions"]["miou"]) == ["gaussian_noise", "fog"]
+    assert written["corruptions"]["clean"] == written["miou"]
+    assert f"{written['corruptions']['miou']['fog']:.4f}" in printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if line.startswith(("│", "┃")))
+    page = report.read_text()
+    assert "severity 2 of 5" in page
+    assert 'alt="fog: prediction"' in page
+
+
 def test_flip_averaging_does_not_care_which_way_a_picture_faces(camvid_bundle):
     from kerbseg.evaluate import _with_tta
 
@@ -164,6 +262,24 @@ def test_flip_averaging_does_not_care_which_way_a_picture_faces(camvid_bundle):
     mirrored = runtime(np.ascontiguousarray(picture[:, :, ::-1]))[:, :, ::-1]
     assert (runtime(picture) == mirrored).mean() > 0.999
     assert (open_runtime(camvid_bundle)(picture) != runtime(picture)).any()
+
+
+def test_averaging_over_scales_is_the_mean_of_what_each_size_says(camvid_bundle):
+    from kerbseg.core.resize import resize_picture
+    from kerbseg.evaluate import TTA_SCALES, _with_tta
+
+    plain, averaged = open_runtime(camvid_bundle), _with_tta(open_runtime(camvid_bundle), "flip_scales")
+    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    views = []
+    for scale in TTA_SCALES:
+        small = resize_picture(picture, (round(64 * scale), round(96 * scale)))
+        for mirror in (False, True):
+            seen = plain.probabilities(np.ascontiguousarray(small[:, ::-1] if mirror else small)[None])
+            grown = torch.nn.functional.interpolate(seen, (64, 96), mode="bilinear")
+            views.append(grown.flip(3) if mirror else grown)
+    expected = torch.stack(views).mean(0)
+    assert torch.allclose(averaged.probabilities(picture[None]), expected, atol=1e-6)
+    assert (torch.from_numpy(averaged(picture[None])) == expected.argmax(1)).float().mean() > 0.999
 
 
 def test_a_model_of_other_classes_is_refused(camvid_bundle, folder_root):
@@ -188,7 +304,16 @@ def test_a_split_without_labels_is_refused(card):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"), [({"limit": 0}, "at least 1"), ({"tta": "flips"}, "'flip'"), ({"by": "drives"}, "'drive'")]
+    ("options", "says"),
+    [
+        ({"limit": 0}, "at least 1"),
+        ({"tta": "flips"}, "'flip'"),
+        ({"by": "drives"}, "'drive'"),
+        ({"corrupt": "fogg"}, "did you mean 'fog'"),
+        ({"corrupt": "fog", "severity": 6}, "1 .slight. to 5"),
+        ({"corrupt": "fog", "severity": 0}, "1 .slight. to 5"),
+        ({"severity": 2}, "none is named; add --corrupt"),
+    ],
 )
 def test_bad_options_are_named(card, options, says):
     with pytest.raises(KerbsegError, match=says):

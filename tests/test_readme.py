@@ -24,6 +24,7 @@ from PIL import Image
 
 import kerbseg
 import kerbseg.predict
+import made_coco_text
 from kerbseg.bundle import load, random_bundle, save
 from kerbseg.cli import app, main
 from kerbseg.core.errors import KerbsegError
@@ -88,6 +89,13 @@ RUN = {
     ),
     "kerbseg evaluate m8.xml --data camvid": Run(prints=("mIoU",)),
 }
+RUN |= {
+    "kerbseg evaluate mininet_v2_cpu-camvid --data camvid --data-root DATA/camvid --corrupt zoo"
+    " --json scores.json": Run(("scores.json",), ("brightness", "kept")),
+    "kerbseg evaluate mininet_v2_cpu-camvid --data camvid --data-root DATA/camvid --split train --by drive": Run(
+        prints=("mIoU of",)
+    ),
+}
 CONVERTED = ("converted/dataset.yaml", "converted/images/train/drive0_0.jpg", "converted/masks/train/drive0_0.png")
 RUN |= {
     "kerbseg convert coco my_labels -o my_streets": Run(CONVERTED, ("car",), instead={"my_streets": "converted"}),
@@ -98,6 +106,10 @@ RUN |= {
     "kerbseg train camvid/mininet_v2_cpu data.name=coco --data-root my_labels --out runs/mine": Run(
         ("runs/mine/last.safetensors",), (), f"{SHORT} --device cpu"
     ),
+}
+RUN |= {
+    "kerbseg doctor coco_text --data-root DATA/coco_text": Run(prints=("others void", "legible_printed")),
+    "kerbseg doctor coco_text:paper --data-root DATA/coco_text": Run(prints=("others background", "geometry box")),
 }
 RUN |= {
     "kerbseg predict mininet_v2_cpu-camvid pictures/ -o out": Run(("out/a_ids.png",)),
@@ -113,12 +125,18 @@ RUN |= {
         ("street.onnx", "256x512", " --batch 1"),
     )
 }
+RUN["kerbseg predict runs/camvid street.jpg -o out --confidence"] = Run(
+    ("out/street_ids.png", "out/street_confidence.png")
+)
 RUN |= {
     "kerbseg keyframes mininet_v2_cpu-camvid drive.mp4 --target pedestrian --target bicyclist -o kept": Run(
         ("kept/keyframes.csv", "kept/keyframes.html", "kept/scores.csv"), ("of 3 frames",)
     ),
 }
+AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
 NOT_RUN = {
+    "kerbseg calibrate runs/camvid --data camvid --data-root DATA/camvid": "needs a network that has learned something;"
+    " tests/test_calibrate.py runs it",
     "kerbseg keyframes mininet_v2_cpu-camvid DATA/V1_01_easy --target car --format euroc --static skip -o kept": (
         "needs EuRoC; tests/keyframes reads and writes its layout"
     ),
@@ -153,6 +171,16 @@ NOT_RUN = {
     ),
     "kerbseg import mininet-tf model.npz -o mininet.safetensors --classes camvid": "needs the authors' weights;"
     " tests/importers imports such files",
+    "kerbseg import espnet-pytorch espnet.pth -o espnet.safetensors --classes my_streets": "needs authors' weights;"
+    " tests/importers imports such files",
+    "kerbseg import erfnet-pytorch trained_models/erfnet_pretrained.pth -o erfnet.safetensors": AUTHORS,
+    "kerbseg import mininet-tf weights/Mininetv2/cityscapes_1024x512/iou/model.ckpt -o mininet.safetensors": AUTHORS,
+    "kerbseg import mininet-tf weights/Mininetv2_cpu/cityscapes_512x256/iou/model.ckpt -o mininet_cpu.safetensors":
+    AUTHORS,
+    "kerbseg import espnet-pytorch pretrained/decoder/espnet_p_2_q_8.pth -o espnet.safetensors": AUTHORS,
+    "kerbseg evaluate erfnet.safetensors --data cityscapes --data-root DATA/cityscapes --split val": AUTHORS,
+    "kerbseg export erfnet.safetensors -o erfnet.onnx --size 512x1024": AUTHORS,
+    "kerbseg train own --data my_streets --init erfnet.safetensors": AUTHORS,
     "kerbseg train grouping/faded_encoder --data-root DATA/cityscapes --out runs/dg2_encoder": "days on Cityscapes;"
     " tests/train/test_train_grouping.py fades on drawn streets",
     "kerbseg train grouping/faded --init runs/dg2_encoder/best.safetensors --data-root DATA/cityscapes --out runs/dg2":
@@ -160,6 +188,15 @@ NOT_RUN = {
     "kerbseg choose --fps 30 --threads 2 --size 360x640": "minutes; tests/apps/test_apps_choose.py does it shortly",
     "kerbseg benchmark mininet_v2_cpu-camvid --threads 2 --data camvid --int8": "minutes;"
     " tests/apps/test_apps_benchmark.py does it shortly",
+    "kerbseg train coco_text/mininet_v2_cpu --data-root DATA/coco_text --out runs/text": "days;"
+    " tests/train/test_train_walk.py does it shortly",
+    "kerbseg train coco_text/mininet_v2_cpu data.name=coco_text loss.power=1 --data-root DATA/coco_text"
+    " --out runs/text": "as above",
+    "kerbseg threshold runs/text --data coco_text --data-root DATA/coco_text -o text.safetensors": "needs that run;"
+    " tests/test_text_evaluation.py has one",
+    "kerbseg evaluate text.safetensors --data coco_text --data-root DATA/coco_text --split val --json figures.json": (
+        "as above"
+    ),
     "kerbseg train modern/mininet_v2 --data-root DATA/camvid --out runs/teacher": "a day on a GPU",
     'kerbseg train modern/mininet_v2_cpu "distill={teacher: runs/teacher/best.safetensors}" --data-root DATA/camvid'
     " --out runs/pupil": "needs that teacher; tests/train/test_train_modern.py has one",
@@ -346,6 +383,7 @@ def place(tmp_path, camvid_root, camvid_bundle, monkeypatch) -> Path:
         picture(path)
     write_drive(folder / "drive.mp4")
     shutil.copytree(camvid_root, folder / "DATA" / "camvid")
+    made_coco_text.make(folder / "DATA" / "coco_text")
     for split in ("train", "val"):
         for i in range(2):
             picture(f"my_streets/images/{split}/{i}.jpg")

@@ -10,6 +10,7 @@ import torch
 import kerbseg.models as models
 import kerbseg.tables as tables
 from kerbseg.core.errors import KerbsegError
+from kerbseg.core.text import counted
 from kerbseg.profiling.latency import Budget, Latency, Skipped
 from kerbseg.profiling.machine import processor_name
 from kerbseg.tables.markdown import WIDEST
@@ -29,6 +30,11 @@ def counts(paper, number):
     """Cells of parameters, operations, sizes and shapes."""
     cells = tables.compare(tables.find_table(paper, number), measure=True)
     return [cell for cell in cells if cell.model and cell.column.measure and cell.column.measure not in TIMES]
+
+
+def unwrapped(text):
+    """The text with a paragraph's lines joined."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", text)
 
 
 def test_every_table_of_the_papers_is_there():
@@ -157,18 +163,39 @@ def test_markdown_of_a_missed_figure_has_its_note():
     assert "- IOU: an accuracy" in text
 
 
+@pytest.mark.parametrize("number", ["6", "7", "8"])
+def test_the_mininet_of_2019_is_counted_as_printed_but_for_its_memory(number):
+    cells = {cell.column.name: cell for cell in counts("mininet", number) if cell.model == "mininet_v1"}
+    assert [cells[name].met for name in ("Params (M)", "GFlops", "Memory (MB)")] == [True, True, False]
+    assert (cells["Params (M)"].true, cells["GFlops"].true) == ("3,058,435", "0.526 G MACs")
+    assert cells["GFlops"].ours == Decimal("1.055708992")
+    assert ("2 outputs" in cells["GFlops"].note) == (number != "8")
+    assert "3,058,435" in tables.render("mininet", number, measure=True)
+
+
+@pytest.mark.parametrize("paper", tables.list_papers())
+def test_prose_ends_its_lines_at_words_within_80_characters(paper):
+    text = tables.render(paper, None, measure=False)
+    prose = [line for line in text.splitlines() if not line.startswith(("|", "#"))]
+    assert max(map(len, prose)) <= 80
+    for table in tables.load_paper(paper).tables:
+        for whole in (table.protocol, *(note for row in table.rows for note in row.notes.values())):
+            assert " ".join(whole.split()) in " ".join(text.split())
+
+
 def test_times_name_their_machine_and_the_papers(monkeypatch):
     monkeypatch.setattr(NetworkTimes, "latency", lambda self, net, size, where: Latency(50.0, 60.0, 20))
     text = tables.render("erfnet", "4", measure=True)
-    assert f"{processor_name()}, " in text
+    assert f"{processor_name()}, " in unwrapped(text)
     for part in (
         f"torch {torch.__version__}",
-        f"{torch.get_num_threads()} thread(s)",
+        f"{counted(torch.get_num_threads(), 'thread')}",
         "; 20",
         "median of 3 to 50 runs",
     ):
-        assert part in text
+        assert part in unwrapped(text)
     assert "NVIDIA Tegra TX1" in text
+    assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "#"))) <= 80
     assert re.search(r"TX1 640x360 fps +\| Ours +\| erfnet +\| +7.1 \| +20.0 \| +2.82 x", text)
 
 
@@ -191,6 +218,78 @@ def test_a_network_is_left_out_by_the_speed_of_the_one_before(monkeypatch):
     assert isinstance(times.latency(small, (32, 64), "cpu"), Latency)
     assert isinstance(times.latency(small, (64, 128), "cpu"), Latency)  # about 4 s a run
     assert isinstance(times.latency(small, (512, 1024), "cpu"), Skipped)  # about 64 s
+
+
+def test_the_papers_own_networks_are_timed_first(monkeypatch):
+    asked = []
+    monkeypatch.setattr(NetworkTimes, "latency", lambda self, net, size, where: asked.append(net.model) or Skipped("-"))
+    tables.render("mininet", "7", measure=True)
+    assert asked == ["mininet_v1", "mininet_v2_cpu", "mininet_v2", "mininet_v2", "enet", "erfnet", "segnet"]
+    asked.clear()
+    tables.compare(tables.find_table("mininet", "7"), measure=True)
+    assert asked == ["mininet_v1", "mininet_v2_cpu", "enet", "mininet_v2", "mininet_v2", "erfnet", "segnet"]
+
+
+# accuracies of our weights
+
+
+def weights(model, miou, size=(360, 480), split="test", data="camvid"):
+    return tables.ShippedAccuracy(f"{model}-x", model, miou, data, split, size, f"Ours: {model} at {size[0]}.")
+
+
+def accuracies(monkeypatch, *shipped, paper="mininet", number="7"):
+    """(row, what it prints, ours) of every accuracy of ours in a table."""
+    monkeypatch.setattr("kerbseg.tables.measure.shipped_accuracies", lambda: shipped)
+    cells = tables.compare(tables.find_table(paper, number), measure=False)
+    return {(cell.row.name, cell.row.size, cell.printed): cell.ours for cell in cells if cell.ours is not None}
+
+
+def test_shipped_weights_stand_beside_the_printed_accuracy_with_their_protocol():
+    ours = {(each.weights, each.split): each for each in tables.shipped_accuracies()}
+    test = ours["mininet_v2_cpu-camvid", "test"]
+    assert (test.data, test.size) == ("camvid", (360, 480))
+    assert test.protocol == (
+        "Ours: weights mininet_v2_cpu-camvid, camvid test (233 pictures), labels at 480x360, no test-time augmentation."
+        " How they were trained: kerbseg info mininet_v2_cpu-camvid."
+    )
+    assert ours["mininet_v2_cpu-camvid", "val"].miou != test.miou
+    for measure in (False, True):
+        text = tables.render("mininet", "7", measure)
+        line = next(line for line in text.splitlines() if re.match(r"\| MIoU w/o pt +\| MiniNet-v2-cpu", line))
+        figure, difference, mark = re.search(r"59.9 \| +([\d.]+) \| +([-+][\d.]+) \[(\d+)\]", line).groups()
+        assert float(figure) == pytest.approx(100 * test.miou, abs=5e-4)
+        assert float(difference) == pytest.approx(100 * test.miou - 59.9, abs=0.051)
+        assert f"[{mark}] {test.protocol}" in unwrapped(text)
+        assert "- MIoU w/o pt of other rows: an accuracy" in text
+
+
+def test_weights_stand_once_where_their_pictures_size_is_nearest(monkeypatch):
+    small, large = weights("mininet_v2", 0.6), weights("mininet_v2", 0.65, (704, 960))
+    assert accuracies(monkeypatch, small, large) == {
+        ("MiniNet-v2", (360, 480), "66.1"): Decimal("60.0"),
+        ("MiniNet-v2", (720, 960), "69.0"): Decimal("65.00"),
+    }
+    assert accuracies(monkeypatch, weights("erfnet", 0.5)) == {("ERFNet", (720, 960), "68.3"): Decimal("50.0")}
+
+
+def test_of_two_weights_at_one_place_the_better_stands_there(monkeypatch):
+    better, worse = weights("mininet_v2", 0.6), weights("mininet_v2", 0.5)
+    for both in ((better, worse), (worse, better)):
+        assert list(accuracies(monkeypatch, *both).values()) == [Decimal("60.0")]
+
+
+def test_an_accuracy_on_other_data_stands_nowhere(monkeypatch):
+    other = weights("mininet_v2", 0.6, split="val"), weights("mininet_v2", 0.6, data="cityscapes")
+    assert accuracies(monkeypatch, *other) == {}
+    assert accuracies(monkeypatch, weights("mininet_v2", 0.6, data="cityscapes"), number="6") == {
+        ("MiniNet-v2", (256, 512), "64.7"): Decimal("60.0")
+    }
+
+
+def test_a_row_trained_on_more_takes_no_weights_of_less(monkeypatch):
+    assert tables.find_table("grouping", "4").rows[0].pretrained
+    ours = weights("erfnet", 0.7, (512, 1024), "val", "cityscapes")
+    assert accuracies(monkeypatch, ours, paper="grouping", number="4") == {}
 
 
 def test_a_gpu_is_waited_for(monkeypatch):

@@ -1,33 +1,80 @@
 """Weights that come with kerbseg: usable by name, small, and as good as their card says."""
 
+import importlib
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import kerbseg
-from kerbseg.bundle import locate, shipped
+from kerbseg.bundle import digest, locate, shipped
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError
 from kerbseg.data import open_dataset
 from kerbseg.evaluate import evaluate
 from kerbseg.runtime import open_runtime
 
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def pages():
+    """The script that makes README's table and the cards' pages."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        return importlib.import_module("zoo_pages")
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+
+
+@pytest.fixture(scope="module")
+def networks(pages):
+    return pages.read(ROOT / pages.RESULTS)["networks"]
+
 
 @pytest.mark.parametrize("name", shipped())
-def test_they_load_by_name_and_are_described(name):
+def test_they_load_by_name_and_are_described(name, pages):
     card = kerbseg.load(name).card
     assert name == f"{card.model}-{card.labels.name}"
-    assert locate(name).stat().st_size < 8e6
     described = locate(name).with_suffix(".md").read_text()
-    test = card.scores["test"]
-    assert f"| **mIoU** | **{card.scores['miou']:.4f}** | **{test['miou']:.4f}** |" in described
-    for label, iou in test["class_iou"].items():
-        assert f"| {label} | {card.scores['class_iou'][label]:.4f} | {iou:.4f} |" in described
-    parameters = sum(one.numel() for one in kerbseg.load(name).model.parameters())
-    assert f"{parameters:,} parameters" in described
-    assert "**Data licence.**" in described
+    assert described == pages.card_page(ROOT, name), "run: python benchmarks/zoo_pages.py --no-drawings"
+    assert f"| **mIoU** | **{card.scores['miou']:.4f}** | **{card.scores['test']['miou']:.4f}** |" in described
+    assert "**Data licence.** CamVid" in described
     assert card.recipe
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_results_and_card_tell_the_same(name, networks):
+    entry, card = networks[name], kerbseg.load(name).card
+    weights = digest(kerbseg.load(name).model.state_dict())
+    measured = {key: value for key, value in entry.items() if isinstance(value, dict)}
+    assert {value["weights"] for value in measured.values()} == {weights}
+    assert entry["val"]["miou"] == card.scores["miou"]
+    assert entry["size_bytes"] == locate(name).stat().st_size
+    for key in measured.keys() & card.scores.keys() - {"int8"}:
+        known = {each: value for each, value in entry[key].items() if each != "weights"}
+        assert {each: card.scores[key][each] for each in known} == known
+
+
+def test_readme_and_zoo_page_have_the_tables_of_the_results(pages, networks):
+    assert set(networks) == set(shipped())
+    assert pages.readme_table(networks) in (ROOT / "README.md").read_text()
+    assert pages.protocol_words(networks) in (ROOT / "README.md").read_text()
+    assert pages.zoo_table(networks) in (ROOT / "docs" / "zoo.md").read_text()
+    assert pages.navigation((ROOT / "mkdocs.yml").read_text(), shipped()) == (ROOT / "mkdocs.yml").read_text()
+
+
+def test_the_first_table_of_the_readme_is_the_zoo():
+    first = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| "))
+    assert first.split(" | ")[1:3] == ["mIoU", "int8, ms"]
+
+
+def test_the_package_stays_small_enough_to_be_downloaded():
+    """A wheel is no larger than what is in it; weights do not shrink by being packed."""
+    package = Path(kerbseg.__file__).parent
+    files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert 1e6 < sum(path.stat().st_size for path in files) < 60e6
 
 
 def test_a_picture_is_predicted_by_their_name(tmp_path):
@@ -40,7 +87,7 @@ def test_a_picture_is_predicted_by_their_name(tmp_path):
 
 
 def test_the_repository_shows_them_at_its_top():
-    top = Path(__file__).parents[1] / "weights"
+    top = ROOT / "weights"
     assert sorted(path.stem for path in top.glob("*.safetensors")) == shipped()
 
 

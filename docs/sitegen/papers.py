@@ -18,7 +18,8 @@ LONG = 20  # rows of a table that is folded away
 HEAD = """# Papers
 
 kerbseg brings these papers together. Each page has the paper's tables: what it prints, what our network comes to, and
-the difference. `kerbseg table PAPER --measure` prints the same with times taken on your machine.
+the difference. `kerbseg table PAPER --measure` prints the same with times taken on your machine. Accuracies of ours are
+those of the weights that come with it (`kerbseg weights`), with their protocol; other accuracies are not measured.
 
 """
 

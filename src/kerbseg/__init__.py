@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what type checkers know; a test compares it with `_HOMES`
     from kerbseg import predict as predict
     from kerbseg.bundle import load as load
     from kerbseg.bundle import save as save
+    from kerbseg.calibrate import calibrate as calibrate
     from kerbseg.core.errors import BundleError as BundleError
     from kerbseg.core.errors import DataError as DataError
     from kerbseg.core.errors import InputError as InputError
@@ -39,6 +40,7 @@ else:
         "Prediction": "kerbseg.predict",
         "Predictor": "kerbseg.predict",
         "RecipeError": "kerbseg.core.errors",
+        "calibrate": "kerbseg.calibrate",
         "create_model": "kerbseg.models",
         "evaluate": "kerbseg.evaluate",
         "export": "kerbseg.export",

@@ -20,8 +20,10 @@ from torch import nn
 import kerbseg.models as models
 from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.files import atomic_write
+from kerbseg.core.half import narrowed, widened
 from kerbseg.core.labels import LONGEST_NAME, LabelSet
 from kerbseg.core.limits import network_pixels
+from kerbseg.core.resize import Resample
 from kerbseg.core.text import ADDRESS
 from kerbseg.core.types import Preprocessing
 
@@ -29,6 +31,7 @@ FORMAT = 1
 METADATA_KEY = "kerbseg"  # of the safetensors header, and of exported models
 DIGEST_KEY = "digest"  # of a card in a file; not a metadata entry beside it, since safetensors keeps no order of those
 BEST = "best.safetensors"  # of a run's folder
+TEMPERATURES = (0.01, 100.0)  # the least and the greatest that a card may hold
 LONGEST_CARD, DEEPEST_CARD = 2**20, 20  # characters; levels of lists and mappings
 
 
@@ -46,6 +49,7 @@ class BundleCard:
     scores: Mapping[str, Any] = field(default_factory=dict)  # figures with their protocol
     source: str = ""  # how the weights came to be, in words
     versions: Mapping[str, str] = field(default_factory=dict)
+    resample: Resample = "bilinear"  # how pictures of another size come to that of the network
 
     def __post_init__(self) -> None:
         if not len(self.labels) <= self.outputs <= models.MOST_OUTPUTS:
@@ -54,6 +58,19 @@ class BundleCard:
             network_pixels(self.input_size)
         except ValueError as error:
             raise KerbsegError(f"input size {error}") from error
+        temperature: Any = self.temperature  # which may be whatever stands in a file
+        number = type(temperature) in (int, float)
+        if temperature is not None and not (number and TEMPERATURES[0] <= temperature <= TEMPERATURES[1]):
+            raise KerbsegError(f"temperature {temperature!r} is none; a number from 0.01 to 100 is")
+
+    @property
+    def temperature(self) -> float | None:
+        """What logits are divided by, for probabilities that can be believed; None before `kerbseg calibrate`.
+
+        It stands among the scores, with its protocol, so that a kerbseg which knows no temperature reads the card too.
+        """
+        calibration = self.scores.get("calibration")
+        return calibration.get("temperature") if isinstance(calibration, Mapping) else None
 
     def to_json(self) -> str:
         """The card as it stands in a file's metadata. Raises BundleError for what JSON does not have, such as NaN."""
@@ -136,6 +153,8 @@ def random_bundle(
 def save(bundle: Bundle, path: str | Path) -> None:
     """Writes the bundle; a file already there is replaced only when the new one is whole.
 
+    Kernels that float16 holds exactly, as `kerbseg.core.half.round_to_half` makes them, take half the bytes; `load`
+    gives the same float32 values back.
     Raises BundleError for one that `load` would refuse: weights that are not finite, or that do not fit the card.
     """
     fits = isinstance(bundle, Bundle) and isinstance(bundle.model, nn.Module) and isinstance(bundle.card, BundleCard)
@@ -144,14 +163,33 @@ def save(bundle: Bundle, path: str | Path) -> None:
             f"save takes a bundle (network and card) and a path, not {type(bundle).__name__} and"
             f" {type(path).__name__}; write: save(Bundle(network, card), 'model.safetensors')"
         )
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise KerbsegError(f"a bundle is a .safetensors file, not {path.name!r}; name it {path.stem}.safetensors")
+    path = _checked_name(Path(path))
     tensors = {key: value.detach().cpu().contiguous() for key, value in bundle.model.state_dict().items()}
     text, where = bundle.card.to_json(), f"this network does not fit its card and is not saved as {path}"
     BundleCard.from_json(text, where)
     _check_fit(_shapes(bundle.card, where), tensors, where)
     check_finite(tensors, f"{path} is not written")
+    write_sealed(narrowed(tensors), METADATA_KEY, text, path)
+
+
+def _checked_name(path: Path) -> Path:
+    if path.suffix != ".safetensors":
+        raise KerbsegError(f"a bundle is a .safetensors file, not {path.name!r}; name it {path.stem}.safetensors")
+    return path
+
+
+def save_with_card(source: Path, card: BundleCard, path: Path) -> None:
+    """Writes the weights of a bundle's file, bit for bit, under another card; the file may be the same.
+
+    Raises BundleError as `load` does, KerbsegError for another ending than .safetensors.
+    """
+    text, path = card.to_json(), _checked_name(path)
+    BundleCard.from_json(text, f"{path} is not written")
+    try:
+        tensors = safetensors.torch.load_file(source)
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{source} is damaged ({error}); copy or train it again") from error
+    check_seal(_card_text(source), tensors, str(source))
     write_sealed(tensors, METADATA_KEY, text, path)
 
 
@@ -255,6 +293,7 @@ def load(path: str | Path) -> Bundle:
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path} is damaged ({error}); copy or train it again") from error
     check_seal(text, state, str(path))
+    state = widened(state)
     _check_fit(_shapes(card, str(path)), state, str(path))  # before a network of that size is made
     model = models.create_model(card.model, card.outputs, **card.options)
     load_strictly(model, state, str(path))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,23 +16,40 @@ import torch
 from jaxtyping import UInt8
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+import kerbseg
 from kerbseg.bundle import Bundle, versions
-from kerbseg.core.errors import BundleError, DataError, KerbsegError, did_you_mean
+from kerbseg.core.errors import BundleError, DataError, KerbsegError, KerbsegWarning, did_you_mean
 from kerbseg.core.labels import LabelSet
-from kerbseg.core.types import Dataset, Sample
-from kerbseg.data.drives import drive_of
+from kerbseg.core.types import VOID, Dataset, Sample
+from kerbseg.data.corrupt import SOURCE, chosen, corrupt_picture
+from kerbseg.data.drives import drives_of
 from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
+from kerbseg.metrics.calibration import BINS, Reliability, ReliabilityCounter
+from kerbseg.metrics.corruptions import CorruptionScores
 from kerbseg.metrics.details import DetailCounter, Details
-from kerbseg.runtime import Fit, InputSizePolicy, Runtime, network_size, open_runtime, segment
+from kerbseg.metrics.text import TextReport
+from kerbseg.runtime import (
+    Fit,
+    IdsOnly,
+    InputSizePolicy,
+    Runtime,
+    network_size,
+    open_runtime,
+    segment,
+    segment_with_logits,
+)
+from kerbseg.text_evaluation import text_counter
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.measure import Measurement
     from rich.table import Table
 
-TTA = Literal["none", "flip"]
+TTA = Literal["none", "flip", "flip_scales"]
+TTA_SCALES = (0.75, 1.0, 1.25)  # of flip_scales
 By = Literal["drive"]
 PredictionCallback = Callable[[Sample, UInt8[np.ndarray, "h w"]], None]  # takes each sample and its predicted ids
+CorruptedCallback = Callable[[str, Sample, UInt8[np.ndarray, "h w"]], None]  # corruption, corrupted sample, its ids
 
 
 class UnlabelledError(DataError):
@@ -66,6 +84,9 @@ class Report:
     elapsed_s: float
     drives: Mapping[str, Subset] | None = None  # where they were asked for
     details: Details | None = None  # likewise
+    corruptions: CorruptionScores | None = None  # likewise
+    reliability: Reliability | None = None  # likewise, where the runtime tells more than ids
+    text: TextReport | None = None  # where the classes are background and text
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg evaluate --json` writes it."""
@@ -80,9 +101,12 @@ class Report:
             "category_iou": None if metrics.category_iou is None else dict(metrics.category_iou),
             "images": self.images,
             "confusion": metrics.confusion.tolist(),
+            "calibration": None if self.reliability is None else self.reliability.to_dict(),
             "protocol": dict(self.protocol),
             **({} if drives is None else {"drives": drives}),
             **({} if self.details is None else self.details.to_dict()),
+            **({} if self.corruptions is None else {"corruptions": self.corruptions.to_dict()}),
+            **({} if self.text is None else {"iou_text": self.text.own.iou, "text": self.text.to_dict()}),
         }
 
 
@@ -94,22 +118,31 @@ def evaluate(
     tta: TTA = "none",
     by: By | None = None,
     details: bool = False,
+    calibration: bool = False,
     input_size: InputSizePolicy = "trained",
     fit: Fit = "letterbox",
+    corrupt: str | Sequence[str] | None = None,
+    severity: int | None = None,
     on_prediction: PredictionCallback | None = None,
+    on_corrupted: CorruptedCallback | None = None,
     progress: Callable[[range], Any] = iter,
 ) -> Report:
     """mIoU, IoU of each class and accuracies on a split, from one confusion matrix at the labels' own size.
 
     The model is what `open_runtime` takes, or a runtime. `by` adds the metrics of each drive, from a matrix of its own;
     a class that it lacks is left out of its mean. `details` adds where it errs: boundary IoU, mIoU by distance to the
-    border, IoU by the size of regions, and the worst pictures. Raises BundleError where the model's classes are not the
-    data set's, DataError for a split without labels.
+    border, IoU by the size of regions, and the worst pictures. `calibration` adds how far its confidence can be
+    believed, at the temperature of its card and without; for a runtime that gives ids alone there is a warning instead.
+    `corrupt` adds the mIoU on corrupted pictures (`kerbseg.data.corrupt`), each drawn from its name, so that every
+    network sees the same: kinds and groups, as a list or between commas, at a `severity` of 1 to 5 (3). All else is of
+    the pictures as they are. Raises BundleError where the model's classes are not the data set's, DataError for a split
+    without labels.
     """
     if not hasattr(dataset, "labels"):
         raise KerbsegError(
             f"evaluate takes an opened data set, not {dataset!r}; open it: kerbseg.data.open_dataset(NAME, SPLIT)"
         )
+    kinds, severity = chosen(corrupt, severity)
     runtime = open_runtime(model)
     check_classes(runtime, dataset)
     if tta not in get_args(TTA):
@@ -118,26 +151,43 @@ def evaluate(
         raise KerbsegError(f"limit is {limit}; give at least 1 picture, or leave it out")
     if by is not None and by not in get_args(By):
         raise KerbsegError(f"unknown by {by!r}; {did_you_mean(by, get_args(By))}")
+    drives = drives_of(dataset.names) if by == "drive" else None
     predictor = _with_tta(runtime, tta)
     confusions: defaultdict[str, MulticlassConfusionMatrix] = defaultdict(lambda: confusion_metric(len(dataset.labels)))
+    corrupted = {kind: confusion_metric(len(dataset.labels)) for kind in kinds}
     detail_counter = DetailCounter(dataset.labels) if details else None
+    reliability = ReliabilityCounter(runtime.card.temperature) if calibration else None
+    text = text_counter(predictor, dataset, input_size, fit)
     images: Counter[str] = Counter()
     count = min(limit or len(dataset), len(dataset))
     label_sizes, input_sizes = set(), set()
     start = time.monotonic()
     for index in progress(range(count)):
         sample = dataset[index]
-        ids = segment(predictor, sample.image, input_size, fit)
-        drive = drive_of(sample.name) if by == "drive" else ""
+        try:
+            ids = _segment(predictor, sample, input_size, fit, reliability)
+        except IdsOnly as error:
+            warnings.warn(KerbsegWarning(f"calibration is not measured: {error}"), stacklevel=2)
+            reliability = None
+            ids = segment(predictor, sample.image, input_size, fit)
+        drive = "" if drives is None else drives[index]
         images[drive] += 1
-        confusions[drive].update(torch.from_numpy(ids)[None].long(), torch.from_numpy(sample.mask)[None].long())
+        _count(confusions[drive], ids, sample.mask)
         size = (sample.mask.shape[0], sample.mask.shape[1])
         if detail_counter is not None:
             detail_counter.update(sample.name, ids, sample.mask)
+        if text is not None:
+            text.update(index, sample, ids)
         label_sizes.add(size)
         input_sizes.add(network_size(size, runtime, input_size))
         if on_prediction is not None:
             on_prediction(sample, ids)
+        for kind, confusion_of in corrupted.items():
+            changed = sample._replace(image=corrupt_picture(sample.image, kind, severity, sample.name))
+            ids = segment(predictor, changed.image, input_size, fit)
+            _count(confusion_of, ids, sample.mask)
+            if on_corrupted is not None:
+                on_corrupted(kind, changed, ids)
     of_drive = {drive: confusions[drive].compute() for drive in sorted(confusions)}
     confusion = torch.stack(list(of_drive.values())).sum(0)
     if not confusion.sum():
@@ -158,15 +208,37 @@ def evaluate(
         "model": runtime.card.model,
         "versions": versions(),
     }
-    drives = {name: Subset(compute_metrics(each, dataset.labels), images[name]) for name, each in of_drive.items()}
+    metrics = compute_metrics(confusion, dataset.labels)
+    subsets = {name: Subset(compute_metrics(each, dataset.labels), images[name]) for name, each in of_drive.items()}
+    of_kind = {kind: compute_metrics(each.compute(), dataset.labels).miou for kind, each in corrupted.items()}
+    package = f"kerbseg {kerbseg.__version__} (kinds and strengths of {SOURCE})"
     return Report(
-        compute_metrics(confusion, dataset.labels),
+        metrics,
         count,
         protocol,
         time.monotonic() - start,
-        drives if by == "drive" else None,
-        None if detail_counter is None else detail_counter.compute(),
+        drives=subsets if by == "drive" else None,
+        details=None if detail_counter is None else detail_counter.compute(),
+        reliability=None if reliability is None else reliability.compute(),
+        corruptions=CorruptionScores(severity, package, metrics.miou, of_kind) if of_kind else None,
+        text=None if text is None else text.compute(),
     )
+
+
+def _count(confusion: MulticlassConfusionMatrix, ids: UInt8[np.ndarray, "h w"], mask: UInt8[np.ndarray, "h w"]) -> None:
+    confusion.update(torch.from_numpy(ids)[None].long(), torch.from_numpy(mask)[None].long())
+
+
+def _segment(
+    runtime: Runtime, sample: Sample, input_size: InputSizePolicy, fit: Fit, reliability: ReliabilityCounter | None
+) -> UInt8[np.ndarray, "h w"]:
+    """The ids of a picture, whose labelled pixels are counted where they are asked for. Raises IdsOnly, then."""
+    if reliability is None:
+        return segment(runtime, sample.image, input_size, fit)
+    ids, logits_of = segment_with_logits(runtime, sample.image, input_size, fit)
+    known = sample.mask != VOID
+    reliability.update(logits_of(known), sample.mask[known])
+    return ids
 
 
 def check_classes(runtime: Runtime, dataset: Dataset) -> None:
@@ -197,9 +269,9 @@ def _with_tta(runtime: Runtime, tta: TTA) -> Runtime:
 
     if not isinstance(runtime, TorchRuntime):
         raise KerbsegError(
-            f"--tta flip averages probabilities, which {runtime.name} does not give; evaluate the bundle"
+            f"--tta {tta} averages probabilities, which {runtime.name} does not give; evaluate the bundle"
         )
-    return FlipAveraged(runtime)
+    return FlipAveraged(runtime, TTA_SCALES if tta == "flip_scales" else (1.0,))
 
 
 def _only(sizes: set[tuple[int, int]]) -> list[int] | str:
@@ -214,7 +286,7 @@ class _Bar:
     width: int = 20
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[str]:
-        full = round(self.width * (self.share or 0.0))
+        full = round(self.width * min(self.share or 0.0, 1.0))
         yield (("#" if options.ascii_only else "█") * full).ljust(self.width)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
@@ -246,6 +318,9 @@ def render_table(report: Report) -> Table:
         table.add_row("category mIoU", _figure(metrics.category_miou))
     table.add_row("pixel accuracy", _figure(metrics.pixel_accuracy))
     table.add_row("mean class accuracy", _figure(metrics.mean_accuracy))
+    if report.reliability is not None:
+        table.add_section()
+        _add_reliability(table, report.reliability)
     if report.details is not None:
         table.add_section()
         table.add_row("boundary mIoU", _figure(report.details.boundary_miou))
@@ -259,6 +334,44 @@ def render_table(report: Report) -> Table:
         for name, subset in report.drives.items():
             table.add_row(f"mIoU of {name or 'no drive'}: {subset.images} picture(s)", _figure(subset.metrics.miou))
     return table
+
+
+def render_corruptions(scores: CorruptionScores) -> Table:
+    """mIoU under each corruption and what is kept of the clean one, for a terminal of 80 columns."""
+    from rich.table import Table
+
+    table = Table(
+        "corruption",
+        "mIoU",
+        "kept",
+        "",
+        title=f"Corrupted pictures, severity {scores.severity} of 5",
+        min_width=66,
+        caption=f"kept: share of the clean mIoU; {scores.package}",
+    )
+    table.add_row("none", _figure(scores.clean), _figure(1.0 if scores.kept is not None else None), _Bar(1.0))
+    table.add_section()
+    for name, value in scores.miou.items():
+        share = scores.share[name]
+        table.add_row(name, _figure(value), _figure(share), _Bar(share))
+    table.add_section()
+    table.add_row("mean", "", _figure(scores.kept), style="bold")
+    return table
+
+
+def _add_reliability(table: Table, reliability: Reliability) -> None:
+    """Rows of how far confidence can be believed; the last column has the figure without the temperature."""
+    calibration, without = reliability.calibration, reliability.uncalibrated
+    rows = {
+        f"ECE, {BINS} bins": "ece",
+        f"adaptive ECE, {BINS} bins": "adaptive_ece",
+        "Brier score": "brier",
+    }
+    for name, key in rows.items():
+        before = "" if without is None else f"{getattr(without, key):.4f} at temperature 1"
+        table.add_row(name, _figure(getattr(calibration, key)), before)
+    temperature = "none" if reliability.temperature is None else f"{reliability.temperature:.4g}"
+    table.add_row("temperature", temperature, "")
 
 
 def _figure(value: float | None) -> str:

@@ -41,7 +41,9 @@ class ExportedCard:
 
     def for_others(self) -> dict[str, str]:
         """What other programs need to know, beside the cards, whose preprocessing is inside the graph already."""
-        return {"input": INPUT, "names": json.dumps(self.card.labels.classes)}
+        temperature = self.card.temperature
+        own = {} if temperature is None else {"temperature": repr(temperature)}
+        return {"input": INPUT, "names": json.dumps(self.card.labels.classes), **own}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ExportedCard:

@@ -21,7 +21,7 @@ def cross_entropy(
     logits: Float[Tensor, "b k h w"],
     mask: UInt8[Tensor, "b h w"],
     weights: Float[Tensor, " k"] | None = None,
-    average: Literal["weights", "pixels", "pictures"] = "pixels",
+    average: Literal["weights", "pixels", "pictures", "none"] = "pixels",
     smoothing: float = 0.0,
     rank: Rank = SINGLE,
 ) -> Float[Tensor, ""]:
@@ -29,12 +29,15 @@ def cross_entropy(
 
     Divided by the sum of the pixels' weights (ERFNet's code), or by the number of pixels of classes whose weight is
     not 0 (MiniNet's code): the second makes the step of a picture of rare classes larger. Divided by the number of
-    pictures (LiteSeg's code) it is larger the more pixels a picture has, and wants a rate as small as 1e-7.
+    pictures (LiteSeg's code) it is larger the more pixels a picture has, and wants a rate as small as 1e-7. By nothing
+    (`none`, as MiniNet's ablation says) it is their sum, whose scale Adam does not see, but its weight decay does.
 
     What it is divided by is the mean over the processes, however unequally VOID or rare classes are shared out.
     """
     target = mask.long()
     total = F.cross_entropy(logits, target, weights, ignore_index=VOID, reduction="sum", label_smoothing=smoothing)
+    if average == "none":
+        return total * rank.count  # of which the processes take the mean
     if average == "pictures":
         return total / len(logits)
     if weights is None:
@@ -47,8 +50,12 @@ def cross_entropy(
 
 
 def mask_at(mask: UInt8[Tensor, "b h w"], size: tuple[int, int]) -> UInt8[Tensor, "b H W"]:
-    """The mask at the size of a network's own logits: every n-th pixel, as ERFNet trains its encoder."""
-    return F.interpolate(mask[:, None], size, mode="nearest")[:, 0]
+    """The mask at the size of a network's own logits: the pixel in the middle of what each of them sees.
+
+    Of 8 pixels that is the one at 4, as in the labels that ERFNet's code trains its encoder on; torch's `nearest` takes
+    the first, half a cell away.
+    """
+    return F.interpolate(mask[:, None], size, mode="nearest-exact")[:, 0]
 
 
 @torch.no_grad()

@@ -2,9 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kerbseg.apps.evaluation import LARGEST_TABLE, WRONG, WorstPictures, error_map, mistakes, page
@@ -15,6 +17,7 @@ from kerbseg.core.labels import LabelSet, label_set
 from kerbseg.core.types import VOID, Preprocessing, Sample
 from kerbseg.data.scenes import Scenes
 from kerbseg.evaluate import evaluate
+from kerbseg.metrics.calibration import ReliabilityCounter
 
 
 class Answers:
@@ -56,6 +59,19 @@ def told(labels, count, rename=lambda mask: mask, spoil=lambda ids, i: ids):
     worst = WorstPictures(labels)
     report = evaluate(Answers(labels, answers), data, details=True, input_size="own", on_prediction=worst)
     return report, worst, page(report, labels, worst.in_order())
+
+
+def test_the_page_draws_how_far_confidence_can_be_believed():
+    report, worst, before = told(label_set("cityscapes"), 1)
+    counter = ReliabilityCounter(1.25)
+    counter.update(torch.tensor([[2.0, 1.0], [0.0, 0.0]]), np.array([0, 1], np.uint8))
+    made = counter.compute()
+    html = page(replace(report, reliability=made), label_set("cityscapes"), worst.in_order())
+    assert "Reliability diagram" not in before
+    assert html.count("<svg") == before.count("<svg") + 1
+    for figure in (made.calibration.ece, made.uncalibrated.ece, made.calibration.nll):
+        assert f"<td>{figure:.4f}</td>" in html
+    assert "&lt;svg" not in html, "a picture, not its markup as text"
 
 
 def worse(ids, i):

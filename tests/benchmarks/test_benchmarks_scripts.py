@@ -7,18 +7,21 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from kerbseg.bundle import random_bundle, save
+from kerbseg.core.labels import label_set
 from kerbseg.profiling.latency import Budget
 from kerbseg.profiling.machine import processor_name
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 LIBRARIES = {"trainings"}  # imported by scripts, and tested by itself
-ELSEWHERE = {"train_throughput", "journey"}  # in files of their own
+ELSEWHERE = {"train_throughput", "journey", "zoo_finish", "zoo_pages"}  # in files of their own
 
 
 @pytest.fixture
@@ -206,3 +209,13 @@ def test_photometric_runs_and_draws_each_change(script, tmp_path):
     script("photometric", "--out", tmp_path / "strengths.png")
     with Image.open(tmp_path / "strengths.png") as picture:
         assert min(picture.size) > 300
+
+
+def test_reliability_runs_and_draws_both_panels(script, tmp_path):
+    bundle = random_bundle("mininet_v2_cpu", label_set("cityscapes"), seed=0)
+    with torch.no_grad():  # a network that finds nothing but what it saw of the first pictures would take minutes
+        bundle.model.output.bias[label_set("cityscapes").classes.index("road")] += 3
+    save(bundle, tmp_path / "m.safetensors")
+    script("reliability", tmp_path / "m.safetensors", "--limit", 1, "--out", tmp_path / "r.svg")
+    drawn = ElementTree.parse(tmp_path / "r.svg").getroot()
+    assert len(drawn.findall("{http://www.w3.org/2000/svg}g")) == 2

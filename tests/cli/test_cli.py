@@ -145,6 +145,8 @@ def test_every_list_of_the_help_has_names(name):
         (["evaluate", "none.safetensors"], "missing --data; see: kerbseg evaluate --help"),
         (["evaluate", "none.safetensors", "--data"], "--data needs a value"),
         (["evaluate", WEIGHTS, "--data", "scenes", "--runtime", "onxx"], "did you mean 'onnx'"),
+        (["evaluate", WEIGHTS, "--data", "scenes", "--corrupt", "jpeg"], "did you mean 'jpeg_compression'"),
+        (["evaluate", WEIGHTS, "--data", "scenes", "--corrupt", "fog", "--severity", "9"], "severity is 9"),
         (["import", "mininet-tf"], "missing SOURCE"),
         (["import", "mininet-tf", "x.npz"], "missing --out"),
         (["import", "mininet-tensorflow", "x.npz", "-o", "x.safetensors"], "did you mean 'mininet-tf'"),

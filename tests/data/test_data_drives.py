@@ -3,7 +3,7 @@
 import pytest
 
 from kerbseg.core.errors import DataError
-from kerbseg.data.drives import draw_split, drive_of, sequence_of
+from kerbseg.data.drives import draw_split, drive_of, drives_of, sequence_of
 
 
 def drives(count: int, frames: int, name: str = "drive{}_{:04}") -> list[str]:
@@ -72,3 +72,10 @@ def test_too_few_pictures(names: list[str]) -> None:
 def test_what_names_show() -> None:
     assert [drive_of(each) for each in ("0001TP_006690", "walk/001", "000123")] == ["0001TP", "walk", ""]
     assert [sequence_of(each) for each in ("2026_05_a_0042", "all/a/1", "000123")] == ["2026_05_a", "all_a", ""]
+
+
+def test_names_that_all_begin_alike_are_told_apart_by_their_sequence() -> None:
+    assert drives_of(["0001TP_1", "0006R0_2", "7"]) == ["0001TP", "0006R0", ""]
+    assert drives_of(["2026_a_1", "2026_a_2", "2026_b_1"]) == ["2026_a", "2026_a", "2026_b"]
+    assert drives_of(["ulm_1_19", "ulm_2_19"]) == ["ulm", "ulm"], "a picture is no drive of its own"
+    assert drives_of([]) == []

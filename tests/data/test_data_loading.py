@@ -11,6 +11,7 @@ from kerbseg.core.labels import label_set
 from kerbseg.core.types import Sample
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import (
+    CenterCropped,
     ConcatDataset,
     InMemory,
     OnDisk,
@@ -151,6 +152,51 @@ def test_a_batch_knows_what_its_crops_must_show(kind):
             assert np.array_equal(batch["focus"][i], np.array([draw.x, draw.y]), equal_nan=True)
     with pytest.raises(DataError, match="12 training pictures are fewer than batch_size=13"):
         rare_loader(kind(Numbered([(8, 16)] * 6)), order, 13, 0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_what_is_left_of_an_epoch_is_a_smaller_batch_where_it_is_wanted(count):
+    data = InMemory(Numbered([(8, 16)] * 20))
+
+    def names(process: Rank, drop_last: bool) -> list[list[str]]:
+        loader = training_loader(data, 8, 0, 0, process, drop_last)
+        loader.sampler.set_epoch(1)
+        batches = [batch["name"] for batch in loader]
+        assert len(batches) == len(loader)
+        return batches
+
+    parts = [names(Rank(index, count), False) for index in range(count)]
+    whole = [[name for part in parts for name in part[i]] for i in range(3)]
+    assert [len(batch) for batch in whole] == [8, 8, 4]
+    assert sorted(name for batch in whole for name in batch) == sorted(data._names)
+    assert whole == names(Rank(), False)
+    assert whole[:2] == names(Rank(), True)
+
+
+def test_a_last_batch_that_cannot_be_shared_is_named():
+    data = InMemory(Numbered([(8, 16)] * 9))
+    with pytest.raises(DataError, match="a batch of 1, which 2 processes cannot share alike; set drop_last=true"):
+        training_loader(data, 4, 0, 0, Rank(0, 2), drop_last=False)
+    assert len(training_loader(data, 12, 0, 0, drop_last=False)) == 1  # fewer than one batch needs
+
+
+def test_the_middle_of_a_picture_is_its_middle():
+    sample = CenterCropped(Gradient(), (4, 6))[0]
+    assert sample.mask.tolist() == [[16 * y + x for x in range(5, 11)] for y in range(2, 6)]
+    assert (sample.image[..., 0] == sample.mask).all()
+    with pytest.raises(DataError, match=r"picture '0' is 8x16 .* smaller than the middle of 9x6"):
+        CenterCropped(Gradient(), (9, 6))[0]
+
+
+class Gradient(Numbered):
+    """Each pixel has its own value."""
+
+    def __init__(self):
+        super().__init__([(8, 16)])
+
+    def __getitem__(self, index):
+        values = np.arange(128, dtype=np.uint8).reshape(8, 16)
+        return Sample(np.repeat(values[..., None], 3, 2), values, "0")
 
 
 @pytest.mark.parametrize("rare", [False, True])

@@ -25,14 +25,16 @@ FAMILIES = (  # one of each file of networks
     "erfnet_dg2s",
     "mininet_v2_cpu",
     "mininet_erfnet_d",
+    "mininet_v1",
     "liteseg_mobilenet_v2",
     "efficientseg",
     "unet_minicity",
     "enet",
     "segnet_basic",
     "espnet",
+    "kerbnet_s",
 )
-BASELINES = ("unet_minicity", "enet", "segnet_basic", "espnet")  # which nobody exports every day
+BASELINES = ("mininet_v1", "unet_minicity", "enet", "segnet_basic", "espnet")  # which nobody exports every day
 UNPOOLING = ("enet", "segnet", "segnet_basic")
 
 
@@ -47,7 +49,7 @@ def calibrated(name: str, shown: list[np.ndarray]) -> Bundle:
     batch = to_unit(torch.from_numpy(np.stack(shown)))
     with torch.no_grad():
         for _ in range(6):
-            bundle.model(models.pad_to_stride(Normalize(bundle.card.preprocessing)(batch), 32))
+            bundle.model(models.pad_to_stride(Normalize(bundle.card.preprocessing)(batch), 64))
     bundle.model.eval()
     return bundle
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 HERE = Path(__file__).parent
 NETWORKS = {  # file of golden numbers -> key list that its weights follow
     "erfnet": "erfnet",
@@ -34,6 +36,7 @@ CHECKPOINTS = (
     "mininet_v2_tf_cityscapes_512x256",
     "mininet_v2_tf_cityscapes_1024x512",
 )
+MININET_V1 = "mininet_v1"  # float32 alone, and weights that follow from their place in the list of variables
 DIGITS = {"float64": 12, "float32": 6}  # the tolerance is 10 and 4
 STATISTICS = ("mean", "std", "min", "max")
 COUNTED = ("out", "conv_deconv_GMAC", "linear_GMAC")
@@ -49,6 +52,12 @@ def main(reference: Path) -> None:
         roles = json.loads((reference / f"roles_{checkpoint}.json").read_text())
         table = {row["tf"]: [row["role"], row["tf_shape"]] for row in roles}
         write(HERE / "variables" / f"{checkpoint.replace('_tf_', '_')}.json", table)
+    write(
+        HERE / "variables" / f"{MININET_V1}.json",
+        dict(variables(reference / "golden" / f"{MININET_V1}_variables.json")),
+    )
+    with np.load(reference / "golden" / f"{MININET_V1}_golden.npz") as stored:
+        write(HERE / "logits" / f"{MININET_V1}.json", of_array(stored["logits"].transpose(0, 3, 1, 2)))
     write(HERE / "counts.json", dict(counts(json.loads((reference / "counts.json").read_text()))))
 
 
@@ -74,6 +83,24 @@ def logits(numbers: dict[str, Any], digits: int) -> dict[str, Any]:
         **{name: round(numbers[name], places) for name in STATISTICS},
         "argmax": numbers["argmax_histogram"],
         "samples": [round(value, places) for value in numbers["samples"]],
+    }
+
+
+def variables(path: Path) -> Iterable[tuple[str, list[Any]]]:
+    """What each TensorFlow variable is, and its shape, in the order in which the authors' graph makes them."""
+    for name, shape, kind in json.loads(path.read_text()):
+        yield name, [kind, shape]
+
+
+def of_array(logits: np.ndarray) -> dict[str, Any]:
+    """What `logits` takes of a network's whole answer [1 k h w]."""
+    index = np.random.RandomState(1).randint(0, logits.size, 64)
+    return {
+        "shape": list(logits.shape),
+        **{name: round(float(getattr(logits, name)(dtype=np.float64)), 6) for name in ("mean", "std")},
+        **{name: round(float(getattr(logits, name)()), 6) for name in ("min", "max")},
+        "argmax": np.bincount(logits.argmax(1).ravel(), minlength=logits.shape[1]).tolist(),
+        "samples": [round(float(value), 6) for value in logits.ravel()[index]],
     }
 
 

@@ -123,7 +123,7 @@ def test_the_network_is_recognised_in_any_wrapping(classes, labels, prefix, wrap
 
 def test_classes_of_any_other_number_are_asked_for(written):
     source = written(filled(whole(3)))  # any three, or two and void
-    with pytest.raises(BundleError, match=r"has 3 outputs, .*; say what they are with --classes \(.*text\)"):
+    with pytest.raises(BundleError, match=r"has 3 outputs, .*with --classes \(.*text, or your own dataset.yaml\)"):
         import_checkpoint("erfnet-pytorch", source)
     card = import_checkpoint("erfnet-pytorch", source, label_set("text")).card
     assert (card.labels.name, card.outputs) == ("text", 3)

@@ -223,7 +223,7 @@ def test_labels_follow_from_the_count_or_are_asked_for(tmp_path, graph):
     for count in (2, 7):  # any two classes, not those of a label set of ours
         other = npz(tmp_path / f"{count}.npz", Graph(count, 0, **CPU).variables)
         assert f"has {count} classes, which is no number that its authors published" in message(other)
-        assert "--classes (cityscapes, camvid, text)" in message(other)
+        assert "--classes (cityscapes, camvid, text, or your own dataset.yaml)" in message(other)
     assert import_checkpoint("mininet-tf", tmp_path / "2.npz", label_set("text")).card.labels.name == "text"
 
 

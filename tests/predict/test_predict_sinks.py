@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from kerbseg.cli import main
+from kerbseg.cli.predicting import kinds_to_save
 from kerbseg.core.errors import DataError, InputError, KerbsegError
 from kerbseg.predict import (
     SINKS,
@@ -24,6 +25,7 @@ from kerbseg.predict import (
     segment_video,
     video,
 )
+from kerbseg.predict.sinks import targets_of
 
 
 def frames(count=3, size=(32, 48)):
@@ -129,6 +131,21 @@ def test_the_command_takes_sinks_by_name(camvid_bundle, tmp_path, capsys):
             main([*arguments, "--sink", sink])
         assert left.value.code == 2
         assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "save", "expected"),
+    [
+        ("picture", None, {"street_ids.png", "street_overlay.png", "street_confidence.png"}),
+        ("video", None, {"street_overlay.mp4", "street_confidence"}),
+        ("video", "json,confidence", {"street_shares.json", "street_confidence"}),
+        ("picture", "json", {"street_shares.json", "street_confidence.png"}),
+    ],
+)
+def test_confidence_is_added_to_what_is_written(kind, save, expected):
+    source = Source("street", lambda: frames(1), kind=kind)
+    kinds = kinds_to_save(save, (), confidence=True)
+    assert {target.name for target in targets_of(source, "out", kinds).values()} == expected
 
 
 def test_confidence_is_given_to_a_sink_that_asks_and_costs_others_nothing(counter, camvid_bundle, tmp_path):

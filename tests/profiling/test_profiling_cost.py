@@ -101,6 +101,7 @@ SOURCES = {  # convention: how its docstring calls its source; network, classes,
     "grouping_paper": ("tables 3 to 5", "erfnet_d_all", 20, PUBLISHED, 10.597),  # table 3
     "liteseg_paper": ("LiteSeg's authors", "liteseg_mobilenet_v2_dense", 19, PUBLISHED, 18.86),  # table II
     "tf_profiler": ("TensorFlow's profiler", "mininet_v2_cpu", 19, (256, 512), 1.68),  # MiniNet's table VI
+    "tf_frozen": ("a frozen graph", "mininet_v1", 2, (256, 512), 1.06),  # the same table's row MiniNet
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,16 @@ def left_red(height, width):
     picture[:, : width // 2, 0] = 255
     picture[: height // 2, :, 1] = 255
     return picture
+
+
+@pytest.mark.parametrize("kind", ["lanczos", "box"])
+@pytest.mark.parametrize("fit", ["letterbox", "stretch"])
+def test_a_picture_comes_to_the_networks_size_as_its_card_says(halves, kind, fit):
+    halves.card = replace(halves.card, resample=kind)
+    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    segment(halves, picture, fit=fit)
+    assert (halves.seen[0] == resize_picture(picture, (32, 48), kind)).all()
+    assert (halves.seen[0] != resize_picture(picture, (32, 48))).any()
 
 
 @pytest.mark.parametrize(("size", "covered"), [((32, 96), (16, 48)), ((64, 48), (32, 24)), ((200, 2), (32, 1))])

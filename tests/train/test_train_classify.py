@@ -121,7 +121,7 @@ def test_a_classifier_is_no_recipe_of_segmentation():
         (["model.name=erfnet"], KerbsegError, "did you mean 'erfnet_encoder"),
         (["model.options={width: 2}"], KerbsegError, "width"),
         (["data.train=training"], DataError, "training does not exist"),
-        (["batch_size=13"], DataError, "12 training pictures are fewer"),
+        (["batch_size=13", "drop_last=true"], DataError, "12 training pictures are fewer"),
     ],
 )
 def test_what_cannot_be_is_named(more, error, says, root, tmp_path):

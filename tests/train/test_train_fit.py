@@ -37,6 +37,13 @@ TINY = (
     "augment.blur=1",
     "augment.noise=0.1",
     "augment.noise_p=0.5",
+    "augment.turn=5",
+    "augment.offset=0.05",
+    "augment.mid_contrast=[0.9, 1.1]",
+    "augment.jpeg_first=true",
+    "augment.border=mirror",
+    "augment.place=center",
+    "augment.shift=[1, 2]",
     "augment.progressive=[]",
     "ema=0.9",
     "validate_every=1",
@@ -80,7 +87,19 @@ def test_a_run_leaves_every_file_of_the_contract(unbroken):
     assert {"loss", "val_loss", "val_miou"} <= set(events.Tags()["scalars"])
 
 
-@pytest.mark.parametrize("more", [(), ("schedule={name: plateau, patience: 1}", "optim.name=sgd")])
+OTHERWISE = (
+    "schedule={name: plateau, patience: 1}",
+    "optim.name=sgd",
+    "batch_size=4",  # of 6 pictures
+    "drop_last=false",
+    "augment.rotate=0",
+    "augment.resample=lanczos",
+    "model.outputs=20",
+    "model.initialization=xavier_uniform",
+)
+
+
+@pytest.mark.parametrize("more", [(), OTHERWISE])
 def test_a_run_killed_in_its_middle_ends_with_the_same_weights(tmp_path, more, unbroken):
     whole = unbroken
     if more:

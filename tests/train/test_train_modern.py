@@ -1,26 +1,36 @@
 """Heads and teachers help a network to learn, and are no part of what is saved."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from cuts import StopAfter
 from lightning.pytorch.callbacks import Callback
+from PIL import Image
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load, random_bundle, read_card, save
 from kerbseg.core.errors import BundleError, RecipeError
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize
+from kerbseg.core.resize import resize_ids
 from kerbseg.core.types import Preprocessing
+from kerbseg.data import open_dataset
 from kerbseg.losses import cross_entropy, distillation, lovasz_softmax, mask_at
 from kerbseg.models.mininet import PREPROCESSING
+from kerbseg.runtime import segment
+from kerbseg.runtime.torch import TorchRuntime
 from kerbseg.train.auxiliary import AuxiliaryLoss
+from kerbseg.train.builders import output_count
 from kerbseg.train.distill import DistillationLoss, Teacher, agreed, teachers
 from kerbseg.train.fit import fit
-from kerbseg.train.network_loss import NetworkLoss, loss_terms
+from kerbseg.train.matching import Target, match
+from kerbseg.train.network_loss import NetworkLoss, build_loss, loss_terms
 from kerbseg.train.optim import parameter_groups
 from kerbseg.train.outputs import NetworkOutputs
 from kerbseg.train.pixel_loss import pixel_loss
-from kerbseg.train.recipe import AuxHead, Boundary, Distill, Lovasz, Ohem, PlainLoss
+from kerbseg.train.recipe import AuxHead, Boundary, Distill, Lovasz, Model, Ohem, PlainLoss
 from kerbseg.train.recipe_file import read
 from kerbseg.train.recipe_optim import ParamGroup
 from kerbseg.train.run import train
@@ -66,6 +76,72 @@ def test_a_head_adds_its_loss_at_its_own_resolution(net):
     assert logits.shape == (2, 11, 4, 8)
     expected = cross_entropy(net(image), mask) + 0.5 * cross_entropy(logits, mask_at(mask, (4, 8)))
     assert torch.isclose(loss_of(net, image, mask, heads), expected, rtol=1e-4)
+
+
+def test_outputs_beyond_the_classes_are_in_the_softmax_and_no_target(bundle_path):
+    """As the twentieth of ERFNet's and EfficientSeg's authors."""
+    image, mask = batch()
+    net = models.create_model("mininet_v2_cpu", 14, dropout=0.0)
+    split = SimpleNamespace(labels=label_set("camvid"))
+    loss = {"weights": "list", "values": [1.0, 2.0] + [1.0] * 9, "average": "weights"}
+    recipe = read("camvid/mininet_v2_cpu", [f"loss={loss}", "auxiliary=[{at: features}]"])
+    heads = build_loss(recipe, net, split, outputs=14)
+    logits = net(image)
+    picked = logits.log_softmax(1).gather(1, mask[:, None].long())[:, 0]  # over all 14
+    weights = torch.where(mask == 1, 2.0, 1.0)
+    outputs = NetworkOutputs(net, ["features"]).of(image)
+    added = heads.auxiliary(outputs.features, mask)[0]
+    assert heads.auxiliary.heads[0][-1].out_channels == 14
+    assert torch.isclose(heads(outputs, image, mask), added - (picked * weights).sum() / weights.sum(), rtol=1e-4)
+    # a teacher knows nothing of them
+    settings = Distill(teacher=(str(bundle_path),))
+    taught = DistillationLoss(teachers(settings, label_set("camvid"), PREPROCESSING), settings)
+    before = taught(NetworkOutputs(net).of(image), image, mask)
+    with torch.no_grad():
+        net.output.bias[11:] += 5
+    assert torch.isclose(taught(NetworkOutputs(net).of(image), image, mask), before, rtol=1e-5)
+
+
+def test_rows_of_classes_start_a_network_with_outputs_beyond_them():
+    classes, known = ("road", "sky", "car"), ("car", "tree", "road", "sky", "bus")
+    target = Target.of(classes, lambda outputs: models.create_model("mininet_v2_cpu", outputs), besides=2)
+    own, given = (models.create_model("mininet_v2_cpu", outputs).state_dict() for outputs in (5, 6))
+    state, start = match(own, given, target, known, "weights")
+    assert start.new == ()
+    for ours, theirs in enumerate((2, 3, 0)):
+        assert torch.equal(state["output.weight"][:, ours], given["output.weight"][:, theirs])
+    assert torch.equal(state["output.weight"][:, 3:], own["output.weight"][:, 3:])
+
+
+@pytest.mark.slow
+def test_a_network_with_outputs_beyond_the_classes_is_trained_and_they_never_win(tmp_path):
+    run = train(read("smoke/scenes", [*TINY, "epochs=1", "model.outputs=24"]), tmp_path / "run", device="cpu")
+    bundle = load(run)
+    assert (bundle.card.outputs, len(bundle.card.labels)) == (24, 19)
+    bundle.model.output.bias.data[19:] += 1000
+    ids = TorchRuntime(bundle)(torch.randint(0, 256, (1, 64, 128, 3), dtype=torch.uint8).numpy())
+    assert ids.max() < 19
+
+
+def test_fewer_outputs_than_classes_are_refused():
+    with pytest.raises(RecipeError, match=r"model\.outputs=18 is less than the 19 classes"):
+        output_count(Model("erfnet", outputs=18), 19)
+    assert output_count(Model("erfnet"), 19) == 19
+
+
+@pytest.mark.slow
+def test_validation_has_a_size_and_a_part_of_its_own_and_the_card_says_how(tmp_path):
+    overrides = [*TINY, "epochs=1", "data.size=null", "data.val_size=[96, 192]", "data.val_crop=[64, 96]"]
+    overrides += ["data.resample=lanczos", "augment.resample=lanczos", "augment.scale_of=[96, 192]"]
+    best = train(read("smoke/scenes", [*overrides, "augment.crop=[64, 128]"]), tmp_path / "run", device="cpu")
+    card = read_card(best)
+    assert (card.input_size, card.resample) == ((96, 192), "lanczos")
+    assert card.scores["protocol"]["label_size"] == [64, 96]
+    assert card.scores["protocol"]["part"] == "center"
+    picture = open_dataset("scenes", "val")[0].image
+    runtime = TorchRuntime(load(best))
+    small = np.array(Image.fromarray(picture).resize((192, 96), Image.Resampling.LANCZOS))
+    assert np.array_equal(segment(runtime, picture), resize_ids(runtime(small[None])[0], picture.shape[:2]))
 
 
 def test_a_head_reaches_the_network_before_it_and_no_other_part(net):

@@ -96,11 +96,11 @@ def test_whole_drives_are_held_out_by_their_name(tmp_path):
 
 
 def test_the_rest_is_fitted_to_overrides(streets):
-    made = plan(streets, overrides=["batch_size=1", "augment.crop=[32,48]", "optim.lr=5e-4", "model.name=erfnet"])
+    made = plan(streets, overrides=["batch_size=1", "augment.crop=[32,48]", "optim.lr=5e-4", "model.name=segnet_basic"])
     recipe = made.recipe
     assert (recipe.batch_size, recipe.augment.crop, recipe.optim.lr) == (1, (32, 48), 5e-4)
-    assert (recipe.model.name, recipe.model.weights, made.start) == ("erfnet", None, None)
-    assert dict(made.lines)["network"] == "erfnet, random weights"
+    assert (recipe.model.name, recipe.model.weights, made.start) == ("segnet_basic", None, None)
+    assert dict(made.lines)["network"] == "segnet_basic, random weights"
     with pytest.raises(RecipeError, match="batchsize"):
         plan(streets, overrides=["batchsize=2"])
     assert plan(streets, overrides=["epochs=60", "validate_every=2"]).recipe.patience == 10
@@ -110,6 +110,32 @@ def test_the_rest_is_fitted_to_overrides(streets):
 def test_what_is_validated_on_is_not_overridden(streets, override):
     with pytest.raises(RecipeError, match=r"train own takes this from the folder"):
         plan(streets, overrides=[override])
+
+
+def test_of_weights_that_suit_alike_those_of_the_quick_network_are_taken(monkeypatch):
+    from kerbseg.train import start_cards
+    from kerbseg.train.start_cards import StartCard, nearest_start
+
+    known = {
+        name: StartCard(name, name, {}, classes, size, miou)
+        for name, classes, size, miou in (
+            ("erfnet", ("road", "car"), (360, 480), 0.9),
+            ("mininet_v2_cpu", ("road", "car"), (360, 480), 0.6),
+            ("efficientseg", ("road", "car", "person"), (360, 480), 0.5),
+            ("enet", ("road", "car"), (1024, 2048), 0.95),
+        )
+    }
+    monkeypatch.setattr(start_cards, "shipped_weights", lambda: tuple(known))
+    monkeypatch.setattr(start_cards, "read_start", known.get)
+
+    def taken(classes, model=None):
+        start = nearest_start(classes, (360, 480), model)
+        return start and start.model
+
+    assert taken(("road", "car")) == "mininet_v2_cpu"
+    assert taken(("road", "pedestrian")) == "efficientseg"
+    assert taken(("road", "car"), "erfnet") == "erfnet"
+    assert taken(("road", "car"), "unet") is None
 
 
 def test_without_weights_it_starts_from_random_ones(streets):

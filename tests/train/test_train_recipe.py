@@ -86,6 +86,11 @@ def test_a_slip_names_the_key_and_the_way_out(override, names):
         ("loss.weights=median", ["'loss.weights'", "did you mean 'median_frequency'"]),
         ("schedule=poly", ["'schedule'", "section"]),
         ("loss.lovasz={start: 1.0}", ["'loss.lovasz.start'", "less than 1"]),
+        ("augment={resample: lanczos, rotate: 5}", ["'augment'", "lanczos", "cannot rotate", "write turn for rotate"]),
+        ("augment={resample: box, cycle: [{crop: [8, 8], rotate: 5}]}", ["'augment'", "cannot rotate"]),
+        ("augment.resample=bicubic", ["'augment.resample'", "'bicubic'"]),
+        ("data.resample=warp", ["'data.resample'", "'warp'"]),
+        ("model.outputs=257", ["'model.outputs'", "256"]),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(override, names):

@@ -7,8 +7,9 @@ from PIL import Image
 from kerbseg.core.errors import DataError
 from kerbseg.data import open_dataset
 from kerbseg.train.fit import fit
+from kerbseg.train.recipe import Data
 from kerbseg.train.recipe_file import read
-from kerbseg.train.split import CachedSplit
+from kerbseg.train.split import CachedSplit, open_split
 
 SMALL = ("data.name=folder", "epochs=1", "batch_size=2", "augment={}", "ema=null")
 
@@ -35,3 +36,14 @@ def test_one_labelled_picture_is_enough(folder_root):
     assert CachedSplit(open_dataset("folder", "train", folder_root), "none").labelled()
     blank(folder_root, "train")
     assert not CachedSplit(open_dataset("folder", "train", folder_root), "none").labelled()
+
+
+def test_validation_has_a_size_and_a_part_of_its_own(folder_root):
+    data = Data("folder", size=(24, 40), val_size=(20, 30), val_crop=(10, 12), resample="lanczos")
+    assert open_split(data, ["train"], folder_root, "none").size == (24, 40)
+    seen = open_split(data, ["val"], folder_root, "none", validates=True)
+    assert seen.size == (10, 12)
+    whole = Image.fromarray(open_dataset("folder", "val", folder_root)[0].image)
+    small = np.array(whole.resize((30, 20), Image.Resampling.LANCZOS))[5:15, 9:21]
+    assert np.array_equal(seen.batches.__getitems__([0])["image"][0].permute(1, 2, 0).numpy(), small)
+    assert open_split(Data("folder", size=(24, 40)), ["val"], folder_root, "none", validates=True).size == (24, 40)

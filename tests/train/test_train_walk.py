@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import kerbseg.models as models
+import made_coco_text
 from kerbseg.bundle import load
 from kerbseg.compress.convolutions import convolutions
 from kerbseg.core.labels import label_set
@@ -64,6 +65,7 @@ def imagenet(root: Path, size: tuple[int, int]) -> None:
 MAKERS = {
     "camvid": camvid,
     "cityscapes": partial(cityscapes, splits={"train": "gtFine", "val": "gtFine", "train_extra": "gtCoarse"}),
+    "coco_text": made_coco_text.make_to_train,
     "minicity": partial(cityscapes, splits={"train": "gtFine", "val": "gtFine"}),
     "imagenet": imagenet,
 }
@@ -118,7 +120,8 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
 def test_a_recipe_trains(name: str, roots: dict[str, Path], tmp_path: Path) -> None:
     written = read_any(name)
     recipe = read_any(name, shrunk(written))
-    root = roots.get(written.data.name)
+    data = written.data.name.partition(":")[0]  # options follow
+    root = roots.get(data)
     if isinstance(recipe, Classification):
         best = train(recipe, tmp_path / "run", data_root=root, device="cpu")
         assert CLASSIFIER_KEY in best.read_bytes()[:20000].decode("latin1")
@@ -127,7 +130,7 @@ def test_a_recipe_trains(name: str, roots: dict[str, Path], tmp_path: Path) -> N
     with (tmp_path / "run" / "metrics.csv").open() as file:
         assert int(list(csv.DictReader(file))[-1]["step"]) >= 2
     assert bundle.card.model == recipe.model.name
-    assert len(bundle.card.labels) == {"camvid": 11}.get(recipe.data.name, 19)
+    assert len(bundle.card.labels) == {"camvid": 11, "coco_text": 2}.get(data, 19)
     assert all(torch.isfinite(value).all() for value in bundle.model.state_dict().values())
     alone = models.create_model(recipe.model.name, bundle.card.outputs, **recipe.model.options)
     alone.load_state_dict(load(tmp_path / "run" / "last.safetensors").model.state_dict())

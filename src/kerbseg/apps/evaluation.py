@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from kerbseg.apps.html import data_uri, display_colors, facts, render, thumbnail
+from kerbseg.apps.reliability import diagram
 from kerbseg.core.labels import Color, LabelSet
 from kerbseg.core.types import VOID, Sample
 from kerbseg.evaluate import Report
@@ -23,6 +24,7 @@ LARGEST_TABLE = 25  # classes whose confusion matrix is a table of figures; that
 LEAST = 0.005  # of a class's pixels: what is drawn in the confusion matrix
 LEVELS = 10  # shades of that picture
 CELL_PX, LONGEST_NAME = 11, 28  # of that picture; characters of its names
+CORRUPTED_PX = 240  # longest side of a corrupted picture, of which there are many
 WRONG, UNKNOWN = (222, 45, 38), (20, 22, 26)  # colors of error maps
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -70,8 +72,27 @@ class WorstPictures:
         return self._kept.in_order()
 
 
-def page(report: Report, labels: LabelSet, worst: list[tuple[Shown, float]]) -> str:
-    """The page as HTML. The report has its details."""
+class CorruptedPictures:
+    """Keeps the first picture under each corruption, small; takes what an evaluation calls `on_corrupted` with."""
+
+    def __init__(self, labels: LabelSet) -> None:
+        self._labels = labels
+        self.shown: dict[str, dict[str, bytes]] = {}  # JPEGs by corruption, and by what they show
+
+    def __call__(self, kind: str, sample: Sample, ids: UInt8[np.ndarray, "h w"]) -> None:
+        """Looks at one corrupted picture."""
+        if kind not in self.shown:
+            drawn = {"picture": sample.image, "prediction": blend_overlay(sample.image, ids, self._labels, 0.6)}
+            self.shown[kind] = {what: thumbnail(pixels, CORRUPTED_PX) for what, pixels in drawn.items()}
+
+
+def page(
+    report: Report,
+    labels: LabelSet,
+    worst: list[tuple[Shown, float]],
+    corrupted: Mapping[str, Mapping[str, bytes]] | None = None,
+) -> str:
+    """The page as HTML. The report has its details; `corrupted` is what `CorruptedPictures` has kept."""
     details = report.details
     assert details is not None
     return render(
@@ -85,11 +106,15 @@ def page(report: Report, labels: LabelSet, worst: list[tuple[Shown, float]]) -> 
         errors=max(1, _errors(report)),
         matrix=_table(report, labels) if len(labels) <= LARGEST_TABLE else None,
         heat=_heat(report, labels) if len(labels) > LARGEST_TABLE else None,
+        diagram=None if report.reliability is None else diagram(report.reliability),
         worst=[
             {"shown": shown, "miou": miou, "pictures": {what: data_uri(jpeg) for what, jpeg in shown.jpegs.items()}}
             for shown, miou in worst
         ],
         legend=_legend(worst, labels),
+        corrupted={
+            kind: {what: data_uri(jpeg) for what, jpeg in jpegs.items()} for kind, jpegs in (corrupted or {}).items()
+        },
         sizes=_sizes(),
         smallest=SMALLEST_PX,
         strip=DIAGONAL_SHARE,

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from safetensors import safe_open
 
 import kerbseg.models as models
 from kerbseg.bundle import BundleCard, load
 from kerbseg.runtime import open_runtime
 from kerbseg.runtime.engines import BUNDLE_SUFFIX, size_bytes
+
+BESIDE = {"train_val", "corruptions", "calibration", "int8", "float16"}  # entries of scores on more than these weights
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class CardFacts:
     precision: str  # what the file computes in
     parameters: int
     size_bytes: int
+    half: bool = False  # whether kernels are in float16 in the file
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg info --json` writes it: the card's own keys, and those of the file."""
@@ -34,6 +38,7 @@ class CardFacts:
             "precision": self.precision,
             "parameters": self.parameters,
             "size_bytes": self.size_bytes,
+            "kernels_in_float16": self.half,
         }
 
 
@@ -51,26 +56,23 @@ def card_facts(path: Path) -> CardFacts:
     if path.suffix == BUNDLE_SUFFIX:
         bundle = load(path)  # whole, since a card tells of weights
         card, precision, net = bundle.card, "float32", bundle.model
+        with safe_open(path, framework="pt") as file:
+            half = any(file.get_slice(key).get_dtype() == "F16" for key in file.keys())  # noqa: SIM118
     else:
         runtime = open_runtime(path)
         card, precision = runtime.card, runtime.precision
-        net = models.create_model(card.model, card.outputs, **card.options)
+        net, half = models.create_model(card.model, card.outputs, **card.options), False
     parameters = sum(each.numel() for each in net.parameters())
-    return CardFacts(path, card, precision, parameters, size_bytes(path))
+    return CardFacts(path, card, precision, parameters, size_bytes(path), half)
 
 
 def figures(card: BundleCard) -> Iterator[Score]:
-    """The mIoU of each split that a card tells of, in the card's order."""
-    yield from _figures(card.scores)
-
-
-def _figures(scores: Mapping[str, Any]) -> Iterator[Score]:
-    if isinstance(miou := scores.get("miou"), int | float):
-        protocol = _mapping(scores.get("protocol"))
-        yield Score(miou, str(protocol.get("data", "?")), str(protocol.get("split", "?")))
-    for value in scores.values():
-        if isinstance(value, Mapping):
-            yield from _figures(value)
+    """The mIoU of each split that a card tells of, in the card's order, of what the network is by itself."""
+    nested = (mapping(value) for key, value in card.scores.items() if key not in BESIDE)
+    for scores in (card.scores, *nested):
+        miou, protocol = scores.get("miou"), mapping(scores.get("protocol"))
+        if isinstance(miou, int | float) and protocol.get("tta", "none") == "none":
+            yield Score(miou, str(protocol.get("data", "?")), str(protocol.get("split", "?")))
 
 
 def render(facts: CardFacts) -> Table:
@@ -79,8 +81,11 @@ def render(facts: CardFacts) -> Table:
     preprocessing = card.preprocessing
     table = Table("fact", "value", title=facts.path.name, show_header=False, min_width=60)
     table.add_row("network", f"{card.model} ({models.card(card.model).paper}), {facts.parameters:,} parameters")
-    table.add_row("file", f"{facts.precision}, {facts.size_bytes / 1e6:.3f} MB")
+    half = ", kernels stored in float16" if facts.half else ""
+    table.add_row("file", f"{facts.precision}, {facts.size_bytes / 1e6:.3f} MB{half}")
     table.add_row("input size", f"{card.input_size[0]}x{card.input_size[1]} (HxW)")
+    if card.resample != "bilinear":
+        table.add_row("other sizes", f"are brought to it by {card.resample}")
     table.add_row("classes", f"{len(labels)} of {labels.name}: {', '.join(labels.classes)}")
     if card.outputs > len(labels):
         table.add_row("outputs", f"{card.outputs}: those beyond the classes never win")
@@ -89,8 +94,13 @@ def render(facts: CardFacts) -> Table:
     table.add_row("preprocessing", _pairs(vars(preprocessing)))
     for score in figures(card):
         table.add_row("mIoU", f"{score.miou:.4f} on {score.data} {score.split}")
+    if card.temperature is not None:
+        protocol = _mapping(_mapping(card.scores.get("calibration")).get("protocol"))
+        table.add_row(
+            "temperature", f"{card.temperature:g}, of {protocol.get('data', '?')} {protocol.get('split', '?')}"
+        )
     if card.recipe:
-        network, data = (_mapping(card.recipe.get(key)).get("name", "?") for key in ("model", "data"))
+        network, data = (mapping(card.recipe.get(key)).get("name", "?") for key in ("model", "data"))
         table.add_row("recipe", f"{network} on {data}, {card.recipe.get('epochs', '?')} epochs")
     table.add_row("source", card.source or "not said")
     if card.versions:
@@ -98,7 +108,7 @@ def render(facts: CardFacts) -> Table:
     return table
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def mapping(value: object) -> Mapping[str, Any]:
     """What a card holds where a mapping belongs: scores and recipe are whatever its writer put there."""
     return value if isinstance(value, Mapping) else {}
 

@@ -1,6 +1,7 @@
 """The command line: thin functions whose docstrings are the help. Heavy packages are imported inside them."""
 
 from kerbseg.cli import (  # each registers its commands
+    calibrate,
     data,
     demo,
     export,
@@ -10,12 +11,14 @@ from kerbseg.cli import (  # each registers its commands
     recipes,
     shell,
     snippet,
+    threshold,
     use,
 )
 from kerbseg.cli.app import app, main
 
 __all__ = [
     "app",
+    "calibrate",
     "data",
     "demo",
     "export",
@@ -26,5 +29,6 @@ __all__ = [
     "recipes",
     "shell",
     "snippet",
+    "threshold",
     "use",
 ]

@@ -53,10 +53,10 @@ def doctor(data: str, *, data_root: DataRoot = None, html: Html = None, json: Js
 
 def _named(data: str, data_root: Path | None) -> tuple[str, Path | None]:
     """Name and root of a data set that is given by its name, or as a folder of one's own."""
-    from kerbseg.data import DATASETS
+    from kerbseg.data import is_known
     from kerbseg.data.formats import recognize
 
-    if data in DATASETS or data_root is not None or not Path(data).is_dir():
+    if is_known(data) or data_root is not None or not Path(data).is_dir():
         return data, data_root
     if not (Path(data) / "dataset.yaml").exists():
         next_commands(*(["kerbseg", "convert", each, data, "-o", "my_streets"] for each in recognize(Path(data))))

@@ -106,9 +106,9 @@ def export(
 
 def _plain_folder(calibration: str | None, data_root: Path | None) -> Path | None:
     """The folder that --calibration names where it names no data set."""
-    from kerbseg.data import DATASETS
+    from kerbseg.data import is_known
 
-    if calibration is None or calibration in DATASETS or not Path(calibration).is_dir():
+    if calibration is None or is_known(calibration) or not Path(calibration).is_dir():
         return None
     if data_root is not None:
         raise KerbsegError(

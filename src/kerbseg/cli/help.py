@@ -19,6 +19,12 @@ def _conventions() -> Iterable[str]:
     return (name for name in CONVENTIONS if name != "true")
 
 
+def _corruptions() -> Iterable[str]:
+    from kerbseg.data.corrupt import choices
+
+    return choices()
+
+
 def _data_formats() -> Iterable[str]:
     from kerbseg.data.formats import FORMATS
 
@@ -87,6 +93,7 @@ def _weights() -> Iterable[str]:
 
 LISTS: dict[str, Callable[[], Iterable[str]]] = {  # by the word that stands in braces in a help text
     "conventions": _conventions,
+    "corruptions": _corruptions,
     "data_formats": _data_formats,
     "data_sets": _data_sets,
     "devices": _devices,

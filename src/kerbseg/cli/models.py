@@ -75,7 +75,7 @@ def _networks(cards: list[Card]) -> Table:
 def weights(*, json: Json = None) -> None:
     """List the trained weights that come with kerbseg; every command takes them by name.
 
-    Example: `kerbseg weights`, then `kerbseg predict {weights} street.jpg -o out`
+    Example: `kerbseg weights`, then `kerbseg predict mininet_v2_cpu-camvid street.jpg -o out`
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -96,30 +96,42 @@ def weights(*, json: Json = None) -> None:
 
 
 @app.command
-def info(file: str, *, json: Json = None) -> None:
+def info(file: str, *, json: Json = None, card: Path | None = None) -> None:
     """Show what a model file holds: network, classes, preprocessing, scores, recipe, origin.
 
-    Example: `kerbseg info run/best.safetensors`
+    Example: `kerbseg info run/best.safetensors --card card.md`
 
     Parameters
     ----------
     file
         Model: a bundle (.safetensors), an exported model, a run folder, or the name of shipped weights
+    card
+        Write the model card as a page (.md): what it is, all figures, how it was trained, terms of its data
     """
     from kerbseg.apps.info import card_facts, render
-    from kerbseg.bundle import locate
+    from kerbseg.apps.model_card import markdown, render_section, sections
+    from kerbseg.bundle import locate, shipped
+    from kerbseg.core.files import atomic_write
 
-    facts = card_facts(locate(file))
+    path = locate(file)
+    facts = card_facts(path)
     if json is not None:
         write_json(json, facts.to_dict())
+    if card is not None:
+        with atomic_write(card) as temporary:
+            temporary.write_text(markdown(facts, file if file in shipped() else path.stem), encoding="utf-8")
+        tell(f"model card: {card}")
     show(render(facts))
+    for section in sections(facts.card):
+        show(render_section(section))
 
 
 @app.command(name="import")
 def import_(format: str, source: Path, *, out: Out, classes: LabelSetName = None, model: str | None = None) -> None:
     """Convert an authors' checkpoint to a bundle (.safetensors).
 
-    Example: `kerbseg import mininet-tf model.npz -o mininet.safetensors --classes camvid`
+    Examples: `kerbseg import mininet-tf model.npz -o mininet.safetensors --classes camvid`,
+    `kerbseg import espnet-pytorch espnet.pth -o espnet.safetensors --classes my_streets`
 
     Parameters
     ----------
@@ -130,15 +142,16 @@ def import_(format: str, source: Path, *, out: Out, classes: LabelSetName = None
     out
         File to write (.safetensors)
     classes
-        Classes: {label_sets} (default: cityscapes or camvid, by the number of outputs)
+        Classes: {label_sets}, or your own: a dataset.yaml, or the folder that holds it
+        (default: cityscapes or camvid, by the number of outputs)
     model
         Name of the network (default: recognized from the names of the weights)
     """
     from kerbseg.bundle import save
-    from kerbseg.core.labels import label_set
+    from kerbseg.data.dataset_yaml import find_labels
     from kerbseg.importers import import_checkpoint
 
-    bundle = import_checkpoint(format, source, label_set(classes) if classes else None, model)
+    bundle = import_checkpoint(format, source, None if classes is None else find_labels(classes), model)
     save(bundle, out)
     card = bundle.card
     tell(f"{out}: {card.model}, {len(card.labels)} classes of {card.labels.name}, {card.outputs} outputs")

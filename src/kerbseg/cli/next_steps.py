@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 RECIPES = {  # of the data sets that have one
     "camvid": "camvid/mininet_v2_cpu",
     "cityscapes": "cityscapes/mininet_v2_cpu",
+    "coco_text": "coco_text/mininet_v2_cpu",
     "minicity": "minicity/efficientseg_1_5",
     "scenes": "smoke/scenes",
 }
@@ -56,6 +57,18 @@ def after_evaluate(model: str, data: str, data_root: Path | None, dataset: Datas
     next_commands(*commands)
 
 
+def after_calibrate(bundle: Path, data: str, data_root: Path | None, dataset: Dataset) -> None:
+    """Look at the confidence in a picture, and export the model with its temperature."""
+    model = _typed(bundle)
+    looks = [[*each, "--confidence"] for each in _predict(model, bundle.parent / "predictions", dataset)]
+    next_commands(*looks, _export(model, bundle.with_suffix(".onnx"), data, data_root))
+
+
+def after_threshold(out: Path, data: str, data_root: Path | None) -> None:
+    """Export the network, which has the threshold in its weights."""
+    next_commands(_export(_typed(out), out.with_suffix(".onnx"), data, data_root))
+
+
 def after_export(
     bundle: str, out: Path, int8: bool, calibration: str | None, data_root: Path | None, dataset: Dataset | None
 ) -> None:
@@ -73,8 +86,10 @@ def after_export(
 
 
 def _train(data: str, root: Path | None) -> Command:
-    if data in RECIPES:
-        return ["kerbseg", "train", RECIPES[data], *([] if root is None else ["--data-root", _typed(root)])]
+    name, sign, _ = data.partition(":")
+    if name in RECIPES:
+        options = [f"data.name={data}"] if sign else []  # how labels are drawn
+        return ["kerbseg", "train", RECIPES[name], *options, *([] if root is None else ["--data-root", _typed(root)])]
     if data == "folder":
         from kerbseg.data import data_root
 

@@ -35,7 +35,10 @@ Json = Annotated[
         validator=_before_the_work,
     ),
 ]
-LabelSetName = Annotated[str | None, Parameter(help="Classes: {label_sets}")]
+LabelSetName = Annotated[
+    str | None,
+    Parameter(help="Classes: {label_sets}, or your own: a dataset.yaml, or the folder that holds it"),
+]
 Loggers = Annotated[
     list[str] | None,
     Parameter(

@@ -30,7 +30,7 @@ from kerbseg.predict import (
 from kerbseg.predict.classes import check_classes, has_other_classes
 from kerbseg.predict.files import checked_folder
 from kerbseg.predict.reports import LINE, milliseconds
-from kerbseg.predict.sinks import SinkKind, saved
+from kerbseg.predict.sinks import SINKS, SinkKind, saved, usual
 from kerbseg.predict.viewer import open_file
 
 FOLDER = "predictions"  # of results, where none is named
@@ -50,8 +50,14 @@ def results_folder(out: Path | None, predictor: Predictor) -> Path:
     return out
 
 
-def kinds_to_save(save: str | None, sink: Sequence[str]) -> list[SinkKind] | list[str] | None:
-    """What is written, by the words of `--save` or of the older `--sink`; None for the usual."""
+def kinds_to_save(save: str | None, sink: Sequence[str], confidence: bool = False) -> list[SinkKind] | list[str] | None:
+    """What is written, by the words of `--save` or of the older `--sink`; None for the usual.
+
+    With `confidence`, that is written too.
+    """
+    if confidence:
+        others = usual() if save is None and not sink else kinds_to_save(save, sink) or []
+        return [SINKS[each] if isinstance(each, str) else each for each in others] + [SINKS["confidence"]]
     if sink:
         if save is not None:
             raise KerbsegError("--sink is the older name of --save; give one of them")
@@ -125,7 +131,8 @@ class Results:
 
     def _protocol(self) -> dict[str, Any]:
         engine = self._predictor.runtime
-        made = {"model": engine.card.model, "runtime": engine.name, "precision": engine.precision}
+        made: dict[str, Any] = {"model": engine.card.model, "runtime": engine.name, "precision": engine.precision}
+        made["temperature"] = engine.card.temperature  # null: of confidence as the network has it
         return {**made, "versions": versions()}
 
     def _lap(self) -> float:

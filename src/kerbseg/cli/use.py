@@ -31,8 +31,10 @@ def evaluate(
     threads: Threads = None,
     precision: Precision = None,
     fit: Fit = "letterbox",
-    tta: Literal["none", "flip"] = "none",
+    tta: Literal["none", "flip", "flip_scales"] = "none",
     by: Literal["drive"] | None = None,
+    corrupt: str | None = None,
+    severity: int | None = None,
     limit: int | None = None,
     json: Json = None,
     html: Html = None,
@@ -40,7 +42,11 @@ def evaluate(
     save: Path | None = None,
     submission: Submission = None,
 ) -> None:
-    """Compute mIoU and per-class IoU on a split.
+    """Compute mIoU, per-class IoU and calibration on a split.
+
+    Calibration is how far the network's confidence can be believed: expected calibration error (ECE), the same with
+    bins of equally many pixels (adaptive ECE), and Brier score; lower is better. They are those at the temperature of
+    the model, if `kerbseg calibrate` has set one, with those at 1 beside them.
 
     Example: `kerbseg evaluate run/best.safetensors --data camvid --split test --json figures.json`
 
@@ -53,9 +59,15 @@ def evaluate(
     split
         Split to evaluate on: train, val or test
     tta
-        Test-time augmentation; flip: average with the flipped picture
+        Test-time augmentation; flip: average with the flipped picture; flip_scales: the same, at 0.75, 1 and 1.25 of
+        the size
     by
-        Also compute the scores of each drive (pictures with the same name up to the first `_` or `/`)
+        Also compute the scores of each drive (pictures with the same name up to the first `_` or `/`; or up to the
+        last, where all begin alike)
+    corrupt
+        Also compute mIoU on corrupted pictures: kinds or groups of them, separated by commas: {corruptions}
+    severity
+        How strong corruptions are: 1 to 5 (default: 3)
     limit
         Evaluate on the first N pictures only
     html
@@ -67,19 +79,23 @@ def evaluate(
     """
     from contextlib import nullcontext
 
-    from kerbseg.apps.evaluation import WorstPictures, page
+    from kerbseg.apps.evaluation import CorruptedPictures, WorstPictures, page
+    from kerbseg.apps.text import render_text
     from kerbseg.data import open_dataset
-    from kerbseg.evaluate import UnlabelledError, render_table
+    from kerbseg.data.corrupt import chosen
+    from kerbseg.evaluate import UnlabelledError, render_corruptions, render_table
     from kerbseg.evaluate import evaluate as measure
     from kerbseg.predict.draw import confusion_picture
     from kerbseg.predict.files import saving
     from kerbseg.predict.submission import submission as open_submission
     from kerbseg.runtime import open_runtime
 
+    chosen(corrupt, severity)  # a bad name is said before anything is opened
     opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
     dataset = open_dataset(data, split, data_root)
     saved = saving(save, dataset.labels) if save is not None else None
     worst = WorstPictures(dataset.labels) if html is not None else None
+    corrupted = CorruptedPictures(dataset.labels) if html is not None else None
     with open_submission(submission, dataset.labels) if submission is not None else nullcontext() as submit:
 
         def on_prediction(sample: Sample, ids: Any) -> None:
@@ -98,8 +114,12 @@ def evaluate(
                 tta=tta,
                 by=by,
                 details=boundary or worst is not None,
+                calibration=True,
                 fit=fit,
+                corrupt=corrupt,
+                severity=severity,
                 on_prediction=on_prediction,
+                on_corrupted=corrupted,
                 progress=progress,
             )
         except UnlabelledError:
@@ -116,10 +136,14 @@ def evaluate(
     if save is not None:
         with atomic_write(save / "confusion.png") as temporary:
             confusion_picture(report.metrics, dataset.labels).save(temporary)
-    if html is not None and worst is not None:
-        write_page(html, page(report, dataset.labels, worst.in_order()))
+    if html is not None and worst is not None and corrupted is not None:
+        write_page(html, page(report, dataset.labels, worst.in_order(), corrupted.shown))
         tell(f"report: {html}")
     show(render_table(report))
+    if report.corruptions is not None:
+        show(render_corruptions(report.corruptions))
+    if report.text is not None:
+        show(render_text(report))
     after_evaluate(model, data, data_root, dataset)
 
 
@@ -129,6 +153,7 @@ def predict(
     *inputs: str,
     out: OutOrNothing = None,
     save: str | None = None,
+    confidence: Annotated[bool, Parameter(negative="")] = False,
     show: Annotated[bool, Parameter(negative="")] = False,
     alpha: float = 0.5,
     legend: bool | None = None,
@@ -166,6 +191,9 @@ def predict(
     save
         What to write, separated by commas: {saved} (default: ids,overlay; for videos overlay). ids is gray and right in
         every program, palette is in color and right in Pillow alone, frames is a video's overlays as pictures
+    confidence
+        Also write STEM_confidence.png, the probability of each pixel's class (0 to 255), of a video a folder of them;
+        as --save with confidence. `kerbseg calibrate` makes it one that can be believed
     show
         Open the first result in this system's viewer
     alpha
@@ -188,16 +216,16 @@ def predict(
     """
     from kerbseg.predict.interrupts import FROM_OUTSIDE, ending_once
 
-    if submission is not None and (out is not None or save is not None or sink or show):
+    if submission is not None and (out is not None or save is not None or sink or show or confidence):
         raise KerbsegError(
-            "--submission writes label ids for a server and nothing else; leave --out, --save, --show out"
+            "--submission writes label ids for a server and nothing else; leave --out, --save, --show, --confidence out"
         )
     with ending_once(SIGINT, *FROM_OUTSIDE, last=True):
         from kerbseg.cli.predicting import Results, kinds_to_save, predict_and_tell, results_folder
         from kerbseg.predict import Predictor, RawFrames, Style, VideoOptions
         from kerbseg.runtime import open_runtime
 
-        kinds, style = kinds_to_save(save, sink), Style(alpha, legend)
+        kinds, style = kinds_to_save(save, sink, confidence), Style(alpha, legend)
         opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
         predictor = Predictor(opened, fit=fit)
         if submission is not None:

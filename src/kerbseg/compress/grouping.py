@@ -97,14 +97,14 @@ def set_alpha(net: nn.Module, alpha: float) -> None:
     """What weights outside the groups are multiplied by, from now on."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"{alpha=} is not in 0..1")
-    for _, grouping in _groupings(net):
+    for _, grouping in groupings(net):
         grouping.alpha = alpha
 
 
 def collapse(net: nn.Module) -> nn.Module:
     """A copy in which each prepared convolution is truly grouped: the network at alpha 0, up to rounding."""
     made = copy.deepcopy(net)
-    for conv, grouping in list(_groupings(made)):
+    for conv, grouping in list(groupings(made)):
         original = _original(conv)
         # torch's own removal would take the weight from `net` too: a copy shares its class
         conv.__class__ = type(conv).__bases__[0]
@@ -124,14 +124,15 @@ def alpha_at(done: float, until: float, shape: Shape = "linear") -> float:
 def outside_share(net: nn.Module) -> float:
     """Share of the prepared convolutions' squared weights that lies outside the groups, and will be lost."""
     outside = total = 0.0
-    for conv, grouping in _groupings(net):
+    for conv, grouping in groupings(net):
         square = _original(conv).detach().double().square()
         outside += float(square.masked_fill(grouping.inside, 0).sum())
         total += float(square.sum())
     return outside / total if total else 0.0
 
 
-def _groupings(net: nn.Module) -> Iterator[tuple[Conv, Grouping]]:
+def groupings(net: nn.Module) -> Iterator[tuple[Conv, Grouping]]:
+    """Convolutions that are prepared to fade, each with what fades it."""
     for _, conv in convolutions(net):
         if parametrize.is_parametrized(conv, "weight"):
             for part in _parts(conv):

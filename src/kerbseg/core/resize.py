@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
+Resample = Literal["bilinear", "lanczos", "box"]
+"""How pixels are mixed where a picture's size changes; when it shrinks, every pixel has its share in the result."""
 
-def resize_picture(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture at (height, width), bilinear; when it shrinks, every pixel has its share in the result."""
+_PILLOW = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+}
+
+
+def resize_picture(
+    picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], resample: Resample = "bilinear"
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture at (height, width); when it shrinks, every pixel has its share in the result."""
     if picture.shape[:2] == size:
         return picture
-    return np.array(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
+    return np.array(Image.fromarray(picture).resize(size[::-1], _PILLOW[resample]))
 
 
 def resize_ids(ids: Shaped[np.ndarray, "h w"], size: tuple[int, int]) -> Shaped[np.ndarray, "H W"]:

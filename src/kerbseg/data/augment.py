@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from kornia import enhance
 from kornia.color import hsv_to_rgb, rgb_to_grayscale, rgb_to_hsv
 from kornia.filters import gaussian_blur2d
@@ -19,9 +19,12 @@ from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
 from kerbseg.core.distributed import SINGLE, Rank
+from kerbseg.core.resize import Resample
 from kerbseg.core.types import VOID
+from kerbseg.data.whole_pixels import Axis, Border, place, round_size
 
 Images = Float[Tensor, "b 3 h w"]
+MIDDLE = 128 / 255  # gray of a byte
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Geometry:
     stretch: float = 0.0  # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
     fill: bool = False  # a picture that has become smaller than the canvas is enlarged to it
     rank: Rank = SINGLE  # which rows of the whole batch the pictures are
+    shift: tuple[int, int] = (0, 0)  # whole pixels of width and of height, either way
+    centered: bool = False  # a picture's middle lies on the canvas's before it is moved; anywhere without it
+    border: Border = "black"  # what a picture has outside; a mask has VOID
+    unit: tuple[int, int] | None = None  # height and width that a scale of 1 means; the picture's own without it
+    resample: Resample | None = None  # by whole pixels, as Pillow; one bilinear warp without it
 
     def __call__(
         self,
@@ -49,15 +57,15 @@ class Geometry:
         `focus` holds points (x, y) that come to lie on the canvas; NaN for a picture without one.
         """
         size = (image.shape[-2], image.shape[-1])
+        if self.resample is not None:
+            axes = self.draw_whole(len(image), size, canvas, zoom, focus)
+            return place(image, mask, axes, self.resample, self.border)
         matrix = self.draw(len(image), size, canvas, zoom, focus)
         if canvas == size and torch.equal(matrix, torch.eye(2, 3).expand_as(matrix)):
             return image, mask
-        matrix = matrix.to(image.device)
-        image = warp_affine(image, matrix, canvas, mode="bilinear", padding_mode="zeros")
-        shifted = mask[:, None].to(image.dtype) + 1
-        shifted = warp_affine(shifted, matrix, canvas, mode="nearest", padding_mode="zeros")
-        ids = shifted[:, 0].round().to(torch.int16) - 1
-        return image, torch.where(ids < 0, VOID, ids).to(torch.uint8)
+        if any(self.shift) and (whole := _whole_pixels(matrix, size, canvas)) is not None:
+            return place(image, mask, whole, "bilinear", self.border)
+        return _warp(image, mask, matrix.to(image.device), canvas, self.border)
 
     def draw(
         self,
@@ -69,7 +77,7 @@ class Geometry:
     ) -> Float[Tensor, "b 2 3"]:
         """Random maps of picture coordinates (x, y) to canvas coordinates.
 
-        A picture larger than the canvas is cropped anywhere, a smaller one lies anywhere on it.
+        A picture larger than the canvas is cropped anywhere, a smaller one lies anywhere on it, unless `centered`.
         """
         scale = self._scales(n, size, canvas) * zoom  # of x and of y
         angle = self.rank.uniform(n, -self.rotate, self.rotate) * (math.pi / 180)
@@ -80,6 +88,7 @@ class Geometry:
         )
         center, target = (torch.tensor([(w - 1) / 2, (h - 1) / 2]) for h, w in (size, canvas))
         slack = (scale * torch.tensor([size[1], size[0]]) - torch.tensor([canvas[1], canvas[0]])).abs() / 2
+        slack = slack * (not self.centered)
         lowest, highest = -slack, slack
         if focus is not None:
             # where the point lies if the centers meet; the shift must bring it between the canvas's borders
@@ -89,17 +98,126 @@ class Geometry:
             highest = torch.where(point.isnan(), highest, torch.maximum(torch.minimum(highest, most), least))
         shift = lowest + self.rank.uniform(n, 0, 1, 2) * (highest - lowest)
         reach = torch.tensor([self.translate[0] * canvas[1], self.translate[1] * canvas[0]])
-        shift = shift + (self.rank.uniform(n, 0, 1, 2) * 2 - 1) * reach
+        shift = shift + (self.rank.uniform(n, 0, 1, 2) * 2 - 1) * reach + self._steps(n)
         offset = target + shift - (linear @ center)
         return torch.cat([linear, offset[..., None]], dim=2)
 
-    def _scales(self, n: int, size: tuple[int, int], canvas: tuple[int, int]) -> Float[Tensor, "b 2"]:
+    def draw_whole(
+        self,
+        n: int,
+        size: tuple[int, int],
+        canvas: tuple[int, int],
+        zoom: float,
+        focus: Float[Tensor, "b 2"] | None = None,
+    ) -> list[tuple[Axis, Axis]]:
+        """As `draw`, in whole pixels: where each picture's rows and columns lie on the canvas."""
+        scales = (self._scales(n, size, canvas, fill=False) * zoom).flip(1).tolist()  # of rows, of columns
+        mirrored = (self.rank.uniform(n) < self.flip).tolist()
+        places, moves = self.rank.uniform(n, 0, 1, 2), self.rank.uniform(n, 0, 1, 2) * 2 - 1
+        reach = torch.tensor([self.translate[1] * canvas[0], self.translate[0] * canvas[1]])
+        moves = (moves * reach).round().to(torch.int64) + self._steps(n).flip(1)
+        points = torch.full((n, 2), torch.nan) if focus is None else focus.cpu().flip(1)
+        axes = []
+        for i in range(n):
+            sizes: list[tuple[int, ...]] = [
+                (round_size(own, scale),) for own, scale in zip(size, scales[i], strict=True)
+            ]
+            if self.fill and any(side[0] < most for side, most in zip(sizes, canvas, strict=True)):
+                sizes = [(*side, most) for side, most in zip(sizes, canvas, strict=True)]
+            flipped = (False, mirrored[i])
+            starts = [
+                self._start(float(places[i, axis]), size[axis], sizes[axis][-1], canvas[axis], point, flipped[axis])
+                for axis, point in enumerate(points[i].tolist())
+            ]
+            rows, columns = (
+                Axis(size[axis], sizes[axis], starts[axis] + int(moves[i, axis]), canvas[axis], flipped[axis])
+                for axis in (0, 1)
+            )
+            axes.append((rows, columns))
+        return axes
+
+    def _start(self, place: float, own: int, size: int, canvas: int, point: float, flipped: bool) -> int:
+        """Where on the canvas an axis of `own` pixels begins, resized to `size`; its `point`, if any, lies on it."""
+        if self.centered:
+            return (canvas - size) // 2
+        lowest, highest = min(0, canvas - size), max(0, canvas - size)
+        if not math.isnan(point):
+            at = (point + 0.5) * size / own - 0.5
+            at = size - 1 - at if flipped else at
+            least, most = math.ceil(-at), math.floor(canvas - 1 - at)
+            lowest, highest = min(max(lowest, least), most), max(min(highest, most), least)
+        return lowest + math.floor(place * (highest - lowest + 1))
+
+    def _steps(self, n: int) -> Int64[Tensor, "b 2"]:
+        """Whole pixels along x and y, each number as likely as another."""
+        if not any(self.shift):
+            return torch.zeros(n, 2, dtype=torch.int64)
+        most = torch.tensor(self.shift)
+        return (self.rank.uniform(n, 0, 1, 2) * (2 * most + 1)).floor().to(torch.int64) - most
+
+    def _scales(
+        self, n: int, size: tuple[int, int], canvas: tuple[int, int], fill: bool = True
+    ) -> Float[Tensor, "b 2"]:
         y = self.rank.uniform(n, *self.scale)
         x = (y + self.rank.uniform(n, -self.stretch, self.stretch)).clamp(min=self.scale[0]) if self.stretch else y
         scale = torch.stack([x, y], 1)
-        if self.fill:
+        if self.unit is not None:
+            scale = scale * torch.tensor([self.unit[1] / size[1], self.unit[0] / size[0]])
+        if self.fill and fill:
             scale = torch.maximum(scale, torch.tensor([canvas[1] / size[1], canvas[0] / size[0]]))
         return scale
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Rotation of a finished canvas about its middle, after its crop and its colors; its corners become VOID."""
+
+    degrees: float  # either way
+    border: Border = "black"
+    rank: Rank = SINGLE
+
+    def __call__(
+        self, image: Images, mask: UInt8[Tensor, "b h w"], chosen: Bool[Tensor, " b"]
+    ) -> tuple[Images, UInt8[Tensor, "b h w"]]:
+        """Of the `chosen` pictures; the others stay as they are."""
+        angle = self.rank.uniform(len(image), -self.degrees, self.degrees)
+        if not chosen.any():
+            return image, mask
+        angle = angle[chosen] * (math.pi / 180)
+        cos, sin = angle.cos(), angle.sin()
+        middle = torch.tensor([(image.shape[-1] - 1) / 2, (image.shape[-2] - 1) / 2])
+        linear = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+        matrix = torch.cat([linear, (middle - linear @ middle)[..., None]], 2).to(image.device)
+        at, size = chosen.to(image.device), (image.shape[-2], image.shape[-1])
+        image, mask = image.clone(), mask.clone()
+        image[at], mask[at] = _warp(image[at], mask[at], matrix, size, self.border)
+        return image, mask
+
+
+def _warp(
+    image: Images, mask: UInt8[Tensor, "b h w"], matrix: Float[Tensor, "b 2 3"], canvas: tuple[int, int], border: Border
+) -> tuple[Float[Tensor, "b 3 H W"], UInt8[Tensor, "b H W"]]:
+    outside = {"black": "zeros", "mirror": "reflection"}[border]
+    image = warp_affine(image, matrix, canvas, mode="bilinear", padding_mode=outside)
+    shifted = mask[:, None].to(image.dtype) + 1
+    shifted = warp_affine(shifted, matrix, canvas, mode="nearest", padding_mode="zeros")
+    ids = shifted[:, 0].round().to(torch.int16) - 1
+    return image, torch.where(ids < 0, VOID, ids).to(torch.uint8)
+
+
+def _whole_pixels(
+    matrix: Float[Tensor, "b 2 3"], size: tuple[int, int], canvas: tuple[int, int]
+) -> list[tuple[Axis, Axis]] | None:
+    """Where pictures lie that are only mirrored and moved by whole pixels; None where one of them is not."""
+    x, y, offset = matrix[:, 0, 0], matrix[:, 1, 1], matrix[:, :, 2]
+    plain = torch.diag_embed(torch.stack([x.sign(), y.abs().sign()], 1))
+    if not (torch.equal(matrix[:, :, :2], plain) and torch.equal(offset, offset.round())):
+        return None
+    starts = offset.to(torch.int64) - (x < 0)[:, None] * torch.tensor([size[1] - 1, 0])
+    return [
+        (Axis(size[0], size[:1], top, canvas[0]), Axis(size[1], size[1:], left, canvas[1], flipped))
+        for (left, top), flipped in zip(starts.tolist(), (x < 0).tolist(), strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -130,11 +248,20 @@ class Color:
     noise: float = 0.0  # a Gaussian's standard deviation, of values in 0..1: 0 .. n
     noise_p: float = 1.0
     rank: Rank = SINGLE
+    offset: float = 0.0  # added to all values: -o .. o, in whole levels of a byte
+    offset_p: float = 1.0
+    mid_contrast: tuple[float, float] = (1.0, 1.0)  # lowest and highest factor of the distance from middle gray
+    mid_contrast_p: float = 1.0
+    jpeg_first: bool = False  # before all other changes, where it is the last without this
 
-    def __call__(self, image: Images) -> Images:
-        """Pictures in 0..1, changed."""
+    def choose(self, n: int) -> Bool[Tensor, " b"]:
+        """Which of n pictures are changed at all."""
+        return self.rank.uniform(n) < self.color_p
+
+    def __call__(self, image: Images, chosen: Bool[Tensor, " b"] | None = None) -> Images:
+        """Pictures in 0..1, changed; those that are `chosen`, where others are to know which."""
         n, device = len(image), image.device
-        chosen = self.rank.uniform(n) < self.color_p
+        chosen = self.choose(n) if chosen is None else chosen
 
         def factor(spread: float) -> Float[Tensor, " b"]:
             return torch.where(chosen, self.rank.uniform(n, 1 - spread, 1 + spread), 1.0).to(device)
@@ -142,10 +269,19 @@ class Color:
         def some(probability: float) -> Bool[Tensor, " b"]:
             return chosen & (self.rank.uniform(n) < probability)
 
+        if self.jpeg and self.jpeg_first:
+            image = self._compress(image, some(self.jpeg))
         if self.brightness:
             image = enhance.adjust_brightness_accumulative(image, factor(self.brightness))
+        if self.offset:
+            levels = (self.rank.uniform(n, -self.offset, self.offset) * 255).trunc() / 255
+            levels = torch.where(some(self.offset_p), levels, 0.0).to(device)
+            image = (image + levels[:, None, None, None]).clamp(0, 1)
         if self.contrast:
             image = enhance.adjust_contrast_with_mean_subtraction(image, factor(self.contrast))
+        if self.mid_contrast != (1.0, 1.0):
+            wide = torch.where(some(self.mid_contrast_p), self.rank.uniform(n, *self.mid_contrast), 1.0).to(device)
+            image = ((image - MIDDLE) * wide[:, None, None, None] + MIDDLE).clamp(0, 1)
         if self.saturation:
             image = enhance.adjust_saturation_with_gray_subtraction(image, factor(self.saturation))
         if self.hue:
@@ -169,7 +305,7 @@ class Color:
             image = self._blur(image, some(self.blur_p))
         if self.noise:
             image = self._add_noise(image, some(self.noise_p))
-        if self.jpeg:
+        if self.jpeg and not self.jpeg_first:
             image = self._compress(image, some(self.jpeg))
         return image
 

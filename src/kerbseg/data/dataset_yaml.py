@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from reprlib import Repr
@@ -10,8 +11,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from kerbseg.core.errors import DataError, did_you_mean
-from kerbseg.core.labels import BACKGROUND, Color, LabelSet
+from kerbseg.core.errors import DataError, KerbsegError, did_you_mean
+from kerbseg.core.labels import BACKGROUND, LABEL_SETS, Color, LabelSet
 from kerbseg.core.strict_yaml import read_yaml
 from kerbseg.core.text import printable
 from kerbseg.core.types import VOID
@@ -139,6 +140,23 @@ class ColorDatasetFile(DatasetFile):
 def read_labels(path: Path) -> LabelSet:
     """The label set of a `dataset.yaml`. Raises DataError naming the key that is wrong."""
     return labels_of(read_dataset_file(path), path)
+
+
+def find_labels(name: str) -> LabelSet:
+    """The label set of that name, or of a `dataset.yaml`, given as its path or as the folder that holds it.
+
+    A name comes before a folder called the same. Raises KerbsegError with the nearest name, DataError as `read_labels`.
+    """
+    if name in LABEL_SETS:
+        return LABEL_SETS[name]
+    path = Path(name)
+    if os.path.isdir(path):  # no exception where a name is too long
+        return read_labels(path / "dataset.yaml")
+    if path.suffix in (".yaml", ".yml"):
+        return read_labels(path)
+    raise KerbsegError(
+        f"unknown label set {name!r}; {did_you_mean(name, LABEL_SETS)}; or give a dataset.yaml, or the folder with it"
+    )
 
 
 def labels_of(document: DatasetFile, path: Path) -> LabelSet:

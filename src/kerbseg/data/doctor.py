@@ -19,6 +19,7 @@ from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID, Dataset
 from kerbseg.data import data_root, faults, folder, open_unchecked, suspects
 from kerbseg.data import splits as splits_of
+from kerbseg.data.coco_text import CocoText
 from kerbseg.data.faults import Fault, Look, turned_fit
 from kerbseg.data.marked import MarkedPictures
 from kerbseg.data.masks import check_sizes
@@ -72,14 +73,7 @@ def examine(dataset: Dataset, track: Track = silent) -> SplitReport:
         notes=(*_notes(dataset), *_without_labels(dataset.split, looks)),
         fingerprints={look.name: look.fingerprint for look in looks if look.fingerprint},
         tiny={look.name: look.traits.tiny for look in looks if look.traits and look.traits.tiny is not None},
-        suspicions=tuple(
-            suspects.of_split(
-                dataset.split,
-                {look.name: look.traits for look in looks if look.traits},
-                {look.name: look.counts for look in looks if look.counts is not None},
-                dataset.labels.classes,
-            )
-        ),
+        suspicions=tuple(_suspicions(dataset, looks)),
     )
 
 
@@ -161,9 +155,18 @@ def _suspicious(report: DatasetReport) -> Iterator[str]:
         yield f"suspicious: {split}: {first}: {cases[0].text}{more}"
 
 
+def _suspicions(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Suspicion]:
+    """What looks wrong within a split; not that the marks of words do not follow edges, which lie within them."""
+    traits = {look.name: look.traits for look in looks if look.traits}
+    counts = {look.name: look.counts for look in looks if look.counts is not None}
+    for each in suspects.of_split(dataset.split, traits, counts, dataset.labels.classes):
+        if not (isinstance(dataset, CocoText) and each.kind in ("shifted", "edges")):
+            yield each
+
+
 def _notes(dataset: Dataset) -> tuple[str, ...]:
     """What was left out of a split, or of the source that it is a part of."""
-    if isinstance(dataset, MarkedPictures):
+    if isinstance(dataset, MarkedPictures | CocoText):
         return dataset.notes
     if isinstance(dataset, PairedFiles) and dataset.listing.skipped:
         return (f"{dataset.split}: left out {dataset.listing.skipped_kinds}",)
@@ -186,6 +189,8 @@ def _look(dataset: Dataset, index: int) -> Look:
     except DataError as error:
         return Look(dataset.names[index], faults=(Fault("unreadable", str(error), (dataset.names[index],)),))
     image = sample.image
+    if isinstance(dataset, CocoText) and not dataset.labelled:
+        return Look(sample.name, sample.mask.shape, _fingerprint(image), labelled=False)
     counts = np.bincount(sample.mask.ravel(), minlength=256)
     traits = suspects.traits(image, sample.mask)
     return Look(sample.name, sample.mask.shape, _fingerprint(image), counts, traits=traits)

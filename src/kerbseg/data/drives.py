@@ -22,6 +22,13 @@ def sequence_of(name: str) -> str:
     return name.replace("/", "_").rpartition("_")[0]
 
 
+def drives_of(names: Sequence[str]) -> list[str]:
+    """The drive of each picture: `drive_of`, or `sequence_of` where all begin alike and that tells them apart."""
+    drives = [drive_of(name) for name in names]
+    sequences = [sequence_of(name) for name in names]
+    return sequences if len(set(drives)) == 1 < len(set(sequences)) < len(names) else drives
+
+
 def draw_split(names: Sequence[str], share: float, seed: int = 0) -> list[bool]:
     """Whether each picture is for training: about `share` of them, and as far as names show it whole drives.
 

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from kerbseg.core.labels import Color
 from kerbseg.core.types import VOID, Dataset
+from kerbseg.data.coco_text import CocoText
 from kerbseg.data.pairs import Pair, PairedFiles
 from kerbseg.data.pictures import as_turned
 from kerbseg.data.report import Kind, Problem, UnknownInFile
@@ -59,9 +60,13 @@ def of_split(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Problem]:
         given = dataset.given
         for text, files in dataset.listing.problems():
             yield Problem("partner" if files else "layout", text, tuple(map(str, files)))
+    if isinstance(dataset, CocoText):
+        for text, files in dataset.problems():
+            yield Problem("partner" if files else "layout", text, tuple(map(str, files)))
     yield from _grouped([fault for look in looks for fault in look.faults])
     counts = sum((look.counts for look in looks if look.counts is not None), np.zeros(256, np.int64))
-    yield from _sizes(dataset.split, looks)
+    if not isinstance(dataset, CocoText):  # its pictures have many sizes, and its recipes bring them to one
+        yield from _sizes(dataset.split, looks)
     yield from _absent(dataset, counts, [value for look in looks for value in look.unknown])
     yield from _palettes(dataset.split, looks, given)
     yield from _turned(dataset.split, looks)

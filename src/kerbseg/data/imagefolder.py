@@ -146,17 +146,17 @@ def class_loader(
     workers: int,
     seed: int | None = None,
     rank: Rank = SINGLE,
+    drop_last: bool = True,
 ) -> DataLoader[ClassBatch]:
-    """Whole batches in random order where there is a seed; every picture once, in order, without.
+    """Batches in random order where there is a seed; every picture once, in order, without.
 
-    A batch is that of all processes, and this one has its share. Raises DataError where there are fewer pictures than
-    one batch needs.
+    A batch is that of all processes, and this one has its share. Raises DataError as `samplers.shared`.
     """
     sampler: Iterable[int]
     if seed is None:
         sampler = strided_shard(len(squares), rank)
     else:
-        sampler = shared(EpochDraws(len(squares), seed), batch_size, rank)
+        sampler = shared(EpochDraws(len(squares), seed), batch_size, rank, drop_last)
     return Loader(
         squares,
         batch_size=batch_size // rank.count,

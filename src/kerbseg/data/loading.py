@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import DataError, KerbsegError
-from kerbseg.core.resize import resize_ids, resize_picture
+from kerbseg.core.resize import Resample, resize_ids, resize_picture
 from kerbseg.core.types import Dataset, Sample, samples
 from kerbseg.data.samplers import Draw, EpochShuffle, Order, RareShuffle, shared, strided_shard
 
@@ -35,6 +35,27 @@ class Batch(TypedDict):
 class Resized:
     """The same data set with pictures and masks at one size."""
 
+    def __init__(self, dataset: Dataset, size: tuple[int, int], resample: Resample = "bilinear") -> None:
+        self.name, self.split, self.labels = dataset.name, dataset.split, dataset.labels
+        self._dataset, self._size, self._resample = dataset, size, resample
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Those of the data set."""
+        return self._dataset.names
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._dataset[index]
+        image = resize_picture(sample.image, self._size, self._resample)
+        return Sample(image, resize_ids(sample.mask, self._size), sample.name)
+
+
+class CenterCropped:
+    """The same data set, of each picture the middle alone. Raises DataError for a picture that is smaller."""
+
     def __init__(self, dataset: Dataset, size: tuple[int, int]) -> None:
         self.name, self.split, self.labels = dataset.name, dataset.split, dataset.labels
         self._dataset, self._size = dataset, size
@@ -48,8 +69,16 @@ class Resized:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self._dataset[index]
-        return Sample(resize_picture(sample.image, self._size), resize_ids(sample.mask, self._size), sample.name)
+        image, mask, name = self._dataset[index]
+        (height, width), (rows, columns) = mask.shape, self._size
+        top, left = (height - rows) // 2, (width - columns) // 2
+        if top < 0 or left < 0:
+            raise DataError(
+                f"picture {name!r} is {height}x{width} (HxW), smaller than the middle of {rows}x{columns} that is"
+                " looked at; lower data.val_crop, or set data.val_size"
+            )
+        part = slice(top, top + rows), slice(left, left + columns)
+        return Sample(image[part], mask[part], name)
 
 
 class SelectedByName:
@@ -246,20 +275,20 @@ class _ErrorsAsValues(TorchDataset[Any]):
 
 
 def training_loader(
-    dataset: Batches, batch_size: int, seed: int, workers: int, rank: Rank = SINGLE
+    dataset: Batches, batch_size: int, seed: int, workers: int, rank: Rank = SINGLE, drop_last: bool = True
 ) -> DataLoader[Batch]:
-    """Shuffled whole batches of `batch_size` for all processes together; of each, this process's rows.
+    """Shuffled batches of `batch_size` for all processes together, of each this process's rows.
 
-    Raises DataError where there are fewer pictures than one batch needs.
+    What is left of an epoch is a smaller one, unless `drop_last`. Raises DataError as `samplers.shared`.
     """
-    return _shuffled(dataset, EpochShuffle(len(dataset), seed), batch_size, workers, rank)
+    return _shuffled(dataset, EpochShuffle(len(dataset), seed), batch_size, workers, rank, drop_last)
 
 
 def rare_loader(
-    batches: Batches, order: RareShuffle, batch_size: int, workers: int, rank: Rank = SINGLE
+    batches: Batches, order: RareShuffle, batch_size: int, workers: int, rank: Rank = SINGLE, drop_last: bool = True
 ) -> DataLoader[Batch]:
     """As `training_loader`, with the extra pictures of rare classes. Raises DataError likewise."""
-    return _shuffled(WithCropCenters(batches), order, batch_size, workers, rank)
+    return _shuffled(WithCropCenters(batches), order, batch_size, workers, rank, drop_last)
 
 
 def validation_loader(dataset: Batches, batch_size: int, workers: int, rank: Rank = SINGLE) -> DataLoader[Batch]:
@@ -268,9 +297,9 @@ def validation_loader(dataset: Batches, batch_size: int, workers: int, rank: Ran
 
 
 def _shuffled(
-    dataset: Batches | WithCropCenters, order: Order, batch_size: int, workers: int, rank: Rank
+    dataset: Batches | WithCropCenters, order: Order, batch_size: int, workers: int, rank: Rank, drop_last: bool
 ) -> DataLoader[Batch]:
-    return _loader(dataset, batch_size // rank.count, workers, shared(order, batch_size, rank))
+    return _loader(dataset, batch_size // rank.count, workers, shared(order, batch_size, rank, drop_last))
 
 
 def _loader(

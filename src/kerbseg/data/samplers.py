@@ -82,24 +82,25 @@ class Order(Protocol):
 class BatchShardSampler(Sampler[Any]):
     """One process's rows of each whole batch of an order: those of all processes make up a single process's batch.
 
-    The last few of an epoch, too few for a batch, wait for the next order.
+    The last few of an epoch, too few for a batch, wait for the next order, or are a smaller one without `drop_last`.
     """
 
-    def __init__(self, order: Order, batch_size: int, rank: Rank) -> None:
-        self._order, self._batch_size, self._rank = order, batch_size, rank
-        self._rows = rank.rows(batch_size // rank.count)
+    def __init__(self, order: Order, batch_size: int, rank: Rank, drop_last: bool = True) -> None:
+        self._order, self._batch_size, self._rank, self._drop_last = order, batch_size, rank, drop_last
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
         self._order.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self._order) // self._batch_size * (self._batch_size // self._rank.count)
+        count = len(self._order)
+        return (count - count % self._batch_size * self._drop_last) // self._rank.count
 
     def __iter__(self) -> Iterator[Any]:
         order = list(self._order)
-        for start in range(0, len(order) - self._batch_size + 1, self._batch_size):
-            yield from order[start : start + self._batch_size][self._rows]
+        for start in range(0, len(self) * self._rank.count, self._batch_size):
+            batch = order[start : start + self._batch_size]
+            yield from batch[self._rank.rows(len(batch) // self._rank.count)]
 
 
 def strided_shard(length: int, rank: Rank) -> range:
@@ -109,8 +110,17 @@ def strided_shard(length: int, rank: Rank) -> range:
     return range(rank.index, length, rank.count)
 
 
-def shared(order: Order, batch_size: int, rank: Rank) -> BatchShardSampler:
-    """This process's rows of an order's batches. Raises DataError where there are too few pictures for one."""
-    if len(order) < batch_size:
+def shared(order: Order, batch_size: int, rank: Rank, drop_last: bool = True) -> BatchShardSampler:
+    """This process's rows of an order's batches.
+
+    Raises DataError where there are too few pictures for one, or where the last batch cannot be shared out.
+    """
+    if drop_last and len(order) < batch_size:
         raise DataError(f"{len(order)} training pictures are fewer than batch_size={batch_size}; lower batch_size")
-    return BatchShardSampler(order, batch_size, rank)
+    left = len(order) % batch_size
+    if not drop_last and left % rank.count:
+        raise DataError(
+            f"an epoch ends with a batch of {left}, which {rank.count} processes cannot share alike; set"
+            " drop_last=true, or use another number of devices"
+        )
+    return BatchShardSampler(order, batch_size, rank, drop_last)

@@ -45,7 +45,7 @@ FIT = """
 picture = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB")
 scale = min(height / picture.height, width / picture.width)  # keep the proportions, mirror what is left over
 w, h = (min(most, max(1, round(n * scale))) for n, most in zip(picture.size, (width, height)))
-pixels = np.asarray(picture.resize((w, h), Image.Resampling.BILINEAR))
+pixels = np.asarray(picture.resize((w, h), Image.Resampling.{resample}))
 pixels = np.pad(pixels, ((0, height - h), (0, width - w), (0, 0)), mode="symmetric")
 """
 
@@ -72,7 +72,7 @@ def snippet(model: str | Path, script: str = "segment.py") -> str:
     if engine is None or engine.name not in PARTS:
         command = shlex.join(["kerbseg", "export", str(model), "-o", f"{path.stem}.onnx"])
         raise BundleError(f"{model} is not an exported model ({' or '.join(exporting())}); export it first: {command}")
-    open_runtime(path)  # whole, and one of ours
+    card = open_runtime(path).card  # of a file that is whole, and one of ours
     package, opening, run = PARTS[engine.name]
     head = HEAD.format(script=script, model=path.name, packages=f"{package} numpy pillow")
-    return head + opening + FIT + run + SHOW
+    return head + opening + FIT.replace("{resample}", card.resample.upper()) + run + SHOW

@@ -28,6 +28,7 @@ def _from(module: str) -> Importer:
 FORMATS: dict[str, Importer] = {
     "efficientseg-pytorch": _from("efficientseg_pytorch"),
     "erfnet-pytorch": _from("erfnet_pytorch"),
+    "espnet-pytorch": _from("espnet_pytorch"),
     "liteseg-pytorch": _from("liteseg_pytorch"),
     "mininet-tf": _from("mininet_tf"),
 }

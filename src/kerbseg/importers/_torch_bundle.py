@@ -12,6 +12,8 @@ import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, load_strictly, versions
 from kerbseg.core.errors import BundleError
 from kerbseg.core.labels import LABEL_SETS, LabelSet, label_set
+from kerbseg.core.resize import Resample
+from kerbseg.core.types import Preprocessing
 from kerbseg.importers import origin
 
 PUBLISHED = ("cityscapes", "camvid")  # label sets of the weights that these formats' authors published
@@ -42,6 +44,8 @@ def torch_bundle(
     license: str,
     options: Mapping[str, Any] | None = None,
     input_size: tuple[int, int] | None = None,
+    preprocessing: Preprocessing | None = None,
+    resample: Resample = "bilinear",
 ) -> Bundle:
     """A registered network with a file's weights, renamed by `modules` (theirs -> ours).
 
@@ -57,12 +61,13 @@ def torch_bundle(
     card = BundleCard(
         model=name,
         labels=labels,
-        preprocessing=models.card(name).preprocessing,
+        preprocessing=preprocessing or models.card(name).preprocessing,
         input_size=input_size or models.card(name).input,
         outputs=outputs,
         options=options,
         source=origin([source], license),
         versions=versions(),
+        resample=resample,
     )
     return Bundle(network.eval(), card)
 
@@ -82,7 +87,7 @@ def recognized_labels(outputs: int, labels: LabelSet | None, where: Path) -> Lab
                 return known
     raise BundleError(
         f"{where} has {outputs} outputs, which is no number of classes that its authors published; say what they are"
-        f" with --classes ({', '.join(LABEL_SETS)})"
+        f" with --classes ({', '.join(LABEL_SETS)}, or your own dataset.yaml)"
     )
 
 

@@ -44,6 +44,7 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
         license=LICENSE,
         options=options,
         input_size=EVALUATED,
+        resample="bilinear" if name.startswith("unet") else "lanczos",  # as the authors' script looks at pictures
     )
 
 

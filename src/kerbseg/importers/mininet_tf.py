@@ -198,7 +198,7 @@ def _labels(labels: LabelSet | None, outputs: int, where: Path) -> LabelSet:
         if outputs not in DEFAULT_LABELS:
             raise BundleError(
                 f"{where} has {outputs} classes, which is no number that its authors published; say what they are with"
-                f" --classes ({', '.join(LABEL_SETS)})"
+                f" --classes ({', '.join(LABEL_SETS)}, or your own dataset.yaml)"
             )
         return LABEL_SETS[DEFAULT_LABELS[outputs]]
     if len(labels) != outputs:

@@ -12,7 +12,7 @@ from kerbseg.core.errors import InputError
 
 Net = TypeVar("Net", bound=nn.Module)
 
-SMALLEST = 32  # height and width that every registered network takes
+SMALLEST = 32  # height and width; no network is given less, and one of stride 64 twice that
 
 
 def check_input(image: Tensor, stride: int, smallest: int = 1) -> None:

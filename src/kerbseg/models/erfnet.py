@@ -77,18 +77,19 @@ class Encoder(nn.Sequential):
         return super().forward(image)
 
 
-def encoder() -> Encoder:
+def encoder(near_dropout: float = 0.03, far_dropout: float = 0.3) -> Encoder:
     """As in the paper: 5 blocks at 64 channels, 8 dilated ones at 128."""
-    near = (NonBottleneck1d(64, dropout=0.03) for _ in range(5))
-    far = (NonBottleneck1d(128, dilation, dropout=0.3) for dilation in (2, 4, 8, 16) * 2)
+    near = (NonBottleneck1d(64, dropout=near_dropout) for _ in range(5))
+    far = (NonBottleneck1d(128, dilation, dropout=far_dropout) for dilation in (2, 4, 8, 16) * 2)
     return Encoder(near, far)
 
 
-def decoder(classes: int) -> nn.Sequential:
+def decoder(classes: int, dropout: float = 0.0) -> nn.Sequential:
     """Layers 17 to 23 of table I: class logits at the picture's size."""
+    block = partial(NonBottleneck1d, dropout=dropout)
     return nn.Sequential(
-        Upsampler(128, 64), NonBottleneck1d(64), NonBottleneck1d(64),
-        Upsampler(64, 16), NonBottleneck1d(16), NonBottleneck1d(16),
+        Upsampler(128, 64), block(64), block(64),
+        Upsampler(64, 16), block(16), block(16),
         nn.ConvTranspose2d(16, classes, 2, stride=2),
     )  # fmt: skip
 
@@ -120,12 +121,14 @@ class ERFNet(SegmentationNet):
 
 
 @register(paper="erfnet", parameters=2_064_191, macs=26_604_339_200, input=(512, 1024), stride=8)
-def erfnet(classes: int = 19) -> ERFNet:
-    """ERFNet, encoder and decoder (table I)."""
-    return ERFNet(encoder(), decoder(classes))
+def erfnet(
+    classes: int = 19, near_dropout: float = 0.03, far_dropout: float = 0.3, decoder_dropout: float = 0.0
+) -> ERFNet:
+    """ERFNet, encoder and decoder (table I); the paper's text drops .3 in every block, the authors' code as here."""
+    return ERFNet(encoder(near_dropout, far_dropout), decoder(classes, decoder_dropout))
 
 
 @register(paper="erfnet", parameters=1_876_495, macs=21_532_377_088, input=(512, 1024), stride=8, main=False)
-def erfnet_encoder(classes: int = 19) -> ERFNetEncoder:
+def erfnet_encoder(classes: int = 19, near_dropout: float = 0.03, far_dropout: float = 0.3) -> ERFNetEncoder:
     """ERFNet's encoder with its training head: the first stage of the paper's two (sec. IV-A)."""
-    return ERFNetEncoder(encoder(), classes)
+    return ERFNetEncoder(encoder(near_dropout, far_dropout), classes)

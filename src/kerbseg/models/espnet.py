@@ -1,35 +1,52 @@
-"""ESPNet (Mehta, Rastegari, Caspi, Shapiro, Hajishirzi: ESPNet, ECCV 2018), written from its paper.
+"""ESPNet (Mehta, Rastegari, Caspi, Shapiro, Hajishirzi: ESPNet, ECCV 2018), as its authors published it.
 
 From the paper: the ESP module (fig. 1, sec. 3) - reduce, split over dilations 1, 2, 4, 8, 16, sum up in a hierarchy,
 merge, add the input - and its strided form; K = 5 branches; the networks of fig. 4 with their channels: the picture put
 in again at every level, alpha2 = 2 and alpha3 = 8 modules, ESPNet-C with a 1x1 convolution to the classes at 1/8,
 ESPNet with its light decoder (reduce, upsample, merge); batch-norm and PReLU after every module; no biases.
 
-Decided here, as the paper is silent: the first branch has the channels left over where 5 does not divide them; it joins
-the sum's result as it is, the hierarchy starts at dilation 2; the picture is put in by average pooling (3x3); a strided
-module reduces with a strided 3x3 convolution. ESPNet-C has the paper's 0.349 M parameters; ESPNet has 0.365 M with 20
-outputs and 0.363 M with 19, where the paper prints 0.364 M.
+From the authors' code, where the paper is silent: batch-norm eps 1e-3; the first branch has the channels left over
+where 5 does not divide them, and joins the sum's result as it is; the hierarchy starts at dilation 2; the picture is
+put in by average pooling (3x3); a strided module reduces with a strided 3x3 convolution; the decoder's last merge takes
+the 16 channels of level 1, without the picture. Their training script, and their weights for CamVid, merge the picture
+too (19 channels): `merge_picture`. With 20 outputs ESPNet has 364,569 parameters (the paper prints 0.364 M), with the
+picture 365,109; ESPNet-C has 349,449 (0.349 M).
+
+Kept because the authors' weights need it: pixels in BGR order, as (pixel - mean) / spread / 255, all of 0..255.
+
+Decided here: beside the picture, levels 2 and 3 both give what the strided module saw before what the others made of
+it; at level 2 the authors turn the two round, so the importer does.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import accumulate
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kerbseg.core.types import Preprocessing
 from kerbseg.models._input import check_input
 from kerbseg.models._net import SegmentationNet
 from kerbseg.models._registry import register
 
+# mean and spread of Cityscapes' training pictures
+PREPROCESSING = Preprocessing(
+    channels="bgr",
+    mean=(72.3923111 / 255, 82.90893555 / 255, 73.15840149 / 255),
+    std=(45.3192215, 46.15289307, 44.91483307),
+)
+
 BRANCHES = 5  # K
+BatchNorm = partial(nn.BatchNorm2d, eps=1e-3)
 Features = Float[Tensor, "b c h w"]
 
 
 def norm(channels: int) -> nn.Sequential:
     """Batch-norm and a PReLU slope for every channel."""
-    return nn.Sequential(nn.BatchNorm2d(channels), nn.PReLU(channels))
+    return nn.Sequential(BatchNorm(channels), nn.PReLU(channels))
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -79,7 +96,7 @@ class Level(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Maps at 1/2, 1/4 and 1/8 of the picture's size (fig. 4)."""
+    """Maps at 1/2 (without and with the picture), 1/4 and 1/8 of the picture's size (fig. 4)."""
 
     def __init__(self, alpha2: int, alpha3: int) -> None:
         super().__init__()
@@ -89,12 +106,13 @@ class Encoder(nn.Module):
         self.level3 = Level(131, 128, alpha3, picture=0)
         self.halve = nn.AvgPool2d(3, stride=2, padding=1)
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> tuple[Features, Features, Features]:
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> tuple[Features, Features, Features, Features]:
         check_input(image, stride=8)
         half = self.halve(image)
-        first = self.norm1(torch.cat([self.level1(image), half], dim=1))  # b 19 h/2 w/2
+        bare = self.level1(image)  # b 16 h/2 w/2
+        first = self.norm1(torch.cat([bare, half], dim=1))  # b 19 h/2 w/2
         second = self.level2(first, self.halve(half))  # b 131 h/4 w/4
-        return first, second, self.level3(second)  # b 256 h/8 w/8
+        return bare, first, second, self.level3(second)  # b 256 h/8 w/8
 
 
 class ESPNetC(SegmentationNet):
@@ -113,32 +131,36 @@ class ESPNetC(SegmentationNet):
 class ESPNet(SegmentationNet):
     """Class logits at the picture's size (fig. 4d): every step up reduces to the classes, doubles and merges."""
 
-    def __init__(self, classes: int, alpha2: int, alpha3: int) -> None:
+    def __init__(self, classes: int, alpha2: int, alpha3: int, merge_picture: bool) -> None:
         super().__init__()
+        self.merge_picture = merge_picture
         self.encoder = Encoder(alpha2, alpha3)
         self.reduce3 = conv(256, classes, 1)
-        self.up3 = nn.Sequential(nn.BatchNorm2d(classes), double(classes, classes))
+        self.up3 = nn.Sequential(BatchNorm(classes), double(classes, classes))
         self.reduce2 = conv(131, classes, 1)
         self.merge2 = nn.Sequential(norm(2 * classes), ESP(2 * classes, classes))
         self.up2 = nn.Sequential(double(classes, classes), norm(classes))
-        self.merge1 = nn.Sequential(conv(classes + 19, classes, 3), norm(classes))
+        self.merge1 = nn.Sequential(conv(classes + (19 if merge_picture else 16), classes, 3), norm(classes))
         self.up1 = double(classes, classes)
 
     def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the picture's size."""
-        first, second, third = self.encoder(image)
+        bare, first, second, third = self.encoder(image)
         x = self.up3(self.reduce3(third))  # b k h/4 w/4
         x = self.up2(self.merge2(torch.cat([self.reduce2(second), x], dim=1)))  # b k h/2 w/2
-        return self.up1(self.merge1(torch.cat([x, first], dim=1)))
+        return self.up1(self.merge1(torch.cat([x, first if self.merge_picture else bare], dim=1)))
 
 
-@register(paper="espnet", parameters=363_462, macs=4_670_283_776, input=(512, 1024), stride=8)
-def espnet(classes: int = 19, alpha2: int = 2, alpha3: int = 8) -> ESPNet:
+_espnet = partial(register, paper="espnet", input=(512, 1024), stride=8, preprocessing=PREPROCESSING)
+
+
+@_espnet(parameters=362_949, macs=4_603_043_840)
+def espnet(classes: int = 19, alpha2: int = 2, alpha3: int = 8, merge_picture: bool = False) -> ESPNet:
     """ESPNet (fig. 4d), a baseline of LiteSeg and MiniNet-v2."""
-    return ESPNet(classes, alpha2, alpha3)
+    return ESPNet(classes, alpha2, alpha3, merge_picture)
 
 
-@register(paper="espnet", parameters=349_193, macs=3_468_058_624, input=(512, 1024), stride=8, main=False)
+@_espnet(parameters=349_193, macs=3_468_058_624, main=False)
 def espnet_c(classes: int = 19, alpha2: int = 2, alpha3: int = 8) -> ESPNetC:
     """ESPNet-C: ESPNet without its decoder (fig. 4c)."""
     return ESPNetC(classes, alpha2, alpha3)

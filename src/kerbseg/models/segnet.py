@@ -5,10 +5,14 @@ that put each value back where its maximum lay, then convolve and normalize; a c
 SegNet-Basic has four of each, 7x7 convolutions of 64 channels without bias, and no ReLU in its decoders. SegNet has
 the 13 convolutions of VGG-16 and their mirror image.
 
-Decided here, as the paper is silent: a map of odd size is pooled with its last row and column (rounded up), so any size
-will do; SegNet-Basic's classifier is 1x1; SegNet's convolutions have biases as VGG's have, its decoders ReLU, and its
-classifier is the mirror of the first convolution (3x3, 64 to classes). The local contrast normalization of pictures
-before SegNet-Basic is no part of the network. The paper prints 1.425 M parameters for SegNet-Basic; these are 1.416 M.
+Decided here, as the paper is silent: a map of odd size is pooled with its last row and column (rounded up, as the
+authors' code does), so any size will do; SegNet-Basic's classifier is 1x1, as in that code; SegNet's convolutions have
+biases as VGG's have, its decoders ReLU, and its classifier is the mirror of the first convolution (3x3, 64 to classes).
+
+Paper and code of SegNet-Basic differ, and `as_code` takes the code's side: every convolution has a bias, and in place
+of the paper's local contrast normalization of pictures, which is no part of the network here, values are divided by the
+energy of their pixel (Caffe's LRN layer). The paper prints 1.425 M parameters with 11 classes; these are 1,416,075, and
+1,416,587 as in the code.
 """
 
 from __future__ import annotations
@@ -28,14 +32,23 @@ VGG16 = (2, 64), (2, 128), (3, 256), (3, 512), (3, 512)  # convolutions, channel
 Unit = Callable[[int, int], nn.Module]  # inputs, outputs
 
 
-def wide(inputs: int, outputs: int) -> nn.Sequential:
+class LocalResponse(nn.Module):
+    """Divides the three values of a pixel by a power of their energy, on 0..255 (alpha 1e-4, beta .75, window 5)."""
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        x = 255 * image
+        energy = x.square().sum(dim=1, keepdim=True)  # a window of 5 channels holds all 3, wherever it stands
+        return x / (1 + 1e-4 / 5 * energy) ** 0.75
+
+
+def wide(inputs: int, outputs: int, bias: bool = False) -> nn.Sequential:
     """A 7x7 convolution, normalized: SegNet-Basic's decoder."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 7, padding=3, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 7, padding=3, bias=bias), nn.BatchNorm2d(outputs))
 
 
-def wide_rectified(inputs: int, outputs: int) -> nn.Sequential:
+def wide_rectified(inputs: int, outputs: int, bias: bool = False) -> nn.Sequential:
     """A 7x7 convolution, normalized and rectified: SegNet-Basic's encoder."""
-    return wide(inputs, outputs).append(nn.ReLU())
+    return wide(inputs, outputs, bias).append(nn.ReLU())
 
 
 def vgg(inputs: int, outputs: int) -> nn.Sequential:
@@ -74,10 +87,12 @@ def chain(unit: Unit, *channels: int) -> nn.Sequential:
 
 
 @register(paper="segnet", parameters=1_416_595, macs=59_277_312_000, input=(360, 480), stride=1)
-def segnet_basic(classes: int = 19) -> SegNet:
+def segnet_basic(classes: int = 19, as_code: bool = False) -> SegNet:
     """SegNet-Basic (sec. 3.1), a baseline of ERFNet and MiniNet-v2."""
-    encoders = [wide_rectified(inputs, 64) for inputs in (3, 64, 64, 64)]
-    return SegNet(encoders, [wide(64, 64) for _ in range(4)], nn.Conv2d(64, classes, 1))
+    encoders = [wide_rectified(inputs, 64, bias=as_code) for inputs in (3, 64, 64, 64)]
+    if as_code:
+        encoders[0].insert(0, LocalResponse())
+    return SegNet(encoders, [wide(64, 64, bias=as_code) for _ in range(4)], nn.Conv2d(64, classes, 1))
 
 
 @register(paper="segnet", parameters=29_453_971, macs=143_344_926_720, input=(360, 640), stride=1)

@@ -80,8 +80,9 @@ class Predictor:
 
         A picture is a path, a PIL picture, or uint8 [h w 3]; gray [h w], [h w 4] with transparency, and tensors
         [3 h w] are taken too. `channels` ("rgb" or "bgr") is their order in this call. With `confidence`, the
-        prediction's `confidence` is the probability (float32 [h w]) of each pixel's class. Raises InputError for
-        anything else, DataError for a file that cannot be read.
+        prediction's `confidence` is the probability (float32 [h w]) of each pixel's class, at the temperature that
+        `kerbseg calibrate` gave the model. Raises InputError for anything else, DataError for a file that cannot be
+        read, IdsOnly for confidence of an engine that has none.
         """
         order = self.channels if channels is None else checked_channels(channels)
         batch = as_batch(picture)

@@ -122,13 +122,21 @@ def tf_profiler(net: nn.Module, size: tuple[int, int]) -> Counted:
     initialised convolution weight and 2 for each that an L2 term squares (depthwise ones have none). The upsampling of
     the logits is not part of it.
     """
+    frozen = tf_frozen(net, size)
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    once = sum((3 if m.groups > 1 else 5) * m.weight.numel() for m in convolutions)
+    return Counted(frozen.parameters, frozen.operations + once)
+
+
+def tf_frozen(net: nn.Module, size: tuple[int, int]) -> Counted:
+    """What TensorFlow's profiler reports of a frozen graph, whose weights are constants: without what `tf_profiler`
+    counts once for a weight.
+    """
     counter = _Operations()
     ghost: Any = copy.deepcopy(net).to("meta").eval()
     with torch.no_grad(), counter:
         ghost.logits(torch.empty(1, 3, *size, device="meta"))
-    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-    once = sum((3 if m.groups > 1 else 5) * m.weight.numel() for m in convolutions)
-    return Counted(sum(parameter.numel() for parameter in net.parameters()), counter.total + once)
+    return Counted(sum(parameter.numel() for parameter in net.parameters()), counter.total)
 
 
 class _Operations(TorchDispatchMode):
@@ -163,6 +171,7 @@ CONVENTIONS: dict[str, Convention] = {
     "grouping_paper": grouping_paper,
     "liteseg_paper": liteseg_paper,
     "tf_profiler": tf_profiler,
+    "tf_frozen": tf_frozen,
 }
 COUNTINGS: dict[str, Convention] = {**CONVENTIONS, "flops": flops}
 """All ways in which a paper's table may count; `kerbseg profile` shows twice the MACs anyway."""

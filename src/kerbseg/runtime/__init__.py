@@ -3,19 +3,29 @@
 from kerbseg.core.precision import Precision
 from kerbseg.runtime.engines import ENGINES, Engine, open_runtime
 from kerbseg.runtime.protocols import (
+    IdsOnly,
     LayerTime,
     Profilable,
     Runtime,
     RuntimeKeywords,
     RuntimeOptions,
     SupportsConfidence,
+    SupportsLogits,
 )
-from kerbseg.runtime.segment import Fit, InputSizePolicy, network_size, segment, segment_with_confidence
+from kerbseg.runtime.segment import (
+    Fit,
+    InputSizePolicy,
+    network_size,
+    segment,
+    segment_with_confidence,
+    segment_with_logits,
+)
 
 __all__ = [
     "ENGINES",
     "Engine",
     "Fit",
+    "IdsOnly",
     "InputSizePolicy",
     "LayerTime",
     "Precision",
@@ -24,8 +34,10 @@ __all__ = [
     "RuntimeKeywords",
     "RuntimeOptions",
     "SupportsConfidence",
+    "SupportsLogits",
     "network_size",
     "open_runtime",
     "segment",
     "segment_with_confidence",
+    "segment_with_logits",
 ]

@@ -7,11 +7,14 @@ from threading import Lock
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float32, UInt8
+from torch import Tensor
 
 from kerbseg.core.errors import BundleError
 from kerbseg.exported_card import MOST_PICTURES, ExportedCard
 from kerbseg.runtime.checks import PictureCheck, check_finite
+from kerbseg.runtime.confidence import confidence
 from kerbseg.runtime.upsample_argmax import UpsampleArgmax
 
 Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Float32[np.ndarray, "b _ _ _"]]  # in the layout of the engine
@@ -51,6 +54,31 @@ class CpuArgmaxHead:
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
         return self._in_batches(pictures, self._argmax)
+
+    def with_logits(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[Tensor, "b k h w"]]:
+        """Class ids at the pictures' size, and the logits behind them, interpolated whole."""
+        last_stage, (height, width) = self._exported.last_stage, self._exported.card.input_size
+        kept: list[np.ndarray] = []
+
+        def read(logits: Float32[np.ndarray, "b H W k"]) -> UInt8[np.ndarray, "b h w"]:
+            kept.append(logits.copy())
+            return self._argmax(logits)
+
+        ids = self._in_batches(pictures, read)
+        small = torch.from_numpy(np.concatenate(kept)).permute(0, 3, 1, 2)
+        whole = torch.nn.functional.interpolate(
+            small, last_stage.padded, mode="bilinear", align_corners=last_stage.align_corners
+        )
+        return ids, whole[..., :height, :width]
+
+    def with_confidence(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
+        """Class ids at the pictures' size, and the probability of each."""
+        ids, logits = self.with_logits(pictures)
+        return ids, confidence(ids, logits, self._exported.card.temperature)
 
     def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
         """The engine on these pictures, up to its own logits."""

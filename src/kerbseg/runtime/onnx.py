@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+from torch import Tensor
 
 from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
@@ -19,7 +20,7 @@ from kerbseg.exported_card import IDS, LOGITS, PICTURES, ExportedCard
 from kerbseg.runtime.checks import PictureCheck, checked_threads
 from kerbseg.runtime.cpu_head import CpuArgmaxHead
 from kerbseg.runtime.engines import ENGINES
-from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
+from kerbseg.runtime.protocols import IdsOnly, LayerTime, RuntimeOptions
 from kerbseg.runtime.seal import ONNX_SEAL
 
 if TYPE_CHECKING:
@@ -66,9 +67,8 @@ class OnnxRuntime:
         self._head = CpuArgmaxHead(self._run, exported, self.threads, self._layout, self._checked_batch(exported))
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
-        """Logits of the classes before the last interpolation. Raises KerbsegError on another device than a CPU."""
-        if self.device != "cpu":
-            raise KerbsegError(f"on {self.device} only class ids are computed; use the CPU for logits")
+        """Logits of the classes before the last interpolation. Raises IdsOnly on another device than a CPU."""
+        self._check_logits()
         return self._head.logits(pictures)
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
@@ -76,6 +76,27 @@ class OnnxRuntime:
         if self.device != "cpu":
             return self._run(self._check(pictures))
         return self._head(pictures)
+
+    def with_logits(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[Tensor, "b k h w"]]:
+        """Class ids at the pictures' size, and the logits behind them. Raises IdsOnly on another device than a CPU."""
+        self._check_logits()
+        return self._head.with_logits(pictures)
+
+    def with_confidence(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
+        """Class ids at the pictures' size, and the probability of each.
+
+        Raises IdsOnly on another device than a CPU.
+        """
+        self._check_logits()
+        return self._head.with_confidence(pictures)
+
+    def _check_logits(self) -> None:
+        if self.device != "cpu":
+            raise IdsOnly(f"onnx on {self.device}")
 
     def _run(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> np.ndarray:
         try:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+from torch import Tensor
 
 from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
@@ -66,6 +67,18 @@ class OpenvinoRuntime:
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
         return self._head(pictures)
+
+    def with_logits(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[Tensor, "b k h w"]]:
+        """Class ids at the pictures' size, and the logits behind them."""
+        return self._head.with_logits(pictures)
+
+    def with_confidence(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
+        """Class ids at the pictures' size, and the probability of each."""
+        return self._head.with_confidence(pictures)
 
     def synchronize(self) -> None:
         """A call of OpenVINO returns when its result is there."""

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.precision import Precision
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kerbseg.bundle import BundleCard
 
 
@@ -60,14 +63,34 @@ class Runtime(Protocol):
         """What the network says of each class, at its own resolution: before the last interpolation."""
 
 
+class IdsOnly(KerbsegError):
+    """A runtime was asked for more than it computes."""
+
+    def __init__(self, runtime: str) -> None:
+        super().__init__(
+            f"{runtime} gives class ids without confidence; use the bundle (.safetensors), or an exported model with"
+            " openvino or onnx on the CPU"
+        )
+
+
 @runtime_checkable
 class SupportsConfidence(Protocol):
-    """A runtime that also tells how sure it is."""
+    """A runtime that also tells how sure it is. Raises IdsOnly on a device where it does not."""
 
     def with_confidence(
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids of RGB pictures, and the probability that the network gives to each pixel's class."""
+        """Class ids of RGB pictures, and the probability of each pixel's class, at the temperature of the card."""
+
+
+@runtime_checkable
+class SupportsLogits(Protocol):
+    """A runtime whose confidence can be measured. Raises IdsOnly on a device where it cannot."""
+
+    def with_logits(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float[Tensor, "b k h w"]]:
+        """Class ids of RGB pictures, and the logits that they follow from, at the pictures' size."""
 
 
 @runtime_checkable

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean
-from kerbseg.core.resize import resize_ids, resize_picture
-from kerbseg.runtime.protocols import Runtime, SupportsConfidence
+from kerbseg.core.resize import Resample, resize_ids, resize_picture
+from kerbseg.runtime.protocols import IdsOnly, Runtime, SupportsConfidence, SupportsLogits
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 InputSizePolicy = Literal["trained", "own"] | tuple[int, int]
 Fit = Literal["letterbox", "stretch"]
@@ -79,12 +83,37 @@ def segment_with_confidence(
     input_size: InputSizePolicy = "trained",
     fit: Fit = "letterbox",
 ) -> tuple[UInt8[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
-    """As `segment`, with the probability of each pixel's class. Raises KerbsegError where a runtime gives ids alone."""
+    """As `segment`, with the probability of each pixel's class. Raises IdsOnly where a runtime gives ids alone."""
     if not isinstance(runtime, SupportsConfidence):
-        raise KerbsegError(f"{runtime.name} gives class ids without confidence; use the bundle (.safetensors)")
+        raise IdsOnly(runtime.name)
     placed = _placed(runtime, picture, input_size, fit)
     ids, confidence = runtime.with_confidence(placed.input)
     return placed.back(ids[0]), placed.back(confidence[0])
+
+
+def segment_with_logits(
+    runtime: Runtime,
+    picture: UInt8[np.ndarray, "h w 3"],
+    input_size: InputSizePolicy = "trained",
+    fit: Fit = "letterbox",
+) -> tuple[UInt8[np.ndarray, "h w"], Callable[[Bool[np.ndarray, "h w"]], Float[Tensor, "k n"]]]:
+    """As `segment`, with a function that gives the logits of some of the picture's pixels, in their order.
+
+    A pixel has the logits of the one whose id it has, without temperature. Raises IdsOnly where a runtime gives ids
+    alone.
+    """
+    import torch  # which `kerbseg.runtime` does without until something runs
+
+    if not isinstance(runtime, SupportsLogits):
+        raise IdsOnly(runtime.name)
+    placed = _placed(runtime, picture, input_size, fit)
+    ids, logits = runtime.with_logits(placed.input)
+    places = np.arange(ids[0].size, dtype=np.int32).reshape(ids[0].shape)
+
+    def logits_of(chosen: Bool[np.ndarray, "h w"]) -> Float[Tensor, "k n"]:
+        return logits[0].flatten(1)[:, torch.from_numpy(placed.back(places)[chosen]).to(logits.device)]
+
+    return placed.back(ids[0]), logits_of
 
 
 @dataclass(frozen=True)
@@ -100,7 +129,7 @@ class Placed:
         return resize_ids(np.ascontiguousarray(seen[: self.covered[0], : self.covered[1]]), self.size)
 
 
-def letterboxed(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> Placed:
+def letterboxed(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], resample: Resample = "bilinear") -> Placed:
     """The picture as large as it can be in `size` with its proportions kept, and beside or below it mirrored.
 
     Bars of one color did no better on the whole, and worse where the network has not learned that color (measured in
@@ -109,7 +138,7 @@ def letterboxed(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> P
     own = (picture.shape[0], picture.shape[1])
     scale = min(size[0] / own[0], size[1] / own[1])
     height, width = (min(most, max(1, round(n * scale))) for n, most in zip(own, size, strict=True))
-    small = resize_picture(picture, (height, width))
+    small = resize_picture(picture, (height, width), resample)
     if (height, width) != size:
         small = np.pad(small, ((0, size[0] - height), (0, size[1] - width), (0, 0)), mode="symmetric")
     return Placed(small[None], (height, width), own)
@@ -120,8 +149,8 @@ def _placed(runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], input_size: I
     size = network_size(own, runtime, input_size)
     if checked_fit(fit) == "letterbox" and (runtime.size is not None or not isinstance(input_size, str)):
         _warn_of_other_proportions(own, size)
-        return letterboxed(picture, size)
-    return Placed(resize_picture(picture, size)[None], size, own)
+        return letterboxed(picture, size, runtime.card.resample)
+    return Placed(resize_picture(picture, size, runtime.card.resample)[None], size, own)
 
 
 def _warn_of_other_proportions(own: tuple[int, int], size: tuple[int, int]) -> None:

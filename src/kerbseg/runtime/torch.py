@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from kerbseg.core.compiler import check_compiler
 from kerbseg.core.errors import KerbsegError, did_you_mean
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.core.precision import Precision
+from kerbseg.core.resize import resize_picture
 from kerbseg.runtime.checks import PictureCheck, check_finite, checked_threads
+from kerbseg.runtime.confidence import confidence
 from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -131,25 +133,45 @@ class TorchRuntime:
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
         """Class ids at the pictures' size, and the probability of each."""
+        ids, logits = self.with_logits(pictures)
+        return ids, confidence(ids, logits, self.card.temperature)
+
+    def with_logits(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float[Tensor, "b k h w"]]:
+        """Class ids at the pictures' size, and the logits behind them."""
         logits = self.upsampled_logits(pictures)
-        return _ids(logits), logits.softmax(1).amax(1).cpu().numpy()
+        return _ids(logits), logits
 
 
 class FlipAveraged:
-    """Looks at each picture and its mirror image, and averages the probabilities (EfficientSeg)."""
+    """Looks at each picture and its mirror image, at each of the scales, and averages the probabilities.
+
+    At the picture's own size alone it is EfficientSeg's.
+    """
 
     size: tuple[int, int] | None = None
 
-    def __init__(self, runtime: TorchRuntime) -> None:
+    def __init__(self, runtime: TorchRuntime, scales: Sequence[float] = (1.0,)) -> None:
         self.card, self.name, self.device = runtime.card, runtime.name, runtime.device
         self.precision, self.threads = runtime.precision, runtime.threads
-        self._runtime = runtime
+        self._runtime, self._scales = runtime, scales
 
     def probabilities(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k h w"]:
-        """The mean over both views, at the pictures' size."""
-        direct = self._runtime.probabilities(pictures)
-        mirrored = self._runtime.probabilities(pictures[:, :, ::-1]).flip(3)
-        return (direct + mirrored) / 2
+        """The mean over all views, at the pictures' size."""
+        views = [self._both_sides(pictures, scale) for scale in self._scales]
+        return torch.stack(views).mean(0)
+
+    def _both_sides(self, pictures: UInt8[np.ndarray, "b h w 3"], scale: float) -> Float[Tensor, "b k h w"]:
+        height, width = pictures.shape[1:3]
+        size = (max(1, round(scale * height)), max(1, round(scale * width)))
+        scaled = np.stack([resize_picture(picture, size) for picture in pictures])
+        direct = self._runtime.probabilities(scaled)
+        mirrored = self._runtime.probabilities(scaled[:, :, ::-1]).flip(3)
+        mean = (direct + mirrored) / 2
+        if size == (height, width):
+            return mean
+        return nn.functional.interpolate(mean, (height, width), mode="bilinear", align_corners=False)
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k h w"]:
         """Logarithms of the mean probabilities, at the pictures' size: only there do both views lie on each other."""
@@ -163,9 +185,16 @@ class FlipAveraged:
     def with_confidence(
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the mean probability of each."""
+        """Class ids at the pictures' size, and the mean probability of each, which the temperature then sharpens."""
+        ids, logits = self.with_logits(pictures)
+        return ids, confidence(ids, logits, self.card.temperature)
+
+    def with_logits(
+        self, pictures: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Float[Tensor, "b k h w"]]:
+        """Class ids at the pictures' size, and the logarithms of the mean probabilities."""
         probabilities = self.probabilities(pictures)
-        return _ids(probabilities), probabilities.amax(1).cpu().numpy()
+        return _ids(probabilities), probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
 
 def _leaves(net: nn.Module) -> list[nn.Module]:

@@ -3,7 +3,7 @@
 `papers/*.yaml` holds only what the papers print and which network a row is; every figure of ours is computed.
 """
 
-from kerbseg.tables.accuracy import PrintedAccuracy, printed_accuracies
+from kerbseg.tables.accuracy import PrintedAccuracy, ShippedAccuracy, printed_accuracies, shipped_accuracies
 from kerbseg.tables.markdown import render
 from kerbseg.tables.measure import Cell, compare
 from kerbseg.tables.schema import Column, Paper, Row, Table, find_table, list_papers, load_paper
@@ -14,6 +14,7 @@ __all__ = [
     "Paper",
     "PrintedAccuracy",
     "Row",
+    "ShippedAccuracy",
     "Table",
     "compare",
     "find_table",
@@ -21,4 +22,5 @@ __all__ = [
     "load_paper",
     "printed_accuracies",
     "render",
+    "shipped_accuracies",
 ]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from decimal import Decimal
+from textwrap import wrap
 
 import torch
 
+from kerbseg.core.text import counted
 from kerbseg.profiling.machine import this_machine
 from kerbseg.tables.measure import Cell, NetworkTimes, compare, device_for
 from kerbseg.tables.schema import TIMES, Paper, Table, find_table, load_paper, number_in
 
 WIDEST = 180  # characters of a table that stays as it is
+LINE = 80  # of prose
 
 
 def render(paper: str, number: str | None, measure: bool, times: NetworkTimes | None = None) -> str:
@@ -21,22 +24,28 @@ def render(paper: str, number: str | None, measure: bool, times: NetworkTimes | 
     """
     of_paper = load_paper(paper)
     tables = of_paper.tables if number is None else (find_table(paper, number),)
-    return "\n\n".join(_markdown(of_paper, table, compare(table, measure, times)) for table in tables)
+    return "\n\n".join(_markdown(of_paper, table, compare(table, measure, times, paper)) for table in tables)
 
 
 def _markdown(paper: Paper, table: Table, cells: Sequence[Cell]) -> str:
-    parts = [f"## {paper.title}, table {table.number}: {table.title}", table.protocol, "As printed:"]
+    parts = [f"## {paper.title}, table {table.number}: {table.title}", _wrapped(table.protocol), "As printed:"]
     parts.append(_as_printed(table))
     notes: list[str] = []
     shown = [cell for cell in cells if cell.ours is not None or (cell.model and not cell.column.reason)]
     if shown:
         parts.append("Beside ours:")
         parts.append(_grid(_HEAD, [_line(cell, notes) for cell in shown], {0, 1, 2}))
-    parts += [f"[{index}] {note}" for index, note in enumerate(notes, 1)]
-    parts += _protocol_of_times(table, cells)
-    if reasons := list(_left_out(table, [cell for cell in cells if cell not in shown])):
-        parts.append("Not measured:\n\n" + "\n".join(f"- {line}" for line in reasons))
+    parts += [_wrapped(f"[{index}] {note}") for index, note in enumerate(notes, 1)]
+    parts += map(_wrapped, _protocol_of_times(table, cells))
+    if reasons := list(_left_out(table, cells, shown)):
+        parts.append("Not measured:\n\n" + "\n".join(_wrapped(f"- {line}", "  ") for line in reasons))
     return "\n\n".join(parts)
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """Prose in lines that end at a word: a terminal would cut them anywhere."""
+    lines = wrap(text, LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def _as_printed(table: Table) -> str:
@@ -56,14 +65,14 @@ _HEAD = ["figure", "row", "network", "printed", "ours", "difference", "true coun
 
 def _line(cell: Cell, notes: list[str]) -> list[str]:
     ours = f"not measured: {cell.reason}" if cell.ours is None else _ours(cell)
-    mark = ""
-    if cell.note:
-        if cell.note not in notes:
-            notes.append(cell.note)
-        mark = f" [{notes.index(cell.note) + 1}]"
+    marks = ""
+    for note in filter(None, (cell.note, cell.protocol)):
+        if note not in notes:
+            notes.append(note)
+        marks += f" [{notes.index(note) + 1}]"
     options = ", ".join(f"{key}={value}" for key, value in cell.row.options.items())
     network = f"{cell.model}({options})" if options else str(cell.model)
-    return [cell.column.name, cell.row.name, network, cell.printed, ours, _difference(cell) + mark, cell.true]
+    return [cell.column.name, cell.row.name, network, cell.printed, ours, _difference(cell) + marks, cell.true]
 
 
 def _ours(cell: Cell) -> str:
@@ -94,8 +103,9 @@ def _protocol_of_times(table: Table, cells: Iterable[Cell]) -> Iterator[str]:
         return
     machines = "; ".join(_here(where) for where in sorted(timed))
     devices = ", ".join(dict.fromkeys(column.device for column in table.columns if column.device))
+    threads = counted(torch.get_num_threads(), "thread")
     yield (
-        f"Our times: {machines}. Torch eager, float32, {torch.get_num_threads()} thread(s), batch 1, fresh weights,"
+        f"Our times: {machines}. Torch eager, float32, {threads}, batch 1, fresh weights,"
         " from a picture on the device to logits at its size; after a warm-up, median of 3 to 50 runs. The paper's:"
         f" {devices}. As the devices are not the same, the difference of times is ours divided by the printed one and"
         " says nothing about a network."
@@ -107,12 +117,14 @@ def _here(where: str) -> str:
     return f"{this_machine(device)}{' (no GPU here)' if where == 'gpu' and device == 'cpu' else ''}"
 
 
-def _left_out(table: Table, cells: Sequence[Cell]) -> Iterator[str]:
-    """Why figures are missing: column by column where nothing of it is ours, else row by row."""
+def _left_out(table: Table, every: Sequence[Cell], shown: Sequence[Cell]) -> Iterator[str]:
+    """Why figures are missing: column by column where its figures are not computed, else row by row."""
+    cells = [cell for cell in every if cell not in shown]
     for column in table.columns:
         odd = [f"{cell.row.name}: {cell.note}" for cell in cells if cell.column == column and cell.note]
-        if column.reason:
-            yield "; ".join([f"{column.name}: {column.reason}", *odd]) + "."
+        if column.reason and any(cell.column == column for cell in cells):
+            rest = " of other rows" if any(cell.column == column for cell in shown) else ""
+            yield "; ".join([f"{column.name}{rest}: {column.reason}", *odd]) + "."
     if names := dict.fromkeys(cell.row.name for cell in cells if not cell.column.reason):
         yield f"{', '.join(names)}: no network of kerbseg."
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache, partial
@@ -14,6 +16,7 @@ from torch import nn
 import kerbseg.models as models
 from kerbseg.profiling.conventions import COUNTINGS, Counted, tf_megabytes
 from kerbseg.profiling.latency import Budget, Latency, Skipped, interleaved, timed
+from kerbseg.tables.accuracy import ShippedAccuracy, shipped_accuracies
 from kerbseg.tables.schema import SCALES, TIMES, Column, Row, Size, Table, number_in
 
 TABLE_S = 40.0  # for the times of one table
@@ -31,6 +34,7 @@ class Cell:
     ours: Decimal | str | None = None  # in the column's unit; the text of a resolution
     true: str = ""  # the true count, where a paper counts otherwise
     reason: str = ""  # why there is no figure of ours
+    protocol: str = ""  # of an accuracy of ours
 
     @property
     def note(self) -> str:
@@ -65,8 +69,11 @@ class Network:
             return models.create_model(self.model, self.classes, **dict(self.options)).eval()
 
 
-def compare(table: Table, measure: bool, times: NetworkTimes | None = None) -> tuple[Cell, ...]:
-    """Every printed figure of a table beside ours, column by column; nothing of ours without `measure`."""
+def compare(table: Table, measure: bool, times: NetworkTimes | None = None, paper: str = "") -> tuple[Cell, ...]:
+    """Every printed figure of a table beside ours, column by column; without `measure` nothing is computed.
+
+    Accuracies are those of the weights that come with kerbseg. Networks that `paper` proposes are timed before others.
+    """
     asked = [
         Cell(row, column, row.printed[index], row.models.get(column.name, row.model))
         for index, column in enumerate(table.columns)
@@ -74,10 +81,44 @@ def compare(table: Table, measure: bool, times: NetworkTimes | None = None) -> t
         if column.is_figure(row.printed[index])
     ]
     times = times or NetworkTimes()
-    # the cheapest first, so that what the time limit leaves out is the dearest
-    order = sorted(range(len(asked)), key=lambda index: _macs(table, asked[index]) if measure else 0)
+    # the paper's own first, then the cheapest, so that what the time limit leaves out is another's or the dearest
+    order = (
+        sorted(range(len(asked)), key=lambda index: _rank(table, asked[index], paper)) if measure else range(len(asked))
+    )
     filled = {index: _fill(table, asked[index], measure, times) for index in order}
-    return tuple(filled[index] for index in range(len(asked)))
+    return _with_accuracies(table, [filled[index] for index in range(len(asked))])
+
+
+def _rank(table: Table, cell: Cell, paper: str) -> tuple[bool, float]:
+    """The less, the earlier a cell is filled."""
+    others = cell.model is None or models.card(cell.model).paper != paper
+    return others, _macs(table, cell)
+
+
+def _with_accuracies(table: Table, cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """The cells, those of accuracies with what our weights reach; each weights' stands where the size is nearest."""
+    filled = list(cells)
+    for ours in sorted(shipped_accuracies(), key=lambda each: each.miou):  # of two at one place the better stays
+        places = {
+            index: abs(math.log(math.prod(size) / math.prod(ours.size)))
+            for index, cell in enumerate(cells)
+            if (size := _accuracy_size(table, cell, ours)) is not None
+        }
+        if places:
+            index = min(places, key=lambda place: places[place])
+            figure = Decimal(str(ours.miou)) * (100 if cells[index].column.unit == "%" else 1)
+            filled[index] = replace(cells[index], ours=figure, reason="", protocol=ours.protocol)
+    return tuple(filled)
+
+
+def _accuracy_size(table: Table, cell: Cell, ours: ShippedAccuracy) -> Size | None:
+    """The size of the pictures of a cell that prints an accuracy of our weights' network, data and split; else None."""
+    where, row = cell.column.miou or cell.row.miou, cell.row
+    if where is None or cell.model != ours.model or row.options or row.pretrained:
+        return None
+    if (where.data.casefold(), where.split) != (ours.data.casefold(), ours.split):
+        return None
+    return row.size or where.size or table.size
 
 
 class NetworkTimes:

@@ -122,7 +122,7 @@ def _beside(shown: Shown, labels: LabelSet) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _nearest(ids: Int[Tensor, "h w"], size: tuple[int, int]) -> Int[Tensor, "H W"]:
-    return F.interpolate(ids[None, None].float(), size, mode="nearest")[0, 0].long()
+    return F.interpolate(ids[None, None].float(), size, mode="nearest-exact")[0, 0].long()
 
 
 def _confusion(confusion: Int[Tensor, "k k"], labels: LabelSet) -> UInt8[np.ndarray, "h w 3"]:

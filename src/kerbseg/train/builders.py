@@ -11,11 +11,11 @@ from kerbseg.compress.grouping import alpha_at
 from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import RecipeError, did_you_mean
 from kerbseg.core.limits import MOST_PARAMETERS
-from kerbseg.data.augment import Color, Geometry
+from kerbseg.data.augment import Color, Geometry, Turn
 from kerbseg.data.loading import Batch
 from kerbseg.data.objects import centers
 from kerbseg.data.samplers import Places
-from kerbseg.train.recipe import AnyRecipe, Augment, Rare
+from kerbseg.train.recipe import AnyRecipe, Augment, Model, Rare
 from kerbseg.train.split import CachedSplit
 from kerbseg.train.task import Augmentation
 
@@ -30,6 +30,26 @@ def check_options(create: Callable[[], nn.Module]) -> None:
         raise RecipeError(f"model.options make no network ({why}); correct them, or leave them away") from error
     if parameters > MOST_PARAMETERS:
         raise RecipeError(f"model.options make a network of {parameters:,} parameters; lower them")
+
+
+def output_count(model: Model, classes: int) -> int:
+    """Channels of a recipe's logits. Raises RecipeError for fewer than there are classes."""
+    outputs = classes if model.outputs is None else model.outputs
+    if outputs < classes:
+        raise RecipeError(f"model.outputs={outputs} is less than the {classes} classes of the data; leave it away")
+    return outputs
+
+
+def xavier_uniform(module: nn.Module) -> None:
+    """Draws a convolution's weights by Glorot's uniform rule, and sets its biases to 0, as TensorFlow does.
+
+    The rule takes the sum of both fans, so it is the same of a depthwise and of a transposed convolution, whose fans
+    TensorFlow counts the other way round.
+    """
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def alpha_of(recipe: AnyRecipe, steps_per_epoch: int) -> Callable[[int, int], float]:
@@ -74,24 +94,43 @@ def augmentation(settings: Augment, epochs: int, rank: Rank = SINGLE) -> Augment
         noise_p=settings.noise_p,
         jpeg=settings.jpeg,
         jpeg_quality=settings.jpeg_quality,
+        offset=settings.offset,
+        offset_p=settings.offset_p,
+        mid_contrast=settings.mid_contrast,
+        mid_contrast_p=settings.mid_contrast_p,
+        jpeg_first=settings.jpeg_first,
         rank=rank,
     )
 
     def augment(batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         image, mask = batch["image"].float() / 255, batch["mask"]
         canvas, zoom, rotate = settings.crop or (image.shape[-2], image.shape[-1]), 1.0, settings.rotate
+        turn = settings.turn
         if settings.cycle:
             step = settings.cycle[epoch % len(settings.cycle)]
-            canvas, rotate = step.crop, step.rotate
+            canvas, rotate, turn = step.crop, step.rotate, step.turn
         for stage in settings.progressive:
             if epoch / epochs < stage.until:
                 canvas, zoom = stage.crop, stage.zoom
                 break
         geometry = Geometry(
-            settings.flip, settings.scale, rotate, settings.translate, settings.stretch, settings.fill, rank
+            settings.flip,
+            settings.scale,
+            rotate,
+            settings.translate,
+            settings.stretch,
+            settings.fill,
+            shift=settings.shift,
+            centered=settings.place == "center",
+            border=settings.border,
+            unit=settings.scale_of,
+            resample=None if settings.resample == "warp" else settings.resample,
+            rank=rank,
         )
         image, mask = geometry(image, mask, canvas, zoom, batch.get("focus"))
-        return change_color(image), mask
+        chosen = change_color.choose(len(image))
+        image = change_color(image, chosen)
+        return Turn(turn, settings.border, rank)(image, mask, chosen) if turn else (image, mask)
 
     return augment
 

@@ -87,7 +87,7 @@ class Classifying:
         squares = RandomSquares(self.train, recipe.data.size, recipe.data.scale, recipe.data.ratio, recipe.seed)
         middles = CenterSquares(self.val, recipe.data.size)
         return (
-            class_loader(squares, recipe.batch_size, workers, recipe.seed, rank),
+            class_loader(squares, recipe.batch_size, workers, recipe.seed, rank, recipe.drop_last),
             class_loader(middles, recipe.batch_size, workers, None, rank),
         )
 

@@ -60,7 +60,8 @@ class DistillationLoss(nn.Module):
         logits, labels = outputs.at(settings.at, mask)
         size = None if settings.at == "picture" else (logits.shape[-2], logits.shape[-1])
         known = [teacher(image, size, outputs.align_corners) for teacher in self._teachers]
-        divergence = distillation(logits, agreed(known, settings.temperature), labels, settings.temperature, self._rank)
+        own = logits[:, : self._teachers[0].classes]  # outputs beyond the classes follow nobody
+        divergence = distillation(own, agreed(known, settings.temperature), labels, settings.temperature, self._rank)
         return settings.weight * divergence
 
 

@@ -24,14 +24,16 @@ class Target:
     entangled: frozenset[str] = frozenset()  # weights of a network in which classes have no rows of their own
 
     @classmethod
-    def of(cls, classes: Sequence[str], create: Callable[[int], nn.Module]) -> Target:
+    def of(cls, classes: Sequence[str], create: Callable[[int], nn.Module], besides: int = 0) -> Target:
         """What grows with the number of classes, seen by making the network for one more.
 
+        `besides` is how many outputs the network has beyond its classes.
         Where a weight grows along two axes or by more than a row (ESPNet computes with classes before its last layer),
         all that grow belong together.
         """
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            here, more = (create(len(classes) + each).state_dict() for each in (0, 1))
+            outputs = len(classes) + besides
+            here, more = (create(outputs + each).state_dict() for each in (0, 1))
         axes: dict[str, int] = {}
         growing = {key for key in here.keys() | more.keys() if key not in here or key not in more}
         for key in here.keys() & more.keys():
@@ -39,7 +41,7 @@ class Target:
             grown = [axis for axis, (before, after) in enumerate(sides) if before != after]
             if grown:
                 growing.add(key)
-            if len(grown) == 1 and sides[grown[0]] == (len(classes), len(classes) + 1):
+            if len(grown) == 1 and sides[grown[0]] == (outputs, outputs + 1):
                 axes[key] = grown[0]
         return cls(tuple(classes), axes) if len(axes) == len(growing) else cls(tuple(classes), {}, frozenset(growing))
 

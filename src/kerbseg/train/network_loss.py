@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import kerbseg.models as models
 from kerbseg.core.distributed import SINGLE, Rank
@@ -46,13 +47,21 @@ class NetworkLoss(nn.Module):
         return total
 
 
-def build_loss(recipe: Recipe, net: nn.Module, train: CachedSplit, rank: Rank = SINGLE) -> NetworkLoss:
-    """The recipe's loss of a network. Raises KerbsegError for a teacher or a place of a head that cannot be used."""
+def build_loss(
+    recipe: Recipe, net: nn.Module, train: CachedSplit, rank: Rank = SINGLE, outputs: int | None = None
+) -> NetworkLoss:
+    """The recipe's loss of a network, which may have more `outputs` than classes.
+
+    Raises KerbsegError for a teacher or a place of a head that cannot be used.
+    """
+    outputs = len(train.labels) if outputs is None else outputs
     weights = class_weights(recipe.loss, train)
+    if weights is not None:  # an output beyond the classes is never a target
+        weights = F.pad(weights, (0, outputs - len(weights)))
     auxiliary = distillation = None
     if recipe.auxiliary:
         everything = pixel_loss(recipe.loss, weights, rank)
-        auxiliary = AuxiliaryLoss(everything, net, recipe.auxiliary, len(train.labels))
+        auxiliary = AuxiliaryLoss(everything, net, recipe.auxiliary, outputs)
         globalize_layers(auxiliary, rank)
     if recipe.distill is not None:
         known = teachers(recipe.distill, train.labels, models.card(recipe.model.name).preprocessing)

@@ -21,12 +21,11 @@ from kerbseg.train.own_data import OwnData, look_at, title_of
 from kerbseg.train.recipe import Recipe
 from kerbseg.train.recipe_file import changed, with_overrides
 from kerbseg.train.recipe_sense import check_names
-from kerbseg.train.start_cards import StartCard, nearest_start, read_start, same_classes
+from kerbseg.train.start_cards import NETWORK, StartCard, nearest_start, read_start, same_classes
 
 OWN = "own"  # in place of a recipe's name
 LEARNING_RATE = 3e-3  # from shipped weights and from random ones alike, as measured in docs/own-data.md
 FROM_FOLDER = ("name", "train", "val", "train_names", "val_names")  # keys of data
-NETWORK = "mininet_v2_cpu"  # where no weights are shipped
 STEPS = 1000  # of a training, within these epochs
 EPOCHS = (10, 150)  # fewest, most
 BATCH = 8  # pictures, where there are enough

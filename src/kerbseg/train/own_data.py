@@ -13,9 +13,8 @@ from pathlib import Path
 from kerbseg.core.errors import DataError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import Dataset
-from kerbseg.data import DATASETS, NEEDS_NO_ROOT, open_dataset, picture_file, splits
+from kerbseg.data import DATASETS, NEEDS_NO_ROOT, is_known, open_dataset, picture_file, splits
 from kerbseg.data.drives import draw_split, drive_of
-from kerbseg.data.joined import MARK
 from kerbseg.data.pictures import picture_size
 from kerbseg.train.recipe import AnyRecipe, Recipe
 
@@ -98,7 +97,7 @@ def form_of(data: str | Path | None, data_root: str | Path | None) -> tuple[str,
             " such as --data coco --data-root my_labels"
         )
     root = None if data_root is None else Path(data_root)
-    known = all(part in DATASETS for part in str(data).split(MARK))
+    known = is_known(str(data))
     path = Path(data)
     if root is None and path.is_dir() and not (known and not (path / "dataset.yaml").is_file()):
         if (path / "recipe.yaml").is_file() and not (path / "dataset.yaml").is_file():

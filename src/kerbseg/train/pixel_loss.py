@@ -28,10 +28,13 @@ class PixelLoss(Protocol):
 def pixel_loss(loss: Loss, weights: Tensor | None, rank: Rank = SINGLE) -> PixelLoss:
     """The recipe's loss, of a batch or of a process's rows of it."""
     added = None if loss.lovasz is None else lovasz_loss(loss.lovasz, rank)
+    placed = weights
 
     def loss_of_pixels(logits: Tensor, mask: Tensor, done: float = 0.0, /) -> Tensor:
-        on_device = None if weights is None else weights.to(logits.device)
-        pixels = partial(cross_entropy, weights=on_device, average=loss.average, smoothing=loss.smoothing, rank=rank)
+        nonlocal placed
+        if placed is not None:
+            placed = placed.to(logits.device)  # once: a copy in each step would make a GPU wait for it
+        pixels = partial(cross_entropy, weights=placed, average=loss.average, smoothing=loss.smoothing, rank=rank)
         hard = hardest(logits, mask, loss.ohem.threshold, loss.ohem.min_kept, rank) if loss.ohem else mask
         total = pixels(logits, hard)
         if loss.boundary is not None:

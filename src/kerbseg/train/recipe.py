@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, Tag
 from pydantic.dataclasses import dataclass
 
+from kerbseg.core.resize import Resample
 from kerbseg.train.recipe_optim import Adam, Optimizer, Poly, Schedule
 from kerbseg.train.recipe_values import (
     STRICT,
@@ -46,6 +47,10 @@ class Model:
     options: Options = Field(default_factory=dict)  # of the network, such as `dropout`
     weights: str | None = None  # to start from, as --init: a file, a run folder or shipped weights; random without it
     init: str | tuple[str, ...] = ""  # only weights under these prefixes are taken; all that fit without one
+    # random weights: as the network's code draws them, or convolutions by Glorot's uniform rule and biases 0
+    initialization: Literal["network", "xavier_uniform"] = "network"
+    # channels of the logits; one a class without it. Those beyond the classes, such as an authors' void, never win
+    outputs: Annotated[int, Field(ge=1, le=256)] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -71,6 +76,9 @@ class Data:
     train_names: tuple[str, ...] = ()  # patterns of names in `train`; all pictures without them
     val_names: tuple[str, ...] = ()  # patterns of names in `val`; all pictures without them
     size: Size | None = None  # height and width that pictures and masks are brought to first; as stored without it
+    resample: Resample = "bilinear"  # how pictures come to `size`, in training and when the network is used
+    val_size: Size | None = None  # as `size`, of validation pictures and of what the network is meant for
+    val_crop: Size | None = None  # validation looks at the middle of its pictures only; at all of them without it
     limit: Count | None = None  # only the first so many pictures of each split, of those that the names leave
     rare: Rare | None = None  # more pictures of rare classes
 
@@ -81,6 +89,7 @@ class CycleStep:
 
     crop: Size  # height and width of the canvas
     rotate: NotNegative = 0.0  # degrees, either way
+    turn: NotNegative = 0.0  # degrees, either way, of the finished canvas
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -110,16 +119,31 @@ class Augment:
     flip: Share = 0.0  # share of pictures mirrored left to right
     scale: Range = (1.0, 1.0)  # lowest and highest factor of the size
     stretch: NotNegative = 0.0  # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
-    fill: bool = False  # a picture that has become smaller than the canvas is enlarged to it
-    rotate: NotNegative = 0.0  # degrees, either way
+    scale_of: Size | None = None  # height and width that a scale of 1 means; the picture's own without it
+    # `warp`: all geometry at once, of four pixels each, also where a picture shrinks; else a picture is resized as
+    # Pillow does it, with a share of each of its pixels, and cropped, moved and mirrored by whole pixels
+    resample: Literal["warp", Resample] = "warp"
+    # a picture that has become smaller than the canvas is enlarged to it: in one step with `resample: warp`, else in a
+    # second one after it has shrunk
+    fill: bool = False
+    rotate: NotNegative = 0.0  # degrees, either way, before the crop
+    turn: NotNegative = 0.0  # degrees, either way, of the finished canvas; of the pictures that `color_p` takes
     translate: tuple[Share, Share] = (0.0, 0.0)  # share of width and of height, either way
+    # whole pixels of width and of height, either way, each number as likely; nothing is mixed where nothing else moves
+    shift: tuple[Annotated[int, Field(ge=0, le=8192)], Annotated[int, Field(ge=0, le=8192)]] = (0, 0)
+    place: Literal["anywhere", "center"] = "anywhere"  # where on the canvas a picture of another size lies
+    border: Literal["black", "mirror"] = "black"  # what pictures have outside; masks have VOID
     crop: Size | None = None  # height and width of the canvas; the picture's size without it
-    cycle: tuple[CycleStep, ...] = ()  # epochs take these by turns; replaces `crop` and `rotate`
+    cycle: tuple[CycleStep, ...] = ()  # epochs take these by turns; replaces `crop`, `rotate` and `turn`
     # a schedule of resolutions; replaces `crop` while it lasts
     progressive: Annotated[tuple[ResizeStage, ...], AfterValidator(_in_turn)] = ()
     color_p: Share = 1.0  # share of pictures whose color is changed
     brightness: Share = 0.0  # factor 1 - b .. 1 + b
+    offset: Share = 0.0  # added to values in 0..1: -o .. o, in whole levels of 255
+    offset_p: Share = 1.0  # share of pictures that `offset` changes
     contrast: Share = 0.0  # factor 1 - c .. 1 + c
+    mid_contrast: Range = (1.0, 1.0)  # lowest and highest factor of the distance from middle gray
+    mid_contrast_p: Share = 1.0  # share of pictures that `mid_contrast` changes
     saturation: Share = 0.0  # factor 1 - s .. 1 + s
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # turns of the color circle, either way
     hue_factor: Share = 0.0  # the hue's angle times 1 - h .. 1 + h
@@ -136,6 +160,13 @@ class Augment:
     noise_p: Share = 1.0  # share of pictures that `noise` changes
     jpeg: Share = 0.0  # share of pictures compressed
     jpeg_quality: Annotated[tuple[Percent, Percent], AfterValidator(ordered)] = (30, 95)  # lowest and highest
+    jpeg_first: bool = False  # before all other changes of colors; it is the last without this
+
+    def __post_init__(self) -> None:
+        if self.resample != "warp" and (self.rotate or any(step.rotate for step in self.cycle)):
+            raise ValueError(
+                f"resample: {self.resample} moves by whole pixels and cannot rotate; write turn for rotate"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -174,8 +205,8 @@ class _LossTerms:
     """Cross entropy: how classes are weighted, over what it is averaged, and what is added."""
 
     weights: str
-    # divide by the sum of weights, or by the number of these
-    average: Literal["weights", "pixels", "pictures"] = "pixels"
+    # divide by the sum of weights, or by the number of these; `none` sums up all pixels
+    average: Literal["weights", "pixels", "pictures", "none"] = "pixels"
     at: Place = "picture"  # where logits and labels are compared
     smoothing: Share = 0.0  # of labels: share of the target that all classes get
     ohem: Ohem | None = None  # hard pixels only; all count without it
@@ -272,6 +303,7 @@ class Recipe:
     grouping: Grouping | None = None  # fade dense convolutions into grouped ones
     auxiliary: tuple[AuxHead, ...] = ()  # more heads while training
     distill: Distill | None = None  # learn from a trained network too
+    drop_last: bool = True  # an epoch ends with its last whole batch; else with the pictures that are left
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # numbers that are computed with
     ema: BelowOne | None = None  # decay of the averaged weights; none without it
     # weight of a new batch in batch-norm's statistics; the network's own without it
@@ -322,6 +354,7 @@ class Classification:
     optim: Optimizer = Adam()  # how weights move
     schedule: Schedule = Poly()  # how the learning rate moves
     grouping: Grouping | None = None  # fade dense convolutions into grouped ones
+    drop_last: bool = True  # an epoch ends with its last whole batch; else with the pictures that are left
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # numbers that are computed with
     ema: BelowOne | None = None  # decay of the averaged weights; none without it
     validate_every: Count = 1  # epochs; the last one is always validated

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from kerbseg.core.errors import RecipeError, did_you_mean
+from kerbseg.core.errors import DataError, RecipeError, did_you_mean
 from kerbseg.core.text import counted
-from kerbseg.data import DATASETS
+from kerbseg.data import check_name
 from kerbseg.train.recipe import AnyRecipe, Recipe
 from kerbseg.train.start_cards import shipped_weights
 
@@ -39,6 +39,8 @@ NETWORKS = (
     "erfnet_grouped_encoder",
     "espnet",
     "espnet_c",
+    "kerbnet_s",
+    "kerbnet_m",
     "liteseg_mobilenet_v2",
     "liteseg_mobilenet_v2_dense",
     "liteseg_mobilenet_v2_aspp",
@@ -53,6 +55,7 @@ NETWORKS = (
     "liteseg_darknet19_aspp_dense",
     "mininet_v2",
     "mininet_v2_cpu",
+    "mininet_v1",
     "mininet_erfnet_s",
     "mininet_erfnet_d",
     "mininet_v2_s",
@@ -79,7 +82,10 @@ def check_names(recipe: AnyRecipe) -> None:
     segments = isinstance(recipe, Recipe)
     _check("model.name", recipe.model.name, NETWORKS if segments else CLASSIFIERS)
     if isinstance(recipe, Recipe):
-        _check("data.name", recipe.data.name, tuple(DATASETS))
+        try:
+            check_name(recipe.data.name)
+        except DataError as error:
+            raise RecipeError(f"'data.name': {error}") from error
         weights: dict[str, tuple[str, ...]] = {
             "model.weights": () if recipe.model.weights is None else (recipe.model.weights,),
             "distill.teacher": () if recipe.distill is None else recipe.distill.teacher,

@@ -16,7 +16,7 @@ from kerbseg.core.errors import KerbsegWarning
 from kerbseg.data.loading import Batch, rare_loader, training_loader, validation_loader
 from kerbseg.data.samplers import RareShuffle
 from kerbseg.metrics import compute_metrics
-from kerbseg.train.builders import augmentation, check_options, places_of
+from kerbseg.train.builders import augmentation, check_options, output_count, places_of, xavier_uniform
 from kerbseg.train.machine import Machine
 from kerbseg.train.matching import Target
 from kerbseg.train.network_loss import build_loss
@@ -43,7 +43,8 @@ class Segmentation:
         check_options(lambda: models.create_model(recipe.model.name, **recipe.model.options))
         self.train = self._open(recipe.data.train, recipe.data.train_names)
         absent = self.train.absent_classes()
-        self.val = self._open((recipe.data.val,), recipe.data.val_names)
+        self.outputs = output_count(recipe.model, len(self.train.labels))
+        self.val = self._open((recipe.data.val,), recipe.data.val_names, validates=True)
         self.init = recipe.model.init
         if machine.rank.index == 0 and absent:
             shown = ", ".join(map(repr, absent[:5])) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
@@ -52,7 +53,9 @@ class Segmentation:
 
     def create(self) -> nn.Module:
         """The network with fresh weights."""
-        net = models.create_model(self.recipe.model.name, len(self.train.labels), **self.recipe.model.options)
+        net = models.create_model(self.recipe.model.name, self.outputs, **self.recipe.model.options)
+        if self.recipe.model.initialization == "xavier_uniform":
+            net.apply(xavier_uniform)
         if self.recipe.norm_momentum is not None:
             set_bn_momentum(net, self.recipe.norm_momentum)
         return net
@@ -61,23 +64,25 @@ class Segmentation:
         """What initial weights are matched with."""
         model = self.recipe.model
         return Target.of(
-            self.train.labels.classes, lambda classes: models.create_model(model.name, classes, **model.options)
+            self.train.labels.classes,
+            lambda classes: models.create_model(model.name, classes, **model.options),
+            self.outputs - len(self.train.labels),
         )
 
     def loaders(self) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
         """Batches of training, with extra pictures of rare classes where the recipe wants them, and of validation."""
         recipe, (workers, rank) = self.recipe, (self._machine.workers, self._machine.rank)
         if (rare := recipe.data.rare) is None:
-            train = training_loader(self.train.batches, recipe.batch_size, recipe.seed, workers, rank)
+            train = training_loader(self.train.batches, recipe.batch_size, recipe.seed, workers, rank, recipe.drop_last)
         else:
             order = RareShuffle(len(self.train.batches), places_of(rare, self.train), rare.extra, recipe.seed)
-            train = rare_loader(self.train.batches, order, recipe.batch_size, workers, rank)
+            train = rare_loader(self.train.batches, order, recipe.batch_size, workers, rank, recipe.drop_last)
         return train, validation_loader(self.val.batches, recipe.batch_size, workers, rank)
 
     def task(self, net: nn.Module, steps_per_epoch: int) -> SegmentationTask:
         """What a step does with the network."""
         recipe, rank = self.recipe, self._machine.rank
-        network_loss = build_loss(recipe, net, self.train, rank)
+        network_loss = build_loss(recipe, net, self.train, rank, self.outputs)
         globalize_layers(net, rank)
         outputs = NetworkOutputs(net, [head.at for head in recipe.auxiliary])
         if self._machine.compile:
@@ -117,12 +122,15 @@ class Segmentation:
         protocol = {"data": data.name, "split": data.val, "label_size": list(self.val.size), "tta": "none"}
         if data.val_names:
             protocol["names"] = list(data.val_names)
+        if data.val_crop:
+            protocol["part"] = "center"
         card = BundleCard(
             model=self.recipe.model.name,
             labels=self.train.labels,
             preprocessing=self._card.preprocessing,
-            input_size=self.train.size,
-            outputs=len(self.train.labels),
+            input_size=self.train.size if data.val_size is None else data.val_size,
+            outputs=self.outputs,
+            resample=data.resample,
             options=self.recipe.model.options,
             recipe=self.recipe.to_dict(),
             scores={**result.metrics, "epoch": epoch, "protocol": protocol},
@@ -131,6 +139,6 @@ class Segmentation:
         )
         save(Bundle(collapse(net) if self.recipe.grouping else net, card), path)
 
-    def _open(self, splits: tuple[str, ...], names: tuple[str, ...]) -> CachedSplit:
+    def _open(self, splits: tuple[str, ...], names: tuple[str, ...], validates: bool = False) -> CachedSplit:
         machine = self._machine
-        return open_split(self.recipe.data, splits, machine.data_root, machine.cache, machine.device, names)
+        return open_split(self.recipe.data, splits, machine.data_root, machine.cache, machine.device, names, validates)

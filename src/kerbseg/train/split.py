@@ -15,7 +15,7 @@ from kerbseg.core.errors import DataError
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import VOID, Dataset
 from kerbseg.data import open_dataset
-from kerbseg.data.loading import ConcatDataset, InMemory, OnDisk, Resized, SelectedByName
+from kerbseg.data.loading import CenterCropped, ConcatDataset, InMemory, OnDisk, Resized, SelectedByName
 from kerbseg.train.recipe import Data
 
 Cache = Literal["auto", "device", "ram", "none"]
@@ -85,16 +85,21 @@ def open_split(
     cache: Cache,
     device: torch.device = CPU,
     names: Sequence[str] = (),
+    validates: bool = False,
 ) -> CachedSplit:
     """The splits of a recipe's data section, of each the pictures whose names fit `names`; all without these.
 
+    Those that validate have a size, and a part that is looked at, of their own where the recipe says so.
     Raises DataError for data that cannot be used, or that have no labels.
     """
     parts: list[Dataset] = [open_dataset(data.name, split, root) for split in splits]
     if names:
         parts = [SelectedByName(part, names) for part in parts]
-    if data.size is not None:
-        parts = [Resized(part, data.size) for part in parts]
+    size = (data.val_size or data.size) if validates else data.size
+    if size is not None:
+        parts = [Resized(part, size, data.resample) for part in parts]
+    if validates and data.val_crop is not None:
+        parts = [CenterCropped(part, data.val_crop) for part in parts]
     split = CachedSplit(ConcatDataset(parts, data.limit), cache, device)
     if not split.labelled():
         raise DataError(

@@ -20,7 +20,17 @@ from kerbseg.predict.sinks.mp4 import Draw, mp4
 from kerbseg.predict.sinks.pictures import png
 from kerbseg.predict.sources.frame import Frame, Kind, Source
 
-__all__ = ["SINKS", "Add", "SinkKind", "endings_of_results", "open_sinks", "saved", "saved_words", "targets_of"]
+__all__ = [
+    "SINKS",
+    "Add",
+    "SinkKind",
+    "endings_of_results",
+    "open_sinks",
+    "saved",
+    "saved_words",
+    "targets_of",
+    "usual",
+]
 
 Add = Callable[[Frame, Prediction], object]
 """Takes a frame and what was predicted of it, in the order of time, from one thread."""
@@ -96,6 +106,11 @@ def saved(words: Iterable[str]) -> list[SinkKind]:
         kind = SINKS["overlay" if word == FRAMES else word]
         kinds.append(replace(kind, of_video=SINKS["mp4"]) if word == "overlay" else kind)
     return kinds
+
+
+def usual() -> list[SinkKind]:
+    """The kinds that are written without being asked for, each of those inputs alone."""
+    return [replace(kind, takes=kind.unasked) for kind in SINKS.values() if kind.unasked]
 
 
 def targets_of(

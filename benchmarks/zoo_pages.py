@@ -1,0 +1,327 @@
+"""Everything that shows the zoo, made from its results: README's table, plot, curves, drawn scenes, cards, navigation.
+
+`python benchmarks/zoo_pages.py` makes all of it again; `zoo_finish.py` does so at its end. Nothing is measured here.
+Example: python benchmarks/zoo_pages.py --no-drawings
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from kerbseg.apps.info import card_facts
+from kerbseg.apps.model_card import NOT_MEASURED, markdown
+from kerbseg.bundle import load
+from kerbseg.core.files import atomic_write
+from kerbseg.core.labels import LabelSet
+from kerbseg.core.types import VOID
+from kerbseg.data.scenes import Scenes
+from kerbseg.predict.draw import blend_overlay
+from kerbseg.runtime import open_runtime, segment
+
+ROOT = Path(__file__).parents[1]
+RESULTS, WEIGHTS = Path("benchmarks/results/zoo.json"), Path("src/kerbseg/weights")
+DRAWINGS = Path("docs/images/zoo")
+PAPER = {"mininet_v2_cpu": 0.599, "mininet_v2": 0.661}  # mIoU on CamVid's test split that the papers print
+SCENES, SCENE_SIZE, GAP = 40, (360, 480), 6
+SHEET_PX = 1080  # width at which a drawing of scenes is stored
+SEEN_AS = {  # classes of drawn scenes as CamVid names them; the others are left out
+    "sky": "sky",
+    "building": "building",
+    "pole": "pole",
+    "road": "road",
+    "sidewalk": "pavement",
+    "vegetation": "tree",
+    "traffic sign": "sign_symbol",
+    "traffic light": "sign_symbol",
+    "fence": "fence",
+    "car": "car",
+    "person": "pedestrian",
+    "rider": "bicyclist",
+    "bicycle": "bicyclist",
+}
+
+Networks = Mapping[str, Mapping[str, Any]]  # results by the name of the weights
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What is known of the zoo; nothing yet where there is no such file."""
+    if path.is_file():
+        results: dict[str, Any] = json.loads(path.read_text())
+        return results
+    return {"networks": {}}
+
+
+def ranked(networks: Networks) -> list[str]:
+    """The names, the best on test first; those without a figure last."""
+    return sorted(networks, key=lambda name: (-(value(networks[name], "test", "miou") or 0.0), name))
+
+
+def value(entry: Mapping[str, Any], *keys: str) -> float | None:
+    """A figure within a network's results; None where it was not measured."""
+    here: Any = entry
+    for key in keys:
+        here = here.get(key) if isinstance(here, Mapping) else None
+    return here if isinstance(here, int | float) else None
+
+
+def shown(figure: float | None, form: str) -> str:
+    """A figure as a table has it."""
+    return NOT_MEASURED if figure is None else format(figure, form)
+
+
+# ---- tables
+
+
+def readme_table(networks: Networks) -> str:
+    """README's first table: accuracy, time and size of each set of weights."""
+    rows = []
+    for name in ranked(networks):
+        entry = networks[name]
+        miou = shown(value(entry, "test", "miou"), ".3f")
+        latency = shown(value(entry, "latency", "int8", "median"), ".1f")
+        size = shown(_mega(entry), ".1f")
+        rows.append(f"| [`{name}`]({WEIGHTS}/{name}.md) | {miou} | {latency} | {size} |")
+    return "\n".join(["| weights | mIoU | int8, ms | MB |", "|---|--:|--:|--:|", *rows])
+
+
+def _mega(entry: Mapping[str, Any]) -> float | None:
+    size = value(entry, "size_bytes")
+    return None if size is None else size / 1e6
+
+
+def zoo_table(networks: Networks) -> str:
+    """The table of docs/zoo.md: all figures of each set of weights, and what its paper prints."""
+    head = (
+        "weights",
+        "val",
+        "**test**",
+        "flip, scales",
+        "paper",
+        "kept, corrupted",
+        "ECE",
+        "int8 loses",
+        "int8, ms",
+        "MB",
+    )
+    rows = [head, ("---", *["--:"] * (len(head) - 1))]
+    for name in ranked(networks):
+        entry = networks[name]
+        paper = PAPER.get(str(entry.get("model")))
+        drop = value(entry, "int8", "miou_drop")
+        rows.append(
+            (
+                f"[`{name}`](../{WEIGHTS}/{name}.md)",
+                shown(value(entry, "val", "miou"), ".4f"),
+                f"**{shown(value(entry, 'test', 'miou'), '.4f')}**",
+                shown(value(entry, "test_flip_scales", "miou"), ".4f"),
+                "none" if paper is None else f"{paper:.3f}",
+                shown(value(entry, "corruptions", "kept"), ".3f"),
+                shown(value(entry, "test", "calibration", "ece"), ".4f"),
+                shown(drop, ".4f"),
+                shown(value(entry, "latency", "int8", "median"), ".1f"),
+                shown(_mega(entry), ".1f"),
+            )
+        )
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def protocol_words(networks: Networks) -> str:
+    """How the figures of the tables were made, as far as the results say."""
+    timed = [entry["latency"]["protocol"] for entry in networks.values() if "latency" in entry]
+    time = "Time: not measured."
+    if timed:
+        how = timed[0]
+        height, width = how["size"]
+        turns = "all networks by turns" if all(each == how for each in timed) else "timed in several runs, of which one"
+        time = (
+            f"Time: OpenVINO int8 at {width}x{height} (WxH), from pixels to class ids, {how['threads']} threads of"
+            f" {how['processor']}, median, {turns}; load of the machine {how['load']:.1f} when it began, {how['date']}."
+        )
+    words = (
+        "mIoU: CamVid's test split, 233 pictures at 480x360 (WxH), 11 classes, no test-time augmentation, one training"
+        f" each, chosen without the test split. {time} MB: the file of weights."
+    )
+    return textwrap.fill(words, 120)
+
+
+def between(text: str, mark: str, inside: str) -> str:
+    """The text with what stands between the marks `<!-- mark -->` and `<!-- end of mark -->` made anew."""
+    start, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    pattern = re.compile(re.escape(start) + r".*?" + re.escape(end), re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"there is no {start} ... {end} to write to")
+    return pattern.sub(lambda _: f"{start}\n\n{inside}\n\n{end}", text)
+
+
+def navigation(text: str, names: Sequence[str]) -> str:
+    """mkdocs.yml with a line for the card of each set of weights, in place of those that are there."""
+    line = re.compile(rf'^(\s*)- "Weights: [\w-]+": repository/{WEIGHTS}/[\w-]+\.md\n', re.MULTILINE)
+    first = line.search(text)
+    if first is None:
+        raise SystemExit("mkdocs.yml has no line for the card of weights; add one by hand")
+    new = "".join(f'{first[1]}- "Weights: {name}": repository/{WEIGHTS}/{name}.md\n' for name in names)
+    return text[: first.start()] + new + line.sub("", text[first.end() :])
+
+
+# ---- drawings
+
+
+def plot(networks: Networks, path: Path) -> None:
+    """Accuracy against time; only trainings that are finished, tested and timed."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(7, 4.2))
+    for name in ranked(networks):
+        entry = networks[name]
+        x, y = value(entry, "latency", "int8", "median"), value(entry, "test", "miou")
+        if x is None or y is None:
+            continue
+        axes.plot(x, 100 * y, "o", ms=8)
+        axes.annotate(str(entry.get("model", name)), (x, 100 * y), xytext=(7, 5), textcoords="offset points")
+    axes.set(xlabel="int8, milliseconds a picture of 480x360, two threads", ylabel="mIoU on CamVid's test split, %")
+    axes.margins(x=0.22, y=0.15)
+    axes.grid(alpha=0.3)
+    _store(figure, path)
+
+
+def curve(rows: Sequence[Mapping[str, str]], path: Path, title: str) -> None:
+    """Loss of training and mIoU on val, by epoch."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(7, 3.2))
+    other = axes.twinx()
+    for column, where, color, words in (("loss", axes, "C1", "loss"), ("val_miou", other, "C0", "mIoU on val")):
+        points = [(float(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+        if points:
+            where.plot(*zip(*points, strict=True), color=color, marker="." if len(points) < 100 else "")
+        where.set_ylabel(words, color=color)
+    axes.set(xlabel="epoch", title=title)
+    axes.grid(alpha=0.3)
+    _store(figure, path)
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _store(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    _pyplot().close(figure)
+
+
+def scenes(weights: Path, path: Path) -> None:
+    """The drawn scene that a network sees best and the one that it sees worst: picture, truth, prediction."""
+    runtime, dataset = open_runtime(weights), Scenes("test", SCENES, SCENE_SIZE)
+    labels = runtime.card.labels
+    seen = []
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        truth, ids = as_camvid(sample.mask, dataset.labels, labels), segment(runtime, sample.image)
+        known = truth != VOID
+        seen.append((float((ids == truth)[known].mean()), sample.image, truth, ids))
+    seen.sort(key=lambda one: -one[0])
+    rows = [_row(name, one, labels) for name, one in (("best", seen[0]), ("worst", seen[-1]))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        sheet = Image.fromarray(np.concatenate(rows))
+        small = sheet.resize((SHEET_PX, sheet.height * SHEET_PX // sheet.width), Image.Resampling.LANCZOS)
+        small.save(temporary, format="JPEG", quality=85)
+
+
+def as_camvid(mask: np.ndarray, theirs: LabelSet, ours: LabelSet) -> np.ndarray:
+    """Ids of a drawn scene as ids of other classes, by `SEEN_AS`; void where there is none."""
+    table = np.full(256, VOID, np.uint8)
+    for index, name in enumerate(theirs.classes):
+        if SEEN_AS.get(name) in ours.classes:
+            table[index] = ours.classes.index(SEEN_AS[name])
+    return table[mask]
+
+
+def _row(name: str, one: tuple[float, np.ndarray, np.ndarray, np.ndarray], labels: LabelSet) -> np.ndarray:
+    share, picture, truth, ids = one
+    tiles = [picture, blend_overlay(picture, truth, labels, 0.7), blend_overlay(picture, ids, labels, 0.7)]
+    gap = np.full((picture.shape[0], GAP, 3), 255, np.uint8)
+    joined = np.concatenate([tiles[0], gap, tiles[1], gap, tiles[2]], 1)
+    head = Image.new("RGB", (joined.shape[1], 34), "white")
+    words = (f"{name} of {SCENES}", "truth, as drawn", f"prediction: {share:.0%} of the pixels right")
+    for number, text in enumerate(words):
+        ImageDraw.Draw(head).text(
+            (number * (picture.shape[1] + GAP) + 4, 4), text, fill="black", font=ImageFont.load_default(22)
+        )
+    return np.concatenate([np.asarray(head), joined])
+
+
+# ---- all of it
+
+
+def write(path: Path, change: Callable[[str], str]) -> None:
+    """Changes a file as a whole, if it changes."""
+    before = path.read_text()
+    if (after := change(before)) != before:
+        with atomic_write(path) as temporary:
+            temporary.write_text(after)
+
+
+def cards(root: Path, drawings: bool) -> list[str]:
+    """Writes the card's page beside each set of weights, and its drawings; the names of all."""
+    names = []
+    for weights in sorted((root / WEIGHTS).glob("*.safetensors")):
+        name = weights.stem
+        names.append(name)
+        table = weights.with_suffix(".csv")
+        if drawings:
+            if table.is_file():
+                with table.open(newline="") as file:
+                    curve(list(csv.DictReader(file)), root / DRAWINGS / f"{name}-curve.png", name)
+            if load(weights).card.labels.name == "camvid":
+                scenes(weights, root / DRAWINGS / f"{name}-scenes.jpg")
+        with atomic_write(weights.with_suffix(".md")) as temporary:
+            temporary.write_text(card_page(root, name))
+    return names
+
+
+def card_page(root: Path, name: str) -> str:
+    """The page of one set of weights, with the drawings that there are."""
+    files = {"curve": f"{name}-curve.png", "scenes": f"{name}-scenes.jpg"}
+    pictures = {key: f"../../../{DRAWINGS}/{file}" for key, file in files.items() if (root / DRAWINGS / file).is_file()}
+    return markdown(card_facts(root / WEIGHTS / f"{name}.safetensors"), name, pictures)
+
+
+def make(root: Path = ROOT, drawings: bool = True) -> None:
+    """All pages and, where asked for, all drawings."""
+    networks = read(root / RESULTS)["networks"]
+    names = cards(root, drawings)
+    if drawings:
+        plot(networks, root / "docs/images/zoo.png")
+    table = f"{readme_table(networks)}\n\n{protocol_words(networks)}"
+    write(root / "README.md", lambda text: between(text, "zoo", table))
+    write(root / "docs/zoo.md", lambda text: between(text, "zoo", zoo_table(networks)))
+    write(root / "mkdocs.yml", lambda text: navigation(text, names))
+
+
+def main() -> None:
+    """Reads the arguments and makes everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=ROOT, help="of the repository")
+    parser.add_argument("--no-drawings", action="store_true", help="texts only: drawings take a minute a network")
+    arguments = parser.parse_args()
+    make(arguments.root, not arguments.no_drawings)
+
+
+if __name__ == "__main__":
+    main()

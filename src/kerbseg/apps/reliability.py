@@ -1,0 +1,75 @@
+"""The reliability diagram: how often a network is right where it is so and so sure, as an SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from kerbseg.metrics.calibration import BINS, Bin, Calibration, Reliability
+
+SIDE, STRIP = 210, 44  # pixels: of a panel's square, and the height of the shares below it
+LEFT, TOP, GAP = 44, 34, 24  # left of the square, above it, and between the shares and their words
+PANEL = (LEFT + SIDE + 14, TOP + SIDE + GAP + STRIP + 36)  # width, height
+INK, SOFT, PALE, RIGHT, WRONG = "#22262b", "#6a7078", "#eef0f2", "#3b6ea8", "#d62d26"
+TICKS = (0, 0.5, 1)
+
+
+def diagram(reliability: Reliability) -> str:
+    """One panel, or two where the card has a temperature: without it, and with it.
+
+    A blue bar is the share of the pixels of a bin that is right; red is what lacks to their mean confidence, or is
+    beyond it. Below are the bins' shares of all pixels.
+    """
+    with_it = reliability.temperature
+    panels = [(f"temperature {1 if with_it is None else with_it:.4g}", reliability.calibration)]
+    if reliability.uncalibrated is not None:
+        panels.insert(0, ("as it was trained", reliability.uncalibrated))
+    width, height = PANEL[0] * len(panels), PANEL[1]
+    words = "; ".join(f"{title}: ECE {calibration.ece:.4f}" for title, calibration in panels)
+    drawn = "".join(
+        f'<g transform="translate({PANEL[0] * place} 0)">{"".join(_panel(*panel))}</g>'
+        for place, panel in enumerate(panels)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="Reliability diagram. {words}" width="{width}"'
+        f' height="{height}" viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" font-size="11"'
+        f' fill="{INK}"><rect width="{width}" height="{height}" fill="#fff"/>{drawn}</svg>'
+    )
+
+
+def _panel(title: str, calibration: Calibration) -> Iterator[str]:
+    bottom, strip = TOP + SIDE, TOP + SIDE + GAP
+    yield f'<text x="{LEFT}" y="{TOP - 12}" font-size="13" font-weight="600">{title}: ECE {calibration.ece:.4f}</text>'
+    yield f'<rect x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" fill="{PALE}"/>'
+    most = max(each.share for each in calibration.bins)
+    for each in calibration.bins:
+        left = LEFT + SIDE * _place(each) / BINS
+        low, high = sorted((each.accuracy, each.confidence))
+        yield _bar(left, bottom, 0, each.accuracy, RIGHT)
+        yield _bar(left, bottom, low, high, WRONG, ' fill-opacity="0.55"')
+        yield _bar(left, strip + STRIP, 0, STRIP / SIDE * each.share / most, SOFT)
+    yield (
+        f'<path d="M{LEFT} {bottom}L{LEFT + SIDE} {TOP}" stroke="{INK}" stroke-dasharray="4 3"/>'
+        f'<text transform="translate(14 {TOP + SIDE / 2:g}) rotate(-90)" text-anchor="middle">right</text>'
+        f'<text x="{LEFT + SIDE / 2:g}" y="{bottom + 17}" text-anchor="middle">confidence</text>'
+        f'<text x="{LEFT + SIDE / 2:g}" y="{strip + STRIP + 17}" text-anchor="middle">share of the pixels, at most'
+        f" {most:.0%}</text>"
+    )
+    for tick in TICKS:
+        yield f'<text x="{LEFT - 6}" y="{bottom - SIDE * tick + 4:g}" text-anchor="end" fill="{SOFT}">{tick:.0%}</text>'
+        if tick != 0.5:
+            where = f'x="{LEFT + SIDE * tick:g}" y="{bottom + 17}" text-anchor="{"end" if tick else "start"}"'
+            yield f'<text {where} fill="{SOFT}">{tick:.0%}</text>'
+
+
+def _place(each: Bin) -> int:
+    """Which of the bins it is."""
+    return min(max(math.ceil(each.confidence * BINS) - 1, 0), BINS - 1)
+
+
+def _bar(left: float, bottom: float, low: float, high: float, color: str, more: str = "") -> str:
+    top, height = bottom - SIDE * high, SIDE * (high - low)
+    return (
+        f'<rect x="{left + 0.5:.1f}" y="{top:.1f}" width="{SIDE / BINS - 1:.1f}" height="{height:.1f}" fill="{color}"'
+        f"{more}/>"
+    )
