@@ -247,6 +247,23 @@ class Results:
             looks.append({"step": step, "weights": weights, "date": datetime.now(UTC).strftime("%Y-%m-%d")})
         self.write()
 
+    def merge(self, job: Job, other: Path, names: Sequence[str]) -> None:
+        """Takes what another file of results knows of the same weights, and this one does not."""
+        theirs = read(other)["networks"]
+        for name in names:
+            network, weights = self.network(name), weights_of(job, name)
+            new = {
+                key: entry
+                for key, entry in theirs.get(name, {}).items()
+                if key not in network and isinstance(entry, dict) and entry.get("weights") == weights
+            }
+            made = theirs.get(name, {}).get("looks_at_test", [])
+            looks = [look for look in made if WRITES.get(look["step"], look["step"]) in new]
+            network |= new
+            if looks:
+                network["looks_at_test"] = [*network.get("looks_at_test", []), *looks]
+        self.write()
+
     def write(self) -> None:
         """As JSON."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -342,6 +359,7 @@ def main() -> None:
     )
     parser.add_argument("--steps", nargs="*", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--again", nargs="*", choices=list(STEPS), default=[], help="steps to do once more")
+    parser.add_argument("--merge", nargs="*", type=Path, default=[], help="results of another machine, as JSON")
     parser.add_argument("--data", default="camvid")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--limit", type=int, help="pictures of each split, for a trial; needs another --root")
@@ -375,7 +393,10 @@ def main() -> None:
         parser.error(f"there are no weights in {job.root / zoo_pages.WEIGHTS}; give finished runs: --take RUN")
     if unknown := sorted(set(names) - set(there)):
         parser.error(f"there are no weights {unknown[0]!r} in {job.root / zoo_pages.WEIGHTS}")
-    finish(job, Results(job.root / zoo_pages.RESULTS), names, arguments.steps, arguments.again)
+    results = Results(job.root / zoo_pages.RESULTS)
+    for other in arguments.merge:
+        results.merge(job, other, names)
+    finish(job, results, names, arguments.steps, arguments.again)
     if not arguments.no_pages:
         zoo_pages.make(job.root)
 

@@ -119,6 +119,27 @@ def test_weights_stay_bit_for_bit_and_their_card_has_the_figures(finish, root, s
     assert after.card.scores["calibration"]["miou"] == 0.501
 
 
+def test_results_of_another_machine_count_for_the_same_weights_alone(finish, root, steps, tmp_path, monkeypatch):
+    go = ("--root", root, "--no-pages", "--steps")
+    run(finish, monkeypatch, *go, "test")
+    results, other = root / "benchmarks/results/zoo.json", tmp_path / "other.json"
+    known = json.loads(results.read_text())
+    test = known["networks"][NAME]["test"]
+    theirs = {
+        "test": test | {"miou": 0.9},
+        "corruptions": {"kept": 0.7, "weights": test["weights"]},
+        "test_flip_scales": {"miou": 0.8, "weights": "of others"},
+        "looks_at_test": [{"step": "test"}, {"step": "corruptions"}],
+    }
+    other.write_text(json.dumps({"networks": {NAME: theirs}}))
+    run(finish, monkeypatch, *go, "corruptions", "--merge", other)
+    entry = json.loads(results.read_text())["networks"][NAME]
+    assert (entry["test"], entry["corruptions"]["kept"]) == (test, 0.7)
+    assert "test_flip_scales" not in entry
+    assert [look["step"] for look in entry["looks_at_test"]] == ["test", "corruptions"]
+    assert len(steps) == 1
+
+
 def test_a_trial_touches_no_card_of_the_repository(finish, steps, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(finish, monkeypatch, "--limit", 2)
