@@ -50,10 +50,8 @@ def rows(picture: UInt8[np.ndarray, "h w 3"], recipe: str) -> Iterator[list[Cell
     """The picture and a key's three strengths; last, four draws of a recipe."""
     raw = channels_first(torch.from_numpy(picture)[None])[0]
     for key, strengths in STRENGTHS.items():
-        cells = [("unchanged", raw / 255)]
-        for strength in strengths:
-            cells.append((f"{key}: {strength}", most_changed(raw / 255, settings_of(key, strength))))
-        yield [(title, _bytes(image)) for title, image in cells]
+        changed = [(f"{key}: {each}", most_changed(raw / 255, settings_of(key, each))) for each in strengths]
+        yield [(title, _bytes(image)) for title, image in [("unchanged", raw / 255), *changed]]
     yield [(f"{recipe}, draw {i}", _bytes(image)) for i, image in enumerate(draws(raw, read(recipe).augment), 1)]
 
 
