@@ -229,12 +229,3 @@ def test_thirteen_real_pictures_are_learned_by_heart(name, kerbseg_data: Path, t
     report = evaluate(tmp_path / "last.safetensors", open_dataset("coco_text:paper", "train", root))
     assert report.images == 13
     assert report.text.stretched.iou > 0.6
-
-
-,
-    "augment.translate=[0,0]",
-    "augment.brightness=0",
-    "augment.contrast=0",
-    "optim.weight_decay=0",
-    "optim.lr=2e-3",
-]
