@@ -18,7 +18,8 @@ import torch
 from jaxtyping import UInt8
 
 from kerbseg.cli.options import parse_size
-from kerbseg.data.corrupt import CORRUPTIONS, DEFAULT_SEVERITY, corrupt_picture
+from kerbseg.data.corrupt import DEFAULT_SEVERITY, corrupt_picture
+from kerbseg.data.corruption_kinds import CORRUPTIONS
 from kerbseg.data.scenes import Scenes
 
 COLUMNS = 3

@@ -16,7 +16,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -209,16 +209,16 @@ class Judge:
     instances: list[set[int]] | None  # seen whole in each frame
     moved: np.ndarray
     features: list[Any]
+    known: dict[tuple[int, int], bool]  # whether two frames show the same place
 
     @classmethod
-    def of(cls, film: Film, motion: Sequence[Motion]) -> Judge:
-        """By labels, flow and ORB features."""
+    def of(cls, film: Film, motion: Sequence[Motion], places: bool = True) -> Judge:
+        """By labels and flow; with `places` also by tracks and ORB features, which takes longer."""
         moved = np.cumsum([each.pixels for each in motion])
-        if film.labels is None:
-            return cls(film, None, None, moved, features_of(film.pictures))
         ids = target_ids(TARGET, open_labels())
-        shown = [semantics_of(labels, ids) for labels in film.labels]
-        return cls(film, shown, tracked(film, ids), moved, features_of(film.pictures))
+        shown = None if film.labels is None else [semantics_of(labels, ids) for labels in film.labels]
+        instances = None if film.labels is None or not places else tracked(film, ids)
+        return cls(film, shown, instances, moved, features_of(film.pictures) if places else [], {})
 
     def figures(self, chosen: Sequence[int], bad: np.ndarray) -> dict[str, float | None]:
         """Of the chosen frames: degraded share, target, gaps, instances and places that are kept."""
@@ -227,15 +227,17 @@ class Judge:
         result: dict[str, float | None] = {"keyframes": float(len(index)), "degraded": float(bad[index].mean())}
         if len(index) > 1:
             result["largest gap (steps)"] = float(np.diff(self.moved[index]).max() / max(1e-9, step))
-        result["place kept"] = self._places(index, bad)
-        if self.shown is not None and self.instances is not None:
+        if self.features:
+            result["place kept"] = self._places(index, bad)
+        if self.shown is not None:
             whole = np.array([each.whole for each in self.shown])
             part = np.array([each.part for each in self.shown])
             near = served(self.moved, index, 1.0 - bad[index], float(step))
-            kept = set().union(*(self.instances[i] for i in index.tolist() if not bad[i]))
             result["target ratio"] = ratio(whole[index].mean(), whole.mean())
             result["part share"] = ratio(part[index].sum(), (part + whole)[index].sum())
             result["target coverage"] = ratio((whole * near).sum(), whole.sum())
+        if self.instances is not None:
+            kept = set().union(*(self.instances[i] for i in index.tolist() if not bad[i]))
             result["instances kept"] = ratio(len(kept), len(set().union(*self.instances)))
         return result
 
@@ -245,8 +247,10 @@ class Judge:
         if not len(good):
             return 0.0
         nearest = [int(good[np.argmin(np.abs(self.moved[good] - moved))]) for moved in self.moved]
-        hits = sum(same_place(one, self.features[i]) for one, i in zip(self.features, nearest, strict=True))
-        return hits / len(self.features)
+        for pair in enumerate(nearest):
+            if pair not in self.known:
+                self.known[pair] = same_place(*(self.features[i] for i in pair))
+        return sum(self.known[pair] for pair in enumerate(nearest)) / len(nearest)
 
 
 def same_place(one: Any, other: Any) -> bool:
@@ -380,37 +384,29 @@ def cost_ms(film: Film, ids: np.ndarray, frames: int = 60) -> float:
         cv2.setNumThreads(threads)
 
 
-def measured(film: Film, predictor: Predictor, seeds: int) -> dict[str, Any]:
-    """All figures of a film."""
+def measured(film: Film, predictor: Predictor, seeds: int, places: bool = True) -> dict[str, Any]:
+    """All figures of a film by its labels; those of `Judge.of` that take longer only with `places`."""
     motion = clean_motion(film)
-    judge = Judge.of(film, motion)
-    runs = list(trials(film, predictor, seeds))
-    result: dict[str, Any] = {"frames": len(film.pictures), "auc": separation(film, seeds)}
-    dues: dict[str, Callable[[Trial], list[FrameScores]]] = {
-        "due by clean flow": lambda trial: as_it_moved(trial.scores, motion),
-        "due by degraded flow": lambda trial: trial.scores,
-    }
-    for name, scores_of in dues.items():
-        rows: dict[str, list[dict[str, float | None]]] = {}
-        for trial in runs:
-            for rule, chosen in choices(scores_of(trial), film.options).items():
-                rows.setdefault(rule, []).append(judge.figures(chosen, trial.bad))
-        result[name] = {rule: mean(each) for rule, each in rows.items()}
-    rows = {}
-    for trial in runs:
-        for rule, chosen in sending(trial, film.fps).items():
-            if chosen:
-                rows.setdefault(rule, []).append(judge.figures(chosen, trial.bad))
-    result["sent"] = {rule: mean(each) for rule, each in rows.items()}
-    result["ms a frame beside the network"] = round(cost_ms(film, predictor(film.pictures[0]).ids), 1)
-    return result
+    judge = Judge.of(film, motion, places)
+    rows: dict[str, dict[str, list[dict[str, float | None]]]] = {}
+    for trial in trials(film, predictor, seeds):
+        frames = {
+            "due by clean flow": choices(as_it_moved(trial.scores, motion), film.options),
+            "due by degraded flow": choices(trial.scores, film.options),
+            "sent": {rule: sent for rule, sent in sending(trial, film.fps).items() if sent},
+        }
+        for name, rules in frames.items():
+            for rule, chosen in rules.items():
+                rows.setdefault(name, {}).setdefault(rule, []).append(judge.figures(chosen, trial.bad))
+    means = {name: {rule: mean(each) for rule, each in rules.items()} for name, rules in rows.items()}
+    return {"frames": len(film.pictures), **means}
 
 
 # ---- reconstruction, where pycolmap is installed
 
 
 def reconstruction(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
-    """Registered pictures and points of COLMAP from chosen frames of a folder, half of its frames degraded a bit."""
+    """Registered pictures and points of COLMAP from chosen frames of a folder, some of them degraded."""
     try:
         import pycolmap
     except ImportError as error:
@@ -474,7 +470,10 @@ def main() -> None:
     films = [camvid(arguments.data, name) for name in arguments.films]
     predictor = Predictor(arguments.model)
     for film in [*films, *map(pictures_of, arguments.pictures)]:
-        result[film.name] = figures = measured(film, predictor, arguments.seeds)
+        figures = measured(film, predictor, arguments.seeds)
+        figures["auc"] = separation(film, arguments.seeds)
+        figures["ms a frame beside the network"] = round(cost_ms(film, predictor(film.pictures[0]).ids), 1)
+        result[film.name] = figures
         print(f"\n{film.name}: {figures['frames']} frames; AUC {figures['auc']}")
         for name in ("due by clean flow", "due by degraded flow", "sent"):
             print(f"{name}\n{table(figures[name])}")

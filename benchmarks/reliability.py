@@ -1,6 +1,6 @@
 """The reliability diagram of a network on drawn scenes, as it was trained and with its temperature.
 
-    kerbseg train smoke/scenes augment={} data.size=[128,256] epochs=30 model.options.dropout=0 --out runs/sure
+    kerbseg train smoke/scenes augment={} data.size=[64,128] epochs=20 ema=0 model.options.dropout=0 --out runs/sure
     python benchmarks/reliability.py runs/sure --out docs/images/reliability.svg
 
 Without augmentation the network soon knows its pictures by heart, and is surer of new ones than it should be. The

@@ -34,6 +34,7 @@ import zoo_pages
 from zoo_pages import ROOT, read
 
 from kerbseg.bundle import Bundle, digest, load, locate, save
+from kerbseg.calibrate import calibrate as fit_temperature
 from kerbseg.core.files import atomic_write
 from kerbseg.core.half import round_to_half
 from kerbseg.core.types import Dataset, Sample
@@ -130,8 +131,6 @@ def float16(job: Job, name: str) -> Entries:
 
 def calibrate(job: Job, name: str) -> Entries:
     """The temperature, in the card."""
-    from kerbseg.calibrate import calibrate as fit_temperature
-
     made = fit_temperature(
         job.file(name),
         job.split("val"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import re
 import textwrap
@@ -22,17 +23,19 @@ from kerbseg.apps.info import card_facts
 from kerbseg.apps.model_card import NOT_MEASURED, markdown
 from kerbseg.bundle import load
 from kerbseg.core.files import atomic_write
-from kerbseg.core.labels import LabelSet
-from kerbseg.core.types import VOID
+from kerbseg.core.labels import LabelSet, label_set
+from kerbseg.core.types import VOID, Sample, samples
 from kerbseg.data.scenes import Scenes
 from kerbseg.predict.draw import blend_overlay
 from kerbseg.runtime import open_runtime, segment
 
 ROOT = Path(__file__).parents[1]
 RESULTS, WEIGHTS = Path("benchmarks/results/zoo.json"), Path("src/kerbseg/weights")
-DRAWINGS = Path("docs/images/zoo")
+DRAWINGS, PLOT = Path("docs/images/zoo"), Path("docs/images/zoo.png")
+AIMS = {"mininet_v2_cpu": 0.62, "mininet_v2": 0.66, "erfnet": 0.66}  # mIoU on test that was aimed at
+OTHER_AIM = 0.60  # likewise, of all others
 PAPER = {"mininet_v2_cpu": 0.599, "mininet_v2": 0.661}  # mIoU on CamVid's test split that the papers print
-SCENES, SCENE_SIZE, GAP = 40, (360, 480), 6
+SCENES, SCENE_SIZE, GAP = 12, (360, 480), 6
 SHEET_PX = 1080  # width at which a drawing of scenes is stored
 SEEN_AS = {  # classes of drawn scenes as CamVid names them; the others are left out
     "sky": "sky",
@@ -94,6 +97,12 @@ def readme_table(networks: Networks) -> str:
     return "\n".join(["| weights | mIoU | int8, ms | MB |", "|---|--:|--:|--:|", *rows])
 
 
+def readme_part(networks: Networks) -> str:
+    """The table with its protocol, and the plot where there is something to plot."""
+    drawn = f"\n\n![Accuracy against time of these networks]({PLOT})" if points(networks) else ""
+    return f"{readme_table(networks)}\n\n{protocol_words(networks)}{drawn}"
+
+
 def _mega(entry: Mapping[str, Any]) -> float | None:
     size = value(entry, "size_bytes")
     return None if size is None else size / 1e6
@@ -135,6 +144,25 @@ def zoo_table(networks: Networks) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
+def zoo_part(networks: Networks) -> str:
+    """The table of docs/zoo.md, and what was missed."""
+    return f"{zoo_table(networks)}\n\n{missed_words(networks)}"
+
+
+def missed_words(networks: Networks) -> str:
+    """Which networks stay below what was aimed at on test."""
+    short = [
+        f"`{name}` ({miou:.3f}; {aim:.2f})"
+        for name in ranked(networks)
+        if (miou := value(networks[name], "test", "miou")) is not None
+        and miou < (aim := AIMS.get(str(networks[name].get("model")), OTHER_AIM))
+    ]
+    if not short:
+        return "Every network that was tested reaches what was aimed at."
+    words = f"Below what was aimed at on test (reached; aimed at): {', '.join(short)}. What was tried stands below."
+    return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False)
+
+
 def protocol_words(networks: Networks) -> str:
     """How the figures of the tables were made, as far as the results say."""
     timed = [entry["latency"]["protocol"] for entry in networks.values() if "latency" in entry]
@@ -151,7 +179,7 @@ def protocol_words(networks: Networks) -> str:
         "mIoU: CamVid's test split, 233 pictures at 480x360 (WxH), 11 classes, no test-time augmentation, one training"
         f" each, chosen without the test split. {time} MB: the file of weights."
     )
-    return textwrap.fill(words, 120)
+    return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def between(text: str, mark: str, inside: str) -> str:
@@ -176,17 +204,25 @@ def navigation(text: str, names: Sequence[str]) -> str:
 # ---- drawings
 
 
+def points(networks: Networks) -> dict[str, tuple[float, float]]:
+    """Milliseconds and mIoU of each network that is tested and timed."""
+    pairs = {
+        str(networks[name].get("model", name)): (
+            value(networks[name], "latency", "int8", "median"),
+            value(networks[name], "test", "miou"),
+        )
+        for name in ranked(networks)
+    }
+    return {model: (x, y) for model, (x, y) in pairs.items() if x is not None and y is not None}
+
+
 def plot(networks: Networks, path: Path) -> None:
     """Accuracy against time; only trainings that are finished, tested and timed."""
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(7, 4.2))
-    for name in ranked(networks):
-        entry = networks[name]
-        x, y = value(entry, "latency", "int8", "median"), value(entry, "test", "miou")
-        if x is None or y is None:
-            continue
+    for model, (x, y) in points(networks).items():
         axes.plot(x, 100 * y, "o", ms=8)
-        axes.annotate(str(entry.get("model", name)), (x, 100 * y), xytext=(7, 5), textcoords="offset points")
+        axes.annotate(model, (x, 100 * y), xytext=(7, 5), textcoords="offset points")
     axes.set(xlabel="int8, milliseconds a picture of 480x360, two threads", ylabel="mIoU on CamVid's test split, %")
     axes.margins(x=0.22, y=0.15)
     axes.grid(alpha=0.3)
@@ -226,12 +262,12 @@ def _store(figure: Any, path: Path) -> None:
 
 def scenes(weights: Path, path: Path) -> None:
     """The drawn scene that a network sees best and the one that it sees worst: picture, truth, prediction."""
-    runtime, dataset = open_runtime(weights), Scenes("test", SCENES, SCENE_SIZE)
+    runtime = open_runtime(weights)
     labels = runtime.card.labels
     seen = []
-    for index in range(len(dataset)):
-        sample = dataset[index]
-        truth, ids = as_camvid(sample.mask, dataset.labels, labels), segment(runtime, sample.image)
+    for sample in drawn_streets():
+        truth = as_camvid(sample.mask, label_set("cityscapes"), labels)
+        ids = segment(runtime, sample.image)
         known = truth != VOID
         seen.append((float((ids == truth)[known].mean()), sample.image, truth, ids))
     seen.sort(key=lambda one: -one[0])
@@ -241,6 +277,12 @@ def scenes(weights: Path, path: Path) -> None:
         sheet = Image.fromarray(np.concatenate(rows))
         small = sheet.resize((SHEET_PX, sheet.height * SHEET_PX // sheet.width), Image.Resampling.LANCZOS)
         small.save(temporary, format="JPEG", quality=85)
+
+
+@functools.cache
+def drawn_streets() -> list[Sample]:
+    """The scenes that every network is shown."""
+    return list(samples(Scenes("test", SCENES, SCENE_SIZE)))
 
 
 def as_camvid(mask: np.ndarray, theirs: LabelSet, ours: LabelSet) -> np.ndarray:
@@ -306,11 +348,10 @@ def make(root: Path = ROOT, drawings: bool = True) -> None:
     """All pages and, where asked for, all drawings."""
     networks = read(root / RESULTS)["networks"]
     names = cards(root, drawings)
-    if drawings:
-        plot(networks, root / "docs/images/zoo.png")
-    table = f"{readme_table(networks)}\n\n{protocol_words(networks)}"
-    write(root / "README.md", lambda text: between(text, "zoo", table))
-    write(root / "docs/zoo.md", lambda text: between(text, "zoo", zoo_table(networks)))
+    if drawings and points(networks):
+        plot(networks, root / PLOT)
+    write(root / "README.md", lambda text: between(text, "zoo", readme_part(networks)))
+    write(root / "docs/zoo.md", lambda text: between(text, "zoo", zoo_part(networks)))
     write(root / "mkdocs.yml", lambda text: navigation(text, names))
 
 

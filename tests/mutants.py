@@ -49,6 +49,20 @@ MUTANTS = (
         "set(theirs.classes) != set(ours.classes)",
         "test_evaluate.py",
     ),
+    Mutant(
+        "corruptions-share-their-draws",
+        "data/corrupt.py",
+        'f"{kind} {name}".encode',
+        'f"{name}".encode',
+        "data/test_data_corrupt.py::test_two_kinds_of_one_picture_draw_apart",
+    ),
+    Mutant(
+        "corruptions-of-the-picture-before",
+        "evaluate.py",
+        "changed = sample._replace(image=corrupt_picture(sample.image, kind, severity, sample.name))",
+        "changed = sample._replace(image=corrupt_picture(sample.image, kind, severity, str(index)))",
+        "test_evaluate.py::test_the_order_of_pictures_changes_no_corruption",
+    ),
     Mutant("rotation-is-a-shear", AUGMENT, "-angle.sin() * y", "angle.sin() * y", TESTS_AUGMENT),
     Mutant("rotation-turns-back", AUGMENT, "* (math.pi / 180)", "* (-math.pi / 180)", TESTS_AUGMENT),
     Mutant(

@@ -270,6 +270,9 @@ def test_weights_stand_once_where_their_pictures_size_is_nearest(monkeypatch):
         ("MiniNet-v2", (720, 960), "69.0"): Decimal("65.00"),
     }
     assert accuracies(monkeypatch, weights("erfnet", 0.5)) == {("ERFNet", (720, 960), "68.3"): Decimal("50.0")}
+    assert "The printed figure is of pictures at 960x720." in unwrapped(tables.render("mininet", "7", measure=False))
+    accuracies(monkeypatch, small)
+    assert "The printed figure is of pictures" not in unwrapped(tables.render("mininet", "7", measure=False))
 
 
 def test_of_two_weights_at_one_place_the_better_stands_there(monkeypatch):

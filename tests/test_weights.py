@@ -39,7 +39,8 @@ def test_they_load_by_name_and_are_described(name, pages):
     assert name == f"{card.model}-{card.labels.name}"
     described = locate(name).with_suffix(".md").read_text()
     assert described == pages.card_page(ROOT, name), "run: python benchmarks/zoo_pages.py --no-drawings"
-    assert f"| **mIoU** | **{card.scores['miou']:.4f}** | **{card.scores['test']['miou']:.4f}** |" in described
+    kinds = [card.scores, *([card.scores["test"]] if "test" in card.scores else [])]
+    assert " | ".join(["| **mIoU**", *(f"**{kind['miou']:.4f}**" for kind in kinds)]) in described
     assert "**Data licence.** CamVid" in described
     assert card.recipe
 
@@ -59,9 +60,8 @@ def test_results_and_card_tell_the_same(name, networks):
 
 def test_readme_and_zoo_page_have_the_tables_of_the_results(pages, networks):
     assert set(networks) == set(shipped())
-    assert pages.readme_table(networks) in (ROOT / "README.md").read_text()
-    assert pages.protocol_words(networks) in (ROOT / "README.md").read_text()
-    assert pages.zoo_table(networks) in (ROOT / "docs" / "zoo.md").read_text()
+    assert pages.readme_part(networks) in (ROOT / "README.md").read_text()
+    assert pages.zoo_part(networks) in (ROOT / "docs" / "zoo.md").read_text()
     assert pages.navigation((ROOT / "mkdocs.yml").read_text(), shipped()) == (ROOT / "mkdocs.yml").read_text()
 
 

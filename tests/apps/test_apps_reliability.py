@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kerbseg.apps.reliability import RIGHT, SIDE, STRIP, WRONG, diagram
+from kerbseg.apps.reliability import RIGHT, SIDE, SOFT, STRIP, TOO_SURE, TOO_UNSURE, diagram
 from kerbseg.metrics.calibration import ReliabilityCounter
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -28,8 +28,9 @@ def heights(panel, color):
 def test_bars_are_as_high_as_their_figures():
     (panel,) = ElementTree.fromstring(diagram(counted(None))).findall(f"{SVG}g")
     assert heights(panel, RIGHT) == pytest.approx([0.4 * SIDE, SIDE], abs=0.1)
-    assert heights(panel, WRONG) == pytest.approx([0.35 * SIDE, 0.05 * SIDE], abs=0.1)
-    assert sorted(heights(panel, "#6a7078")) == pytest.approx([STRIP / 3, STRIP], abs=0.1)
+    assert heights(panel, TOO_SURE) == pytest.approx([0.35 * SIDE], abs=0.1)
+    assert heights(panel, TOO_UNSURE) == pytest.approx([0.05 * SIDE], abs=0.1)
+    assert sorted(heights(panel, SOFT)) == pytest.approx([STRIP / 3, STRIP], abs=0.1)
     assert "temperature 1: ECE 0.1250" in "".join(panel.itertext())
 
 
@@ -38,6 +39,6 @@ def test_with_a_temperature_there_are_both_panels():
     before, after = root.findall(f"{SVG}g")
     assert "as it was trained" in "".join(before.itertext())
     assert "temperature 2: ECE 0.1250" in "".join(after.itertext())
-    assert heights(after, WRONG) == pytest.approx([0.35 * SIDE, 0.05 * SIDE], abs=0.1)
-    assert heights(before, WRONG) != pytest.approx(heights(after, WRONG), abs=1)
+    assert heights(after, TOO_SURE) == pytest.approx([0.35 * SIDE], abs=0.1)
+    assert heights(before, TOO_SURE) != pytest.approx(heights(after, TOO_SURE), abs=1)
     assert "ECE 0.1250" in root.get("aria-label")

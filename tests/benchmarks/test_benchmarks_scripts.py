@@ -16,6 +16,7 @@ from PIL import Image
 
 from kerbseg.bundle import random_bundle, save
 from kerbseg.core.labels import label_set
+from kerbseg.data.corruption_kinds import CORRUPTIONS
 from kerbseg.profiling.latency import Budget
 from kerbseg.profiling.machine import processor_name
 
@@ -209,6 +210,14 @@ def test_photometric_runs_and_draws_each_change(script, tmp_path):
     script("photometric", "--out", tmp_path / "strengths.png")
     with Image.open(tmp_path / "strengths.png") as picture:
         assert min(picture.size) > 300
+
+
+def test_corruptions_are_drawn_and_timed(script, tmp_path, capsys):
+    script("corruptions", "--out", tmp_path / "kinds.jpg", "--time", "32x48")
+    with Image.open(tmp_path / "kinds.jpg") as picture:
+        assert min(picture.size) > 900
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows] == list(CORRUPTIONS)
 
 
 def test_reliability_runs_and_draws_both_panels(script, tmp_path):

@@ -10,7 +10,8 @@ import pytest
 import kerbseg.data.corrupt as room
 from golden_rule import GOLDEN
 from kerbseg.core.errors import KerbsegError, MissingExtra
-from kerbseg.data.corrupt import CORRUPTIONS, GROUPS, LEFT_OUT, choices, corrupt_picture, kinds_of
+from kerbseg.data.corrupt import GROUPS, LEFT_OUT, choices, corrupt_picture, kinds_of
+from kerbseg.data.corruption_kinds import CORRUPTIONS
 
 MEASURED = json.loads((GOLDEN / "corruptions.json").read_text())
 UNSEEDED = {  # mean change by that package at each severity, over 20 draws: it has no seed for them

@@ -3,6 +3,8 @@
 import csv
 import json
 import signal
+import weakref
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +12,15 @@ import pytest
 from PIL import Image
 
 from kerbseg.apps import keyframes as app
+from kerbseg.apps.keyframe_page import Album
 from kerbseg.cli import main
 from kerbseg.core.errors import DataError, InputError, KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.data.scenes import Scenes
-from kerbseg.keyframes import Options, keyframes, open_sequence
+from kerbseg.keyframes import Kept, Keyframe, Options, Timeline, keyframes, open_sequence, summary
+from kerbseg.keyframes.quality import Measures
+from kerbseg.keyframes.scores import FrameScores
+from kerbseg.keyframes.semantics import Semantics
 from kerbseg.keyframes.sequences import FrameSequence
 from kerbseg.predict import Prediction
 from kerbseg.predict.sources import Frame, Source
@@ -151,6 +157,32 @@ def test_a_video_and_all_its_frames(tmp_path):
     assert len(list((out / "rgb").iterdir())) == 3
 
 
+def test_a_rule_for_the_whole_sequence_holds_few_pictures(folder, tmp_path, monkeypatch):
+    held = []
+    again = app._Work._pictures
+
+    def counted(work, wanted):
+        for i, picture in again(work, wanted):
+            held.append(weakref.ref(picture))
+            yield i, picture
+            del picture
+            assert sum(each() is not None for each in held) <= 6
+
+    monkeypatch.setattr(app._Work, "_pictures", counted)
+    report = write(open_sequence(folder, fps=10), tmp_path / "out", rule="coverage", count=12)
+    assert report.chosen["keyframes"] == 12
+    chosen = rows(tmp_path / "out/keyframes.csv")
+    for row in chosen:
+        assert (tmp_path / "out" / row["file"]).name == f"{int(row['index']):04}.png"
+
+
+def test_a_video_that_got_shorter_is_noticed(tmp_path):
+    counts = iter([COUNT, 2])
+    source = Source("made", lambda: iter(frames_of(pictures(next(counts)))), path=tmp_path / "made.mp4")
+    with pytest.raises(DataError, match="shorter"):
+        write(FrameSequence(source, "video"), tmp_path / "out", rule="dp", count=3)
+
+
 def test_instants_of_a_slam_system(folder, tmp_path):
     out = tmp_path / "out"
     write(open_sequence(folder, fps=10), out, due_ns=(500_000_000, 1_500_000_000), rule="first", online="first")
@@ -182,6 +214,45 @@ def test_the_sequence_itself_is_never_written_to(folder, camvid_bundle, capsys):
     line = refused(capsys, camvid_bundle, folder, "--fps", 10, "--target", "car", "-o", folder)
     assert "name another one" in line
     assert sorted(folder.iterdir()) == before
+
+
+def test_figures_are_what_their_names_say():
+    scores = [
+        FrameScores(i, i * 10**9, quality, 0.0, 10.0, semantics=Semantics(whole, part))
+        for i, (quality, whole, part) in enumerate([(1.0, 0.1, 0.0), (0.5, 0.0, 0.2), (0.8, 0.3, 0.1), (0.9, 0.0, 0.0)])
+    ]
+    figures = summary(Timeline.of(scores), [0, 2])
+    assert figures["keyframes"] == 2
+    assert figures["reduction"] == 0.5
+    assert figures["quality"] == pytest.approx(0.9)
+    assert figures["target_ratio"] == pytest.approx(0.2 / 0.1)
+    assert figures["part_share"] == pytest.approx(0.1 / 0.5)
+    assert (figures["largest_gap_frames"], figures["largest_gap_s"]) == (2, 2.0)
+    assert figures["largest_gap_steps"] == pytest.approx(20 / 15)
+    assert figures["coverage"] == pytest.approx((0.1 * 1.0 + 0.3 * 0.8) / 0.4)
+    assert summary(Timeline.of(scores), [])["keyframes"] == 0
+    nothing = summary(Timeline.of([FrameScores(0, 0, 0.0)]), [0])
+    assert (nothing["target_ratio"], nothing["part_share"], nothing["coverage"]) == (None, None, None)
+
+
+def test_a_first_frame_that_is_dark_is_dark_in_the_figures_too():
+    good, dark = Measures(2, 0.8, 0.4, 0, 0), Measures(2, 0.8, 0.1, 0, 0)
+    scores = [FrameScores(i, i, 1.0, measures=good if i else dark) for i in range(40)]
+    timeline = Timeline.of(scores)
+    assert timeline["Q"][0] == 1
+    assert timeline.judged_again()["Q"].tolist() == [0.25, *[1.0] * 39]
+
+
+def test_the_album_holds_a_bounded_number_of_pairs():
+    album = Album(LABELS, [9], lambda scores: f"frame {scores.index}")
+    kept = Kept(np.zeros((32, 48, 3), np.uint8), np.zeros((32, 48), np.uint8))
+    for i in range(500):
+        scores = FrameScores(i, i, 1.0)
+        album.add(Keyframe(scores, i, i, i, "time", 0.0, scores, kept, kept))
+    numbers = [each.number for each in album.pairs]
+    assert 12 < len(numbers) <= 48
+    assert len({later - earlier for earlier, later in pairwise(numbers)}) == 1
+    assert album.total == 500
 
 
 # ---- the stream

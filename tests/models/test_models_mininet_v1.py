@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from golden_rule import read_golden, read_variables
 from kerbseg.core.errors import InputError, KerbsegError
 from kerbseg.models import card, create_model, mininet_v1
-from kerbseg.models.mininet_v1 import AlphaDropout, Down, Factorised, MiniNetV1, Separable, Up
+from kerbseg.models.mininet_v1 import AlphaDropout, Down, Factorized, MiniNetV1, Separable, Up
 from kerbseg.profiling.conventions import tf_frozen
 from kerbseg.profiling.cost import cost
 
@@ -102,12 +102,12 @@ def dilated_both_ways(net: MiniNetV1, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def skip_of_the_last(net: MiniNetV1, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forward(self: Factorised, x: torch.Tensor) -> torch.Tensor:
+    def forward(self: Factorized, x: torch.Tensor) -> torch.Tensor:
         near = self.down(F.selu(self.across(x)))
         far = self.far_across(F.selu(self.far_down(F.selu(near))))
         return F.selu(far + near + x[:, -self.outputs :])
 
-    monkeypatch.setattr(Factorised, "forward", forward)
+    monkeypatch.setattr(Factorized, "forward", forward)
 
 
 def padded_evenly(net: MiniNetV1, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def deviations(init: str) -> dict[str, float]:
     torch.manual_seed(0)
     net, seen = create_model("mininet_v1", 19, init=init).eval(), {}
     for name, block in net.named_modules():
-        if isinstance(block, Down | Factorised | Up) or name == "output":
+        if isinstance(block, Down | Factorized | Up) or name == "output":
             block.register_forward_hook(lambda _, given, result, name=name: seen.update({name: result.std().item()}))
     with torch.no_grad():
         net(torch.randn(1, 3, 256, 512))
@@ -205,7 +205,7 @@ def test_an_exported_graph_has_no_dropout():
     assert not any(word in call for call in calls for word in ("dropout", "rand", "bernoulli"))
 
 
-def test_an_unknown_initialisation_is_refused():
+def test_an_unknown_initialization_is_refused():
     with pytest.raises(KerbsegError, match="init is 'lecun'; choose from: per_channel, as_code"):
         create_model("mininet_v1", 3, init="lecun")
     with pytest.raises(KerbsegError, match="option init is 3"):

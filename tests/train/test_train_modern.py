@@ -22,7 +22,7 @@ from kerbseg.models.mininet import PREPROCESSING
 from kerbseg.runtime import segment
 from kerbseg.runtime.torch import TorchRuntime
 from kerbseg.train.auxiliary import AuxiliaryLoss
-from kerbseg.train.builders import output_count
+from kerbseg.train.builders import check_one_picture, output_count
 from kerbseg.train.distill import DistillationLoss, Teacher, agreed, teachers
 from kerbseg.train.fit import fit
 from kerbseg.train.matching import Target, match
@@ -121,6 +121,14 @@ def test_a_network_with_outputs_beyond_the_classes_is_trained_and_they_never_win
     bundle.model.output.bias.data[19:] += 1000
     ids = TorchRuntime(bundle)(torch.randint(0, 256, (1, 64, 128, 3), dtype=torch.uint8).numpy())
     assert ids.max() < 19
+
+
+def test_a_network_that_cannot_train_on_one_picture_is_told_before_the_first_step():
+    check_one_picture(models.create_model("erfnet"), 8)
+    net = models.create_model("liteseg_shufflenet")
+    with pytest.raises(RecipeError, match=r"ends with a batch of 1 picture: LiteSeg cannot .*; set drop_last=true"):
+        check_one_picture(net, 32)
+    assert net.training
 
 
 def test_fewer_outputs_than_classes_are_refused():

@@ -42,7 +42,15 @@ FAMILIES = {
         "cityscapes/mininet_v2_512x256",
         "cityscapes/mininet_v2_cpu",
     ),
+    "mininet_v1": ("camvid/mininet_v1", "cityscapes/mininet_v1"),
     "mininet_ablation": ("cityscapes/mininet_v2_ablation",),
+    "coco_text": (
+        "coco_text/erfnet",
+        "coco_text/mininet_v1",
+        "coco_text/mininet_v2",
+        "coco_text/mininet_v2_512x256",
+        "coco_text/mininet_v2_cpu",
+    ),
     "liteseg": ("liteseg/darknet19", "liteseg/mobilenet_v2", "liteseg/shufflenet"),
     "liteseg_coarse": ("liteseg/darknet19_coarse", "liteseg/mobilenet_v2_coarse", "liteseg/shufflenet_coarse"),
     "efficientseg": (
@@ -100,7 +108,7 @@ def steps_of(recipe: AnyRecipe, pictures: int) -> int:
 
 
 def test_every_recipe_of_a_paper_has_a_protocol():
-    ours = {name for name in shipped() if name.startswith(("modern/", "smoke/", "zoo/", "coco_text/"))} | OURS
+    ours = {name for name in shipped() if name.startswith(("modern/", "smoke/", "zoo/"))} | OURS
     assert set(shipped()) - ours == {name for names in FAMILIES.values() for name in names}
 
 
@@ -265,6 +273,44 @@ def check_mininet_color(recipe: AnyRecipe) -> None:
     batch = noisy(20, 24, 40)
     image, _ = augmented(recipe, batch, **still, offset=0.0, mid_contrast=(1.0, 1.0))
     assert torch.allclose(image, batch["image"] / 255, atol=1e-4)  # .1 pixels are none
+
+
+def test_protocol_coco_text():
+    """Alonso et al., T-RO 2020, sec. VII-D: the protocol of sec. VII-A, for all networks of table VIII."""
+    [like, *_] = of("mininet")
+    for name, recipe in zip(FAMILIES["coco_text"], of("coco_text"), strict=True):
+        assert recipe.augment == like.augment
+        assert (recipe.loss, recipe.optim, recipe.schedule) == (like.loss, like.optim, like.schedule)
+        assert (recipe.batch_size, recipe.drop_last) == (6, False)
+        steps = recipe.epochs * steps_of(recipe, 14_324)  # pictures with legible, machine printed text in labels v1.4
+        assert steps == pytest.approx(1_000_000, rel=2e-3)
+        small = name.endswith(("v1", "cpu", "512x256"))
+        # INTER_AREA: the mean of what shrinks, and bilinear where pictures of 640x480 are enlarged
+        assert (recipe.data.size, recipe.data.resample) == (((256, 512), "box") if small else ((512, 1024), "bilinear"))
+
+
+def test_protocol_mininet_v1():
+    """Code of MiniNet (2019): train.py and its README's command for CamVid; Cityscapes has the epochs of MiniNet-v2."""
+    for recipe, epochs in zip(of("mininet_v1"), (500, 200), strict=True):
+        assert (recipe.epochs, recipe.batch_size, recipe.drop_last) == (epochs, 12, False)
+        expected = [(1e-3 - 1e-8) * (1 - e / epochs) ** 0.9 + 1e-8 for e in (0, 1, epochs - 1)]
+        assert rates(recipe, [0, 1, epochs - 1]) == [pytest.approx([each] * 3) for each in expected]
+        assert (recipe.optim.name, recipe.optim.weight_decay, recipe.loss.weights) == ("adam", 0.0, "none")
+        assert (recipe.data.size, recipe.model.options, recipe.model.initialization) == ((256, 512), {}, "network")
+        change = recipe.augment
+        assert (change.flip, change.scale, change.translate) == (0.5, (0.75, 1.5), (0.3, 0.1))
+        assert (change.place, change.border, change.blur, change.rotate) == ("center", "mirror", 0.0, 0.0)
+        gray = torch.full((2000, 3, 4, 4), 100, dtype=torch.uint8)
+        batch = Batch(image=gray, mask=torch.zeros(2000, 4, 4, dtype=torch.uint8), name=[])
+        still = {"flip": 0.0, "scale": (1.0, 1.0), "translate": (0.0, 0.0)}
+        image, _ = augmented(recipe, batch, **still, mid_contrast=(1.0, 1.0))
+        added = (image[:, 0, 0, 0] * 255).round() - 100  # U(-10, 10) with p .3, to whole levels
+        assert (added.min(), added.max()) == (-9, 9)
+        assert (added != 0).float().mean() == pytest.approx(0.3 * 18 / 20, abs=0.03)
+        image, _ = augmented(recipe, batch, **still, offset=0.0)
+        factor = (image[:, 0, 0, 0] * 255 - 128) / (100 - 128)  # U(.9, 1.2) with p .3
+        assert (factor.min(), factor.max()) == (pytest.approx(0.9, abs=0.003), pytest.approx(1.2, abs=0.003))
+        assert ((factor - 1).abs() > 1e-4).float().mean() == pytest.approx(0.3, abs=0.03)
 
 
 def test_protocol_mininet_ablation():

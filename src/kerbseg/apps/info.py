@@ -95,7 +95,7 @@ def render(facts: CardFacts) -> Table:
     for score in figures(card):
         table.add_row("mIoU", f"{score.miou:.4f} on {score.data} {score.split}")
     if card.temperature is not None:
-        protocol = _mapping(_mapping(card.scores.get("calibration")).get("protocol"))
+        protocol = mapping(mapping(card.scores.get("calibration")).get("protocol"))
         table.add_row(
             "temperature", f"{card.temperature:g}, of {protocol.get('data', '?')} {protocol.get('split', '?')}"
         )

@@ -134,7 +134,13 @@ def _rows(report: Report) -> list[dict[str, Any]]:
         "largest_gap_s": "largest gap (s)",
     }
     return [
-        {"name": name, "chosen": report.chosen.get(key), "plain": report.plain.get(key)} for key, name in names.items()
+        {
+            "name": name,
+            "share": key in ("part_share", "coverage"),
+            "chosen": report.chosen.get(key),
+            "plain": report.plain.get(key),
+        }
+        for key, name in names.items()
     ]
 
 

@@ -13,12 +13,13 @@ from kerbseg.apps.keyframe_page import Album, page
 from kerbseg.apps.sending import Sender
 from kerbseg.bundle import versions
 from kerbseg.core.errors import DataError, InputError, KerbsegError, did_you_mean
-from kerbseg.core.files import atomic_write
+from kerbseg.core.files import atomic_write, check_writable
 from kerbseg.core.text import counted
+from kerbseg.data.pictures import read_rgb
 from kerbseg.keyframes.figures import COLUMNS, Timeline, row, summary
 from kerbseg.keyframes.formats import FORMATS, FormatWriter
 from kerbseg.keyframes.offline import coverage, dynamic_programming
-from kerbseg.keyframes.scores import FrameScores
+from kerbseg.keyframes.scores import FrameScores, all_judged
 from kerbseg.keyframes.selection import Keyframe, Options, Selector, select
 from kerbseg.keyframes.sequences import FrameSequence
 from kerbseg.keyframes.stream import Kept, scored, target_ids
@@ -99,6 +100,7 @@ def write_keyframes(
     """
     target_ids(job.target, predictor.labels)
     _check_folder(job.out, sequence)
+    check_writable(job.out / RECORD)
     if job.rule in OFFLINE and not sequence.again:
         raise InputError(f"the rule {job.rule} looks at the whole sequence twice; {sequence.source} is read once only")
     if job.due_ns is not None and not sequence.entries:
@@ -111,6 +113,8 @@ def write_keyframes(
             work.write(keyframe)
     except BaseException as error:  # noqa: BLE001 # raised again below, when the files are whole
         ending = error
+    for keyframe in work.rest():
+        work.write(keyframe)
     if not len(work.timeline):
         raise ending or DataError(f"{sequence.source} gave no frame")
     report = work.finish(whole=ending is None)
@@ -129,6 +133,8 @@ class _Work:
         self._writer = FormatWriter(job.format, job.out, sequence)
         self._album = Album(predictor.labels, target_ids(job.target, predictor.labels), _namer(sequence))
         self._sender = None if job.bytes_per_s is None else Sender(job.bytes_per_s, job.out, predictor.labels)
+        self._due = self._due_frames()
+        self._selector = Selector(job.options, self._due)
         self._rows: list[str] = []
         self._chosen: list[int] = []
         self._plain: list[int] = []
@@ -137,29 +143,23 @@ class _Work:
 
     def online(self, progress: Callable[[Any], Iterable[Any]]) -> Iterator[Keyframe]:
         """Each keyframe when its window closes."""
-        due = self._due()
-        selector = Selector(self._job.options, due)
-        try:
-            for scores, kept in self._scored(progress):
-                yield from selector.add(scores, kept)
-        finally:
-            yield from selector.finish()
+        for scores, kept in self._scored(progress):
+            yield from self._selector.add(scores, kept)
+
+    def rest(self) -> Iterator[Keyframe]:
+        """The keyframe of the window that is open at the end, whatever ended it."""
+        return self._selector.finish()
 
     def offline(self, progress: Callable[[Any], Iterable[Any]]) -> Iterator[Keyframe]:
         """Each keyframe, after all frames were scored; their pictures are read again."""
-        scores = [replace(each, thumbnail=each.thumbnail[:0]) for each, _ in self._scored(progress)]
-        plain = [each.last for each in select(scores, replace(self._job.options, rule="first"), self._due())]
-        count = self._job.count or len(plain)
-        chosen = OFFLINE[self._job.rule](scores, count)
-        nearest = {i: min(plain, key=lambda each: (abs(each - i), each)) for i in chosen}
-        kept = dict(self._again({*chosen, *nearest.values()}))
+        scores = all_judged([replace(each, thumbnail=each.thumbnail[:0]) for each, _ in self._scored(progress)])
+        plain = [each.last for each in select(scores, replace(self._job.options, rule="first"), self._due)]
+        chosen = OFFLINE[self._job.rule](scores, self._job.count or len(plain))
+        beside = [min(plain, key=lambda each: (abs(each - i), each)) for i in chosen]
         moved = self.timeline["motion"].cumsum()
-        for window, i in enumerate(chosen):
-            first = chosen[window - 1] + 1 if window else 0
-            beside = nearest[i]
-            yield Keyframe(
-                scores[i], window, first, beside, "all", float(moved[i]), scores[beside], kept[i], kept[beside]
-            )
+        for window, one, other in self._again(chosen, beside):
+            i, j, first = chosen[window], beside[window], chosen[window - 1] + 1 if window else 0
+            yield Keyframe(scores[i], window, first, j, "all", float(moved[i]), scores[j], one, other)
         self._plain = plain
 
     def write(self, keyframe: Keyframe) -> None:
@@ -178,17 +178,15 @@ class _Work:
 
     def finish(self, whole: bool) -> Report:
         """All lists, figures and the page. Raises KerbsegError where one cannot be written."""
-        out, job = self._job.out, self._job
+        out, job, timeline = self._job.out, self._job, self.timeline.judged_again()
         texts = {
             "keyframes.csv": _table(("index", "time_ns", "file", *COLUMNS, "window", "why"), self._rows),
-            "scores.csv": _table(("index", "time_ns", *COLUMNS), _score_rows(self.timeline)),
+            "scores.csv": _table(("index", "time_ns", *COLUMNS), _score_rows(timeline)),
         }
         sent = None if self._sender is None else self._sender.finish()
-        chosen, plain = (summary(self.timeline, each) for each in (self._chosen, sorted({*self._plain})))
+        chosen, plain = (summary(timeline, each) for each in (self._chosen, sorted({*self._plain})))
         report = Report(str(self._sequence.source), chosen, plain, sent, out / "keyframes.html")
-        texts["keyframes.html"] = page(
-            report, job.target, job.rule, self._album, self.timeline, self._chosen, self._plain
-        )
+        texts["keyframes.html"] = page(report, job.target, job.rule, self._album, timeline, self._chosen, self._plain)
         files = [*texts, *self._writer.finish(), *(self._sender.files if self._sender else [])]
         for name, text in texts.items():
             _write(out / name, text)
@@ -222,7 +220,7 @@ class _Work:
             (out / name).unlink(missing_ok=True)
         return report
 
-    def _due(self) -> Callable[[FrameScores], bool] | None:
+    def _due_frames(self) -> Callable[[FrameScores], bool] | None:
         if self._job.due_ns is None:
             return None
         frames = nearest_frames(self._job.due_ns, [each.time_ns for each in self._sequence.entries])
@@ -241,11 +239,35 @@ class _Work:
                     self._sender.frame(scores, kept)
                 yield scores, kept
 
-    def _again(self, wanted: set[int]) -> Iterator[tuple[int, Kept]]:
+    def _again(self, chosen: Sequence[int], beside: Sequence[int]) -> Iterator[tuple[int, Kept, Kept]]:
+        """Number and frames of each pair, as soon as both were read again; others are let go of."""
+        last: dict[int, int] = {}  # of each frame, the last pair that needs it
+        for n, frames in enumerate(zip(chosen, beside, strict=True)):
+            last.update(dict.fromkeys(frames, n))
+        held: dict[int, Kept] = {}
+        pair = 0
+        for i, picture in self._pictures(sorted(last)):
+            held[i] = Kept(picture, self._predictor(picture, channels="rgb").ids)
+            while pair < len(chosen) and chosen[pair] in held and beside[pair] in held:
+                yield pair, held[chosen[pair]], held[beside[pair]]
+                pair += 1
+                held = {each: kept for each, kept in held.items() if last[each] >= pair}
+        if pair < len(chosen):
+            raise DataError(
+                f"{self._sequence.source} is shorter than when it was first read; is it still being written?"
+            )
+
+    def _pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Some frames of the sequence, in order."""
+        if self._sequence.entries:
+            yield from ((i, read_rgb(self._sequence.entries[i].file)) for i in wanted)
+            return
+        remaining = {*wanted}
         for i, frame in enumerate(self._sequence.source):
-            if i in wanted:
-                yield i, Kept(frame.picture, self._predictor(frame.picture, channels="rgb").ids)
-            if i >= max(wanted):
+            if i in remaining:
+                remaining.remove(i)
+                yield i, frame.picture
+            if not remaining:
                 return
 
 

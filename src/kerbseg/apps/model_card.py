@@ -267,11 +267,8 @@ def _used(value: Any) -> Any:
 
 
 def _looks(name: str, data: str, scenes: str | None) -> str:
-    drawn = f"![Drawn scenes: the best and the worst of 40]({scenes})\n\n" if scenes else ""
-    words = {
-        True: "*Drawn scenes, of a kind that it never saw in training: the best and the worst of 40.* ",
-        False: "",
-    }[bool(scenes)]
+    drawn = f"![Drawn scenes: the best and the worst of some]({scenes})\n\n" if scenes else ""
+    words = "Above are drawn scenes, of a kind that it never saw in training. " if scenes else ""
     if not data:
         return ""
     root = "" if data == "scenes" else f" --data-root DATA/{data}"

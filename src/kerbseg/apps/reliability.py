@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from kerbseg.metrics.calibration import BINS, Bin, Calibration, Reliability
 
 SIDE, STRIP = 210, 44  # pixels: of a panel's square, and the height of the shares below it
-LEFT, TOP, GAP = 44, 34, 24  # left of the square, above it, and between the shares and their words
-PANEL = (LEFT + SIDE + 14, TOP + SIDE + GAP + STRIP + 36)  # width, height
-INK, SOFT, PALE, RIGHT, WRONG = "#22262b", "#6a7078", "#eef0f2", "#3b6ea8", "#d62d26"
+LEFT, TOP, GAP = 54, 34, 24  # left of the square, above it, and between the shares and their words
+PANEL = (LEFT + SIDE + 22, TOP + SIDE + GAP + STRIP + 36)  # width, height
+INK, SOFT, PALE = "#22262b", "#6a7078", "#eef0f2"
+RIGHT, TOO_SURE, TOO_UNSURE = "#3b6ea8", "#e2736b", "#a9c4e4"
 TICKS = (0, 0.5, 1)
 
 
 def diagram(reliability: Reliability) -> str:
     """One panel, or two where the card has a temperature: without it, and with it.
 
-    A blue bar is the share of the pixels of a bin that is right; red is what lacks to their mean confidence, or is
-    beyond it. Below are the bins' shares of all pixels.
+    A bar is the share of the pixels of a bin that is right. Red on it is how much surer the network was, pale is how
+    much less sure. Below are the bins' shares of all pixels.
     """
     with_it = reliability.temperature
     panels = [(f"temperature {1 if with_it is None else with_it:.4g}", reliability.calibration)]
@@ -39,21 +40,21 @@ def diagram(reliability: Reliability) -> str:
 
 def _panel(title: str, calibration: Calibration) -> Iterator[str]:
     bottom, strip = TOP + SIDE, TOP + SIDE + GAP
-    yield f'<text x="{LEFT}" y="{TOP - 12}" font-size="13" font-weight="600">{title}: ECE {calibration.ece:.4f}</text>'
+    yield f'<text x="{LEFT}" y="{TOP - 12}" font-size="12" font-weight="600">{title}: ECE {calibration.ece:.4f}</text>'
     yield f'<rect x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" fill="{PALE}"/>'
     most = max(each.share for each in calibration.bins)
     for each in calibration.bins:
         left = LEFT + SIDE * _place(each) / BINS
         low, high = sorted((each.accuracy, each.confidence))
         yield _bar(left, bottom, 0, each.accuracy, RIGHT)
-        yield _bar(left, bottom, low, high, WRONG, ' fill-opacity="0.55"')
+        yield _bar(left, bottom, low, high, TOO_UNSURE if high == each.accuracy else TOO_SURE)
         yield _bar(left, strip + STRIP, 0, STRIP / SIDE * each.share / most, SOFT)
     yield (
         f'<path d="M{LEFT} {bottom}L{LEFT + SIDE} {TOP}" stroke="{INK}" stroke-dasharray="4 3"/>'
         f'<text transform="translate(14 {TOP + SIDE / 2:g}) rotate(-90)" text-anchor="middle">right</text>'
         f'<text x="{LEFT + SIDE / 2:g}" y="{bottom + 17}" text-anchor="middle">confidence</text>'
-        f'<text x="{LEFT + SIDE / 2:g}" y="{strip + STRIP + 17}" text-anchor="middle">share of the pixels, at most'
-        f" {most:.0%}</text>"
+        f'<text x="{LEFT + SIDE / 2:g}" y="{strip + STRIP + 17}" text-anchor="middle">share of the pixels (highest'
+        f" bar: {most:.0%})</text>"
     )
     for tick in TICKS:
         yield f'<text x="{LEFT - 6}" y="{bottom - SIDE * tick + 4:g}" text-anchor="end" fill="{SOFT}">{tick:.0%}</text>'
@@ -67,9 +68,8 @@ def _place(each: Bin) -> int:
     return min(max(math.ceil(each.confidence * BINS) - 1, 0), BINS - 1)
 
 
-def _bar(left: float, bottom: float, low: float, high: float, color: str, more: str = "") -> str:
+def _bar(left: float, bottom: float, low: float, high: float, color: str) -> str:
     top, height = bottom - SIDE * high, SIDE * (high - low)
     return (
-        f'<rect x="{left + 0.5:.1f}" y="{top:.1f}" width="{SIDE / BINS - 1:.1f}" height="{height:.1f}" fill="{color}"'
-        f"{more}/>"
+        f'<rect x="{left + 0.5:.1f}" y="{top:.1f}" width="{SIDE / BINS - 1:.1f}" height="{height:.1f}" fill="{color}"/>'
     )

@@ -62,7 +62,7 @@ def keyframes(
     rule
         window: in each window between two due frames the best product of quality and target; gate: the most target
         among sharp and well-lit frames; middle: window, near the middle; first: the due frame itself, as plain SLAM;
-        dp and coverage look at the whole sequence, and choose better
+        dp and coverage: best sum, and best cover, of the whole sequence
     step
         Motion after which a frame is due, in pixels of a picture 480 wide
     longest

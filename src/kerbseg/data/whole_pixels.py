@@ -66,18 +66,20 @@ class Axis:
             at = (2 * at + 1) * before // (2 * after)
         return at, there
 
-    def mix(self, resample: Resample, border: Border) -> tuple[slice, Float[Tensor, "c m"] | None]:
+    def mix(
+        self, resample: Resample, border: Border, device: torch.device
+    ) -> tuple[slice, Float[Tensor, "c m"] | None]:
         """The pixels of the picture that are read, and how much each gives to those of the canvas.
 
         None where no size changes, so that `pixels` says which one goes where.
         """
         if all(size == self.own for size in self.sizes):
             return slice(None), None
-        at, there = self.pixels(border)
+        at, there = (each.to(device) for each in self.pixels(border))
         sizes = (self.own, *self.sizes)
         weights = _resize_matrix(sizes[-2], sizes[-1], resample, at) * there[:, None]
         for before, after in zip(sizes[-3::-1], sizes[-2:0:-1], strict=True):
-            weights = weights @ _resize_matrix(before, after, resample, torch.arange(after))
+            weights = weights @ _resize_matrix(before, after, resample, torch.arange(after, device=device))
         read = weights.any(0).nonzero()[:, 0]
         part = slice(int(read.min()), int(read.max()) + 1) if len(read) else slice(0)
         return part, weights[:, part]
@@ -94,7 +96,7 @@ def place(
     pictures, masks = [], []
     with torch.autocast(image.device.type, enabled=False):  # a network's bfloat16 has too few levels for a picture
         for picture, ids, (rows, columns) in zip(image, mask, axes, strict=True):
-            (tall, by_row), (wide, by_column) = (each.mix(resample, border) for each in (rows, columns))
+            (tall, by_row), (wide, by_column) = (each.mix(resample, border, image.device) for each in (rows, columns))
             low = _along(picture[:, tall, wide], columns, by_column, border)  # columns first, as Pillow does
             pictures.append(_along(low.mT, rows, by_row, border).mT)
             (row, row_there), (column, column_there) = rows.nearest(), columns.nearest()
@@ -117,7 +119,7 @@ def _resize_matrix(before: int, after: int, resample: Resample, at: Int64[Tensor
     """What the pixels `at` of an axis of size `after` take of one of size `before`."""
     ratio = before / after
     middles = (at.double() + 0.5) * ratio
-    distance = torch.arange(before, dtype=torch.float64) + 0.5 - middles[:, None]
+    distance = torch.arange(before, dtype=torch.float64, device=at.device) + 0.5 - middles[:, None]
     weights = KERNELS[resample](distance / max(1.0, ratio))
     return (weights / weights.sum(1, keepdim=True)).float()
 

@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from kerbseg.keyframes.quality import RECENT, Measures, quality_of
 from kerbseg.keyframes.scores import FrameScores
 
 AT_ONCE = 4096  # frames whose distances to all keyframes are looked at together
+
+UNMEASURED = Measures(0.0, 0.0, 0.0, 0.0, 0.0)
+"""In place of what was not measured."""
 
 COLUMNS = ("Q", "g", "b", "m", "lo", "hi", "whole", "part", "sem", "motion")
 """Scores of a frame as files name them: quality, gradient, sharpness, brightness, dark, bright and so on."""
@@ -20,8 +24,8 @@ COLUMNS = ("Q", "g", "b", "m", "lo", "hi", "whole", "part", "sem", "motion")
 
 def row(scores: FrameScores) -> tuple[float, ...]:
     """The scores of a frame in the order of `COLUMNS`."""
-    seen, shown = scores.measures, scores.semantics
-    measures = (seen.gradient, seen.sharpness, seen.brightness, seen.dark, seen.bright) if seen else (0.0,) * 5
+    seen, shown = scores.measures or UNMEASURED, scores.semantics
+    measures = (seen.gradient, seen.sharpness, seen.brightness, seen.dark, seen.bright)
     return (scores.quality, *measures, shown.whole, shown.part, scores.sem, scores.motion)
 
 
@@ -44,6 +48,15 @@ class Timeline:
         """One more frame."""
         self.times.append(scores.time_ns)
         self.values.extend(row(scores))
+
+    def judged_again(self) -> Timeline:
+        """The same, the first 31 frames judged among each other: they came too early to have had a past."""
+        values, width = self.values[:], len(COLUMNS)
+        early = [Measures(*values[i : i + 5]) for i in range(1, min(RECENT, len(self)) * width, width)]
+        for i, measures in enumerate(early):
+            if measures != UNMEASURED:
+                values[i * width] = quality_of(measures, early)
+        return Timeline(self.times, values)
 
     def __len__(self) -> int:
         return len(self.times)

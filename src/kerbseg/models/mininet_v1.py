@@ -79,7 +79,7 @@ class AlphaDropout(nn.AlphaDropout):
         return F.alpha_dropout(input, self.p, self.training or self.at_test)
 
 
-class Factorised(nn.Module):
+class Factorized(nn.Module):
     """Residual module of four one-dimensional separable convolutions; the second pair is dilated, across only."""
 
     def __init__(self, inputs: int, outputs: int, dilation: int, dropout: AlphaDropout) -> None:
@@ -123,8 +123,8 @@ class MiniNetV1(SegmentationNet):
         if init not in INITS:
             raise ValueError(f"init is {init!r}; choose from: {', '.join(INITS)}")
 
-        def module(inputs: int, outputs: int, dilation: int = 1) -> Factorised:
-            return Factorised(inputs, outputs, dilation, AlphaDropout(dropout, dropout_at_test))
+        def module(inputs: int, outputs: int, dilation: int = 1) -> Factorized:
+            return Factorized(inputs, outputs, dilation, AlphaDropout(dropout, dropout_at_test))
 
         self.d1, self.d2, self.d3, self.d4 = Down(3, 12), Down(12, 24), Down(24, 48), Down(48, 96)
         self.far = nn.Sequential(*(module(96, 96, dilation) for dilation in (1, 2, 4, 8)))

@@ -99,15 +99,14 @@ def _with_accuracies(table: Table, cells: Sequence[Cell]) -> tuple[Cell, ...]:
     """The cells, those of accuracies with what our weights reach; each weights' stands where the size is nearest."""
     filled = list(cells)
     for ours in sorted(shipped_accuracies(), key=lambda each: each.miou):  # of two at one place the better stays
-        places = {
-            index: abs(math.log(math.prod(size) / math.prod(ours.size)))
-            for index, cell in enumerate(cells)
-            if (size := _accuracy_size(table, cell, ours)) is not None
-        }
+        sizes = {index: _accuracy_size(table, cell, ours) for index, cell in enumerate(cells)}
+        places = {index: size for index, size in sizes.items() if size is not None}
         if places:
-            index = min(places, key=lambda place: places[place])
+            index = min(places, key=lambda place: abs(math.log(math.prod(places[place]) / math.prod(ours.size))))
             figure = Decimal(str(ours.miou)) * (100 if cells[index].column.unit == "%" else 1)
-            filled[index] = replace(cells[index], ours=figure, reason="", protocol=ours.protocol)
+            height, width = places[index]
+            other = "" if (height, width) == ours.size else f" The printed figure is of pictures at {width}x{height}."
+            filled[index] = replace(cells[index], ours=figure, reason="", protocol=ours.protocol + other)
     return tuple(filled)
 
 

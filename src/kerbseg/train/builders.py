@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from kerbseg.compress.grouping import alpha_at
 from kerbseg.core.distributed import SINGLE, Rank
-from kerbseg.core.errors import RecipeError, did_you_mean
+from kerbseg.core.errors import InputError, RecipeError, did_you_mean
 from kerbseg.core.limits import MOST_PARAMETERS
 from kerbseg.data.augment import Color, Geometry, Turn
 from kerbseg.data.loading import Batch
@@ -30,6 +31,17 @@ def check_options(create: Callable[[], nn.Module]) -> None:
         raise RecipeError(f"model.options make no network ({why}); correct them, or leave them away") from error
     if parameters > MOST_PARAMETERS:
         raise RecipeError(f"model.options make a network of {parameters:,} parameters; lower them")
+
+
+def check_one_picture(net: nn.Module, stride: int) -> None:
+    """Raises RecipeError where a network cannot train on one picture alone, which an epoch may end with."""
+    trial, side = copy.deepcopy(net).train(), 8 * stride
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            trial(torch.zeros(1, 3, side, side))
+    except (InputError, ValueError) as error:
+        why = str(error).partition(";")[0]
+        raise RecipeError(f"an epoch ends with a batch of 1 picture: {why}; set drop_last=true") from error
 
 
 def output_count(model: Model, classes: int) -> int:

@@ -16,7 +16,14 @@ from kerbseg.core.errors import KerbsegWarning
 from kerbseg.data.loading import Batch, rare_loader, training_loader, validation_loader
 from kerbseg.data.samplers import RareShuffle
 from kerbseg.metrics import compute_metrics
-from kerbseg.train.builders import augmentation, check_options, output_count, places_of, xavier_uniform
+from kerbseg.train.builders import (
+    augmentation,
+    check_one_picture,
+    check_options,
+    output_count,
+    places_of,
+    xavier_uniform,
+)
 from kerbseg.train.machine import Machine
 from kerbseg.train.matching import Target
 from kerbseg.train.network_loss import build_loss
@@ -82,6 +89,8 @@ class Segmentation:
     def task(self, net: nn.Module, steps_per_epoch: int) -> SegmentationTask:
         """What a step does with the network."""
         recipe, rank = self.recipe, self._machine.rank
+        if not recipe.drop_last and self._pictures() % recipe.batch_size == 1:
+            check_one_picture(net, self._card.stride)
         network_loss = build_loss(recipe, net, self.train, rank, self.outputs)
         globalize_layers(net, rank)
         outputs = NetworkOutputs(net, [head.at for head in recipe.auxiliary])
@@ -138,6 +147,11 @@ class Segmentation:
             versions=versions(),
         )
         save(Bundle(collapse(net) if self.recipe.grouping else net, card), path)
+
+    def _pictures(self) -> int:
+        """Of an epoch of training."""
+        rare = self.recipe.data.rare
+        return len(self.train.batches) + (0 if rare is None else rare.extra * len(rare.classes))
 
     def _open(self, splits: tuple[str, ...], names: tuple[str, ...], validates: bool = False) -> CachedSplit:
         machine = self._machine
