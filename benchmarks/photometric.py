@@ -26,6 +26,8 @@ from kerbseg.train.recipe import Augment
 from kerbseg.train.recipe_file import read
 
 STRENGTHS: dict[str, tuple[float, float, float]] = {
+    "offset": (0.05, 0.1, 0.2),
+    "mid_contrast": (1.13, 1.5, 2.0),  # and as much less: 1 / c
     "gamma": (0.2, 0.4, 0.8),
     "channel_balance": (0.06, 0.12, 0.3),
     "gray": (0.25, 0.5, 1.0),
@@ -48,12 +50,16 @@ def rows(picture: UInt8[np.ndarray, "h w 3"], recipe: str) -> Iterator[list[Cell
     """The picture and a key's three strengths; last, four draws of a recipe."""
     raw = channels_first(torch.from_numpy(picture)[None])[0]
     for key, strengths in STRENGTHS.items():
-        cells = [("unchanged", raw / 255)]
-        for strength in strengths:
-            settings = {"jpeg": 1.0, key: (strength, strength)} if key == "jpeg_quality" else {key: strength}
-            cells.append((f"{key}: {strength}", most_changed(raw / 255, settings)))
-        yield [(title, _bytes(image)) for title, image in cells]
+        changed = [(f"{key}: {each}", most_changed(raw / 255, settings_of(key, each))) for each in strengths]
+        yield [(title, _bytes(image)) for title, image in [("unchanged", raw / 255), *changed]]
     yield [(f"{recipe}, draw {i}", _bytes(image)) for i, image in enumerate(draws(raw, read(recipe).augment), 1)]
+
+
+def settings_of(key: str, strength: float) -> dict[str, Any]:
+    """What a recipe says for one strength of a key."""
+    if key == "jpeg_quality":
+        return {"jpeg": 1.0, key: (strength, strength)}
+    return {key: (1 / strength, strength) if key == "mid_contrast" else strength}
 
 
 def draws(raw: UInt8[Tensor, "3 h w"], settings: Augment) -> Float[Tensor, "4 3 h w"]:

@@ -64,7 +64,7 @@ MUTANTS = (
         "test_evaluate.py::test_the_order_of_pictures_changes_no_corruption",
     ),
     Mutant("rotation-is-a-shear", AUGMENT, "-angle.sin() * y", "angle.sin() * y", TESTS_AUGMENT),
-    Mutant("rotation-turns-back", AUGMENT, "* (math.pi / 180)", "* (-math.pi / 180)", TESTS_AUGMENT),
+    Mutant("rotation-turns-back", AUGMENT, "self.rotate) * (math.pi", "self.rotate) * (-math.pi", TESTS_AUGMENT),
     Mutant(
         "translate-swapped",
         AUGMENT,

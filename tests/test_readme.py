@@ -194,6 +194,9 @@ NOT_RUN = {
     " --out runs/text": "as above",
     "kerbseg threshold runs/text --data coco_text --data-root DATA/coco_text -o text.safetensors": "needs that run;"
     " tests/test_text_evaluation.py has one",
+    "kerbseg threshold runs/text --stretch --data coco_text --data-root DATA/coco_text -o text.safetensors": "as above",
+    "kerbseg export text.safetensors -o text.onnx --size 256x512": "as above",
+    "kerbseg evaluate text.onnx --fit stretch --data coco_text --data-root DATA/coco_text --split val": "as above",
     "kerbseg evaluate text.safetensors --data coco_text --data-root DATA/coco_text --split val --json figures.json": (
         "as above"
     ),

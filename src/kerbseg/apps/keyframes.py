@@ -46,9 +46,9 @@ class Job:
     due_ns: tuple[int, ...] | None = None  # when a SLAM system took keyframes
 
     def __post_init__(self) -> None:
-        for value, choices in ((self.rule, get_args(Rule)), (self.format, FORMATS)):
+        for name, value, choices in (("rule", self.rule, get_args(Rule)), ("format", self.format, FORMATS)):
             if value not in choices:
-                raise InputError(f"unknown choice {value!r}; {did_you_mean(value, choices)}")
+                raise InputError(f"unknown {name} {value!r}; {did_you_mean(value, choices)}")
         if self.count is not None and (self.rule not in OFFLINE or self.count < 1):
             raise InputError(f"count {self.count}: a number from 1 on, which the rules {', '.join(OFFLINE)} take")
         if self.bytes_per_s is not None and not self.bytes_per_s > 0:
@@ -146,7 +146,7 @@ class _Work:
         for scores, kept in self._scored(progress):
             yield from self._selector.add(scores, kept)
 
-    def rest(self) -> Iterator[Keyframe]:
+    def rest(self) -> list[Keyframe]:
         """The keyframe of the window that is open at the end, whatever ended it."""
         return self._selector.finish()
 

@@ -24,7 +24,7 @@ from kerbseg.core.types import Dataset
 from kerbseg.evaluate import UnlabelledError, check_classes
 from kerbseg.metrics import compute_metrics
 from kerbseg.metrics.text import TEXT, ThresholdCurve
-from kerbseg.runtime import open_runtime, segment_with_confidence
+from kerbseg.runtime import InputSizePolicy, open_runtime, segment_with_confidence
 from kerbseg.text_evaluation import probability_of_text
 
 TOLERANCE = 1e-4  # of logits, by which a bias is seen to do what it should
@@ -50,6 +50,7 @@ def choose_threshold(
     bundle: Bundle,
     dataset: Dataset,
     *,
+    stretch: bool = False,
     limit: int | None = None,
     device: str = "cpu",
     threads: int | None = None,
@@ -57,6 +58,7 @@ def choose_threshold(
 ) -> Chosen:
     """The threshold with the highest IoU of text over a split, at the pictures' own size, and the network with it.
 
+    With `stretch` the network looks at pictures stretched to its size, as in training; else they keep proportions.
     A temperature is left out, as it was fitted to other weights. Raises BundleError where classes differ, KerbsegError
     for other classes than background and text or a network without a bias at its end, DataError for a split without
     text.
@@ -75,9 +77,11 @@ def choose_threshold(
     runtime = open_runtime(bundle, device=device, threads=threads)
     check_classes(runtime, dataset)
     curve, count = ThresholdCurve(), min(limit or len(dataset), len(dataset))
+    size: InputSizePolicy = bundle.card.input_size if stretch else "trained"
     for index in progress(range(count)):
         sample = dataset[index]
-        curve.update(probability_of_text(*segment_with_confidence(runtime, sample.image)), sample.mask)
+        confident = segment_with_confidence(runtime, sample.image, size, "stretch" if stretch else "letterbox")
+        curve.update(probability_of_text(*confident), sample.mask)
     best = curve.best()
     if best is None:
         raise UnlabelledError(f"split {dataset.split!r} of {dataset.name!r} shows no text; choose another split")
@@ -86,7 +90,14 @@ def choose_threshold(
         raise KerbsegError("no threshold does better than text everywhere; train the network longer")
     before = compute_metrics(torch.from_numpy(curve.confusion(0.5)), dataset.labels)
     after = compute_metrics(torch.from_numpy(curve.confusion(threshold)), dataset.labels)
-    protocol = {"data": dataset.name, "split": dataset.split, "limit": limit, "label_size": "own", "tta": "none"}
+    protocol = {
+        "data": dataset.name,
+        "split": dataset.split,
+        "limit": limit,
+        "label_size": "own",
+        "input_size": list(size) if stretch else size,
+        "tta": "none",
+    }
     scores = {
         "miou": after.miou,
         "class_iou": dict(after.class_iou),

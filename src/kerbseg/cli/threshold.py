@@ -16,6 +16,7 @@ def threshold(
     split: str = "val",
     data_root: DataRoot = None,
     out: Out,
+    stretch: bool = False,
     device: Device = "cpu",
     threads: Threads = None,
     limit: int | None = None,
@@ -38,6 +39,8 @@ def threshold(
         Split to choose on: pictures that the network was not trained on, usually val
     out
         File to write (.safetensors)
+    stretch
+        Stretch pictures to the size that the network was trained on, as an exported file does with --fit stretch
     limit
         Choose on the first N pictures only
     """
@@ -47,7 +50,9 @@ def threshold(
 
     bundle = load(model)
     dataset = open_dataset(data, split, data_root)
-    chosen = choose_threshold(bundle, dataset, limit=limit, device=device, threads=threads, progress=progress)
+    chosen = choose_threshold(
+        bundle, dataset, stretch=stretch, limit=limit, device=device, threads=threads, progress=progress
+    )
     save(chosen.bundle, out)
     if json is not None:
         write_json(json, chosen.to_dict())

@@ -8,7 +8,7 @@ more of the target whole. The semantics weigh, the quality can rule out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -44,9 +44,12 @@ class Options:
     novelty: bool = False  # prefer what does not look like the last keyframes
 
     def __post_init__(self) -> None:
-        for value, choices in ((self.rule, get_args(OnlineRule)), (self.static, get_args(Static))):
+        for name, value, choices in (
+            ("rule", self.rule, get_args(OnlineRule)),
+            ("static", self.static, get_args(Static)),
+        ):
             if value not in choices:
-                raise InputError(f"unknown choice {value!r}; {did_you_mean(str(value), choices)}")
+                raise InputError(f"unknown {name} {value!r}; {did_you_mean(str(value), choices)}")
         if not self.step_px > 0 or not self.longest_s > 0:
             raise InputError(f"a step of {self.step_px:g} px and {self.longest_s:g} s; both must be above 0")
 
@@ -102,11 +105,10 @@ class Selector:
         self._count = 0  # of frames in the open window
         self._early: list[Measures] = []  # of the first frames
 
-    def add(self, scores: FrameScores, kept: Any = None) -> Iterator[Keyframe]:
-        """The next frame; gives the keyframes of the windows that close with it, two at most."""
+    def add(self, scores: FrameScores, kept: Any = None) -> list[Keyframe]:
+        """The keyframes of the windows that close with the next frame: none, one, or two at a cut."""
         self._step_ns = scores.time_ns - self._last.scores.time_ns if self._last.scores.index >= 0 else 0
-        if scores.cut and self._count:
-            yield from self._close("cut")
+        closed = self._close("cut") if scores.cut and self._count else []
         self._moved += scores.motion
         if scores.cut or self._first.scores.index < 0:  # a shot begins: nothing has moved yet
             self._closed_moved, self._closed_ns = self._moved, scores.time_ns
@@ -115,12 +117,14 @@ class Selector:
         reason = self._reason(scores)
         if reason:
             self._closed_moved, self._closed_ns = self._moved, scores.time_ns
-            yield from self._close(reason)
+            closed += self._close(reason)
+        return closed
 
-    def finish(self) -> Iterator[Keyframe]:
+    def finish(self) -> list[Keyframe]:
         """The keyframe of what is left at the end: of half a step at least, or where its shot has none."""
         if self._count and (self._taken_moved is None or self._moved - self._closed_moved >= self._options.step_px / 2):
-            yield from self._close("end")
+            return self._close("end")
+        return []
 
     def _reason(self, scores: FrameScores) -> Reason | None:
         if self._due is not None:
@@ -150,21 +154,20 @@ class Selector:
             self._open = [each for each in self._open if not _rules_out(frame, each)]
             self._open.append(frame)
 
-    def _close(self, why: Reason) -> Iterator[Keyframe]:
+    def _close(self, why: Reason) -> list[Keyframe]:
         first, last = self._first.scores.index, self._last
         frames = [self._judged_again(each) for each in self._open]
         self._open, self._count = [], 0
         still = self._taken_moved is not None and last.moved - self._taken_moved < self._options.step_px / 4
         if still and self._options.static == "skip" and why != "due":
-            return
+            return []
         best = frames[choose(frames, self._options.rule, first, last.scores.index)]
         self._taken_moved = best.moved
         if self._options.novelty:
             self._known.append(best.scores.thumbnail)
         number, self._window = self._window, self._window + 1
-        yield Keyframe(
-            best.scores, number, first, last.scores.index, why, best.moved, last.scores, best.kept, last.kept
-        )
+        place = (number, first, last.scores.index, why, best.moved)
+        return [Keyframe(best.scores, *place, last.scores, best.kept, last.kept)]
 
     def _judged_again(self, frame: Candidate) -> Candidate:
         if frame.scores.index >= RECENT:
