@@ -85,6 +85,8 @@ def test_the_page_has_what_the_card_knows(card, line):
 
 def test_terms_and_limits_are_those_of_the_data(card):
     assert "**Data licence.** CamVid" in page(card)
+    assert "Apache-2.0" not in page(card), "weights that are not kerbseg's own"
+    assert "Apache-2.0" in markdown(CardFacts(Path("x"), card, "float32", 1, 1), "mininet_v2_cpu-camvid")
     own = replace(card, recipe={"data": {"name": "folder"}, "epochs": 9})
     assert "CamVid" not in page(own)
     assert "--data folder" in page(own)

@@ -21,8 +21,8 @@ from kerbseg.profiling.latency import Budget
 from kerbseg.profiling.machine import processor_name
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-LIBRARIES = {"trainings"}  # imported by scripts, and tested by itself
-ELSEWHERE = {"train_throughput", "journey", "zoo_finish", "zoo_pages"}  # in files of their own
+LIBRARIES = {"trainings", "captured_training"}  # imported by scripts, and tested by themselves
+ELSEWHERE = {"train_throughput", "journey", "gpu_day", "zoo_finish", "zoo_pages"}  # in files of their own
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_photometric_runs_and_draws_each_change(script, tmp_path):
         assert min(picture.size) > 300
 
 
-def test_corruptions_are_drawn_and_timed(script, tmp_path, capsys):
+def test_corruptions_runs_and_draws_and_times_all(script, tmp_path, capsys):
     script("corruptions", "--out", tmp_path / "kinds.jpg", "--time", "32x48")
     with Image.open(tmp_path / "kinds.jpg") as picture:
         assert min(picture.size) > 900

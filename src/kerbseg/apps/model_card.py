@@ -11,7 +11,7 @@ from rich.table import Table
 
 import kerbseg.models as models
 from kerbseg.apps.info import CardFacts, mapping
-from kerbseg.bundle import BundleCard
+from kerbseg.bundle import BundleCard, shipped
 from kerbseg.core.labels import LabelSet
 
 REPORTS = {  # entry of a card's scores: how its row begins
@@ -25,9 +25,9 @@ NOT_MEASURED = "not measured"
 TERMS = {  # of data sets, by name
     "camvid": "CamVid (Brostow, Fauqueur and Cipolla, Pattern Recognition Letters 2009) is published for research. Its"
     " makers ask to be cited and name no licence, neither for the pictures nor for networks trained on them. No picture"
-    " of it is part of kerbseg. The weights are ours and offered under Apache-2.0 as far as we hold rights. For a"
-    " product, ask the makers of the data, or train on pictures of your own."
+    " of it is part of kerbseg. For a product, ask the makers of the data, or train on pictures of your own."
 }
+OURS = "The weights come with kerbseg and are offered under Apache-2.0 as far as its makers hold rights."
 LIMITS = {  # likewise
     "camvid": "One city and one camera, by day and at dusk, 2005 to 2008. No night, no snow, no signs of other"
     " countries. Thin and rare things (poles, signs, fences, distant people) are weak: see the table. Figures on val"
@@ -65,7 +65,8 @@ def markdown(facts: CardFacts, name: str, pictures: Mapping[str, str] | None = N
         _looks(name, data, pictures.get("scenes")),
     ]
     if terms := TERMS.get(data):
-        parts += [f"## Data and its terms\n\n**Data licence.** {terms}", f"## Limits\n\n{LIMITS[data]}"]
+        ours = f" {OURS}" if name in shipped() else ""
+        parts += [f"## Data and its terms\n\n**Data licence.** {terms}{ours}", f"## Limits\n\n{LIMITS[data]}"]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
