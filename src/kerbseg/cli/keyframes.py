@@ -60,21 +60,21 @@ def keyframes(
     format
         Layout of the results: {keyframe_formats}. colmap lists the files of a folder where they are
     rule
-        window: in each window between two due frames the best product of quality and target; gate: the most target
-        among sharp and well-lit frames; middle: window, near the middle; first: the due frame itself, as plain SLAM;
-        dp and coverage: best sum, and best cover, of the whole sequence
+        How frames are chosen. window: in each window between two due frames the best product of quality and target;
+        gate: the most target among sharp and well-lit frames; middle: window, near the middle; first: the due frame
+        itself, as plain SLAM; dp and coverage: best sum, and best cover, of the whole sequence
     step
         Motion after which a frame is due, in pixels of a picture 480 wide
     longest
         Seconds after which a frame is due in any case
     static
-        skip: no keyframe while the view stands still
+        Whether there are keyframes while the view stands still; skip: none
     novelty
         Prefer frames that do not look like the last keyframes
     count
         Number of keyframes, of the rules dp and coverage (default: as many as the plain rule takes)
     keep
-        all: write all frames too, for SLAM systems, which lose track between keyframes alone
+        Which frames are written; all: the others too, for SLAM systems, which lose track between keyframes alone
     due
         File with the times at which a SLAM system took keyframes, such as ORB-SLAM2's KeyFrameTrajectory.txt
     budget
