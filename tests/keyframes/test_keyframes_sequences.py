@@ -282,3 +282,9 @@ def test_seconds_before_zero():
         "0.000000",
         "1.500000",
     ]
+
+
+def test_poses_without_times_are_no_times(tmp_path):
+    (tmp_path / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
+    with pytest.raises(DataError, match="without a time"):
+        read_times(tmp_path / "poses.txt")

@@ -19,6 +19,10 @@ def read_times(path: Path) -> list[int]:
     """
     times = []
     for number, words in lines_of(path):
+        if len(words) == 12:
+            raise DataError(
+                f"line {number} of {path} is a pose as KITTI has them, without a time; give a TUM trajectory"
+            )
         first = words[0].rstrip(",")
         whole = first.isascii() and first.isdecimal() and len(first) >= 16
         if whole and not (len(first) <= 19 and int(first) < LATEST):
