@@ -14,7 +14,8 @@ import made_coco_text as made
 from kerbseg.cli import main
 from kerbseg.core.errors import DataError, RecipeError
 from kerbseg.core.types import VOID
-from kerbseg.data import coco_text, open_dataset, splits
+from kerbseg.data import open_dataset, splits
+from kerbseg.data.coco_text_labels import FILES
 from kerbseg.data.doctor import examine_all
 from kerbseg.train.recipe_file import read
 from kerbseg.train.recipe_sense import check_names
@@ -165,7 +166,7 @@ def test_labels_in_the_layout_of_textocr(root):
         each["points"], each["utf8_string"] = each.pop("mask"), "." if each["legibility"] == "illegible" else "A"
         del each["legibility"], each["class"]
     for version in ("v1", "v2"):
-        (root / coco_text.FILES[version]).unlink()
+        (root / FILES[version]).unlink()
     for split in ("train", "val"):
         part = {**document, "imgs": {k: v for k, v in document["imgs"].items() if v["set"] == split}}
         write(root, part, f"TextOCR_0.1_{split}.json")
@@ -326,3 +327,50 @@ def test_all_pictures_of_version_2_are_listed_within_a_gigabyte(kerbseg_data, tm
     whole, subset, mebibytes = map(int, subprocess.run(command, check=True, capture_output=True).stdout.split())
     assert (whole, subset) == (53_686, 17_141)
     assert mebibytes < 1000
+
+
+@pytest.mark.parametrize(
+    ("picture", "change", "message"),
+    [
+        ("9", {"id": 7}, r"imgs\[9\] has the id 7 of a picture before it"),
+        ("9", {"set": "trian"}, r"imgs\[9\] is of set 'trian'; did you mean 'train'"),
+    ],
+)
+def test_pictures_that_would_be_lost_in_silence(root, picture, change, message):
+    document = made.labels()
+    document["imgs"][picture] |= change
+    write(root, document)
+    with pytest.raises(DataError, match=message):
+        open_dataset("coco_text", "train", root)
+
+
+def test_marks_of_no_picture_are_counted(root):
+    document = made.labels()
+    document["anns"]["1"]["image_id"] = 777
+    write(root, document)
+    shown = open_dataset("coco_text", "train", root)
+    assert counts(shown) == {7: (140, 40)}
+    assert shown.left_out == {"of pictures that the file does not name": 1}
+
+
+def test_files_beside_each_other_do_not_contradict(root):
+    for version in FILES.values():
+        (root / version).unlink(missing_ok=True)
+    document = made.labels()
+    write(root, document, "a.json")
+    document["anns"]["2"]["bbox"][0] += 1
+    write(root, document, "b.json")
+    with pytest.raises(DataError, match=r"b\.json has another '2' than a file beside it"):
+        open_dataset("coco_text", "train", root)
+
+
+def test_no_picture_at_all_is_said_as_what_it_is(root):
+    write(root, made.labels() | {"imgs": {}})
+    with pytest.raises(DataError, match="names no picture"):
+        open_dataset("coco_text", "train", root)
+    document = made.labels()
+    for each in document["imgs"].values():
+        each["file_name"] = "none.jpg"
+    write(root, document)
+    with pytest.raises(DataError, match="none of its pictures is in"):
+        open_dataset("coco_text:missing=skip", "train", root).check()

@@ -200,6 +200,8 @@ def test_instants_of_a_slam_system(folder, tmp_path):
         (["--target", "car", "--count", "3"], "count 3"),
         (["--target", "car", "--step", "0"], "above 0"),
         (["--target", "car", "--budget", "0"], "above 0"),
+        (["--target", "car", "--budget", "inf"], "above 0"),
+        (["--target", "car", "--longest", "inf"], "above 0"),  # JSON has no infinity for keyframes.json
         (["--target", "car", "--due", "none.txt"], "none.txt"),
     ],
 )
@@ -214,6 +216,44 @@ def test_the_sequence_itself_is_never_written_to(folder, camvid_bundle, capsys):
     line = refused(capsys, camvid_bundle, folder, "--fps", 10, "--target", "car", "-o", folder)
     assert "name another one" in line
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("place", "more"),
+    [
+        ("image_0", {"format": "kitti"}),  # 000000.png would be another frame
+        ("rgb", {"format": "tum"}),
+        ("mav0/cam0/data", {"format": "euroc"}),
+        ("frames", {}),  # a later run would take away what this one lists
+        ("sent", {"format": "colmap", "bytes_per_s": 1e4}),
+    ],
+)
+def test_no_result_is_written_into_the_folder_of_the_pictures(place, more, folder, tmp_path):
+    (tmp_path / "all" / place).parent.mkdir(parents=True)
+    given = folder.rename(tmp_path / "all" / place)
+    before = {each: each.read_bytes() for each in given.iterdir()}
+    with pytest.raises(KerbsegError, match="name another folder, so that no picture is lost"):
+        app.write_keyframes(Seeing(), open_sequence(given, 10), app.Job(("pedestrian",), tmp_path / "all", **more))
+    assert {each: each.read_bytes() for each in given.iterdir()} == before
+
+
+def test_colmap_may_list_pictures_beside_its_lists(folder, tmp_path):
+    given = folder.rename(tmp_path / "images")
+    for _ in range(2):
+        app.write_keyframes(Seeing(), open_sequence(given, 10), app.Job(("pedestrian",), tmp_path, format="colmap"))
+    assert len([*given.iterdir()]) == COUNT
+    assert (tmp_path / "image_list.txt").is_file()
+
+
+@pytest.mark.parametrize("name", ["times.txt", "poses.txt"])
+def test_lists_of_others_stay(name, folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("0.0\n")
+    with pytest.raises(KerbsegError, match="not of an earlier run"):
+        app.write_keyframes(
+            Seeing(), open_sequence(folder, 10), app.Job(("pedestrian",), tmp_path / "out", format="kitti")
+        )
+    assert [each.name for each in (tmp_path / "out").iterdir()] == [name]
 
 
 def test_figures_are_what_their_names_say():

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kerbseg.core.errors import DataError, InputError
-from kerbseg.keyframes.formats import FORMATS, FormatWriter
+from kerbseg.keyframes.formats import FORMATS, FormatWriter, seconds
 from kerbseg.keyframes.sequences import open_sequence
 from kerbseg.keyframes.trajectories import nearest_frames, read_times
 
@@ -207,6 +207,8 @@ def test_what_has_times_of_its_own_takes_no_rate(kitti):
         ("times.txt", "0.0\n0.1\n", "2 times"),
         ("times.txt", "nan\n", "nan"),
         ("rgb.txt", "1e400 a.png\n", "1e400"),
+        ("rgb.txt", "1e99999999999 a.png\n", "1e99999999999"),  # an int of that would fill the memory
+        ("data.csv", "9" * 5000 + ",a.png\n", "line 1"),  # more digits than Python reads
         ("data.csv", "9999999999999999999,../a.png\n", "19 digits"),
     ],
 )
@@ -235,3 +237,54 @@ def test_times_of_a_slam_system_are_matched_within_half_a_frame(tmp_path):
     path.write_text("# empty\n")
     with pytest.raises(DataError):
         read_times(path)
+
+
+@pytest.mark.parametrize("text", ["1e300", "1e99999999999", "9" * 19, "9" * 5000, "inf", "nan", "-1e10"])
+def test_times_of_a_slam_system_fit_into_64_bits(text, tmp_path):
+    path = tmp_path / "due.txt"
+    path.write_text(f"0.1 0 0 0\n{text} 0 0 0\n")
+    with pytest.raises(DataError, match="line 2"):
+        read_times(path)
+
+
+@pytest.mark.parametrize("fps", [1e-300, 1e-7, 1.1e6, float("nan"), float("inf"), 0, -1])
+def test_a_rate_is_one_of_a_camera(fps, tmp_path):
+    for i in range(2):
+        picture(tmp_path / f"{i}.png", i)
+    with pytest.raises(InputError, match="a rate of"):
+        open_sequence(tmp_path, fps)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_pictures_of_one_name_in_several_folders_stay_apart(name, tmp_path):
+    for i in range(3):
+        picture(tmp_path / f"in/{i}/left.png", 10 * i)
+    written(open_sequence(tmp_path / "in/*/left.png", 10), tmp_path / "out", name, (0, 1, 2))
+    if name == "colmap":
+        assert (tmp_path / "out/image_list.txt").read_text().split() == [f"{i}/left.png" for i in range(3)]
+    else:
+        values = [np.array(Image.open(each))[0, 0, 0] for each in (tmp_path / "out").rglob("*.png")]
+        assert sorted(values) == [0, 10, 20]
+
+
+def test_colmap_lists_files_outside_of_the_folder(tmp_path):
+    picture(tmp_path / "a.png", 0)
+    (tmp_path / "desk").mkdir()
+    (tmp_path / "desk/rgb.txt").write_text("1.0 ../a.png\n")
+    written(open_sequence(tmp_path / "desk"), tmp_path / "out", "colmap", (0,))
+    assert (tmp_path / "out/image_list.txt").read_text() == "../a.png\n"
+
+
+def test_seconds_before_zero():
+    assert [seconds(each) for each in (-1_500_000_000, -1000, 0, 1_500_000_000)] == [
+        "-1.500000",
+        "-0.000001",
+        "0.000000",
+        "1.500000",
+    ]
+
+
+def test_poses_without_times_are_no_times(tmp_path):
+    (tmp_path / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
+    with pytest.raises(DataError, match="without a time"):
+        read_times(tmp_path / "poses.txt")

@@ -217,3 +217,19 @@ def test_what_a_file_breaks_is_not_an_overrides_fault(tmp_path):
         read(mine, ["optim.lr=1e-3"])
     mine.write_text(find(NAME).read_text().replace("epochs: 110", "epochs: many"))
     assert read(mine, ["epochs=3"]).epochs == 3, "an override may mend a file"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "augment.rotate=1e308",
+        "augment.turn=181",
+        "augment.stretch=1e308",
+        "augment.scale=[1,1e308]",
+        "augment.scale=[1e-300,1]",
+        "augment.mid_contrast=[1,1e39]",
+    ],
+)
+def test_no_picture_becomes_larger_than_numbers_are(value):
+    with pytest.raises(RecipeError, match="augment"):
+        read("smoke/scenes", [value])

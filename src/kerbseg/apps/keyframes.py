@@ -17,7 +17,7 @@ from kerbseg.core.files import atomic_write, check_writable
 from kerbseg.core.text import counted
 from kerbseg.data.pictures import read_rgb
 from kerbseg.keyframes.figures import COLUMNS, Timeline, row, summary
-from kerbseg.keyframes.formats import FORMATS, FormatWriter
+from kerbseg.keyframes.formats import FORMATS, FormatWriter, places_of
 from kerbseg.keyframes.offline import coverage, dynamic_programming
 from kerbseg.keyframes.scores import FrameScores, all_judged
 from kerbseg.keyframes.selection import Keyframe, Options, Selector, select
@@ -51,8 +51,8 @@ class Job:
                 raise InputError(f"unknown {name} {value!r}; {did_you_mean(value, choices)}")
         if self.count is not None and (self.rule not in OFFLINE or self.count < 1):
             raise InputError(f"count {self.count}: a number from 1 on, which the rules {', '.join(OFFLINE)} take")
-        if self.bytes_per_s is not None and not self.bytes_per_s > 0:
-            raise InputError(f"a budget of {self.bytes_per_s:g} bytes a second; it must be above 0")
+        if self.bytes_per_s is not None and not 0 < self.bytes_per_s < float("inf"):
+            raise InputError(f"a budget of {self.bytes_per_s:g} bytes a second; it must be a number above 0")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def write_keyframes(
     that is damaged, KerbsegError where a file cannot be written.
     """
     target_ids(job.target, predictor.labels)
-    _check_folder(job.out, sequence)
+    _check_folder(job, sequence)
     check_writable(job.out / RECORD)
     if job.rule in OFFLINE and not sequence.again:
         raise InputError(f"the rule {job.rule} looks at the whole sequence twice; {sequence.source} is read once only")
@@ -291,12 +291,29 @@ def _namer(sequence: FrameSequence) -> Callable[[FrameScores], str]:
     return lambda scores: f"frame {scores.index}, {scores.time_s:.2f} s"
 
 
-def _check_folder(out: Path, sequence: FrameSequence) -> None:
+def _check_folder(job: Job, sequence: FrameSequence) -> None:
+    out = job.out
     if out.exists() and not out.is_dir():
         raise KerbsegError(f"{out} is a file; name a folder for the results")
     places = [each for each in (sequence.given, sequence.root) if each is not None]
     if any(out.resolve() == each.resolve() for each in places):
         raise KerbsegError(f"{out} is the sequence's own folder; name another one, so that none of its files is lost")
+    parents = {each.resolve() for each in (*places, *(entry.file.parent for entry in sequence.entries))}
+    folders, lists = places_of(job.format)
+    in_place = job.format == "colmap" and sequence.entries
+    written = [
+        (out / each).resolve()
+        for each in (*([] if in_place else folders), *([] if job.bytes_per_s is None else ["sent"]))
+    ]
+    lost = next((each for each in sorted(parents) if any(each.is_relative_to(place) for place in written)), None)
+    if lost is not None:
+        raise KerbsegError(
+            f"{out} is written into {lost}, where the sequence lies; name another folder, so that no picture is lost"
+        )
+    before = _earlier(out)
+    foreign = next((name for name in lists if name not in before and (out / name).exists()), None)
+    if foreign is not None:
+        raise KerbsegError(f"{out / foreign} is not of an earlier run; name another folder, so that it is not lost")
 
 
 def _earlier(out: Path) -> set[str]:

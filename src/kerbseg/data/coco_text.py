@@ -20,18 +20,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from pydantic import Field
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.labels import label_set
 from kerbseg.core.types import VOID, Sample
+from kerbseg.data.coco_text_labels import SPLITS, Annotation, by_id, key_of, read_labels, set_of, version_of
 from kerbseg.data.formats.raster import fill_ring
 from kerbseg.data.formats.regions import FARTHEST, inside
-from kerbseg.data.formats.source import Document, checked_size, read_bytes, read_document
+from kerbseg.data.formats.source import checked_size
 from kerbseg.data.pairs import check_split
 from kerbseg.data.pictures import as_turned, exif_orientation, read_rgb
 
@@ -49,50 +49,10 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "missing": ("error", "skip"),
 }
 PRESETS: Mapping[str, Mapping[str, str]] = {"paper": {"geometry": "box", "others": "background"}}
-SPLITS = ("train", "val", "test")
-FILES = {"v2": "cocotext.v2.json", "v1": "COCO_Text.json"}
 FOLDERS = ("train2014", "images", ".")
 BACKGROUND, TEXT = 0, 1
 OFFICIAL = {"v2": 53_686, "v1": 63_686}  # pictures that the public files name (v2: train and val alone)
 LEAST_AREA = 1e-6  # twice the square pixels of a ring that has any
-UNREADABLE = "."  # TextOCR's text of a word that nobody can read
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    id: int | str
-    set: str
-    width: int
-    height: int
-    file_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Annotation:
-    image_id: int | str
-    bbox: list[float]
-    mask: list[float] | None = None  # version 2
-    polygon: list[float] | None = None  # version 1
-    points: list[float] | None = None  # TextOCR
-    legibility: str | None = None
-    kind: Annotated[str | None, Field(validation_alias="class")] = None
-    utf8_string: str | None = None
-
-    @property
-    def outline(self) -> list[float] | None:
-        """The polygon, whatever the version calls it."""
-        return next((each for each in (self.mask, self.polygon, self.points) if each is not None), None)
-
-    @property
-    def is_text(self) -> bool:
-        """Whether it is legible and machine printed; TextOCR says neither word."""
-        legible = (self.legibility is None and self.utf8_string != UNREADABLE) or _same(self.legibility, "legible")
-        return legible and (self.kind is None or _same(self.kind, "machine printed"))
-
-
-class _File(Document):
-    imgs: dict[str, _Picture]
-    anns: dict[str, _Annotation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +166,13 @@ class CocoText:
                 "missing=skip"
             )
             return [(text, self.missing)]
+        if not self.entries and self.missing:
+            return [
+                (
+                    f"{self.split}: none of its pictures is in {self.missing[0].parent}; unpack COCO train2014 there",
+                    self.missing,
+                )
+            ]
         if not self.entries:
             return [(f"{self.split}: no picture is in subset {self.choices['subset']!r}; choose subset=all", ())]
         return []
@@ -227,21 +194,24 @@ def open_split(
     missing: Missing = "error",
 ) -> CocoText:
     """One split, drawn as the options say. Raises DataError for a label file that is damaged or of another layout."""
-    path, document = _read_labels(root, labels)
-    sets = {_set_of(picture) for picture in document.imgs.values()}
+    path, document = read_labels(root, labels)
+    known = by_id(path, document)
+    sets = {set_of(picture) for picture in known.values()}
     check_split("coco_text", split, [each for each in SPLITS if each in sets])
-    chosen = {_key(picture.id): picture for picture in document.imgs.values() if _set_of(picture) == split}
-    by_picture: dict[str, list[tuple[str, _Annotation]]] = {}
+    chosen = {key: picture for key, picture in known.items() if set_of(picture) == split}
+    left_out: Counter[str] = Counter()
+    by_picture: dict[str, list[tuple[str, Annotation]]] = {}
     for key, annotation in document.anns.items():  # `imgToAnns` may lack pictures
-        if (picture_id := _key(annotation.image_id)) in chosen:
+        if (picture_id := key_of(annotation.image_id)) in chosen:
             by_picture.setdefault(picture_id, []).append((key, annotation))
+        elif picture_id not in known:
+            left_out["of pictures that the file does not name"] += 1
     labelled = bool(by_picture)
     if subset == "legible_printed" and labelled:
         wanted = {key for key, marks in by_picture.items() if any(each.is_text for _, each in marks)}
         chosen = {key: picture for key, picture in chosen.items() if key in wanted}
     folder = next(place for name in FOLDERS if (place := root / name).is_dir())
     there = set(os.listdir(folder))
-    left_out: Counter[str] = Counter()
     entries, absent = [], []
     for key, picture in chosen.items():
         where = f"{path}: imgs[{key}]"
@@ -254,7 +224,7 @@ def open_split(
         marks = _marks(by_picture.get(key, []), geometry, size, path, left_out)
         entries.append(Entry(file.stem, file, size, marks))
     choices = {"geometry": geometry, "others": others, "subset": subset, "missing": missing}
-    version = _version(document)
+    version = version_of(document)
     return CocoText(
         _full_name(choices, labels),
         split,
@@ -270,38 +240,9 @@ def open_split(
 
 def splits(root: Path, **options: Any) -> tuple[str, ...]:
     """The splits that the label file names. Raises DataError as `open_split`."""
-    _, document = _read_labels(root, options.get("labels", "auto"))
-    sets = {_set_of(picture) for picture in document.imgs.values()}
+    _, document = read_labels(root, options.get("labels", "auto"))
+    sets = {set_of(picture) for picture in document.imgs.values()}
     return tuple(split for split in SPLITS if split in sets)
-
-
-def _read_labels(root: Path, labels: str) -> tuple[Path, _File]:
-    """The labels that were asked for, or those of all files of the layout, and the first of these files."""
-    wanted = FILES.values() if labels == "auto" else (FILES[labels],)
-    paths = [path for name in wanted if (path := root / name).is_file()][:1]
-    if not paths and labels != "auto":
-        raise DataError(f"{root} holds no {FILES[labels]}; put it there, or leave the option labels={labels} out")
-    paths = paths or [path for path in sorted(root.glob("*.json")) if _is_layout(path)]
-    if not paths:
-        raise DataError(
-            f"{root} holds no COCO-Text: there is neither {' nor '.join(FILES.values())}; check --data-root"
-        )
-    documents = [read_document(path, _File) for path in paths]  # TextOCR has one for each split
-    pictures = {key: picture for document in documents for key, picture in document.imgs.items()}
-    marks = {key: mark for document in documents for key, mark in document.anns.items()}
-    return paths[0], _File.model_construct(imgs=pictures, anns=marks)
-
-
-def _is_layout(path: Path) -> bool:
-    data = read_bytes(path)
-    return b'"imgs"' in data and b'"anns"' in data
-
-
-def _version(document: _File) -> str:
-    first = next(iter(document.anns.values()), None)
-    if first is None or first.mask is not None:
-        return "v2"
-    return "v1" if first.polygon is not None else "TextOCR"
 
 
 def _full_name(choices: Mapping[str, str], labels: str) -> str:
@@ -313,7 +254,7 @@ def _full_name(choices: Mapping[str, str], labels: str) -> str:
 
 
 def _marks(
-    annotations: Sequence[tuple[str, _Annotation]],
+    annotations: Sequence[tuple[str, Annotation]],
     geometry: Geometry,
     size: tuple[int, int],
     path: Path,
@@ -330,7 +271,7 @@ def _marks(
     return tuple(marks)
 
 
-def _box(annotation: _Annotation, where: str) -> list[float]:
+def _box(annotation: Annotation, where: str) -> list[float]:
     """The corners of a box, x and y by turns."""
     if len(annotation.bbox) != 4:
         raise DataError(f"{where}: a bbox of {len(annotation.bbox)} numbers, not x, y, width, height; correct it")
@@ -339,7 +280,7 @@ def _box(annotation: _Annotation, where: str) -> list[float]:
     return [x, y, right, y, right, bottom, x, bottom]
 
 
-def _polygon(annotation: _Annotation, where: str) -> list[float]:
+def _polygon(annotation: Annotation, where: str) -> list[float]:
     """The corners of a polygon, x and y by turns."""
     numbers = annotation.outline
     if numbers is None:
@@ -367,15 +308,3 @@ def _inside(folder: Path, written: str, where: str) -> Path:
     if not parts or PurePosixPath(written).is_absolute() or ".." in parts or "\0" in written:
         raise DataError(f"{where}: file_name {written!r} is no name of a picture in {folder}; correct it")
     return folder.joinpath(*parts)
-
-
-def _set_of(picture: _Picture) -> str:
-    return picture.set.strip().lower()
-
-
-def _key(id: int | str) -> str:
-    return str(id)
-
-
-def _same(text: str | None, word: str) -> bool:
-    return text is not None and text.strip().lower() == word

@@ -7,6 +7,7 @@ gaps; COLMAP takes a list of names.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,8 @@ class Format:
 
 def seconds(time_ns: int) -> str:
     """Seconds with six digits, as TUM has them."""
-    return f"{time_ns // 10**9}.{time_ns % 10**9 // 1000:06d}"
+    whole, rest = divmod(abs(time_ns), 10**9)
+    return f"{'-' if time_ns < 0 else ''}{whole}.{rest // 1000:06d}"
 
 
 def _tum(frames: list[Written], title: str = "color images") -> dict[str, str]:
@@ -87,6 +89,16 @@ FORMATS: dict[str, Format] = {
 """Layouts by name; a new one is one entry."""
 
 
+def places_of(name: str) -> tuple[list[str], list[str]]:
+    """The folders and the lists that a layout writes, which a sequence that is already there may have too."""
+    layout = FORMATS[name]
+    folder = Path(layout.picture(Written(0, 0, "0", "0", "0"))).parts[0]
+    lists = [*layout.lists([])]
+    beside = {"tum": (["depth"], ["associations.txt"]), "kitti": ([], ["poses.txt"])}
+    more_folders, more_lists = beside.get(name, ([], []))
+    return [folder, *more_folders], lists + more_lists
+
+
 class FormatWriter:
     """Writes frames into a folder as they are chosen, and the lists of them at the end."""
 
@@ -94,6 +106,7 @@ class FormatWriter:
         self._format, self._out, self._sequence = FORMATS[name], out, sequence
         self._in_place = self._format.in_place and bool(sequence.entries)
         self.frames: list[Written] = []
+        self._names: set[str] = set()
 
     def add(self, index: int, time_ns: int, picture: UInt8[np.ndarray, "h w 3"]) -> Written:
         """Writes a frame of the sequence. Raises KerbsegError where it cannot be written."""
@@ -103,10 +116,14 @@ class FormatWriter:
         frame = Written(index, time_ns, stamp, f"{len(self.frames):06d}", file)
         if entry is not None and self._in_place:
             root = self._sequence.root or entry.file.parent
-            self.frames.append(Written(index, time_ns, stamp, str(entry.file.relative_to(root)), file))
+            self.frames.append(Written(index, time_ns, stamp, os.path.relpath(entry.file, root), file))
             return self.frames[-1]
         as_it_is = entry is not None and (not self._format.png or entry.file.suffix == ".png")
-        name = self._format.picture(frame) + (entry.file.suffix if entry is not None and as_it_is else ".png")
+        suffix = entry.file.suffix if entry is not None and as_it_is else ".png"
+        name = self._format.picture(frame) + suffix
+        if name in self._names:  # of a picture in another folder
+            name = f"{self._format.picture(frame)}_{index:06d}{suffix}"
+        self._names.add(name)
         with atomic_write(self._out / name) as temporary:
             if entry is not None and as_it_is:
                 temporary.write_bytes(entry.file.read_bytes())

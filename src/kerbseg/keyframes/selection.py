@@ -50,8 +50,8 @@ class Options:
         ):
             if value not in choices:
                 raise InputError(f"unknown {name} {value!r}; {did_you_mean(str(value), choices)}")
-        if not self.step_px > 0 or not self.longest_s > 0:
-            raise InputError(f"a step of {self.step_px:g} px and {self.longest_s:g} s; both must be above 0")
+        if not 0 < self.step_px < float("inf") or not 0 < self.longest_s < float("inf"):
+            raise InputError(f"a step of {self.step_px:g} px and {self.longest_s:g} s; both must be numbers above 0")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ of pictures whose names end with their time, or whose rate is told. Times are ke
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from kerbseg.predict.sources import Frame, RawFrames, Source, find_source
 Layout = Literal["tum", "euroc", "kitti", "pictures", "video"]
 
 SECOND = 1_000_000_000
+LATEST = 2**63  # nanoseconds, from which on they have no place in 64 bits
+STAMP = re.compile(r"[0-9]{1,19}")
 STAMP_NS = re.compile(r"(?:.*[^0-9])?([0-9]{16,19})")  # at the end of a picture's name
 STAMP_S = re.compile(r"(?:.*[^0-9])?([0-9]{1,10}\.[0-9]{1,9})")
 EUROC_LISTS = ("data.csv", "cam0/data.csv", "mav0/cam0/data.csv")
@@ -63,14 +66,14 @@ def open_sequence(given: str | Path, fps: float | None = None, raw: RawFrames | 
     what has times.
     """
     path = Path(given)
-    if fps is not None and not 0 < fps < 1e6:
-        raise InputError(f"a rate of {fps:g} frames a second; it must be above 0")
+    if fps is not None and not 1e-6 <= fps <= 1e6:
+        raise InputError(f"a rate of {fps:g} frames a second; it must be from 0.000001 to 1000000")
     if path.is_dir():
         sequence = _folder(path, fps)
     elif path.suffix.lower() in SUFFIXES - {".gif", ".webp", ".apng"} and path.is_file():
         sequence = _of_entries("pictures", path.parent, path.parent, [Entry(path, 0, "0")])
     elif not path.exists() and (files := _pictures(sorted(map(Path, glob.glob(str(given)))))):
-        sequence = _named_pictures(files, files[0].parent, fps)
+        sequence = _named_pictures(files, Path(os.path.commonpath([each.parent for each in files])), fps)
     else:
         source = find_source(given, raw)
         if source is None:
@@ -131,7 +134,7 @@ def _tum(listing: Path) -> list[Entry]:
 def _euroc(listing: Path) -> list[Entry]:
     entries = []
     for number, words in lines_of(listing, ","):
-        if len(words) < 2 or not (words[0].isascii() and words[0].isdecimal()):
+        if len(words) < 2 or not STAMP.fullmatch(words[0]):
             raise DataError(f"line {number} of {listing} is no 'timestamp [ns],filename'")
         entries.append(Entry(listing.parent / "data" / words[1], int(words[0]), words[0]))  # no float holds them
     return entries
@@ -161,8 +164,12 @@ def lines_of(listing: Path, separator: str | None = None) -> Iterator[tuple[int,
 
 
 def nanoseconds_of(text: str, listing: Path, number: int) -> int:
-    """The time that a line begins with. Raises DataError for another text."""
+    """The time that a line begins with, less than 300 years from 0. Raises DataError for another text."""
     try:
+        if (
+            not -LATEST // SECOND < Decimal(text) < LATEST // SECOND
+        ):  # before it has as many digits as its exponent says
+            raise ValueError("too far from 0")
         return int((Decimal(text) * SECOND).to_integral_value())
     except (InvalidOperation, ValueError, OverflowError) as error:
         raise DataError(f"line {number} of {listing} begins with {text!r}, which is no time in seconds") from error
@@ -174,7 +181,7 @@ def _of_entries(layout: Layout, given: Path, root: Path, entries: list[Entry]) -
     for before, after in pairwise(entries):
         if after.time_ns <= before.time_ns:
             raise DataError(f"{given}: {after.file.name} is not later than {before.file.name} before it; sort the list")
-    if entries[-1].time_ns >= 2**63 or entries[0].time_ns < -(2**63):
+    if entries[-1].time_ns >= LATEST:
         raise DataError(f"{given}: {entries[-1].stamp} is no time; nanoseconds have 19 digits at most")
     missing = next((each.file for each in entries if not each.file.is_file()), None)
     if missing is not None:

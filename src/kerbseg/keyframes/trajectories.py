@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kerbseg.core.errors import DataError
-from kerbseg.keyframes.sequences import lines_of, nanoseconds_of
+from kerbseg.keyframes.sequences import LATEST, lines_of, nanoseconds_of
 
 
 def read_times(path: Path) -> list[int]:
@@ -19,8 +19,14 @@ def read_times(path: Path) -> list[int]:
     """
     times = []
     for number, words in lines_of(path):
+        if len(words) == 12:
+            raise DataError(
+                f"line {number} of {path} is a pose as KITTI has them, without a time; give a TUM trajectory"
+            )
         first = words[0].rstrip(",")
         whole = first.isascii() and first.isdecimal() and len(first) >= 16
+        if whole and not (len(first) <= 19 and int(first) < LATEST):
+            raise DataError(f"line {number} of {path} begins with {first[:30]}, too large for nanoseconds; check it")
         times.append(int(first) if whole else nanoseconds_of(first, path, number))
     if not times:
         raise DataError(f"{path} holds no times; it is a trajectory with a time at the beginning of each line")

@@ -29,8 +29,8 @@ class TokenBucket:
     """
 
     def __init__(self, bytes_per_s: float, capacity: float | None = None) -> None:
-        if not bytes_per_s > 0 or (capacity is not None and not capacity > 0):
-            raise InputError(f"a budget of {bytes_per_s:g} bytes a second; it must be above 0")
+        if not 0 < bytes_per_s < float("inf") or (capacity is not None and not capacity > 0):
+            raise InputError(f"a budget of {bytes_per_s:g} bytes a second; it must be a number above 0")
         self._rate, self._fixed = bytes_per_s, capacity is not None
         self.capacity = capacity or 0.0
         self.tokens = self.capacity

@@ -21,6 +21,8 @@ from kerbseg.train.recipe_values import (
     STRICT,
     BelowOne,
     Count,
+    Degrees,
+    Factor,
     Few,
     NotNegative,
     Options,
@@ -88,8 +90,8 @@ class CycleStep:
     """What one epoch of a cycle does otherwise."""
 
     crop: Size  # height and width of the canvas
-    rotate: NotNegative = 0.0  # degrees, either way
-    turn: NotNegative = 0.0  # degrees, either way, of the finished canvas
+    rotate: Degrees = 0.0  # degrees, either way
+    turn: Degrees = 0.0  # degrees, either way, of the finished canvas
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -97,7 +99,7 @@ class ResizeStage:
     """A stretch of training at one resolution: pictures are drawn `zoom` times as large, on a canvas of `crop`."""
 
     until: Annotated[float, Field(gt=0, le=1)]  # share of the epochs at which it ends
-    zoom: Positive  # size of what is drawn: 0.5 halves pictures
+    zoom: Factor  # size of what is drawn: 0.5 halves pictures
     crop: Size  # height and width of the canvas
 
 
@@ -118,7 +120,9 @@ class Augment:
 
     flip: Share = 0.0  # share of pictures mirrored left to right
     scale: Range = (1.0, 1.0)  # lowest and highest factor of the size
-    stretch: NotNegative = 0.0  # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
+    stretch: Annotated[float, Field(ge=0, le=100)] = (
+        0.0  # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
+    )
     scale_of: Size | None = None  # height and width that a scale of 1 means; the picture's own without it
     # `warp`: all geometry at once, of four pixels each, also where a picture shrinks; else a picture is resized as
     # Pillow does it, with a share of each of its pixels, and cropped, moved and mirrored by whole pixels
@@ -126,8 +130,8 @@ class Augment:
     # a picture that has become smaller than the canvas is enlarged to it: in one step with `resample: warp`, else in a
     # second one after it has shrunk
     fill: bool = False
-    rotate: NotNegative = 0.0  # degrees, either way, before the crop
-    turn: NotNegative = 0.0  # degrees, either way, of the finished canvas; of the pictures that `color_p` takes
+    rotate: Degrees = 0.0  # degrees, either way, before the crop
+    turn: Degrees = 0.0  # degrees, either way, of the finished canvas; of the pictures that `color_p` takes
     translate: tuple[Share, Share] = (0.0, 0.0)  # share of width and of height, either way
     # whole pixels of width and of height, either way, each number as likely; nothing is mixed where nothing else moves
     shift: tuple[Annotated[int, Field(ge=0, le=8192)], Annotated[int, Field(ge=0, le=8192)]] = (0, 0)

@@ -57,7 +57,9 @@ Pixels = Annotated[int, Field(ge=1, le=8192)]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Size = Annotated[tuple[Pixels, Pixels], AfterValidator(network_pixels)]  # height, width in pixels
-Range = Annotated[tuple[Positive, Positive], AfterValidator(ordered)]  # lowest, highest
+Factor = Annotated[float, Field(ge=1e-4, le=1e4)]  # beyond it nothing of a picture is left
+Degrees = Annotated[float, Field(ge=0, le=180)]
+Range = Annotated[tuple[Factor, Factor], AfterValidator(ordered)]  # lowest, highest
 ValSplit = Annotated[str, AfterValidator(no_test)]
 Place = Literal["picture", "logits"]  # at the picture's size, or where the network ends
 
