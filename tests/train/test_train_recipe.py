@@ -228,8 +228,10 @@ def test_what_a_file_breaks_is_not_an_overrides_fault(tmp_path):
         "augment.scale=[1,1e308]",
         "augment.scale=[1e-300,1]",
         "augment.mid_contrast=[1,1e39]",
+        "augment.shift=[8000,0]",
+        "augment.shift=[0,128]",
     ],
 )
-def test_no_picture_becomes_larger_than_numbers_are(value):
+def test_no_picture_leaves_its_canvas_or_the_numbers(value):
     with pytest.raises(RecipeError, match="augment"):
         read("smoke/scenes", [value])

@@ -171,6 +171,12 @@ class Augment:
             raise ValueError(
                 f"resample: {self.resample} moves by whole pixels and cannot rotate; write turn for rotate"
             )
+        canvases = [each.crop for each in (*self.cycle, *self.progressive)] + ([self.crop] if self.crop else [])
+        for height, width in canvases:
+            if self.shift[0] >= width or self.shift[1] >= height:
+                raise ValueError(
+                    f"shift: {list(self.shift)} (x, y) leaves nothing of a {height}x{width} canvas (HxW); lower it"
+                )
 
 
 @dataclass(frozen=True, config=STRICT)
