@@ -171,7 +171,8 @@ class Augment:
             raise ValueError(
                 f"resample: {self.resample} moves by whole pixels and cannot rotate; write turn for rotate"
             )
-        canvases = [each.crop for each in (*self.cycle, *self.progressive)] + ([self.crop] if self.crop else [])
+        own = [] if self.crop is None else [self.crop]
+        canvases = [*own, *(step.crop for step in self.cycle), *(stage.crop for stage in self.progressive)]
         for height, width in canvases:
             if self.shift[0] >= width or self.shift[1] >= height:
                 raise ValueError(
