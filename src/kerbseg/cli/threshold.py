@@ -24,8 +24,8 @@ def threshold(
 ) -> None:
     """Choose from which probability on a network says text, where its IoU of text is highest.
 
-    Text covers 1 to 2 % of the pixels, and one half is rarely the best threshold for it. The new model has the threshold in
-    its weights, so that predictions and exported files follow it.
+    Text covers 1 to 2 % of the pixels, and one half is rarely the best threshold for it. The new model has the
+    threshold in its weights, so that predictions and exported files follow it.
 
     Example: `kerbseg threshold run/best.safetensors --data coco_text -o text.safetensors`
 
