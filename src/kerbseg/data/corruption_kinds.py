@@ -282,7 +282,7 @@ def _saturate(picture: Picture, strength: tuple[float, float], draws: Draws) -> 
 def _jpeg_compression(picture: Picture, quality: int, draws: Draws) -> Picture:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=quality)
-    return np.array(Image.open(file))
+    return np.array(Image.open(file, formats=["JPEG"]))
 
 
 def _pixelate(picture: Picture, scale: float, draws: Draws) -> Picture:
