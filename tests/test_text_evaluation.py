@@ -71,7 +71,9 @@ def test_the_report_says_text_and_the_paper_beside_it(root, bundle, tmp_path, ca
     assert written["protocol"]["data"] == "coco_text:geometry=box,others=background"
     assert written["text"]["labels"] == "labels v2, geometry box, others background, subset legible_printed"
     shown = capsys.readouterr().out
-    wide = [line for line in shown.splitlines() if len(line) > 80 and str(tmp_path) not in line and str(root) not in line]
+    wide = [
+        line for line in shown.splitlines() if len(line) > 80 and str(tmp_path) not in line and str(root) not in line
+    ]
     assert not [line for line in wide if not line.startswith("next:")]
     assert "IoU of text" in shown
     assert shown.count("not measured") == 6
