@@ -77,13 +77,16 @@ def test_of_several_requests_to_end_one_is_heard_and_the_video_is_finished(
     from kerbseg.predict.interrupts import ending_once
 
     sink, tenth = looked_at(10)
-    source = Source("drive", lambda: frames(20_000))
+    source = Source("drive", lambda: frames(2000))
+    for signum in signums:
+        if signal.getsignal(signum) == signal.SIG_IGN:  # as under nohup, which is not what is tested
+            signal.signal(signum, signal.SIG_DFL)
     before = [signal.getsignal(signum) for signum in signums]
     with signalled(tenth, *signums), pytest.raises(KeyboardInterrupt) as ending, ending_once(*signums):
         segment_video(source, Predictor(bright), tmp_path, sinks=["mp4", sink])
     assert ending.value.signum == signums[0]
     went, _ = times(tmp_path / "drive_overlay.mp4")
-    assert 10 < len(went) < 20_000
+    assert 10 < len(went) < 2000
     assert went == [Fraction(i, 25) for i in range(len(went))]
     assert [path.name for path in tmp_path.iterdir()] == ["drive_overlay.mp4"]
     assert [signal.getsignal(signum) for signum in signums] == before

@@ -16,6 +16,7 @@ from kerbseg.data.augment import Color, Geometry, Turn
 from kerbseg.data.loading import Batch
 from kerbseg.data.objects import centers
 from kerbseg.data.samplers import Places
+from kerbseg.models import pad_to_stride
 from kerbseg.train.recipe import AnyRecipe, Augment, Model, Rare
 from kerbseg.train.split import CachedSplit
 from kerbseg.train.task import Augmentation
@@ -35,10 +36,11 @@ def check_options(create: Callable[[], nn.Module]) -> None:
 
 def check_one_picture(net: nn.Module, stride: int) -> None:
     """Raises RecipeError where a network cannot train on one picture alone, which an epoch may end with."""
-    trial, side = copy.deepcopy(net).train(), 8 * stride
+    trial = copy.deepcopy(net).train()
+    picture = pad_to_stride(torch.zeros(1, 3, 8 * stride, 8 * stride), stride)  # as small as networks take them
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            trial(torch.zeros(1, 3, side, side))
+            trial(picture)
     except (InputError, ValueError) as error:
         why = str(error).partition(";")[0]
         raise RecipeError(f"an epoch ends with a batch of 1 picture: {why}; set drop_last=true") from error

@@ -120,9 +120,8 @@ class Augment:
 
     flip: Share = 0.0  # share of pictures mirrored left to right
     scale: Range = (1.0, 1.0)  # lowest and highest factor of the size
-    stretch: Annotated[float, Field(ge=0, le=100)] = (
-        0.0  # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
-    )
+    # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
+    stretch: Annotated[float, Field(ge=0, le=100)] = 0.0
     scale_of: Size | None = None  # height and width that a scale of 1 means; the picture's own without it
     # `warp`: all geometry at once, of four pixels each, also where a picture shrinks; else a picture is resized as
     # Pillow does it, with a share of each of its pixels, and cropped, moved and mirrored by whole pixels
