@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import kerbseg.models as models
+from kerbseg.bundle import load, save_with_card
 from kerbseg.compress.grouping import fade, groupings, make_dense
 from kerbseg.core.distributed import SINGLE
 from kerbseg.core.types import VOID
@@ -42,6 +44,17 @@ from kerbseg.train.segmentation import Segmentation
 TABLE = 256  # steps drawn at once
 WARM = 3  # steps of each resolution that run as they are, before one is captured
 GRAY = (0.299, 0.587, 0.114)
+CAPTURED_CHANGES = {
+    *("flip", "scale", "rotate", "translate", "stretch", "fill", "crop", "progressive", "color_p", "brightness"),
+    *("contrast", "saturation", "gamma", "gamma_p", "channel_balance", "channel_balance_p", "gray", "gray_p"),
+    *("blur", "blur_p", "noise", "noise_p"),
+    *("offset_p", "mid_contrast_p", "jpeg_quality"),  # without effect but beside keys that are refused
+}
+CAPTURED_KEYS = {
+    *("model", "data", "epochs", "batch_size", "augment", "loss", "optim", "schedule", "grouping", "distill"),
+    *("precision", "ema", "norm_momentum", "validate_every", "seed", "nonfinite_grace"),
+}
+SOURCE = "trained by kerbseg (benchmarks/gpu_day.py: captured steps)"
 
 
 class CapturedTraining:
@@ -313,6 +326,7 @@ class CapturedTraining:
         for _, part in groupings(net):
             part.alpha = 0.0
         self.problem.save(net, path, self.recipe.epochs, result)
+        save_with_card(path, replace(load(path).card, source=SOURCE), path)
 
     def state(self) -> dict[str, Any]:
         """What `load_state` needs to go on."""
@@ -340,24 +354,32 @@ class CapturedTraining:
 
 
 def supported(recipe: Recipe) -> None:
-    """Raises ValueError for a recipe that asks for what is not captured here."""
-    settings = recipe.augment
-    unknown = {
-        "augment.hue": settings.hue,
-        "augment.hue_factor": settings.hue_factor,
-        "augment.jpeg": settings.jpeg,
-        "augment.cycle": settings.cycle,
+    """Raises ValueError for a recipe that asks for what is not captured here, rather than train without it."""
+    whole, plain = Recipe(recipe.model, recipe.data, 1, 1), Augment()
+    parts: list[tuple[str, Any, Any, set[str]]] = [
+        ("augment.", recipe.augment, plain, CAPTURED_CHANGES),
+        ("", recipe, whole, CAPTURED_KEYS),
+    ]
+    asked = [
+        f"{prefix}{each.name}"
+        for prefix, part, other, known in parts
+        for each in fields(part)
+        if each.name not in known and getattr(part, each.name) != getattr(other, each.name)
+    ]
+    more = {
         "data.rare": recipe.data.rare,
         "loss.lovasz": recipe.loss.lovasz,
         "loss.ohem": recipe.loss.ohem,
         "loss.boundary": recipe.loss.boundary,
-        "auxiliary": recipe.auxiliary,
         "optim.groups": recipe.optim.groups,
         "optim.clip": recipe.optim.clip,
+        "optim.weight_decay_until": recipe.optim.weight_decay_until,
+        f"optim.name={recipe.optim.name}": recipe.optim.name != "adamw",
+        "schedule.name=plateau": recipe.schedule.name == "plateau",
+        "precision=float16": recipe.precision == "float16",
     }
-    asked = [name for name, value in unknown.items() if value]
-    if asked or recipe.optim.name != "adamw" or recipe.schedule.name == "plateau" or recipe.precision == "float16":
-        raise ValueError(f"{', '.join(asked) or 'optimizer, schedule or precision'}: not for captured training")
+    if asked := [*asked, *(name for name, value in more.items() if value)]:
+        raise ValueError(f"{', '.join(asked)}: not for captured training; use kerbseg train")
 
 
 def make_batch(
