@@ -56,11 +56,11 @@ def test_a_film_with_degraded_frames(film):
     window, plain = (figures["due by clean flow"][rule] for rule in ("window", "first"))
     assert window["degraded"] <= 0.02
     assert plain["degraded"] >= 0.15
-    assert window["target ratio"] >= 1.1  # 1.17 with the weights before the zoo's, 1.125 with these: docs/keyframes.md
+    assert window["target ratio"] >= 1.1
     assert window["part share"] <= 0.03
     from_degraded = figures["due by degraded flow"]["window"]
     assert from_degraded["degraded"] <= 0.04
-    assert from_degraded["target ratio"] >= 1.05
+    assert from_degraded["target ratio"] >= 1.1
 
 
 def test_a_film_of_one_frame_a_second(film):
@@ -70,8 +70,16 @@ def test_a_film_of_one_frame_a_second(film):
     assert window["target ratio"] >= 1.5
     sent, every = (figures["sent"][rule] for rule in ("price", "every 8th"))
     assert sent["degraded"] <= 0.08 < every["degraded"]
-    # 1.33 with the weights before the zoo's, 1.18 with these: docs/keyframes.md
     assert sent["target ratio"] >= 1.15 > every["target ratio"]
+
+
+@pytest.mark.xfail(strict=True, reason="1.125 and 1.18 with the zoo's weights, 1.17 and 1.33 with those before")
+@pytest.mark.parametrize(
+    ("name", "part", "rule", "aim"),
+    [("0016E5", "due by clean flow", "window", 1.15), ("Seq05VD", "sent", "price", 1.3)],
+)
+def test_the_share_of_target_that_was_aimed_at(film, name, part, rule, aim):
+    assert film(name)[part][rule]["target ratio"] >= aim
 
 
 @pytest.mark.parametrize("name", ["0016E5", "kitti"])
