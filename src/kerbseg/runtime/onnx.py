@@ -53,7 +53,7 @@ class OnnxRuntime:
             raise KerbsegError(
                 f"{path} computes in {self.precision}, not in {options.precision}; leave --precision out"
             )
-        self.card = exported.card
+        self.card, self.last_stage = exported.card, exported.last_stage
         self.size: tuple[int, int] | None = exported.card.input_size
         self.device, self.threads = options.device, checked_threads(options.threads)
         self._layout = ENGINES[self.name].logits_layout
