@@ -85,8 +85,8 @@ class ExportedCard:
         except ValidationError as error:
             if unknown := [str(each["loc"][-1]) for each in error.errors() if each["type"] == UNKNOWN]:
                 raise BundleError(
-                    f"{where}: its card has {', '.join(unknown)}, which this version of kerbseg does not know; install a"
-                    " newer one, or export it again"
+                    f"{where}: its card has {', '.join(unknown)}, which this version of kerbseg does not know; install"
+                    " a newer one, or export it again"
                 ) from error
             raise BundleError(f"{where}: its card is damaged ({error.errors()[0]['msg']}); export it again") from error
         except KerbsegError as error:
@@ -98,8 +98,8 @@ class ExportedCard:
             )
         if (last_stage.dtype == "uint8") != (None not in (last_stage.scale, last_stage.zero_point)):
             raise BundleError(
-                f"{where}: its card is damaged (logits of {last_stage.dtype} with scale {last_stage.scale} and zero point"
-                f" {last_stage.zero_point}); export it again"
+                f"{where}: its card is damaged (logits of {last_stage.dtype} with scale {last_stage.scale} and zero"
+                f" point {last_stage.zero_point}); export it again"
             )
         return cls(card, last_stage)
 

@@ -14,9 +14,9 @@ from kerbseg.runtime.checks import check_finite
 def uint8_levels(logits: Iterable[Float32[np.ndarray, "b k H W"]]) -> tuple[float, int]:
     """Scale and zero point of levels q, which stand for `scale * (q - zero_point)`.
 
-    They reach from the smallest runner-up of any pixel to the largest logit: a logit below every runner-up wins nowhere,
-    and the levels lie closer than over all that occurs (docs/deployment.md compares the two). One range serves all
-    classes, so that levels have the order of the logits. Raises KerbsegError for logits that are not finite.
+    They reach from the smallest runner-up of any pixel to the largest logit: what lies below every runner-up wins
+    nowhere, and the levels are closer than over all that occurs (docs/deployment.md compares the two). One range serves
+    all classes, so that levels have the order of the logits. Raises KerbsegError for logits that are not finite.
     """
     low = high = np.float32(0)  # inside the range, as a zero point has to be
     for each in logits:
