@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
 from kerbseg.core.errors import BundleError
+from kerbseg.runtime.byte_argmax import MOST_CLASSES, byte_argmax
 from kerbseg.runtime.upsample_kernels import argmax, dequantize, interpolate
 
 Ids = UInt8[np.ndarray, "b H W"]
@@ -72,7 +73,9 @@ class UpsampleArgmax:
             )
         logits = self._comparable(logits)
         ids = np.empty((len(logits), *self._size), np.uint8)
-        if self._same:
+        if self._same and logits.dtype == np.uint8 and logits.shape[3] <= MOST_CLASSES and logits.flags.c_contiguous:
+            self._in_bands(self._size[0], byte_argmax, logits.reshape(-1), np.array(logits.shape[1:]), ids)
+        elif self._same:
             self._in_bands(self._size[0], argmax, logits, ids)
         else:
             places = self._row_starts, self._row_weights, self._starts, self._column_weights
