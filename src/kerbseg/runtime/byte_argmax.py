@@ -24,7 +24,7 @@ MOST_CLASSES = 32  # that one register holds
 
 
 def _top_of(lanes: int) -> Any:
-    """What reads the class of a pixel whose levels begin at a place of a flat array, by a register of `lanes` levels."""
+    """Reads the class of a pixel, whose levels begin at a place of a flat array, by a register of `lanes` levels."""
 
     @intrinsic
     def top(_context, levels, at, classes):  # type: ignore[no-untyped-def] # numba's own types
