@@ -103,10 +103,10 @@ def main() -> None:
             if arguments.runs:
                 calibration = splits[0] if known else Scenes("train", most, (height, width))
                 timed += written(bundle, name, (height, width), folder, calibration, most)
-            rows[name] = {"model": bundle.card.model, "weights": bundle.card.source or "of the bundle"}
+            rows[Path(name).stem] = {"model": bundle.card.model, "weights": bundle.card.source or "of the bundle"}
             if known:
                 own = written(bundle, name, bundle.card.input_size, folder, splits[0], most)
-                rows[name] |= losses(own, splits[1], arguments.limit, arguments.threads)
+                rows[Path(name).stem] |= losses(own, splits[1], arguments.limit, arguments.threads)
         options = [RuntimeOptions("openvino", threads=arguments.threads)] * len(timed)
         pictures = [drawn_street((height, width))] * len(timed)
         timings = (
@@ -114,8 +114,8 @@ def main() -> None:
         )
     for number, name in enumerate(arguments.models if timed else []):
         pair = timings[2 * number : 2 * number + 2]
-        rows[name]["latency_ms"] = {way: one.call.to_dict() for way, one in zip(WAYS, pair, strict=True)}
-        rows[name]["ratio"] = pair[1].call.median_ms / pair[0].call.median_ms
+        rows[Path(name).stem]["latency_ms"] = {way: one.call.to_dict() for way, one in zip(WAYS, pair, strict=True)}
+        rows[Path(name).stem]["ratio"] = pair[1].call.median_ms / pair[0].call.median_ms
     protocol = {
         **this_machine().to_dict(),
         "threads": arguments.threads,
@@ -141,7 +141,7 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
         )
         ratio = f"{row['ratio']:.3f}" if "ratio" in row else ""
         miou = [f"{row['miou']['float32']:.4f}", f"{-row['miou_drop']:+.4f}"] if "miou" in row else ["not measured", ""]
-        table.add_row(Path(name).stem, *times, ratio, *miou)
+        table.add_row(name, *times, ratio, *miou)
     Console().print(table)
 
 

@@ -1,4 +1,4 @@
-"""Logits of a byte each: the graph's, the card's and the runtime's levels are the same, and used where they cost little."""
+"""Logits of a byte each: the graph, the card and the runtime have the same levels, used where they cost little."""
 
 import json
 from dataclasses import replace
