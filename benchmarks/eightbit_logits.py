@@ -34,6 +34,7 @@ from kerbseg.profiling.latency import Budget
 from kerbseg.profiling.machine import this_machine
 from kerbseg.profiling.workers import drawn_street, time_models
 from kerbseg.runtime import ENGINES, RuntimeOptions, open_runtime
+from kerbseg.runtime.openvino import openvino
 
 WAYS = ("float32", "uint8")
 SPLITS = ("train", "val")
@@ -122,6 +123,7 @@ def main() -> None:
     height, width = map(int, arguments.size.split("x"))
     with work_folder(arguments.work) as folder:
         rows = measured(arguments, (height, width), folder)
+    openvino()  # so that its version is among the machine's
     protocol = {
         **this_machine().to_dict(),
         "threads": arguments.threads,
