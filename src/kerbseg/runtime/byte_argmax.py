@@ -20,7 +20,7 @@ try:
 except ImportError as error:
     raise MissingExtra("numba", "export") from error
 
-MOST_CLASSES = 32  # that one register holds
+MOST_LANES = 32  # of a register, and so classes of a pixel
 
 
 def _top_of(lanes: int) -> Any:
