@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 import kerbseg.models as models
 from kerbseg.bundle import METADATA_KEY, BundleCard
 from kerbseg.core.errors import BundleError, KerbsegError
+from kerbseg.core.limits import network_pixels
 from kerbseg.core.precision import Precision
 
 LAST_STAGE_KEY = "kerbseg_last_stage"  # of a file's metadata
+FOREIGN_KEY = "kerbseg_foreign"  # in it where `kerbseg accelerate` wrote the file
 MOST_PICTURES = 1024  # in a graph's fixed batch, which is filled up where there are fewer
 INPUT = "uint8 RGB NHWC, nothing to normalize"  # for whoever runs the graph without us
 PICTURES, IDS, LOGITS = "pictures", "ids", "logits"  # tensors of the graph
@@ -26,6 +29,22 @@ class LastStageCard:
     padded: tuple[int, int]  # height, width that the logits are interpolated to, and then cropped to the picture's
     align_corners: bool
     precision: Precision  # what the network before it computes in
+    coordinates: Literal["asymmetric"] | None = None  # of pixels, where it is neither of the two that torch knows
+
+    def to_json(self) -> str:
+        """As it stands in the file: newer fields only where they say something, for versions that do not know them."""
+        own = {key: value for key, value in asdict(self).items() if key != "coordinates" or value is not None}
+        return json.dumps(own)
+
+
+@dataclass(frozen=True)
+class ForeignCard:
+    """What is known of a network that is none of ours, and was brought here by `kerbseg accelerate`."""
+
+    file: str  # its name before
+    parameters: int  # of convolutions and linear layers
+    macs: int | None  # of these for one picture; None where the graph does not tell
+    softmax: bool = True  # whether the softmax of its logits is its confidence; not where these are probabilities
 
 
 @dataclass(frozen=True)
@@ -34,10 +53,12 @@ class ExportedCard:
 
     card: BundleCard  # its input size is the only one that the file takes
     last_stage: LastStageCard
+    foreign: ForeignCard | None = None  # of a network that is not registered; `card.model` is its name then
 
     def to_metadata(self) -> dict[str, str]:
         """As it stands in the file."""
-        return {METADATA_KEY: self.card.to_json(), LAST_STAGE_KEY: json.dumps(asdict(self.last_stage))}
+        foreign = {} if self.foreign is None else {FOREIGN_KEY: json.dumps(asdict(self.foreign))}
+        return {METADATA_KEY: self.card.to_json(), LAST_STAGE_KEY: self.last_stage.to_json(), **foreign}
 
     def for_others(self) -> dict[str, str]:
         """What other programs need to know, beside the cards, whose preprocessing is inside the graph already."""
@@ -56,6 +77,8 @@ class ExportedCard:
         card = BundleCard.from_json(metadata[METADATA_KEY], where)
         try:
             last_stage = TypeAdapter(LastStageCard).validate_json(metadata[LAST_STAGE_KEY])
+            if FOREIGN_KEY in metadata:
+                return cls(card, last_stage, _foreign(metadata[FOREIGN_KEY], card, last_stage))
             padded = models.padded_size(card.input_size, models.card(card.model).stride)
         except ValidationError as error:
             raise BundleError(f"{where}: its card is damaged ({error.errors()[0]['msg']}); export it again") from error
@@ -86,6 +109,18 @@ class ExportedCard:
                 f"{where}: its graph gives logits {list(logits)}, its card says {len(self.card.labels)} classes of at"
                 f" most {_hw(padded)}; export it again"
             )
+
+
+def _foreign(text: str, card: BundleCard, last_stage: LastStageCard) -> ForeignCard:
+    """The card of another house's network. Raises ValidationError, or KerbsegError where it does not fit the others."""
+    foreign = TypeAdapter(ForeignCard).validate_json(text)
+    try:
+        network_pixels(last_stage.padded)
+    except ValueError as error:
+        raise KerbsegError(f"padded to {error}") from error
+    if not all(own <= most for own, most in zip(card.input_size, last_stage.padded, strict=True)):
+        raise KerbsegError(f"pictures of {_hw(card.input_size)} padded to {_hw(last_stage.padded)}")
+    return foreign
 
 
 def _fits(shape: Sequence[int | None], expected: Sequence[int | None]) -> bool:

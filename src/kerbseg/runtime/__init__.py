@@ -3,6 +3,7 @@
 from kerbseg.core.precision import Precision
 from kerbseg.runtime.engines import ENGINES, Engine, open_runtime
 from kerbseg.runtime.protocols import (
+    FromExported,
     IdsOnly,
     LayerTime,
     Profilable,
@@ -25,6 +26,7 @@ __all__ = [
     "ENGINES",
     "Engine",
     "Fit",
+    "FromExported",
     "IdsOnly",
     "InputSizePolicy",
     "LayerTime",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kerbseg.bundle import BundleCard
+    from kerbseg.exported_card import ExportedCard
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,13 @@ class SupportsLogits(Protocol):
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float[Tensor, "b k h w"]]:
         """Class ids of RGB pictures, and the logits that they follow from, at the pictures' size."""
+
+
+@runtime_checkable
+class FromExported(Protocol):
+    """A runtime of an exported file."""
+
+    exported: ExportedCard  # all that the file says of itself
 
 
 @runtime_checkable
