@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from kerbseg.exported_card import IDS, LOGITS, PICTURES
 from kerbseg.runtime.openvino import RT_INFO, core, openvino, weights_of
 
 KINDS = {  # in ONNX's words
-    "Convert": "Cast", "Interpolate": "Resize", "LogSoftmax": "LogSoftmax", "SoftMax": "Softmax", "StridedSlice": "Slice",
-    "VariadicSplit": "Split",
-}  # fmt: skip
+    "Convert": "Cast",
+    "Interpolate": "Resize",
+    "SoftMax": "Softmax",
+    "StridedSlice": "Slice",
+}
 DTYPES = {"f32": "float32", "f16": "float16", "u8": "uint8"}
 LINEAR = ("linear", "linear_onnx", "bilinear_pillow")
 NUMPY = {"f32": np.float32, "f16": np.float16}
@@ -260,17 +262,9 @@ def opened(model: Any, path: str) -> Callable[[np.ndarray], list[np.ndarray]]:
 def _weight(output: Any) -> list[int] | None:
     """The shape of a constant, also behind what brings it to float."""
     node = output.get_node()
-    for node in _upward(node):
-        if node.get_type_name() == "Constant":
-            return list(output.get_shape())
-    return None
-
-
-def _upward(node: Any) -> Iterator[Any]:
-    yield node
     while node.get_type_name() in ("Convert", "FakeQuantize", "Multiply", "Reshape", "Subtract", "Transpose"):
         node = node.input_value(0).get_node()
-        yield node
+    return list(output.get_shape()) if node.get_type_name() == "Constant" else None
 
 
 def _step(node: Any, result: Any) -> Step[Any]:
