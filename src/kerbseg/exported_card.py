@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 import kerbseg.models as models
 from kerbseg.bundle import METADATA_KEY, BundleCard
@@ -18,23 +18,42 @@ from kerbseg.core.precision import Precision
 LAST_STAGE_KEY = "kerbseg_last_stage"  # of a file's metadata
 FOREIGN_KEY = "kerbseg_foreign"  # in it where `kerbseg accelerate` wrote the file
 MOST_PICTURES = 1024  # in a graph's fixed batch, which is filled up where there are fewer
+LEVELS = 256  # of logits in uint8
+UNKNOWN = "unexpected_keyword_argument"  # pydantic's kind of error for a field that a dataclass does not have
 INPUT = "uint8 RGB NHWC, nothing to normalize"  # for whoever runs the graph without us
 PICTURES, IDS, LOGITS = "pictures", "ids", "logits"  # tensors of the graph
 
 
 @dataclass(frozen=True)
 class LastStageCard:
-    """How class ids follow from the tensor `logits` inside the graph, so that a runtime may do it in a cheaper way."""
+    """How class ids follow from the tensor `logits` inside the graph, so that a runtime may do it in a cheaper way.
+
+    Logits of dtype uint8 lie on 256 levels: a level q means `scale * (q - zero_point)`. The graph itself holds those
+    floats, so that whoever does not know of the levels still computes the same ids.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # a newer file may mean something that is not known here
 
     padded: tuple[int, int]  # height, width that the logits are interpolated to, and then cropped to the picture's
     align_corners: bool
     precision: Precision  # what the network before it computes in
-    coordinates: Literal["asymmetric"] | None = None  # of pixels, where it is neither of the two that torch knows
+    dtype: Literal["float32", "uint8"] = "float32"  # of the logits that a runtime may have of the graph
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    zero_point: Annotated[int, Field(ge=0, le=LEVELS - 1)] | None = None
+    coordinates: Literal["asymmetric"] | None = None  # of pixels, where these are neither of the two that torch knows
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The logits of the lowest and the highest level; of uint8 only."""
+        if self.scale is None or self.zero_point is None:
+            raise BundleError(f"logits of {self.dtype} without a scale and a zero point have no levels")
+        return -self.zero_point * self.scale, (LEVELS - 1 - self.zero_point) * self.scale
 
     def to_json(self) -> str:
-        """As it stands in the file: newer fields only where they say something, for versions that do not know them."""
-        own = {key: value for key, value in asdict(self).items() if key != "coordinates" or value is not None}
-        return json.dumps(own)
+        """Without what stands at its default, so that older versions read what they can run."""
+        return json.dumps(
+            {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
+        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +100,11 @@ class ExportedCard:
                 return cls(card, last_stage, _foreign(metadata[FOREIGN_KEY], card, last_stage))
             padded = models.padded_size(card.input_size, models.card(card.model).stride)
         except ValidationError as error:
+            if unknown := [str(each["loc"][-1]) for each in error.errors() if each["type"] == UNKNOWN]:
+                raise BundleError(
+                    f"{where}: its card has {', '.join(unknown)}, which this version of kerbseg does not know; install"
+                    " a newer one, or export it again"
+                ) from error
             raise BundleError(f"{where}: its card is damaged ({error.errors()[0]['msg']}); export it again") from error
         except KerbsegError as error:
             raise BundleError(f"{where}: its card is damaged ({error}); export it again") from error
@@ -88,6 +112,11 @@ class ExportedCard:
             raise BundleError(
                 f"{where}: its card is damaged (pictures of {_hw(card.input_size)} padded to {_hw(last_stage.padded)},"
                 f" where {card.model} needs {_hw(padded)}); export it again"
+            )
+        if (last_stage.dtype == "uint8") != (None not in (last_stage.scale, last_stage.zero_point)):
+            raise BundleError(
+                f"{where}: its card is damaged (logits of {last_stage.dtype} with scale {last_stage.scale} and zero"
+                f" point {last_stage.zero_point}); export it again"
             )
         return cls(card, last_stage)
 

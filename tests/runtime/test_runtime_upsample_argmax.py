@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numba import njit
 from torch.nn.functional import interpolate
 
-from kerbseg.runtime.upsample_argmax import UpsampleArgmax, compiled
+from kerbseg.runtime.upsample_argmax import UpsampleArgmax
+from kerbseg.runtime.upsample_kernels import compiled
 
 sides = st.integers(1, 23)
 

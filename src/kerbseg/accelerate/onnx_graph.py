@@ -22,6 +22,7 @@ from kerbseg.runtime.onnx import onnxruntime, ort_errors
 if TYPE_CHECKING:
     import onnx
 
+OMITTED_OPSET = 13  # from it on an interpolation may leave out its inputs
 OLDEST_OPSET = 11  # before it, interpolations say less of themselves
 LARGEST = 2**31 - 1  # bytes of an ONNX file that keeps its weights inside
 OWN = "kerbseg_"  # what names of ours begin with
@@ -233,7 +234,11 @@ class OnnxGraph:
         given = np.array([1, 1, *factors], np.float32) if whole else np.array(sized, np.int64)
         graph.initializer.append(onnx.numpy_helper.from_array(given, f"{OWN}enlarged"))
         rule = "align_corners" if tail.align_corners else tail.coordinates or "half_pixel"
-        inputs = [LOGITS, "", f"{OWN}enlarged"] if whole else [LOGITS, "", "", f"{OWN}enlarged"]
+        none = ""
+        if self.opset < OMITTED_OPSET:
+            none = f"{OWN}none"
+            graph.initializer.append(onnx.numpy_helper.from_array(np.empty(0, np.float32), none))
+        inputs = [LOGITS, none, f"{OWN}enlarged"] if whole else [LOGITS, none, none, f"{OWN}enlarged"]
         nodes = [
             make("Resize", inputs, [f"{OWN}large"], mode="linear", coordinate_transformation_mode=rule),
             make("ArgMax", [f"{OWN}large"], [f"{OWN}best"], axis=1, keepdims=0),

@@ -3,7 +3,7 @@
 from kerbseg.core.precision import Precision
 from kerbseg.runtime.engines import ENGINES, Engine, open_runtime
 from kerbseg.runtime.protocols import (
-    FromExported,
+    Exported,
     IdsOnly,
     LayerTime,
     Profilable,
@@ -25,8 +25,8 @@ from kerbseg.runtime.segment import (
 __all__ = [
     "ENGINES",
     "Engine",
+    "Exported",
     "Fit",
-    "FromExported",
     "IdsOnly",
     "InputSizePolicy",
     "LayerTime",

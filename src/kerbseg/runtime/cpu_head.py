@@ -17,7 +17,8 @@ from kerbseg.runtime.checks import PictureCheck, check_finite
 from kerbseg.runtime.confidence import confidence
 from kerbseg.runtime.upsample_argmax import UpsampleArgmax
 
-Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Float32[np.ndarray, "b _ _ _"]]  # in the layout of the engine
+Logits = Float32[np.ndarray, "b _ _ _"] | UInt8[np.ndarray, "b _ _ _"]  # in the layout of the engine
+Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Logits]
 
 
 class CpuArgmaxHead:
@@ -49,7 +50,7 @@ class CpuArgmaxHead:
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
         """Logits of the classes before the last interpolation."""
-        return self._in_batches(pictures, lambda logits: logits.transpose(0, 3, 1, 2).copy(order="C"))
+        return self._in_batches(pictures, lambda logits: self._in_float(logits).transpose(0, 3, 1, 2).copy("C"))
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
@@ -62,8 +63,8 @@ class CpuArgmaxHead:
         height, width = self._exported.card.input_size
         kept: list[np.ndarray] = []
 
-        def read(logits: Float32[np.ndarray, "b H W k"]) -> UInt8[np.ndarray, "b h w"]:
-            kept.append(logits.copy())
+        def read(logits: Logits) -> UInt8[np.ndarray, "b h w"]:
+            kept.append(self._in_float(logits).copy())
             return self._argmax(logits)
 
         ids = self._in_batches(pictures, read)
@@ -112,21 +113,38 @@ class CpuArgmaxHead:
             lacking = whole - len(batch)
             yield (np.concatenate([batch, batch[-1:].repeat(lacking, 0)]) if lacking else batch), len(batch)
 
-    def _classes_last(self, logits: Float32[np.ndarray, "b _ _ _"]) -> Float32[np.ndarray, "b H W k"]:
+    def _classes_last(self, logits: Logits) -> Logits:
+        if logits.dtype != self._exported.last_stage.dtype:
+            raise BundleError(
+                f"the graph gives logits of {logits.dtype}, its card says {self._exported.last_stage.dtype}; export it"
+                " again"
+            )
         return logits if self._layout == "nhwc" else logits.transpose(0, 2, 3, 1)
 
-    def _argmax(self, logits: Float32[np.ndarray, "b H W k"]) -> UInt8[np.ndarray, "b h w"]:
+    def _in_float(self, logits: Logits) -> Float32[np.ndarray, "b H W k"]:
+        """What the levels of uint8 logits stand for."""
+        scale, zero_point = self._exported.last_stage.scale, self._exported.last_stage.zero_point
+        if scale is None or zero_point is None:
+            return logits
+        return (logits.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+
+    def _argmax(self, logits: Logits) -> UInt8[np.ndarray, "b h w"]:
         if self._last_stage is None:
             last_stage, card = self._exported.last_stage, self._exported.card
             if logits.shape[3] != len(card.labels):
                 raise BundleError(f"the graph gives {logits.shape[3]} classes, its card says {len(card.labels)}")
             inner = (logits.shape[1], logits.shape[2])
-            method = {} if last_stage.coordinates is None else {"method": last_stage.coordinates}
             self._last_stage = UpsampleArgmax(
-                inner, last_stage.padded, last_stage.align_corners, card.input_size, self._threads, **method
+                inner,
+                last_stage.padded,
+                last_stage.align_corners,
+                card.input_size,
+                self._threads,
+                coordinates=last_stage.coordinates,
             )
-        check_finite(logits)
-        return self._last_stage(logits)
+        if logits.dtype != np.uint8:
+            check_finite(logits)
+        return self._last_stage(logits)  # of uint8 the order of the levels is that of the logits
 
 
 def _interpolated(small: Float[Tensor, "b k h w"], last_stage: LastStageCard) -> Float[Tensor, "b k H W"]:

@@ -53,7 +53,7 @@ class OnnxRuntime:
             raise KerbsegError(
                 f"{path} computes in {self.precision}, not in {options.precision}; leave --precision out"
             )
-        self.exported, self.card = exported, exported.card
+        self.card, self.last_stage, self.foreign = exported.card, exported.last_stage, exported.foreign
         self.size: tuple[int, int] | None = exported.card.input_size
         self.device, self.threads = options.device, checked_threads(options.threads)
         self._layout = ENGINES[self.name].logits_layout

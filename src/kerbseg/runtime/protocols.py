@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kerbseg.bundle import BundleCard
-    from kerbseg.exported_card import ExportedCard
+    from kerbseg.exported_card import ForeignCard, LastStageCard
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,11 @@ class SupportsLogits(Protocol):
 
 
 @runtime_checkable
-class FromExported(Protocol):
-    """A runtime of an exported file."""
+class Exported(Protocol):
+    """A runtime of an exported file, which says how its ids follow from its logits, and whether the network is ours."""
 
-    exported: ExportedCard  # all that the file says of itself
+    last_stage: LastStageCard
+    foreign: ForeignCard | None
 
 
 @runtime_checkable

@@ -2,35 +2,37 @@
 
 Bilinear interpolation is a convex combination: where the four logits around a pixel have their maximum in the same
 class, so has every mixture of them. Only pixels beside a border between classes are interpolated. The result is that
-of interpolating all logits and taking the argmax, but for float rounding; of equal logits the first class wins.
+of interpolating all logits and taking the argmax, as torch does it; of equal logits the first class wins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Any
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
-from kerbseg.core.errors import BundleError, MissingExtra
-
-try:
-    from numba import njit
-except ImportError as error:
-    raise MissingExtra("numba", "export") from error
+from kerbseg.core.errors import BundleError
+from kerbseg.runtime.upsample_kernels import argmax, dequantize, interpolate
 
 Ids = UInt8[np.ndarray, "b H W"]
+Coordinates = Literal["half_pixel", "align_corners", "asymmetric"]  # as ONNX's Resize calls them
 
 
 class UpsampleArgmax:
-    """Turns logits of one size into ids of another: `float32 [b h w k] -> uint8 [b H W]`.
+    """Turns logits of one size into ids of another: `float32 or uint8 [b h w k] -> uint8 [b H W]`.
 
-    Classes lie side by side, as engines for processors hold them.
-    The logits are interpolated to `padded` as torch does it, and cropped to `size` (height, width).
+    The logits may have any strides; fastest is where the classes of a pixel lie side by side.
+    They are interpolated to `padded` as torch does it, and cropped to `size` (height, width). `coordinates` says which
+    place in the logits a pixel has; without a word it follows `align_corners`. Logits of integers mean
+    `scale * (q - zero_point)`, with one scale and zero point, or one for each class. Safe from any number of threads.
+
+    Raises BundleError where the sizes, scales or coordinates do not fit each other.
     """
 
     def __init__(
@@ -40,124 +42,109 @@ class UpsampleArgmax:
         align_corners: bool,
         size: tuple[int, int],
         threads: int = 1,
+        *,
+        coordinates: Coordinates | None = None,
+        scale: float | Sequence[float] | None = None,
+        zero_point: int | Sequence[int] = 0,
     ) -> None:
         if min(logits) < 1 or not all(1 <= n <= most for n, most in zip(size, padded, strict=True)):
             # ids beyond the padded picture would be whatever the memory held
             raise BundleError(
                 f"logits {logits}, padded {padded} and picture {size} do not fit each other; export again"
             )
+        if coordinates is None:
+            coordinates = "align_corners" if align_corners else "half_pixel"
+        elif coordinates not in get_args(Coordinates):
+            raise BundleError(f"coordinates are {coordinates!r}; choose from: {', '.join(get_args(Coordinates))}")
         self._same = logits == padded
         self._logits, self._size, self._threads = logits, size, threads
-        self._rows = _places(logits[0], padded[0], align_corners)
-        self._columns = _places(logits[1], padded[1], align_corners)
-        self._seen = int(self._rows[0][size[0] - 1]) + 2  # rows of logits that matter to what is not cropped
-        self._starts = np.minimum(_starts(self._columns[0], logits[1]), size[1])
-        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        rows, self._row_weights = _places(logits[0], padded[0], coordinates)
+        columns, self._column_weights = _places(logits[1], padded[1], coordinates)
+        self._row_starts = np.minimum(_starts(rows, logits[0]), size[0])
+        self._starts = np.minimum(_starts(columns, logits[1]), size[1])
+        self._scale, self._zero_point = _per_class(scale, zero_point)
 
-    def __call__(self, logits: Float32[np.ndarray, "b h w k"]) -> Ids:
+    def __call__(self, logits: Float32[np.ndarray, "b h w k"] | UInt8[np.ndarray, "b h w k"]) -> Ids:
         """The ids; rows are shared out among the threads."""
-        logits = np.ascontiguousarray(logits)
-        batch, height, width, _ = logits.shape
-        if (height, width) != self._logits:
-            raise BundleError(f"the graph gives logits of {(height, width)}, after {self._logits} before; export again")
-        tops = np.empty((batch, height, width), np.uint8)
-        self._in_bands(_argmax, min(height, self._seen), logits, tops)
+        if logits.shape[1:3] != self._logits:
+            raise BundleError(
+                f"the graph gives logits of {logits.shape[1:3]}, after {self._logits} before; export again"
+            )
+        logits = self._comparable(logits)
+        ids = np.empty((len(logits), *self._size), np.uint8)
         if self._same:
-            return tops[:, : self._size[0], : self._size[1]]
-        ids = np.empty((batch, *self._size), np.uint8)
-        self._in_bands(_interpolate, self._size[0], logits, tops, *self._rows, *self._columns, self._starts, ids)
+            self._in_bands(self._size[0], argmax, logits, ids)
+        else:
+            places = self._row_starts, self._row_weights, self._starts, self._column_weights
+            self._in_bands(self._logits[0], interpolate, logits, *places, ids)
         return ids
 
-    def _in_bands(self, kernel: Any, rows: int, *arrays: Any) -> None:
+    def _comparable(self, logits: np.ndarray) -> np.ndarray:
+        """Logits whose order is theirs: floats where each class has a range of its own; one range changes no order."""
+        if self._scale is None:
+            return logits
+        classes = logits.shape[3]
+        if not {self._scale.size, self._zero_point.size} <= {1, classes}:
+            raise BundleError(
+                f"{self._scale.size} scales and {self._zero_point.size} zero points for {classes} classes; give one, or"
+                " one for each class"
+            )
+        scale, zero_point = (np.broadcast_to(each, classes).copy() for each in (self._scale, self._zero_point))
+        values = np.empty(logits.shape, np.float32)
+        self._in_bands(self._logits[0], dequantize, logits, scale, zero_point, values)
+        return values
+
+    def _in_bands(self, rows: int, kernel: Callable[..., None], *arrays: np.ndarray) -> None:
         """Runs a kernel over all rows, each thread a band of them."""
-        bounds = [rows * i // self._threads for i in range(self._threads + 1)]
+        bands = min(self._threads, rows)
+        bounds = [rows * i // bands for i in range(bands + 1)]
         others: list[Future[None]] = []
-        if self._pool is not None:
-            others = [self._pool.submit(partial(kernel, *arrays, first, last)) for first, last in pairwise(bounds[1:])]
+        if bands > 1:
+            pool = _pool(self._threads - 1, os.getpid())
+            others = [pool.submit(partial(kernel, *arrays, first, last)) for first, last in pairwise(bounds[1:])]
         kernel(*arrays, bounds[0], bounds[1])
         for other in others:
             other.result()
 
 
-def _places(source: int, target: int, align_corners: bool) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """For each target position: the source position before it, and the weight of the one after it, as in torch."""
-    at = np.arange(target, dtype=np.float32)
-    if align_corners:
-        scale = np.float32((source - 1) / (target - 1)) if target > 1 else np.float32(0)
-        place = at * scale
+@lru_cache(4)
+def _pool(workers: int, process: int) -> ThreadPoolExecutor:
+    """Threads of this process: those from before a fork are not there after it."""
+    return ThreadPoolExecutor(workers)
+
+
+def _per_class(
+    scale: float | Sequence[float] | None, zero_point: int | Sequence[int]
+) -> tuple[Float32[np.ndarray, " _"] | None, Float32[np.ndarray, " _"]]:
+    """Scales and zero points of the classes, one for all or one each; no scale where one range serves them all."""
+    scales = np.atleast_1d(np.asarray(1.0 if scale is None else scale, np.float32))
+    zero_points = np.atleast_1d(np.asarray(zero_point, np.float32))
+    if scales.ndim != 1 or zero_points.ndim != 1 or not (np.isfinite(scales).all() and (scales > 0).all()):
+        raise BundleError(f"logits have the scale {scale}; give a positive number, or one for each class")
+    one_for_all = (scales == scales[0]).all() and (zero_points == zero_points[0]).all()
+    return (None if one_for_all else scales), zero_points
+
+
+def _places(
+    source: int, target: int, coordinates: Coordinates
+) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+    """For each target position: the source position before it, and the weight of the one after it, as in torch.
+
+    torch computes in float32, but rounds only once where it multiplies and adds.
+    """
+    at = np.arange(target, dtype=np.float64)
+    if source == target:
+        place = at
+    elif coordinates == "align_corners":
+        place = at * (np.float32((source - 1) / (target - 1)) if target > 1 else 0)
     else:
-        place = np.maximum((at + np.float32(0.5)) * np.float32(source / target) - np.float32(0.5), 0)
-    before = np.minimum(place.astype(np.int32), source - 1)
-    weight = (place - before).astype(np.float32)
-    weight[before == source - 1] = 0
-    return before, weight
+        scale = np.float64(np.float32(source / target))
+        place = at * scale if coordinates == "asymmetric" else np.maximum((at + 0.5) * scale - 0.5, 0)
+    rounded = place.astype(np.float32)
+    before = np.minimum(rounded.astype(np.int32), source - 1)
+    return before, np.minimum(rounded - before.astype(np.float32), 1).astype(np.float32)
 
 
 def _starts(before: Int32[np.ndarray, " n"], source: int) -> Int32[np.ndarray, " m"]:
-    """The first target column of each source column, and the end."""
+    """The first target position of each source position, and the end."""
     return np.searchsorted(before, np.arange(source + 1)).astype(np.int32)
-
-
-def compiled(kernel: Callable[..., Any]) -> Any:
-    """The kernel as machine code, kept for the next process where numba has a folder for it.
-
-    Where it has none (a read-only installation, no home) each process compiles anew, which takes some seconds.
-    """
-    try:
-        return njit(nogil=True, cache=True)(kernel)
-    except RuntimeError:
-        return njit(nogil=True)(kernel)
-
-
-@compiled
-def _argmax(logits, tops, first, last):  # type: ignore[no-untyped-def] # numba's own types
-    """The class of the largest logit of each pixel, in some rows."""
-    batch, _, width, classes = logits.shape
-    for b in range(batch):
-        for y in range(first, last):
-            for x in range(width):
-                tops[b, y, x] = _first_of_largest(logits[b, y, x], classes)
-
-
-@compiled
-def _first_of_largest(row, classes):  # type: ignore[no-untyped-def]
-    """Where the largest value stands first: the value in wide registers, then its place."""
-    largest = row[0]
-    for k in range(1, classes):
-        largest = row[k] if row[k] > largest else largest
-    for k in range(classes):
-        if row[k] == largest:
-            return k
-    return 0  # nothing is equal to NaN
-
-
-@compiled
-def _interpolate(logits, tops, rows, row_weights, columns, column_weights, starts, ids, first, last):  # type: ignore[no-untyped-def]
-    """Ids of some rows: cells between four equal classes are filled, the others interpolated."""
-    batch, height, width, classes = logits.shape
-    left = np.empty(classes, np.float32)
-    right = np.empty(classes, np.float32)
-    mixed = np.empty(classes, np.float32)
-    for b in range(batch):
-        for out in range(first, last):
-            y = rows[out]
-            below = min(y + 1, height - 1)
-            v = row_weights[out]
-            upper, lower, line = tops[b, y], tops[b, below], ids[b, out]
-            for x in range(width):
-                if starts[x] == starts[x + 1]:
-                    continue
-                beside = min(x + 1, width - 1)
-                top = upper[x]
-                if top == upper[beside] and top == lower[x] and top == lower[beside]:
-                    for column in range(starts[x], starts[x + 1]):
-                        line[column] = top
-                    continue
-                for k in range(classes):
-                    left[k] = (1 - v) * logits[b, y, x, k] + v * logits[b, below, x, k]
-                    right[k] = (1 - v) * logits[b, y, beside, k] + v * logits[b, below, beside, k]
-                for column in range(starts[x], starts[x + 1]):
-                    u = column_weights[column]
-                    for k in range(classes):
-                        mixed[k] = (1 - u) * left[k] + u * right[k]
-                    line[column] = _first_of_largest(mixed, classes)
