@@ -126,7 +126,7 @@ class Network:
             versions=versions(),
         )
         precision = self.graph.precision
-        last_stage = LastStageCard(tail.large, tail.align_corners, precision, tail.coordinates)
+        last_stage = LastStageCard(tail.large, tail.align_corners, precision, coordinates=tail.coordinates)
         return ExportedCard(card, last_stage, ForeignCard(self.path.name, parameters, macs, tail.softmax))
 
 

@@ -14,7 +14,10 @@ from kerbseg.core.limits import network_pixels
 from kerbseg.core.types import Preprocessing
 from kerbseg.exported_card import MOST_PICTURES
 
+Layout = Literal["nchw", "nhwc"]
+
 DTYPES = ("float32", "float16", "uint8")
+CHANNEL: dict[Layout, int] = {"nchw": 1, "nhwc": 3}  # axis of the channels
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class NetworkInput:
 
     name: str
     dtype: str
-    layout: Literal["nchw", "nhwc"]
+    layout: Layout
     batch: int
     size: tuple[int, int]
     preprocessing: Preprocessing
@@ -64,11 +67,7 @@ def network_input(
             f"{where} takes {name!r}, {dtype} {told}; a segmentation network takes {' or '.join(DTYPES)} pictures,"
             " [b 3 h w] or [b h w 3]"
         )
-    layouts: list[Literal["nchw", "nhwc"]] = [
-        layout
-        for layout, axis in (("nchw", 1), ("nhwc", 3))
-        if shape[axis] == 3  # type: ignore[misc] # the two words
-    ]
+    layouts: list[Layout] = [each for each, axis in CHANNEL.items() if shape[axis] == 3]
     if not layouts and shape[1] is None and shape[3] is None:
         layouts = ["nchw"]
     if not layouts:

@@ -85,6 +85,14 @@ def after_export(
     next_commands(*commands)
 
 
+def after_accelerate(out: Path, network: Path) -> None:
+    """See the gain, and use the file."""
+    next_commands(
+        ["kerbseg", "profile", _typed(out), "--against", _typed(network)],
+        ["kerbseg", "predict", _typed(out), "PICTURES", "-o", _typed(out.parent / "predictions")],
+    )
+
+
 def _train(data: str, root: Path | None) -> Command:
     name, sign, _ = data.partition(":")
     if name in RECIPES:
