@@ -64,6 +64,7 @@ class ForeignCard:
     parameters: int  # of convolutions and linear layers
     macs: int | None  # of these for one picture; None where the graph does not tell
     softmax: bool = True  # whether the softmax of its logits is its confidence; not where these are probabilities
+    logits: str | None = None  # the tensor that was chosen by name
 
 
 @dataclass(frozen=True)

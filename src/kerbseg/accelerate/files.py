@@ -21,10 +21,10 @@ from kerbseg.core.errors import BundleError, DataError, KerbsegError
 from kerbseg.core.files import check_writable
 from kerbseg.core.labels import LONGEST_NAME, LabelSet
 from kerbseg.core.text import printable
-from kerbseg.core.types import Dataset, Preprocessing
+from kerbseg.core.types import Preprocessing
 from kerbseg.data import open_dataset
 from kerbseg.data.dataset_yaml import distinct_colors, find_labels
-from kerbseg.data.plain_pictures import plain_pictures
+from kerbseg.data.plain_pictures import PlainPictures, plain_pictures
 from kerbseg.export import pictures_of
 from kerbseg.export.files import engine_of, install
 from kerbseg.exported_card import ExportedCard, ForeignCard, LastStageCard
@@ -70,6 +70,7 @@ class Network:
     tail: Tail[Any]
     reading: Reading
     engine: str  # that runs what is written, and the untouched file beside it
+    logits: str | None = None  # the tensor that was chosen by name
 
     def usual(self) -> Callable[[Picture], tuple[Int[np.ndarray, "h w"], Float32[np.ndarray, "k H W"]]]:
         """The untouched network: ids of a picture as its user sees them, and the logits that they follow from."""
@@ -127,7 +128,7 @@ class Network:
         )
         precision = self.graph.precision
         last_stage = LastStageCard(tail.large, tail.align_corners, precision, coordinates=tail.coordinates)
-        return ExportedCard(card, last_stage, ForeignCard(self.path.name, parameters, macs, tail.softmax))
+        return ExportedCard(card, last_stage, ForeignCard(self.path.name, parameters, macs, tail.softmax, self.logits))
 
 
 def accelerate(
@@ -154,6 +155,7 @@ def accelerate(
     streets without them) get the class that the untouched file gives; nothing is written then.
     """
     source, target = Path(network), Path(path)
+    check_target(source, target)
     known = open_network(source, target, preprocessing, size, logits)
     exported = known.exported(labels_for(classes, known))
     shown = shown_pictures(pictures, known.graph.input.size)
@@ -167,6 +169,13 @@ def accelerate(
     return result
 
 
+def check_target(source: Path, target: Path) -> None:
+    """Raises KerbsegError where the file to write cannot be written, or is the network itself."""
+    check_writable(target)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise KerbsegError(f"{target} is the network itself; name another file to write: -o OUT")
+
+
 def open_network(
     source: Path,
     target: Path,
@@ -174,17 +183,14 @@ def open_network(
     size: tuple[int, int] | None = None,
     logits: str | None = None,
 ) -> Network:
-    """The untouched network, its last stage found. Raises as `accelerate`."""
+    """The untouched network, its last stage found, for the engine of a file. Raises as `accelerate`."""
     engine = engine_of(target)
-    check_writable(target)
     if source.suffix not in ENDINGS:
         raise BundleError(f"{source} is no network that is accelerated; these are .onnx and OpenVINO .xml files")
     if not source.is_file():
         raise BundleError(f"network {source} does not exist; check its path")
     if source.suffix == ".xml" and engine.suffix == ".onnx":
         raise KerbsegError(f"an OpenVINO model stays one: name the file to write {target.with_suffix('.xml')}")
-    if target.exists() and target.samefile(source):
-        raise KerbsegError(f"{target} is the network itself; name another file to write: -o OUT")
     pixels = preprocessing or Preprocessing()
     graph: Any
     if source.suffix == ".onnx":
@@ -194,7 +200,7 @@ def open_network(
 
         graph = OpenvinoGraph(read_openvino(source), source, size, pixels)
     tail = find_tail(graph, graph.input.size, logits)
-    return Network(source, graph, tail, learn_reading(graph, tail, graph.input.size), engine.name)
+    return Network(source, graph, tail, learn_reading(graph, tail, graph.input.size), engine.name, logits)
 
 
 def saver(target: Path) -> Callable[[Any, ExportedCard, Path], None]:
@@ -235,7 +241,7 @@ def shown_pictures(pictures: Sequence[Picture] | str | Path | None, size: tuple[
     return pictures_of(folder_of(pictures), size, COMPARED)
 
 
-def folder_of(pictures: str | Path) -> Dataset:
+def folder_of(pictures: str | Path) -> PlainPictures:
     """The pictures of a folder; what their classes are called does not matter."""
     if not Path(pictures).is_dir():
         raise DataError(f"{pictures} is no folder of pictures; check its path")

@@ -182,6 +182,24 @@ class OnnxGraph:
         model.doc_string = graph.doc_string = ""
         return model
 
+    def whole(self, end: str) -> onnx.ModelProto:
+        """The graph from uint8 pictures to an output of its own."""
+        import onnx
+
+        model = self.exposing([end])
+        graph = model.graph
+        changed = {PICTURES: f"net_{PICTURES}"}
+        _rename(graph, changed)
+        front = self._front(graph, changed.get(self.input.name, self.input.name))
+        nodes = [*front, *graph.node]
+        del graph.node[:], graph.input[:]
+        graph.node.extend(nodes)
+        height, width = self.input.size
+        shape = (self.input.batch, height, width, 3)
+        graph.input.append(onnx.helper.make_tensor_value_info(PICTURES, onnx.TensorProto.UINT8, shape))
+        _drop_unread(model)
+        return model
+
     def _front(self, graph: Any, name: str) -> list[Any]:
         """From uint8 [b h w 3] to what the network takes."""
         import onnx

@@ -144,19 +144,7 @@ class OpenvinoGraph:
     def cut(self, tail: Tail[Any]) -> Any:
         """The graph from uint8 pictures to ids, with the small logits under their name, as ours have it."""
         ov, o = openvino(), openvino().opset13
-        model = self._exposing(lambda graph: [graph.same(tail.logits)])
-        for node in model.get_ops():
-            for output in node.outputs():
-                names = output.get_names() - {PICTURES, LOGITS, IDS}
-                output.get_tensor().set_names(names)
-        logits = model.output(0).get_node().input_value(0)
-        (before,) = model.get_parameters()
-        height, width = self.input.size
-        pictures = o.parameter([self.input.batch, height, width, 3], ov.Type.u8, name=PICTURES)
-        pictures.output(0).get_tensor().set_names({PICTURES})
-        front = self._front(pictures)
-        for reader in before.output(0).get_target_inputs():
-            reader.replace_source_output(front)
+        logits, pictures = self._from_pictures(tail.logits)
         if logits.get_element_type() != ov.Type.f32:
             logits = o.convert(logits, "f32").output(0)
         if tail.layout == "nhwc":
@@ -165,6 +153,29 @@ class OpenvinoGraph:
         ids = self._last_stage(logits, tail)
         ids.get_tensor().set_names({IDS})
         return ov.Model([ids], [pictures], "accelerated")
+
+    def whole(self, end: Any) -> Any:
+        """The graph from uint8 pictures to an output of its own."""
+        output, pictures = self._from_pictures(end)
+        return openvino().Model([output], [pictures], "whole")
+
+    def _from_pictures(self, tensor: Any) -> tuple[Any, Any]:
+        """A tensor of a copy of the graph that takes uint8 pictures, and their parameter."""
+        ov, o = openvino(), openvino().opset13
+        model = self._exposing(lambda graph: [graph.same(tensor)])
+        for node in model.get_ops():
+            for output in node.outputs():
+                names = output.get_names() - {PICTURES, LOGITS, IDS}
+                output.get_tensor().set_names(names)
+        output = model.output(0).get_node().input_value(0)
+        (before,) = model.get_parameters()
+        height, width = self.input.size
+        pictures = o.parameter([self.input.batch, height, width, 3], ov.Type.u8, name=PICTURES)
+        pictures.output(0).get_tensor().set_names({PICTURES})
+        front = self._front(pictures)
+        for reader in before.output(0).get_target_inputs():
+            reader.replace_source_output(front)
+        return output, pictures
 
     def _front(self, pictures: Any) -> Any:
         """From uint8 [b h w 3] to what the network takes."""

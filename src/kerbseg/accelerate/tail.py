@@ -137,7 +137,7 @@ def find_tail(graph: Graph[Tensor], size: Size, logits: str | None) -> Tail[Tens
     if resize is None and logits is None:
         raise BundleError(
             f"{graph.path} ends at {graph.name(end)!r} {list(graph.shape(end))}, smaller than its pictures; if these"
-            f" are the logits that you enlarge bilinearly (half-pixel, as torch does it), say: --logits {graph.name(end)}"
+            f" are the logits that you enlarge bilinearly (half-pixel, as torch does), say: --logits {graph.name(end)}"
         )
     if resize is None:
         return _unfinished(graph, end, size)

@@ -75,20 +75,39 @@ def accelerate(
         raise KerbsegError("--int8 needs --calibration FOLDER: pictures like those that the network will see")
     if threads is not None and not int8:
         raise KerbsegError("--threads is for the timing of --int8 only; leave it out, or add --int8")
-    options = {"classes": classes, "preprocessing": preprocessing, "size": parse_size(size), "logits": logits}
+    chosen = parse_size(size)
     if int8:
         from kerbseg.accelerate.int8 import accelerate_int8, render
 
         assert calibration is not None
-        report = accelerate_int8(network, out, calibration, floor=parity, threads=threads, **options)
+        report = accelerate_int8(
+            network,
+            out,
+            calibration,
+            classes=classes,
+            preprocessing=preprocessing,
+            size=chosen,
+            logits=logits,
+            floor=parity,
+            threads=threads,
+        )
         if json is not None:
             write_json(json, report.to_dict())
         tell(f"{network.name}: {report.accelerated.tail}")
         show(render(report))
     else:
-        result = write(network, out, pictures=calibration, floor=parity, **options)
+        result = write(
+            network,
+            out,
+            classes=classes,
+            preprocessing=preprocessing,
+            size=chosen,
+            logits=logits,
+            pictures=calibration,
+            floor=parity,
+        )
         if json is not None:
             write_json(json, result.to_dict())
         tell(f"{network.name}: {result.tail}")
         tell(f"{out}: {result}")
-    after_accelerate(out, network)
+    after_accelerate(out, network, calibration)
