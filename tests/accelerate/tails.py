@@ -46,9 +46,17 @@ class Net:
         none = self.constant([], np.float32) if self.opset < 13 else ""
         return str(self.add("Resize", source, roi, none, self.constant(size), **how))
 
+    def squeeze(self, source: str, axis: int) -> str:
+        """Axes are an input since opset 13."""
+        if self.opset < 13:
+            return str(self.add("Squeeze", source, axes=[axis]))
+        return str(self.add("Squeeze", source, self.constant([axis])))
+
     def logits(self, source: str, classes: int = CLASSES, stride: int = 4) -> str:
         """A small network: [1 3 h w] -> [1 k h/4 w/4]."""
-        first = self.add("Conv", source, self.random(8, 3, 5, 5), kernel_shape=[5, 5], pads=[2] * 4, strides=[stride] * 2)
+        first = self.add(
+            "Conv", source, self.random(8, 3, 5, 5), kernel_shape=[5, 5], pads=[2] * 4, strides=[stride] * 2
+        )
         second = self.add("Relu", self.add("Conv", self.add("Relu", first), self.random(8, 8, 3, 3), pads=[1] * 4))
         return str(self.add("Conv", second, self.random(classes, 8, 1, 1)))
 
@@ -102,8 +110,9 @@ def torch_sizes(net: Net, logits: str) -> list[str]:
     wanted = net.add("Slice", shape, net.constant([2]), net.constant([4]), net.constant([0]))
     own = net.add("Slice", net.add("Shape", logits), net.constant([0]), net.constant([2]), net.constant([0]))
     sizes = net.add("Concat", own, wanted, axis=0)
+    none = net.constant([], np.float32) if net.opset < 13 else ""
     large = net.add(
-        "Resize", logits, "", "", sizes, mode="linear", coordinate_transformation_mode="pytorch_half_pixel",
+        "Resize", logits, none, none, sizes, mode="linear", coordinate_transformation_mode="pytorch_half_pixel",
         cubic_coeff_a=-0.75, nearest_mode="floor",
     )  # fmt: skip
     return [net.add("ArgMax", large, axis=1, keepdims=0)]
@@ -121,7 +130,7 @@ def align_corners(net: Net, logits: str) -> list[str]:
 def paddle(net: Net, logits: str) -> list[str]:
     """paddle2onnx: half_pixel, ArgMax with keepdims, Squeeze, Cast to int32."""
     best = net.add("ArgMax", net.resize(logits, _large()), axis=1, keepdims=1)
-    return [net.add("Cast", net.add("Squeeze", best, net.constant([1])), to=TensorProto.INT32)]
+    return [net.add("Cast", net.squeeze(best, 1), to=TensorProto.INT32)]
 
 
 def paddle_asymmetric(net: Net, logits: str) -> list[str]:
@@ -172,7 +181,7 @@ def softmax_before(net: Net, logits: str) -> list[str]:
 def top_k(net: Net, logits: str) -> list[str]:
     large = net.resize(logits, _large())
     _, indices = net.add("TopK", large, net.constant([1]), outputs=2, axis=1)
-    return [net.add("Cast", net.add("Squeeze", indices, net.constant([1])), to=TensorProto.FLOAT)]
+    return [net.add("Cast", net.squeeze(indices, 1), to=TensorProto.FLOAT)]
 
 
 def cropped(net: Net, logits: str) -> list[str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 OMITTED_OPSET = 13  # from it on an interpolation may leave out its inputs
 OLDEST_OPSET = 11  # before it, interpolations say less of themselves
 LARGEST = 2**31 - 1  # bytes of an ONNX file that keeps its weights inside
+BY_CHANCE = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 OWN = "kerbseg_"  # what names of ours begin with
 
 
@@ -337,6 +338,11 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise BundleError(f"{path} is no whole ONNX file ({_brief(error)}); export it again") from error
     if METADATA_KEY in {entry.key for entry in model.metadata_props}:
         raise BundleError(f"{path} is a file of kerbseg already, with its fast last stage; use it as it is")
+    if chance := sorted({node.op_type for node in model.graph.node} & BY_CHANCE):
+        raise BundleError(
+            f"{path} draws random numbers ({', '.join(chance)}), as networks do in training; export it after"
+            " model.eval()"
+        )
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST_OPSET:
         raise BundleError(f"{path} is of opset {opset}; export it again with opset {OLDEST_OPSET} or newer")
