@@ -51,7 +51,7 @@ def written(
     """The files with float32 and with uint8 logits; those that are there already are kept."""
     paths = [folder / f"{Path(name).stem}-{size[0]}x{size[1]}-{way}.xml" for way in WAYS]
     if not all(path.exists() for path in paths):
-        quantizer = Quantizer(bundle, ENGINES["openvino"], size, calibration, most)
+        quantizer = Quantizer.of_bundle(bundle, ENGINES["openvino"], size, calibration, most)
         quantized = quantizer.quantize_all()
         for path, each in zip(paths, (quantized, quantizer.with_uint8_logits(quantized)), strict=True):
             quantizer.save(each, path)

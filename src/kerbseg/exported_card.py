@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -12,9 +12,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 import kerbseg.models as models
 from kerbseg.bundle import METADATA_KEY, BundleCard
 from kerbseg.core.errors import BundleError, KerbsegError
+from kerbseg.core.limits import network_pixels
 from kerbseg.core.precision import Precision
 
 LAST_STAGE_KEY = "kerbseg_last_stage"  # of a file's metadata
+FOREIGN_KEY = "kerbseg_foreign"  # in it where `kerbseg accelerate` wrote the file
 MOST_PICTURES = 1024  # in a graph's fixed batch, which is filled up where there are fewer
 LEVELS = 256  # of logits in uint8
 UNKNOWN = "unexpected_keyword_argument"  # pydantic's kind of error for a field that a dataclass does not have
@@ -38,6 +40,7 @@ class LastStageCard:
     dtype: Literal["float32", "uint8"] = "float32"  # of the logits that a runtime may have of the graph
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     zero_point: Annotated[int, Field(ge=0, le=LEVELS - 1)] | None = None
+    coordinates: Literal["asymmetric"] | None = None  # of pixels, where these are neither of the two that torch knows
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -54,15 +57,28 @@ class LastStageCard:
 
 
 @dataclass(frozen=True)
+class ForeignCard:
+    """What is known of a network that is none of ours, and was brought here by `kerbseg accelerate`."""
+
+    file: str  # its name before
+    parameters: int  # of convolutions and linear layers
+    macs: int | None  # of these for one picture; None where the graph does not tell
+    softmax: bool = True  # whether the softmax of its logits is its confidence; not where these are probabilities
+    logits: str | None = None  # the tensor that was chosen by name
+
+
+@dataclass(frozen=True)
 class ExportedCard:
     """The cards of a file."""
 
     card: BundleCard  # its input size is the only one that the file takes
     last_stage: LastStageCard
+    foreign: ForeignCard | None = None  # of a network that is not registered; `card.model` is its name then
 
     def to_metadata(self) -> dict[str, str]:
         """As it stands in the file."""
-        return {METADATA_KEY: self.card.to_json(), LAST_STAGE_KEY: self.last_stage.to_json()}
+        foreign = {} if self.foreign is None else {FOREIGN_KEY: json.dumps(asdict(self.foreign))}
+        return {METADATA_KEY: self.card.to_json(), LAST_STAGE_KEY: self.last_stage.to_json(), **foreign}
 
     def for_others(self) -> dict[str, str]:
         """What other programs need to know, beside the cards, whose preprocessing is inside the graph already."""
@@ -81,6 +97,8 @@ class ExportedCard:
         card = BundleCard.from_json(metadata[METADATA_KEY], where)
         try:
             last_stage = TypeAdapter(LastStageCard).validate_json(metadata[LAST_STAGE_KEY])
+            if FOREIGN_KEY in metadata:
+                return cls(card, last_stage, _foreign(metadata[FOREIGN_KEY], card, last_stage))
             padded = models.padded_size(card.input_size, models.card(card.model).stride)
         except ValidationError as error:
             if unknown := [str(each["loc"][-1]) for each in error.errors() if each["type"] == UNKNOWN]:
@@ -121,6 +139,18 @@ class ExportedCard:
                 f"{where}: its graph gives logits {list(logits)}, its card says {len(self.card.labels)} classes of at"
                 f" most {_hw(padded)}; export it again"
             )
+
+
+def _foreign(text: str, card: BundleCard, last_stage: LastStageCard) -> ForeignCard:
+    """The card of another house's network. Raises ValidationError, or KerbsegError where it does not fit the others."""
+    foreign = TypeAdapter(ForeignCard).validate_json(text)
+    try:
+        network_pixels(last_stage.padded)
+    except ValueError as error:
+        raise KerbsegError(f"padded to {error}") from error
+    if not all(own <= most for own, most in zip(card.input_size, last_stage.padded, strict=True)):
+        raise KerbsegError(f"pictures of {_hw(card.input_size)} padded to {_hw(last_stage.padded)}")
+    return foreign
 
 
 def _fits(shape: Sequence[int | None], expected: Sequence[int | None]) -> bool:

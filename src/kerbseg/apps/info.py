@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 import kerbseg.models as models
 from kerbseg.bundle import BundleCard, load
-from kerbseg.exported_card import LastStageCard
+from kerbseg.exported_card import ForeignCard, LastStageCard
 from kerbseg.runtime import Exported, open_runtime
 from kerbseg.runtime.engines import BUNDLE_SUFFIX, size_bytes
 
@@ -31,6 +31,7 @@ class CardFacts:
     size_bytes: int
     half: bool = False  # whether kernels are in float16 in the file
     last_stage: LastStageCard | None = None  # of an exported file
+    foreign: ForeignCard | None = None  # of a network that is not registered
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg info --json` writes it: the card's own keys, and those of the file."""
@@ -68,7 +69,11 @@ def card_facts(path: Path) -> CardFacts:
         runtime = open_runtime(path)
         card, precision = runtime.card, runtime.precision
         last_stage = runtime.last_stage if isinstance(runtime, Exported) else None
-        net, half = models.create_model(card.model, card.outputs, **card.options), False
+        half = False
+        if isinstance(runtime, Exported) and runtime.foreign is not None:
+            parameters = runtime.foreign.parameters
+            return CardFacts(path, card, precision, parameters, size_bytes(path), half, last_stage, runtime.foreign)
+        net = models.create_model(card.model, card.outputs, **card.options)
     parameters = sum(each.numel() for each in net.parameters())
     return CardFacts(path, card, precision, parameters, size_bytes(path), half, last_stage)
 
@@ -87,7 +92,8 @@ def render(facts: CardFacts) -> Table:
     card, labels = facts.card, facts.card.labels
     preprocessing = card.preprocessing
     table = Table("fact", "value", title=facts.path.name, show_header=False, min_width=60)
-    table.add_row("network", f"{card.model} ({models.card(card.model).paper}), {facts.parameters:,} parameters")
+    paper = f"of {facts.foreign.file}" if facts.foreign else models.card(card.model).paper
+    table.add_row("network", f"{card.model} ({paper}), {facts.parameters:,} parameters")
     half = ", kernels stored in float16" if facts.half else ""
     table.add_row("file", f"{facts.precision}, {facts.size_bytes / 1e6:.3f} MB{half}")
     if (last_stage := facts.last_stage) is not None and last_stage.dtype == "uint8":

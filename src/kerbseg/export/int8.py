@@ -78,19 +78,19 @@ class Quantizer:
 
     def __init__(
         self,
-        bundle: Bundle,
-        engine: Engine,
-        size: tuple[int, int],
+        graph: Graph,
+        model: Any,
+        exported: ExportedCard,
         calibration: Dataset,
         most: int = CALIBRATION_PICTURES,
     ) -> None:
-        """Raises KerbsegError for an engine without int8, MissingExtra without nncf, DataError without pictures."""
-        self._graph: Graph = engine.graph()()
+        """A float graph of that kind, and its cards. Raises MissingExtra without nncf, DataError without pictures."""
+        self._graph = graph
         self._nncf = _nncf()
         if not len(calibration):
             raise DataError(f"split {calibration.split!r} of {calibration.name!r} has no pictures to calibrate on")
-        self._size = size
-        self._model, self._float = self._graph.converted(bundle, size)
+        size = exported.card.input_size
+        self._size, self._model, self._float = size, model, exported
         chosen = np.linspace(0, len(calibration) - 1, min(most, len(calibration))).round().astype(int)
         self.pictures = len(chosen)
         self._seen = partial(_seen, calibration, size)
@@ -102,6 +102,19 @@ class Quantizer:
             "subset_size": len(chosen),
             "ignored_scope": self._nncf.IgnoredScope(names=self._graph.after_logits(self._model)),
         }
+
+    @classmethod
+    def of_bundle(
+        cls,
+        bundle: Bundle,
+        engine: Engine,
+        size: tuple[int, int],
+        calibration: Dataset,
+        most: int = CALIBRATION_PICTURES,
+    ) -> Quantizer:
+        """Of a bundle for an engine. Raises also KerbsegError for an engine without int8."""
+        graph: Graph = engine.graph()()
+        return cls(graph, *graph.converted(bundle, size), calibration, most)
 
     def quantize_all(self) -> Quantized:
         """All but the last stage in int8."""

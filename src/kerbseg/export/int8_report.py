@@ -131,7 +131,7 @@ def export_int8(
     path, size = Path(path), size or bundle.card.input_size
     engine = engine_of(path)
     check_classes(open_runtime(bundle), eval_set)
-    quantizer = Quantizer(bundle, engine, size, calibration, calibration_pictures)
+    quantizer = Quantizer.of_bundle(bundle, engine, size, calibration, calibration_pictures)
     with TemporaryDirectory() as folder:
         plain, made = Path(folder) / f"float{path.suffix}", Path(folder) / path.name
         judged = partial(_evaluated, quantizer, eval_set=eval_set, limit=limit, threads=threads)

@@ -8,11 +8,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from kerbseg.core.errors import BundleError
-from kerbseg.exported_card import MOST_PICTURES, ExportedCard
+from kerbseg.core.errors import BundleError, KerbsegError
+from kerbseg.exported_card import MOST_PICTURES, ExportedCard, LastStageCard
 from kerbseg.runtime.checks import PictureCheck, check_finite
 from kerbseg.runtime.confidence import confidence
 from kerbseg.runtime.upsample_argmax import UpsampleArgmax
@@ -60,7 +60,7 @@ class CpuArgmaxHead:
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[Tensor, "b k h w"]]:
         """Class ids at the pictures' size, and the logits behind them, interpolated whole."""
-        last_stage, (height, width) = self._exported.last_stage, self._exported.card.input_size
+        height, width = self._exported.card.input_size
         kept: list[np.ndarray] = []
 
         def read(logits: Logits) -> UInt8[np.ndarray, "b h w"]:
@@ -69,15 +69,18 @@ class CpuArgmaxHead:
 
         ids = self._in_batches(pictures, read)
         small = torch.from_numpy(np.concatenate(kept)).permute(0, 3, 1, 2)
-        whole = torch.nn.functional.interpolate(
-            small, last_stage.padded, mode="bilinear", align_corners=last_stage.align_corners
-        )
-        return ids, whole[..., :height, :width]
+        return ids, _interpolated(small, self._exported.last_stage)[..., :height, :width]
 
     def with_confidence(
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the probability of each."""
+        """Class ids at the pictures' size, and the probability of each. Raises KerbsegError where none can be told."""
+        foreign = self._exported.foreign
+        if foreign is not None and not foreign.softmax:
+            raise KerbsegError(
+                f"{foreign.file} ends in probabilities of its own (a softmax or sigmoid before its logits are enlarged,"
+                " or a sigmoid for each class), so the confidence in a pixel cannot be told; leave confidence out"
+            )
         ids, logits = self.with_logits(pictures)
         return ids, confidence(ids, logits, self._exported.card.temperature)
 
@@ -132,8 +135,28 @@ class CpuArgmaxHead:
                 raise BundleError(f"the graph gives {logits.shape[3]} classes, its card says {len(card.labels)}")
             inner = (logits.shape[1], logits.shape[2])
             self._last_stage = UpsampleArgmax(
-                inner, last_stage.padded, last_stage.align_corners, card.input_size, self._threads
+                inner,
+                last_stage.padded,
+                last_stage.align_corners,
+                card.input_size,
+                self._threads,
+                coordinates=last_stage.coordinates,
             )
         if logits.dtype != np.uint8:
             check_finite(logits)
         return self._last_stage(logits)  # of uint8 the order of the levels is that of the logits
+
+
+def _interpolated(small: Float[Tensor, "b k h w"], last_stage: LastStageCard) -> Float[Tensor, "b k H W"]:
+    """Logits at the padded size."""
+    size = last_stage.padded
+    if last_stage.coordinates is None:
+        return torch.nn.functional.interpolate(small, size, mode="bilinear", align_corners=last_stage.align_corners)
+    for axis, target in ((2, size[0]), (3, size[1])):  # torch does not know this rule
+        source = small.shape[axis]
+        place = torch.arange(target) * (source / target)
+        before = place.long()
+        weight = (place - before).view([target if each == axis else 1 for each in range(4)])
+        after = (before + 1).clamp(max=source - 1)
+        small = torch.lerp(small.index_select(axis, before), small.index_select(axis, after), weight)
+    return small

@@ -47,7 +47,7 @@ class OpenvinoRuntime:
         exported = ExportedCard.from_metadata(metadata, str(path))
         if metadata.get(WEIGHTS_KEY) != digest(weights_of(path)):
             raise BundleError(f"{weights_of(path)} does not belong to {path.name}; export both again")
-        self.card, self.last_stage = exported.card, exported.last_stage
+        self.card, self.last_stage, self.foreign = exported.card, exported.last_stage, exported.foreign
         self.precision: Precision = options.precision or exported.last_stage.precision
         if self.precision not in (exported.last_stage.precision, *HINTS):
             raise KerbsegError(f"openvino computes in {' or '.join(HINTS)} here, not in {options.precision}")

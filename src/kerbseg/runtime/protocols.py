@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kerbseg.bundle import BundleCard
-    from kerbseg.exported_card import LastStageCard
+    from kerbseg.exported_card import ForeignCard, LastStageCard
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,10 @@ class SupportsLogits(Protocol):
 
 @runtime_checkable
 class Exported(Protocol):
-    """A runtime of an exported file, which says how its ids follow from its logits."""
+    """A runtime of an exported file, which says how its ids follow from its logits, and whether the network is ours."""
 
     last_stage: LastStageCard
+    foreign: ForeignCard | None
 
 
 @runtime_checkable
