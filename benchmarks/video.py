@@ -54,7 +54,8 @@ def opened(predictor: Predictor, video: Path, folder: Path, flicker: bool) -> It
     source, mp4 = open_source(video), SINKS["mp4"]
     meter = FlickerMeter() if flicker else None
     with mp4.open(folder / "out.mp4", source, predictor.labels, Style()) as add:
-        yield source, stages(predictor, [mp4], [add], meter=meter)
+        with stages(predictor, [mp4], [add], meter=meter) as work:
+            yield source, work
 
 
 def timed_s(way: Way, predictor: Predictor, video: Path, folder: Path, flicker: bool) -> float:

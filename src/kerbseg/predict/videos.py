@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 
 from kerbseg.core.errors import DataError, InputError, KerbsegError
 from kerbseg.core.labels import LabelSet
-from kerbseg.predict.draw import counts
+from kerbseg.predict.draw import border_painter, counts
 from kerbseg.predict.drawings import Style
 from kerbseg.predict.interrupts import ending_once, held
 from kerbseg.predict.pipeline import Stage, ThreadedPipeline
@@ -333,7 +333,8 @@ def _in_passing(look: Add) -> Callable[[Work], Work]:
 
 
 def _blending(alpha: float) -> Add:
-    return lambda frame, prediction: prediction.blend(alpha)
+    paint = border_painter()
+    return lambda frame, prediction: prediction.blend(alpha, paint)
 
 
 def _cost(frame: Any) -> int:
