@@ -47,7 +47,7 @@ borders, colors, weight of each strength, margin, the strength that is too faint
 def border_painter() -> Paint | None:
     """What paints borders fastest: machine code, with the same pixels; None without numba, which the engines bring."""
     try:
-        from kerbseg.predict.border_kernel import paint_borders
+        from kerbseg.runtime.border_kernel import paint_borders
     except MissingExtra:
         return None
     painter: Paint = paint_borders
