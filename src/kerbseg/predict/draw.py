@@ -9,7 +9,6 @@ from jaxtyping import Bool, Int, Int16, UInt8, UInt32
 from PIL import Image, ImageDraw, ImageFont
 
 from kerbseg.core.display import display_palette
-from kerbseg.core.errors import MissingExtra
 from kerbseg.core.labels import LabelSet
 from kerbseg.metrics import Metrics
 from kerbseg.predict.fonts import NOTE, font_for, shown_names
@@ -20,6 +19,7 @@ __all__ = [
     "INK",
     "PAPER",
     "blend_overlay",
+    "border_painter",
     "colorize",
     "confusion_picture",
     "counts",
@@ -48,7 +48,7 @@ def border_painter() -> Paint | None:
     """What paints borders fastest: machine code, with the same pixels; None without numba, which the engines bring."""
     try:
         from kerbseg.runtime.border_kernel import paint_borders
-    except MissingExtra:
+    except ImportError:  # MissingExtra is one
         return None
     painter: Paint = paint_borders
     return painter
