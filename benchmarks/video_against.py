@@ -92,7 +92,9 @@ def compare(processes: Sequence[subprocess.Popen[str]], turns: int) -> dict[str,
     speeds = [[each["frames"] / each["s"] for each in one] for one in rounds]
     ratios = [new / old for old, new in speeds]
     return {
-        "frames_per_second": dict(zip(("against", "this"), map(statistics.median, zip(*speeds, strict=True)), strict=True)),
+        "frames_per_second": dict(
+            zip(("against", "this"), map(statistics.median, zip(*speeds, strict=True)), strict=True)
+        ),
         "ratio": statistics.median(ratios),
         "ratios": ratios,
         "cpu_ms_a_frame": {
