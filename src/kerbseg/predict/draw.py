@@ -69,8 +69,8 @@ def blend_overlay(
     """The picture under its classes' display colors, of which `alpha` is the weight; background stays as it is.
 
     Along its border a region is painted as if `BORDER_COATS` times, softly, so that its color can be seen as it is in
-    the legend, and regions do not flow into each other. `paint` is what draws them for many pictures (`border_painter`);
-    the pixels are the same without it.
+    the legend, and regions do not flow into each other. `paint` draws borders faster (`border_painter`); the pixels are
+    the same without it.
     """
     mixed = np.empty(picture.shape, np.uint8)  # in rows, whatever the order of the picture
     colors = display_palette(labels)

@@ -64,7 +64,7 @@ class OpenvinoRuntime:
         self._head = self._new_head(self._run, self.threads)
 
     def divided(self, calls: int) -> list[OpenvinoRuntime]:
-        """Runtimes of this network, each for one call at a time, with `threads // calls` threads; weights are shared."""
+        """Runtimes that share the weights, each for one call at a time, with `threads // calls` threads."""
         share, one_at_a_time = self.threads // calls, Lock()
         # unpinned: another stage may have the core of a thread for a while
         settings = {"NUM_STREAMS": calls, "INFERENCE_NUM_THREADS": calls * share, "ENABLE_CPU_PINNING": False}

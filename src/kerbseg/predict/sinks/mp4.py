@@ -42,7 +42,7 @@ ENCODING = {
     "bf": "0",
     "colorspace": "smpte170m",
 }
-"""As good as preset veryfast at crf 20 (PSNR), in a third of its time and files a tenth larger; blocks are smoothed. No
+"""As good as preset veryfast at crf 20 (PSNR), in a third of its time; blocks are smoothed. No
 frame looks ahead: its time could not be held by a fragment over long pauses."""
 
 PIXELS_A_THREAD = 1_000_000
