@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-import kerbseg.models as models
-from kerbseg.bundle import METADATA_KEY, BundleCard
+from kerbseg.bundle_card import METADATA_KEY, BundleCard
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.precision import Precision
+from kerbseg.core.strides import STRIDES, padded_size
 
 LAST_STAGE_KEY = "kerbseg_last_stage"  # of a file's metadata
 MOST_PICTURES = 1024  # in a graph's fixed batch, which is filled up where there are fewer
@@ -56,7 +56,7 @@ class ExportedCard:
         card = BundleCard.from_json(metadata[METADATA_KEY], where)
         try:
             last_stage = TypeAdapter(LastStageCard).validate_json(metadata[LAST_STAGE_KEY])
-            padded = models.padded_size(card.input_size, models.card(card.model).stride)
+            padded = padded_size(card.input_size, _stride(card.model))
         except ValidationError as error:
             raise BundleError(f"{where}: its card is damaged ({error.errors()[0]['msg']}); export it again") from error
         except KerbsegError as error:
@@ -86,6 +86,15 @@ class ExportedCard:
                 f"{where}: its graph gives logits {list(logits)}, its card says {len(self.card.labels)} classes of at"
                 f" most {_hw(padded)}; export it again"
             )
+
+
+def _stride(model: str) -> int:
+    """Of a network. Raises KerbsegError for a name that is not registered."""
+    if model in STRIDES:
+        return STRIDES[model]
+    from kerbseg.models import card  # and with it torch
+
+    return card(model).stride
 
 
 def _fits(shape: Sequence[int | None], expected: Sequence[int | None]) -> bool:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from threading import Lock
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt8
-from torch import Tensor
 
 from kerbseg.core.errors import BundleError
 from kerbseg.exported_card import MOST_PICTURES, ExportedCard
 from kerbseg.runtime.checks import PictureCheck, check_finite
-from kerbseg.runtime.confidence import confidence
 from kerbseg.runtime.upsample_argmax import UpsampleArgmax
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Float32[np.ndarray, "b _ _ _"]]  # in the layout of the engine
 
@@ -59,6 +59,8 @@ class CpuArgmaxHead:
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[Tensor, "b k h w"]]:
         """Class ids at the pictures' size, and the logits behind them, interpolated whole."""
+        import torch  # which ids alone do without
+
         last_stage, (height, width) = self._exported.last_stage, self._exported.card.input_size
         kept: list[np.ndarray] = []
 
@@ -77,6 +79,8 @@ class CpuArgmaxHead:
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
         """Class ids at the pictures' size, and the probability of each."""
+        from kerbseg.runtime.confidence import confidence
+
         ids, logits = self.with_logits(pictures)
         return ids, confidence(ids, logits, self._exported.card.temperature)
 
