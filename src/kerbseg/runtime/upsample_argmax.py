@@ -8,17 +8,24 @@ of interpolating all logits and taking the argmax, as torch does it; of equal lo
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
-from itertools import pairwise
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import count, pairwise
+from types import ModuleType
 from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
-from kerbseg.core.errors import BundleError
-from kerbseg.runtime.upsample_kernels import argmax, dequantize, interpolate
+from kerbseg.core.errors import BundleError, MissingExtra
+from kerbseg.runtime.upsample_numpy import upsampled_ids
+
+if find_spec("numba") is None:  # it is imported where it pays: at a process's second call
+    raise MissingExtra("numba", "export")
 
 Ids = UInt8[np.ndarray, "b H W"]
 Coordinates = Literal["half_pixel", "align_corners", "asymmetric"]  # as ONNX's Resize calls them
@@ -31,6 +38,9 @@ class UpsampleArgmax:
     They are interpolated to `padded` as torch does it, and cropped to `size` (height, width). `coordinates` says which
     place in the logits a pixel has; without a word it follows `align_corners`. Logits of integers mean
     `scale * (q - zero_point)`, with one scale and zero point, or one for each class. Safe from any number of threads.
+
+    The first call of a process is numpy's: machine code comes from numba, which takes longer to import than one picture
+    takes, and compiles for seconds where its cache is empty.
 
     Raises BundleError where the sizes, scales or coordinates do not fit each other.
     """
@@ -70,13 +80,17 @@ class UpsampleArgmax:
             raise BundleError(
                 f"the graph gives logits of {logits.shape[1:3]}, after {self._logits} before; export again"
             )
+        if _is_first_without_kernels():
+            values = logits if self._scale is None else (logits.astype(np.float32) - self._zero_point) * self._scale
+            places = self._row_starts, self._row_weights, self._starts, self._column_weights
+            return upsampled_ids(values, *places, self._size)
         logits = self._comparable(logits)
         ids = np.empty((len(logits), *self._size), np.uint8)
         if self._same:
-            self._in_bands(self._size[0], argmax, logits, ids)
+            self._in_bands(self._size[0], _kernels().argmax, logits, ids)
         else:
             places = self._row_starts, self._row_weights, self._starts, self._column_weights
-            self._in_bands(self._logits[0], interpolate, logits, *places, ids)
+            self._in_bands(self._logits[0], _kernels().interpolate, logits, *places, ids)
         return ids
 
     def _comparable(self, logits: np.ndarray) -> np.ndarray:
@@ -91,7 +105,7 @@ class UpsampleArgmax:
             )
         scale, zero_point = (np.broadcast_to(each, classes).copy() for each in (self._scale, self._zero_point))
         values = np.empty(logits.shape, np.float32)
-        self._in_bands(self._logits[0], dequantize, logits, scale, zero_point, values)
+        self._in_bands(self._logits[0], _kernels().dequantize, logits, scale, zero_point, values)
         return values
 
     def _in_bands(self, rows: int, kernel: Callable[..., None], *arrays: np.ndarray) -> None:
@@ -105,6 +119,20 @@ class UpsampleArgmax:
         kernel(*arrays, bounds[0], bounds[1])
         for other in others:
             other.result()
+
+
+KERNELS = "kerbseg.runtime.upsample_kernels"
+_calls_without = count()
+
+
+def _is_first_without_kernels() -> bool:
+    """Whether machine code is not loaded yet, and nobody has asked before."""
+    return KERNELS not in sys.modules and next(_calls_without) == 0
+
+
+def _kernels() -> ModuleType:
+    """The machine code, which numba loads or compiles."""
+    return import_module(KERNELS)
 
 
 @lru_cache(4)
