@@ -16,6 +16,7 @@ from torch import nn
 
 import kerbseg.models as models
 from kerbseg.bundle_card import DIGEST_KEY as DIGEST_KEY
+from kerbseg.bundle_card import FORMAT as FORMAT
 from kerbseg.bundle_card import METADATA_KEY as METADATA_KEY
 from kerbseg.bundle_card import BundleCard as BundleCard
 from kerbseg.bundle_card import parse_card

@@ -166,12 +166,13 @@ def open_runtime(
     have.
     """
     wanted = replace(options or RuntimeOptions(), **keywords)
-    if not isinstance(model, str | Path) and not _is_bundle(model) and not (callable(model) and hasattr(model, "card")):
+    named = isinstance(model, str | Path)
+    if not named and not _is_bundle(model) and not _is_runtime(model):
         raise KerbsegError(
             f"a model is a file, a run's folder, the name of shipped weights, a bundle or a runtime, not"
             f" {type(model).__name__}; kerbseg.load reads a file as a bundle"
         )
-    if not isinstance(model, str | Path) and not _is_bundle(model):
+    if _is_runtime(model):
         _check_opened(model, wanted, keywords)
         return model
     if wanted.engine is not None and wanted.engine not in ENGINES:
@@ -182,9 +183,9 @@ def open_runtime(
         raise BundleError(f"{model} is no model that runs here; models are {', '.join(suffixes())} files")
     name = wanted.engine or next(iter(suitable))
     if name not in suitable:
-        given = model if isinstance(model, str | Path) else "a bundle"
+        given = model if named else "a bundle"
         raise KerbsegError(f"{given} runs on {_either(suitable)}, not on {name}; export it first, or name no runtime")
-    logger.debug("open %s with %s on %s", model if isinstance(model, str | Path) else "a bundle", name, wanted.device)
+    logger.debug("open %s with %s on %s", model if named else "a bundle", name, wanted.device)
     return suitable[name].open(source, replace(wanted, engine=name))
 
 
@@ -192,6 +193,10 @@ def _is_bundle(model: object) -> TypeGuard[Bundle]:
     """Whether this is a bundle, without loading torch: whoever has one has loaded it."""
     bundles = sys.modules.get("kerbseg.bundle")
     return bundles is not None and isinstance(model, bundles.Bundle)
+
+
+def _is_runtime(model: object) -> TypeGuard[Runtime]:
+    return callable(model) and hasattr(model, "card")
 
 
 def _check_opened(runtime: Runtime, wanted: RuntimeOptions, keywords: RuntimeKeywords) -> None:
