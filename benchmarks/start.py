@@ -97,7 +97,9 @@ def by_turns(versions: Sequence[Version], once: Callable[[Version], float], roun
     return seconds
 
 
-def compare(versions: Sequence[Version], files: Path | None, out: Path, rounds: int) -> dict[str, Any]:
+def compare(
+    versions: Sequence[Version], files: Path | None, out: Path, rounds: int, wanted: Sequence[str] | None = None
+) -> dict[str, Any]:
     """All rows: of each model a cold process, of the int8 file also one without a cache, and the bare import."""
     street = out / "street.png"
     picture(open_dataset("scenes", "val")[0].image).save(street)
@@ -119,6 +121,8 @@ def compare(versions: Sequence[Version], files: Path | None, out: Path, rounds: 
     rows["import kerbseg"] = (lambda version: version.run("import kerbseg"), rounds)
     measured = {}
     for name, (once, count) in rows.items():
+        if wanted is not None and not any(name.startswith(word) for word in wanted):
+            continue
         by_turns(versions, once, 1)
         measured[name] = by_turns(versions, once, count)
         print(row(name, measured[name]), flush=True)
@@ -138,6 +142,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="folder src of an older version of kerbseg, to compare with")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only-bundle", action="store_true", help="without exported files")
+    parser.add_argument("--rows", nargs="+", help="the first words of those to measure; all without it")
     parser.add_argument("--files", type=Path, help="folder to keep the exported files in")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -151,7 +156,7 @@ def main() -> None:
                 export(version, files)
         names = [version.name for version in versions] + ["ratio"] * (len(versions) - 1)
         print(f"| predict one picture, s | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-        measured = compare(versions, files, Path(temporary), given.rounds)
+        measured = compare(versions, files, Path(temporary), given.rounds, given.rows)
     machine = this_machine()
     print(f"\n{machine}")
     if given.json is not None:
