@@ -5,7 +5,10 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -98,3 +101,52 @@ def test_the_large_picture_of_growth_is_segmented_by_tiles(script, monkeypatch):
 
     made = module.large(Runtime(), module.Point("large", "mininet_v2_cpu", "openvino", (128, 192), tiles=True))
     assert made["megapixels"] == 0.15
+
+
+def written(path: Path, *, tail: bool) -> Path:
+    """A network of one convolution, with or without an enlargement and an argmax at its end."""
+    weights = np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["logits"], strides=[4, 4])]
+    shape, kind, end = (1, 3, 16, 24), TensorProto.FLOAT, "logits"
+    if tail:
+        nodes += [
+            helper.make_node("Resize", ["logits", "", "", "sizes"], ["large"], mode="linear"),
+            helper.make_node("ArgMax", ["large"], ["ids"], axis=1, keepdims=0),
+        ]
+        shape, kind, end = (1, 64, 96), TensorProto.INT64, "ids"
+    held = [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array([1, 3, 64, 96]), "sizes")]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 64, 96))],
+        [helper.make_tensor_value_info(end, kind, shape)],
+        held if tail else held[:1],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_peers_runs_a_file_of_others_beside_ours_and_says_what_it_cannot_measure(script, tmp_path, capsys):
+    _, run = script("peers")
+    good, broken = written(tmp_path / "theirs.onnx", tail=True), tmp_path / "broken.onnx"
+    broken.write_bytes(b"no network")
+    run(good, broken, "--seconds", 0.2, "--threads", 1, "--json", tmp_path / "peers.json")
+    shown = capsys.readouterr().out
+    figures = json.loads((tmp_path / "peers.json").read_text())
+    rows = {row["network"]: row for row in figures["rows"]}
+    assert set(rows) == {"theirs", "mininet_v2_cpu-camvid"}
+    assert rows["theirs"]["equal"] >= 0.9999
+    assert all(min(row["usual_ms"], row["network_ms"], row["ours_ms"]) > 0 for row in rows.values())
+    assert all(row["size"] == [64, 96] for row in rows.values())
+    assert figures["protocol"]["threads"] == 1
+    assert "| theirs, float32 | 0.0 | 64x96 |" in shown
+    assert "(ours)" in shown
+    assert "broken.onnx: not measured: " in shown
+
+
+def test_peers_in_int8_asks_for_pictures(script, tmp_path, capsys):
+    _, run = script("peers")
+    with pytest.raises(SystemExit) as left:
+        run(tmp_path / "any.onnx", "--int8")
+    assert left.value.code == 2
+    assert "--calibration FOLDER" in capsys.readouterr().err
