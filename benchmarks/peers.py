@@ -2,7 +2,7 @@
 
 The usual way is the untouched file to its own end in OpenVINO; the other two are those of the file that
 `kerbseg accelerate` makes of it. What stands between a picture and the network is in the graph of both. Each is a
-process of its own, and all take turns, so that what else the machine does hits all. uint8 picture to ids, one at a time.
+process of its own, and all take turns, so that what else the machine does hits all. uint8 picture to ids.
 Examples:
     python benchmarks/peers.py pidnet_s.onnx ddrnet_23_slim.onnx --size 512x1024 --json peers.json
     python benchmarks/peers.py *.onnx --int8 --calibration pictures/ --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
