@@ -3,8 +3,8 @@
 A network that looks at most so many pixels far (half of its receptive field) says of a pixel that is farther than that
 from a tile's edge what it says of it in the whole picture, as long as tiles begin at multiples of its stride. So with
 an `overlap` of that many pixels there is no seam. Two kinds of network have no such number: those whose last
-interpolation aligns corners (ENet's and MiniNet's families here), where each pixel's place depends on the picture's
-size, and those with a pooling over the whole picture. Their tiles agree but for some pixels at borders of classes.
+interpolation aligns corners (MiniNet and U-Net here), where each pixel's place depends on the picture's size, and those
+that pool over the whole picture (LiteSeg, EfficientSeg). Their tiles agree but for some pixels at borders of classes.
 """
 
 from __future__ import annotations
