@@ -24,7 +24,15 @@ from kerbseg.profiling.machine import processor_name
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 LIBRARIES = {"trainings", "captured_training"}  # imported by scripts, and tested by themselves
-ELSEWHERE = {"train_throughput", "journey", "gpu_day", "zoo_finish", "zoo_pages"}  # in files of their own
+ELSEWHERE = {
+    "train_throughput",
+    "journey",
+    "gpu_day",
+    "zoo_finish",
+    "zoo_pages",
+    "start",
+    "growth",
+}  # in files of their own
 
 
 @pytest.fixture

@@ -20,8 +20,6 @@ try:
 except ImportError as error:
     raise MissingExtra("numba", "export") from error
 
-MOST_LANES = 32  # of a register, and so classes of a pixel
-
 
 def _top_of(lanes: int) -> Any:
     """Reads the class of a pixel, whose levels begin at a place of a flat array, by a register of `lanes` levels."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from torch import Tensor
 
 from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
@@ -26,6 +25,7 @@ from kerbseg.runtime.seal import ONNX_SEAL
 
 if TYPE_CHECKING:
     import onnx
+    from torch import Tensor
 
 LOGITS_NHWC = "logits_nhwc"
 PROVIDERS = {

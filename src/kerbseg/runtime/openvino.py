@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from torch import Tensor
 
 from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
@@ -26,6 +25,9 @@ from kerbseg.runtime.cpu_head import CpuArgmaxHead
 from kerbseg.runtime.engines import ENGINES
 from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
 from kerbseg.runtime.seal import XML_SEAL
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RT_INFO = "kerbseg"  # section of an IR's runtime information with our metadata
 WEIGHTS_KEY = "kerbseg_weights"  # in it: the digest of the .bin that belongs to the .xml
