@@ -376,7 +376,7 @@ def supported(recipe: Recipe) -> None:
         "optim.weight_decay_until": recipe.optim.weight_decay_until,
         f"optim.name={recipe.optim.name}": recipe.optim.name != "adamw",
         "schedule.name=plateau": recipe.schedule.name == "plateau",
-        "precision=float16": recipe.precision == "float16",
+        f"precision={recipe.precision}": recipe.precision in ("float16", "auto"),
     }
     if asked := [*asked, *(name for name, value in more.items() if value)]:
         raise ValueError(f"{', '.join(asked)}: not for captured training; use kerbseg train")
