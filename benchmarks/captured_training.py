@@ -71,6 +71,8 @@ class CapturedTraining:
         priority: int = 0,
     ) -> None:
         supported(recipe)
+        if recipe.precision == "auto":
+            recipe = replace(recipe, precision="bfloat16" if device.type == "cuda" else "float32")
         self.layout = layout
         self.recipe, self.device, self.step = recipe, device, 0
         self._mixed = recipe.precision != "float32"
@@ -376,7 +378,7 @@ def supported(recipe: Recipe) -> None:
         "optim.weight_decay_until": recipe.optim.weight_decay_until,
         f"optim.name={recipe.optim.name}": recipe.optim.name != "adamw",
         "schedule.name=plateau": recipe.schedule.name == "plateau",
-        f"precision={recipe.precision}": recipe.precision in ("float16", "auto"),
+        "precision=float16": recipe.precision == "float16",
     }
     if asked := [*asked, *(name for name, value in more.items() if value)]:
         raise ValueError(f"{', '.join(asked)}: not for captured training; use kerbseg train")
