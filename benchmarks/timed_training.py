@@ -52,7 +52,12 @@ def main() -> None:
     try:
         kerbseg_main(arguments)
     finally:
-        content = {"tree": str(Path(kerbseg.__file__).parents[1]), **vars(watch)}
+        content = {
+            "tree": str(Path(kerbseg.__file__).parents[1]),
+            "steps": watch.steps,
+            "validations": watch.validations,
+            "losses": watch.losses,
+        }
         Path(times).write_text(json.dumps(content) + "\n")
 
 

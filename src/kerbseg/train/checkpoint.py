@@ -147,7 +147,9 @@ def _check_optimizer(content: Mapping[str, Any], fresh: Optimizer) -> None:
     for group, expected in zip(groups, wanted, strict=True):
         for key, value in expected.items():
             given = group.get(key, value)
-            if key not in (*MOVING, *MEANS) and given != value and not (key == "weight_decay" and given == 0):
+            if key in MEANS and (given is None or isinstance(given, bool)):
+                continue
+            if key not in MOVING and given != value and not (key == "weight_decay" and given == 0):
                 raise _Misfit(f"its optimizer's {key} is {str(given)[:100]}")
     rates = [*_at(schedulers[0], "base_lrs", kind=list), *(_at(group, "lr", kind=float) for group in groups)]
     if not all(isinstance(rate, float) and 0 <= rate < math.inf for rate in rates):

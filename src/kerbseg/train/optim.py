@@ -56,9 +56,7 @@ def optimizer(
             fused=fused or None,
         )
     kind = {"adam": Adam, "adamw": AdamW}[settings.name]
-    return kind(
-        parameters, settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=fused or None
-    )
+    return kind(parameters, settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=fused or None)
 
 
 def schedule(settings: Schedule, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
