@@ -71,5 +71,5 @@ def test_a_tree_that_is_none_is_named(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(FOLDER))
     import train_trees
 
-    with pytest.raises(SystemExit, match="was asked for|failed"):
+    with pytest.raises(SystemExit, match=r"was asked for|failed"):
         train_trees.run(tmp_path, ["no/recipe"], 1)

@@ -29,4 +29,4 @@ def keep_freed_memory() -> bool:
     if not hasattr(libc, "gnu_get_libc_version"):
         return False
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, _STEP))
-    return all([libc.mallopt(name, value) for name, value in settings])
+    return all(libc.mallopt(name, value) for name, value in settings)

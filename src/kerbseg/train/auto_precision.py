@@ -27,9 +27,9 @@ ROUNDS = 3  # steps of each, after one
 def choose_precision(recipe: AnyRecipe, machine: Machine) -> tuple[FloatPrecision, str]:
     """float32 or bfloat16, and why, in words.
 
-    On a GPU bfloat16 where it has it. On a CPU that multiplies bfloat16, what is faster here: some steps of the recipe's
-    network on made-up pictures are timed, since some layers have no fast code in bfloat16 (EfficientSeg's and
-    MobileNet's among them, by processor). Of several processes each would measure something else, so they take float32.
+    On a GPU bfloat16 where it has it. On a CPU that multiplies bfloat16, what is faster here: some steps of the
+    recipe's network on made-up pictures are timed, since some layers have no fast code in bfloat16. Of several
+    processes each would measure something else, so they take float32.
     """
     if machine.device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -80,7 +80,7 @@ def _stepper(
             logits = net(picture)
             loss = F.cross_entropy(logits.float(), labels)
         net.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch's own stub
+        loss.backward()
 
     return step
 
@@ -98,6 +98,6 @@ def _timed(step: Callable[[], None]) -> float:
 def _canvas(recipe: Recipe) -> tuple[int, int]:
     """Height and width of what the network sees first, in whole strides."""
     card, augment = models.card(recipe.model.name), recipe.augment
-    first = [part.crop for part in (*augment.cycle, *augment.progressive)]
+    first = [*(step.crop for step in augment.cycle), *(stage.crop for stage in augment.progressive)]
     height, width = (*first, augment.crop or recipe.data.size or (360, 480))[0]
-    return tuple(-(-side // card.stride) * card.stride for side in (height, width))  # type: ignore[return-value]
+    return -(-height // card.stride) * card.stride, -(-width // card.stride) * card.stride

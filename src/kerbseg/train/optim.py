@@ -37,7 +37,7 @@ def movement(recipe: AnyRecipe, net: Module, steps_per_epoch: int, besides: Iter
 def takes_fused(recipe: AnyRecipe) -> bool:
     """Whether one kernel can move all weights, where torch would take several for each of them.
 
-    Lightning clips no gradients of such an optimizer in mixed precision, and float16 needs the gradients unscaled first.
+    Lightning clips no gradients of such an optimizer in mixed precision, and float16 needs them unscaled first.
     """
     return recipe.precision == "float32" or (recipe.precision == "bfloat16" and recipe.optim.clip is None)
 
