@@ -150,6 +150,23 @@ def test_in_float16_some_steps_may_be_skipped():
         step(torch.inf)
 
 
+@pytest.mark.parametrize("ends", ["on_validation_start", "on_train_epoch_end"])
+def test_an_epoch_without_a_labelled_pixel_is_no_training(ends):
+    task = types.SimpleNamespace(state_dict=dict, named_parameters=dict)
+    optimizer = types.SimpleNamespace(param_groups=[{"lr": 0.5}], state={})
+    trainer = types.SimpleNamespace(optimizers=[optimizer], global_step=2, current_epoch=1)
+
+    def epoch(*losses: float) -> StopWhereNotFinite:
+        watch = StopWhereNotFinite(0, SINGLE)
+        for loss in losses:
+            watch.on_train_batch_end(trainer, task, {"loss": torch.tensor(loss)}, None, 0)
+        return watch
+
+    getattr(epoch(0.0, 0.1, 0.0), ends)(trainer, task)
+    with pytest.raises(KerbsegError, match=r"every loss of epoch 2 is 0, as no pixel has a class .*lower augment.shift"):
+        getattr(epoch(0.0, 0.0), ends)(trainer, task)
+
+
 def test_a_validation_without_numbers_is_no_best(tmp_path):
     class Huge(Callback):
         """Finite weights, from which infinite logits come: of the averaged network, so training goes on."""
