@@ -12,6 +12,7 @@ from jaxtyping import config
 from PIL import Image
 
 import shapes
+from workers import pytest_xdist_make_scheduler  # noqa: F401  a hook
 
 shapes.install()  # before anything of kerbseg is imported
 
@@ -126,11 +127,3 @@ def write(path: Path, pixels: np.ndarray) -> None:
     """Writes a picture or mask, with the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all tests that share what their module has made once: another would have to make it again."""
-    for item in items:
-        fixtures = item._fixtureinfo.name2fixturedefs.values() if hasattr(item, "_fixtureinfo") else ()
-        if any(each.scope == "module" for definitions in fixtures for each in definitions):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
