@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from jaxtyping import config
 from PIL import Image
 
 import shapes
+import traced_once
 from workers import pytest_xdist_make_scheduler  # noqa: F401  a hook
 
 shapes.install()  # before anything of kerbseg is imported
@@ -32,6 +34,17 @@ def shapes_unchecked() -> Iterator[None]:
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traced_graphs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where a module exports, each network is traced once a run."""
+    export = sys.modules.get("kerbseg.export.onnx")
+    if export is not None:
+        own = tmp_path_factory.getbasetemp()
+        folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "traced_graphs"
+        folder.mkdir(exist_ok=True)
+        export._traced = traced_once.kept_in(folder, export._traced)
 
 
 @pytest.fixture(scope="session")
