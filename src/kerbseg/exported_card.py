@@ -49,6 +49,13 @@ class LastStageCard:
             raise BundleError(f"logits of {self.dtype} without a scale and a zero point have no levels")
         return -self.zero_point * self.scale, (LEVELS - 1 - self.zero_point) * self.scale
 
+    def checked(self) -> LastStageCard:
+        """Itself. Raises KerbsegError where uint8 logits have no levels, or others have some."""
+        levels = self.scale is not None, self.zero_point is not None
+        if levels != (self.dtype == "uint8",) * 2:
+            raise KerbsegError(f"logits of {self.dtype} with scale {self.scale} and zero point {self.zero_point}")
+        return self
+
     def to_json(self) -> str:
         """Without what stands at its default, so that older versions read what they can run."""
         return json.dumps(
@@ -96,7 +103,7 @@ class ExportedCard:
             raise BundleError(f"{where} carries no kerbseg card; make it with: kerbseg export BUNDLE -o {where}")
         card = BundleCard.from_json(metadata[METADATA_KEY], where)
         try:
-            last_stage = TypeAdapter(LastStageCard).validate_json(metadata[LAST_STAGE_KEY])
+            last_stage = TypeAdapter(LastStageCard).validate_json(metadata[LAST_STAGE_KEY]).checked()
             if FOREIGN_KEY in metadata:
                 return cls(card, last_stage, _foreign(metadata[FOREIGN_KEY], card, last_stage))
             padded = padded_size(card.input_size, _stride(card.model))
@@ -113,11 +120,6 @@ class ExportedCard:
             raise BundleError(
                 f"{where}: its card is damaged (pictures of {_hw(card.input_size)} padded to {_hw(last_stage.padded)},"
                 f" where {card.model} needs {_hw(padded)}); export it again"
-            )
-        if (last_stage.dtype == "uint8") != (None not in (last_stage.scale, last_stage.zero_point)):
-            raise BundleError(
-                f"{where}: its card is damaged (logits of {last_stage.dtype} with scale {last_stage.scale} and zero"
-                f" point {last_stage.zero_point}); export it again"
             )
         return cls(card, last_stage)
 
