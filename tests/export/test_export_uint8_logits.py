@@ -207,8 +207,9 @@ def test_a_file_has_the_logits_that_its_report_tells_of(
         pictures = 1
         save = staticmethod(lambda quantized, path: graph.save(quantized.model, quantized.exported, path))
 
-        def __init__(self, *_):
-            pass
+        @classmethod
+        def of_bundle(cls, *_):
+            return cls()
 
         def quantize_all(self):
             return Quantized(model.clone(), cards, [], 34)
