@@ -49,16 +49,21 @@ def test_importing_costs_nothing_and_shows_no_more_afterwards():
     assert run(f"import kerbseg; print({names})") == run(f"{used}; print({names})")
 
 
+def seldom(first: str) -> object:
+    """Another way to import what the others import: seconds each, for torch is loaded."""
+    return pytest.param(first, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "first",
     [
         "import kerbseg",
-        "import kerbseg.train, kerbseg.export, kerbseg.evaluate",
+        seldom("import kerbseg.train, kerbseg.export, kerbseg.evaluate"),
         "import kerbseg.train.run, kerbseg.export.onnx, kerbseg.evaluate",
         "from kerbseg.train import run; from kerbseg.export import files; from kerbseg.evaluate import Report",
-        "from kerbseg import train, export, evaluate",
-        "import kerbseg; kerbseg.train, kerbseg.export, kerbseg.evaluate; import kerbseg.train.run",
-        "import kerbseg.cli",
+        seldom("from kerbseg import train, export, evaluate"),
+        seldom("import kerbseg; kerbseg.train, kerbseg.export, kerbseg.evaluate; import kerbseg.train.run"),
+        seldom("import kerbseg.cli"),
     ],
 )
 def test_a_function_keeps_its_name_whoever_imports_its_room(first):

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from traced_once import digest, kept_in
 
 from kerbseg.bundle import Bundle, load
 from kerbseg.core.types import Preprocessing
 from kerbseg.export.graph import DeployGraph
+from traced_once import digest, kept_in
 
 SIZE = (32, 48)
 

@@ -1,11 +1,13 @@
-"""A writer of TensorFlow checkpoints, so that the reader is tested without TensorFlow."""
+"""Writers of authors' files: TensorFlow's checkpoints, so that the reader is tested without it, and PyTorch's."""
 
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 DTYPES = {"float32": 1, "float64": 2, "int32": 3, "int64": 9}
 
@@ -107,3 +109,14 @@ def write_checkpoint() -> Callable[..., None]:
 def write_index() -> Callable[..., None]:
     """`write_index(prefix, {key: value})`: an index of these raw entries."""
     return lambda prefix, entries, **layout: Path(f"{prefix}.index").write_bytes(table(entries, **layout))
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[Any], Path]:
+    """`written(content)`: the file that authors have saved it as with PyTorch."""
+
+    def write(content: Any) -> Path:
+        torch.save(content, tmp_path / "authors.pth")
+        return tmp_path / "authors.pth"
+
+    return write

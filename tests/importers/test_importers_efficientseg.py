@@ -66,15 +66,6 @@ def unet(model: str, classes: int = 20) -> Shapes:
     return keys | {"outc.conv.weight": [classes, 64, 1, 1], "outc.conv.bias": [classes]}
 
 
-@pytest.fixture
-def written(tmp_path):
-    def write(content):
-        torch.save(content, tmp_path / "authors.tar")
-        return tmp_path / "authors.tar"
-
-    return write
-
-
 GOLDEN = [
     ("efficientseg_w1.5", "efficientseg_1_5"),
     ("efficientseg_unet", "unet_minicity"),

@@ -64,15 +64,6 @@ def imagenet() -> Shapes:
     return encoder("features.encoder.") | linear
 
 
-@pytest.fixture
-def written(tmp_path):
-    def write(content):
-        torch.save(content, tmp_path / "authors.pth")
-        return tmp_path / "authors.pth"
-
-    return write
-
-
 @pytest.mark.parametrize(
     ("name", "shapes"),
     [

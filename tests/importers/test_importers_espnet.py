@@ -124,15 +124,6 @@ def authors_logits(state: State, image: torch.Tensor, merged: int | None = 16) -
     return F.conv_transpose2d(x, state["classifier.weight"], stride=2)
 
 
-@pytest.fixture
-def written(tmp_path):
-    def write(content):
-        torch.save(content, tmp_path / "authors.pth")
-        return tmp_path / "authors.pth"
-
-    return write
-
-
 def imported(written, state: State, **given):
     return import_checkpoint("espnet-pytorch", written(state), **given)
 

@@ -29,15 +29,6 @@ def state():
     return authors_state("liteseg_shufflenet")
 
 
-@pytest.fixture
-def written(tmp_path):
-    def write(content):
-        torch.save(content, tmp_path / "authors.pth")
-        return tmp_path / "authors.pth"
-
-    return write
-
-
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("name", FILES)
 def test_logits_are_the_authors(written, name, precision):

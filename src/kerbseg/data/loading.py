@@ -32,20 +32,28 @@ class Batch(TypedDict):
     focus: NotRequired[Float[Tensor, "b 2"]]  # (x, y) that a crop must show; NaN where there is none
 
 
-class Resized:
-    """The same data set with pictures and masks at one size."""
+class _SamplesOf:
+    """A data set of the samples of another, which is asked for names, labels and number."""
 
-    def __init__(self, dataset: Dataset, size: tuple[int, int], resample: Resample = "bilinear") -> None:
+    def __init__(self, dataset: Dataset) -> None:
         self.name, self.split, self.labels = dataset.name, dataset.split, dataset.labels
-        self._dataset, self._size, self._resample = dataset, size, resample
+        self._dataset = dataset
 
     @property
     def names(self) -> Sequence[str]:
-        """Those of the data set."""
+        """Of the samples."""
         return self._dataset.names
 
     def __len__(self) -> int:
         return len(self._dataset)
+
+
+class Resized(_SamplesOf):
+    """The same data set with pictures and masks at one size."""
+
+    def __init__(self, dataset: Dataset, size: tuple[int, int], resample: Resample = "bilinear") -> None:
+        super().__init__(dataset)
+        self._size, self._resample = size, resample
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]
@@ -53,20 +61,12 @@ class Resized:
         return Sample(image, resize_ids(sample.mask, self._size), sample.name)
 
 
-class CenterCropped:
+class CenterCropped(_SamplesOf):
     """The same data set, of each picture the middle alone. Raises DataError for a picture that is smaller."""
 
     def __init__(self, dataset: Dataset, size: tuple[int, int]) -> None:
-        self.name, self.split, self.labels = dataset.name, dataset.split, dataset.labels
-        self._dataset, self._size = dataset, size
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Those of the data set."""
-        return self._dataset.names
-
-    def __len__(self) -> int:
-        return len(self._dataset)
+        super().__init__(dataset)
+        self._size = size
 
     def __getitem__(self, index: int) -> Sample:
         image, mask, name = self._dataset[index]
@@ -81,7 +81,7 @@ class CenterCropped:
         return Sample(image[part], mask[part], name)
 
 
-class SelectedByName:
+class SelectedByName(_SamplesOf):
     """The samples of a data set whose names fit patterns such as `0001TP*`, in order.
 
     A pattern with `!` before it takes away what it fits; where all patterns do, the rest is taken.
@@ -89,8 +89,7 @@ class SelectedByName:
     """
 
     def __init__(self, dataset: Dataset, patterns: Sequence[str]) -> None:
-        self.name, self.split, self.labels = dataset.name, dataset.split, dataset.labels
-        self._dataset = dataset
+        super().__init__(dataset)
         wanted = [pattern for pattern in patterns if not pattern.startswith("!")] or ["*"]
         unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
         self._chosen = [
