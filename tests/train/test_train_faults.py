@@ -392,6 +392,7 @@ CHANGES = {
     "a wrong state": put("optimizer_states", 0, "state", value={5000: {}}),
     "moments of other weights": put("optimizer_states", 0, "param_groups", 0, "params", 34, value=10**9),
     "other betas": put("optimizer_states", 0, "param_groups", 0, "betas", value=(0.1, 0.2)),
+    "a kernel that is none": put("optimizer_states", 0, "param_groups", 0, "fused", value="x"),
     "a rate NaN": put("lr_schedulers", 0, "base_lrs", value=[float("nan")]),
     "no schedule": put("lr_schedulers", value=[]),
     "a schedule elsewhere": put("lr_schedulers", 0, "last_epoch", value=50),
@@ -456,6 +457,13 @@ def test_a_checkpoint_of_before_these_checks_still_resumes(run, finished):
     fit(tiny(), run, device="cpu", resume=True)
     kept, expected = (safetensors.torch.load_file(each / "last.safetensors") for each in (run, finished))
     assert all(torch.equal(kept[key], expected[key]) for key in expected)
+
+
+def test_a_run_that_began_with_many_kernels_goes_on_with_them(run):
+    rewritten(run / "last.ckpt", put("optimizer_states", 0, "param_groups", 0, "fused", value=None))
+    fit(tiny(), run, device="cpu", resume=True)
+    content = torch.load(run / "last.ckpt", weights_only=True)
+    assert content["optimizer_states"][0]["param_groups"][0]["fused"] is None
 
 
 NEW = ("threads", "moments", "recipe")
