@@ -23,10 +23,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from kerbseg import Predictor, open_dataset
 from kerbseg.apps.sending import jpeg
+from kerbseg.bundle import versions
 from kerbseg.data.pictures import read_rgb
 from kerbseg.keyframes import (
     FrameScores,
@@ -54,6 +56,7 @@ DEGRADED_SHARE = 0.3
 KINDS = ("blur", "dark", "over")
 TARGET = ("pedestrian", "bicyclist")
 EVERY = 8
+BEGINNINGS = 13  # frames that are left out at a film's begin, 0 to 12: where windows begin is chance
 BUDGET_SHARE = 0.12  # of the bytes of all frames
 ORB_MATCHES = 30  # that fit one geometry (epipolar, to within 3 pixels): the same place
 SAME_INSTANCE = 0.3  # IoU of a region with one that the flow carries on
@@ -384,12 +387,26 @@ def cost_ms(film: Film, ids: np.ndarray, frames: int = 60) -> float:
         cv2.setNumThreads(threads)
 
 
+def by_beginnings(film: Film, trial: Trial, motion: Sequence[Motion], shown: Sequence[Semantics]) -> list[float]:
+    """The target ratio of the window rule where the film begins 0, 1, 2 ... frames later."""
+    moved, whole = as_it_moved(trial.scores, motion), np.array([each.whole for each in shown])
+    ratios = []
+    for begin in range(min(BEGINNINGS, len(moved) // 4)):  # of a short film fewer
+        scores = [replace(each, index=i) for i, each in enumerate(moved[begin:])]
+        chosen = [begin + each.scores.index for each in select(scores, film.options)]
+        ratios.append(ratio(whole[chosen].mean(), whole[begin:].mean()) or 0.0)
+    return ratios
+
+
 def measured(film: Film, predictor: Predictor, seeds: int, places: bool = True) -> dict[str, Any]:
     """All figures of a film by its labels; those of `Judge.of` that take longer only with `places`."""
     motion = clean_motion(film)
     judge = Judge.of(film, motion, places)
     rows: dict[str, dict[str, list[dict[str, float | None]]]] = {}
+    beginnings: list[list[float]] = []
     for trial in trials(film, predictor, seeds):
+        if judge.shown is not None:
+            beginnings.append(by_beginnings(film, trial, motion, judge.shown))
         frames = {
             "due by clean flow": choices(as_it_moved(trial.scores, motion), film.options),
             "due by degraded flow": choices(trial.scores, film.options),
@@ -399,7 +416,12 @@ def measured(film: Film, predictor: Predictor, seeds: int, places: bool = True) 
             for rule, chosen in rules.items():
                 rows.setdefault(name, {}).setdefault(rule, []).append(judge.figures(chosen, trial.bad))
     means = {name: {rule: mean(each) for rule, each in rules.items()} for name, rules in rows.items()}
-    return {"frames": len(film.pictures), **means}
+    of_beginnings = np.mean(beginnings, 0) if beginnings else np.zeros(0)
+    return {
+        "frames": len(film.pictures),
+        "target ratio by beginnings": [round(float(each), 3) for each in of_beginnings],
+        **means,
+    }
 
 
 # ---- reconstruction, where pycolmap is installed
@@ -462,9 +484,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="times that frames are degraded")
     parser.add_argument("--colmap", type=Path, help="folder of pictures to reconstruct with pycolmap")
     parser.add_argument("--count", type=int, default=18, help="keyframes for the reconstruction")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures; those of other networks stay")
     arguments = parser.parse_args()
-    result: dict[str, Any] = {"processor": processor_name(), "model": arguments.model, "seeds": arguments.seeds}
+    result: dict[str, Any] = {
+        "protocol": {
+            "model": arguments.model,
+            "seeds": arguments.seeds,
+            "target": TARGET,
+            "degraded share": DEGRADED_SHARE,
+            "budget share": BUDGET_SHARE,
+            "processor": processor_name(),
+            "threads": torch.get_num_threads(),
+            "versions": versions() | {"opencv": cv2.__version__},
+        }
+    }
     if arguments.films and arguments.data is None:
         parser.error("--data names the folder of CamVid; or leave the films out with --films alone")
     films = [camvid(arguments.data, name) for name in arguments.films]
@@ -477,12 +510,15 @@ def main() -> None:
         print(f"\n{film.name}: {figures['frames']} frames; AUC {figures['auc']}")
         for name in ("due by clean flow", "due by degraded flow", "sent"):
             print(f"{name}\n{table(figures[name])}")
+        if ratios := figures["target ratio by beginnings"]:
+            print(f"window, {len(ratios)} beginnings: target ratio {np.mean(ratios):.3f} +- {np.std(ratios):.3f}")
         print(f"{figures['ms a frame beside the network']} ms of CPU a frame beside the network")
     if arguments.colmap is not None:
         result["reconstruction"] = reconstruction(arguments.colmap, arguments.count)
         print(result["reconstruction"])
     if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+        every = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+        arguments.out.write_text(json.dumps(every | {arguments.model: result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

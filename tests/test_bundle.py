@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 
@@ -31,7 +32,7 @@ from kerbseg.bundle import (
     save,
 )
 from kerbseg.cli import main
-from kerbseg.core.errors import BundleError, KerbsegError
+from kerbseg.core.errors import BundleError, KerbsegError, KerbsegWarning
 from kerbseg.core.labels import LabelSet, label_set
 from kerbseg.core.types import Preprocessing
 from kerbseg.models import card as model_card
@@ -324,6 +325,20 @@ def test_a_bundle_of_before_digests_loads(saved):
     loaded = load(write(saved))
     assert b"digest" not in saved.read_bytes()
     assert loaded.card == read_card(saved)
+
+
+def test_a_network_that_computes_otherwise_since_says_so_of_older_files(tmp_path):
+    path = tmp_path / "old.safetensors"
+    save(random_bundle("espnet_c", label_set("camvid")), path)
+    load(path)  # a warning would be an error
+    with safetensors.safe_open(path, framework="pt") as file:
+        card = json.loads(file.metadata()["kerbseg"])
+    del card["digest"]
+    tensors = safetensors.torch.load_file(path)
+    path.unlink()  # it is mapped into memory
+    safetensors.torch.save_file(tensors, path, metadata={"kerbseg": json.dumps(card)})
+    with pytest.warns(KerbsegWarning, match="is of an older espnet_c: batch normalization adds 1e-3 .* then 1e-5"):
+        load(path)
 
 
 def test_shipped_weights_are_sealed():

@@ -141,10 +141,15 @@ def test_keyframes_runs_by_labels_and_without(script, tmp_path, monkeypatch, cap
         ids[20:40, max(0, 60 - 6 * i) : 75 - 6 * i if i < 12 else 0] = 9
         Image.fromarray(ids).save(root / "valannot" / f"0016E5_{i:05}.png")
     figures = tmp_path / "keyframes.json"
+    figures.write_text('{"another": {}}')
     script(
         "keyframes", "--data", root, "--films", "0016E5", "--pictures", plain, "--seeds", 1, "--out", figures
     )  # fmt: skip
-    written = json.loads(figures.read_text())
+    every = json.loads(figures.read_text())
+    assert every.keys() == {"another", "mininet_v2_cpu-camvid"}, "those of other networks stay"
+    written = every["mininet_v2_cpu-camvid"]
+    assert written["protocol"]["versions"]["opencv"]
+    assert len(written["0016E5"]["target ratio by beginnings"]) == 3
     film = written["0016E5"]["due by clean flow"]
     assert film.keys() == {"first", "window", "gate", "middle", "uniform", "dp", "coverage"}
     assert all(0 <= row["degraded"] <= 1 for row in film.values())

@@ -65,7 +65,7 @@ def test_with_any_number_of_bytes_the_price_falls_until_all_that_is_worth_anythi
     assert any(each.sent for each in decisions[300:])
     assert min(each.price for each in decisions) >= 0.02
     worthless = Transmitter(1e15, 1e15)
-    assert not any(worthless.offer(frame(i, 0.15), 10).sent for i in range(400)), "0.15 / 0.8 * 0.1 is less than the least"
+    assert not any(worthless.offer(frame(i, 0.15), 10).sent for i in range(400)), "less than the least"
 
 
 def test_the_price_rises_with_each_frame_sent_and_falls_with_each_other():

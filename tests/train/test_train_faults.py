@@ -163,7 +163,7 @@ def test_an_epoch_without_a_labelled_pixel_is_no_training(ends):
         return watch
 
     getattr(epoch(0.0, 0.1, 0.0), ends)(trainer, task)
-    with pytest.raises(KerbsegError, match=r"every loss of epoch 2 is 0, as no pixel has a class .*lower augment.shift"):
+    with pytest.raises(KerbsegError, match=r"every loss of epoch 2 is 0, .* lower augment.shift"):
         getattr(epoch(0.0, 0.0), ends)(trainer, task)
 
 
