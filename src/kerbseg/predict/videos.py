@@ -305,7 +305,10 @@ def segmenting(predictor: Segmenter, smooth: float | None, confidence: bool) -> 
 
 
 def _check_vote(smooth: float | None, confidence: bool) -> None:
-    if smooth is not None and confidence:
+    if smooth is None:
+        return
+    checked_memory(smooth)
+    if confidence:
         raise InputError("a vote over time has no confidence; leave either smooth or confidence out")
 
 
