@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what type checkers know; a test compares it with `_HOMES`
     from kerbseg import predict as predict
+    from kerbseg.accelerate import accelerate as accelerate
     from kerbseg.bundle import load as load
     from kerbseg.bundle import save as save
     from kerbseg.calibrate import calibrate as calibrate
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # what type checkers know; a test compares it with `_HOMES`
     from kerbseg.predict import Prediction as Prediction
     from kerbseg.predict import Predictor as Predictor
     from kerbseg.runtime import open_runtime as open_runtime
+    from kerbseg.runtime.upsample_argmax import upsample_argmax as upsample_argmax
     from kerbseg.train.run import train as train
 else:
     _HOMES = {
@@ -40,6 +42,7 @@ else:
         "Prediction": "kerbseg.predict",
         "Predictor": "kerbseg.predict",
         "RecipeError": "kerbseg.core.errors",
+        "accelerate": "kerbseg.accelerate",
         "calibrate": "kerbseg.calibrate",
         "create_model": "kerbseg.models",
         "evaluate": "kerbseg.evaluate",
@@ -50,6 +53,7 @@ else:
         "open_runtime": "kerbseg.runtime",
         "save": "kerbseg.bundle",
         "train": "kerbseg.train.run",
+        "upsample_argmax": "kerbseg.runtime.upsample_argmax",
     }
 
     __all__ = ["__version__", *_HOMES]

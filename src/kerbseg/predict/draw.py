@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Int, Int16, UInt8, UInt32
@@ -10,10 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kerbseg.core.display import display_palette
 from kerbseg.core.labels import LabelSet
-from kerbseg.metrics import Metrics
 from kerbseg.predict.fonts import NOTE, font_for, shown_names
 from kerbseg.predict.legend import INK, PAPER, percent, with_legend
 from kerbseg.predict.region_names import draw_names
+
+if TYPE_CHECKING:
+    from kerbseg.metrics import Metrics  # and with them torch, which no drawing needs
 
 __all__ = [
     "INK",

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from torch import Tensor
 
 from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
@@ -26,6 +25,7 @@ from kerbseg.runtime.seal import ONNX_SEAL
 
 if TYPE_CHECKING:
     import onnx
+    from torch import Tensor
 
 LOGITS_NHWC = "logits_nhwc"
 PROVIDERS = {
@@ -54,14 +54,14 @@ class OnnxRuntime:
             raise KerbsegError(
                 f"{path} computes in {self.precision}, not in {options.precision}; leave --precision out"
             )
-        self.card = exported.card
+        self.card, self.last_stage, self.foreign = exported.card, exported.last_stage, exported.foreign
         self.size: tuple[int, int] | None = exported.card.input_size
         self.device, self.threads = options.device, checked_threads(options.threads)
         self._layout = ENGINES[self.name].logits_layout
         self._logits = LOGITS_NHWC if self._layout == "nhwc" else LOGITS
         self._output = self._logits if self.device == "cpu" else IDS
         graph = _ending_at_logits(model, self._logits, path) if self.device == "cpu" else model
-        self._path, self._errors = path, _errors()
+        self._path, self._errors = path, ort_errors()
         self._open = partial(self._opened, ort, graph, providers)
         self._session = self._open()
         self._check = PictureCheck(exported.card.input_size)
@@ -183,7 +183,7 @@ def onnxruntime() -> Any:
     return package
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def ort_errors() -> tuple[type[Exception], ...]:
     """All that ONNX Runtime raises; its own errors have no base of their own."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

@@ -11,21 +11,23 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from torch import Tensor
 
 from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.precision import Precision
-from kerbseg.exported_card import LOGITS, PICTURES, ExportedCard
+from kerbseg.exported_card import LEVELS, LOGITS, PICTURES, ExportedCard, LastStageCard
 from kerbseg.runtime.checks import checked_threads
 from kerbseg.runtime.cpu_head import CpuArgmaxHead
 from kerbseg.runtime.engines import ENGINES
 from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
 from kerbseg.runtime.seal import XML_SEAL
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RT_INFO = "kerbseg"  # section of an IR's runtime information with our metadata
 WEIGHTS_KEY = "kerbseg_weights"  # in it: the digest of the .bin that belongs to the .xml
@@ -49,7 +51,7 @@ class OpenvinoRuntime:
         exported = ExportedCard.from_metadata(metadata, str(path))
         if metadata.get(WEIGHTS_KEY) != digest(weights_of(path)):
             raise BundleError(f"{weights_of(path)} does not belong to {path.name}; export both again")
-        self.card = exported.card
+        self.card, self.last_stage, self.foreign = exported.card, exported.last_stage, exported.foreign
         self.precision: Precision = options.precision or exported.last_stage.precision
         if self.precision not in (exported.last_stage.precision, *HINTS):
             raise KerbsegError(f"openvino computes in {' or '.join(HINTS)} here, not in {options.precision}")
@@ -235,6 +237,27 @@ def _ending_at_logits(ov: Any, model: Any, layout: Literal["nchw", "nhwc"], expo
     )
     exported.check_tensors(pictures, logits, str(path))
     end = tensors[LOGITS]
+    if exported.last_stage.dtype == "uint8":
+        end = _levels(ov, end.get_node(), exported.last_stage, path)
     if layout == "nhwc":
         end = ov.opset13.transpose(end, np.array([0, 2, 3, 1])).output(0)
     return ov.Model([end], model.get_parameters(), LOGITS)
+
+
+def _levels(ov: Any, quantize: Any, last_stage: LastStageCard, path: Path) -> Any:
+    """The uint8 levels of logits that the graph brings to them, instead of the floats that they stand for.
+
+    The last convolution then writes a byte a logit. Raises BundleError where the levels are not those of the card.
+    """
+    bounds = np.array(last_stage.bounds, np.float32)
+    inputs = quantize.input_values() if quantize.get_type_name() == "FakeQuantize" else []
+    own = [np.ravel(each.get_node().get_data()) for each in inputs[1:] if each.get_node().get_type_name() == "Constant"]
+    if (
+        len(own) != 4
+        or quantize.get_attributes()["levels"] != LEVELS
+        or not all(np.array_equal(each, bounds[[place % 2]]) for place, each in enumerate(own))
+    ):
+        raise BundleError(f"{path}: its graph gives other logits than the uint8 of its card; export it again")
+    ops = ov.opset13
+    levels = ops.fake_quantize(*inputs[:3], np.float32(0), np.float32(LEVELS - 1), LEVELS)
+    return ops.convert(levels, "u8").output(0)
