@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import av
 
 from kerbseg.data.scenes import drive
 from kerbseg.predict import SINKS, Predictor, Style
-from kerbseg.predict.draw import counts
+from kerbseg.predict.draw import border_painter, counts
 from kerbseg.predict.pipeline import Stage, ThreadedPipeline
 from kerbseg.predict.sources import Source, open_source
 from kerbseg.predict.temporal.flicker import FlickerMeter
@@ -104,20 +105,21 @@ def stage_costs_ms(predictor: Predictor, video: Path, folder: Path, flicker: boo
     `resize` is all of a predictor's call around that of its runtime, and `last stage` all of that around the network.
     """
     clock, runtime = Clock(), predictor.runtime
-    with opened(predictor, video, folder, flicker) as (source, work):
-        *others, encode = work[-2 - flicker :]
+    source, meter, paint = open_source(video), FlickerMeter(), border_painter()
+    with SINKS["mp4"].open(folder / "out.mp4", source, predictor.labels, Style()) as add:
         frames = iter(source)
         while (frame := clock("decode", lambda: next(frames, None))) is not None:
             size = network_size(frame.picture.shape[:2], runtime)
             seen = letterboxed(frame.picture, size, runtime.card.resample).input
             if isinstance(runtime, Profilable):
                 clock("network", runtime.forward_only(seen))
-            clock("network and last stage", lambda seen=seen: runtime(seen))
-            item = clock("segment", lambda frame=frame: (frame, predictor(frame.picture)))
-            for name, stage in zip(("flicker", "overlay")[-len(others) :], others, strict=True):
-                clock(name, lambda stage=stage, item=item: stage(item))
-            clock("encode", lambda item=item: encode(item))
-            clock("count", lambda item=item: counts(item[1].ids))
+            clock("network and last stage", partial(runtime, seen))
+            prediction = clock("segment", partial(predictor, frame.picture))
+            if flicker:
+                clock("flicker", partial(meter.add, frame.picture, prediction.ids))
+            clock("overlay", partial(prediction.blend, Style().alpha, paint))
+            clock("encode", partial(add, frame, prediction))
+            clock("count", partial(counts, prediction.ids))
     return _apart(clock.ms())
 
 
