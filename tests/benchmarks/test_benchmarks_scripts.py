@@ -175,7 +175,7 @@ def test_video_runs_both_ways(script, camvid_bundle, tmp_path, capsys):
     assert "frames/s" in capsys.readouterr().out
 
 
-def test_video_against_compares_two_versions(script, camvid_bundle, tmp_path, monkeypatch, capsys):
+def test_video_against_runs_two_versions(script, camvid_bundle, tmp_path, monkeypatch, capsys):
     pytest.importorskip("av", reason="PyAV is not installed")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     figures, source = tmp_path / "against.json", Path(kerbseg.__file__).parents[1]
