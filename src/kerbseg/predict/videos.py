@@ -285,9 +285,9 @@ def stages(
 def segmenting(
     predictor: Segmenter, smooth: float | None, confidence: bool, more: Sequence[Stage] = ()
 ) -> Iterator[list[Stage]]:
-    """The stages that segment frames, and do more with each: several frames at the same time where the predictor can.
+    """The stages that segment frames and do `more` with each; where the predictor can, several frames at the same time.
 
-    They are given on in their order. What is done at the same time anyway is done by one thread for each frame.
+    Frames are given on in their order. Of several, each is in the hands of one thread from the first stage to the last.
 
     A vote over time remembers, so it is of one video alone and takes one frame after another.
     """
