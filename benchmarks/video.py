@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,15 @@ import av
 
 from kerbseg.data.scenes import drive
 from kerbseg.predict import SINKS, Predictor, Style
+from kerbseg.predict.draw import border_painter, counts
 from kerbseg.predict.pipeline import Stage, ThreadedPipeline
 from kerbseg.predict.sources import Source, open_source
 from kerbseg.predict.temporal.flicker import FlickerMeter
 from kerbseg.predict.videos import stages
 from kerbseg.profiling.latency import Latency, timed
 from kerbseg.profiling.machine import this_machine
+from kerbseg.runtime import Profilable, network_size
+from kerbseg.runtime.segment import letterboxed
 
 Way = Callable[[Iterator[Any], Sequence[Stage]], int]
 
@@ -71,25 +75,67 @@ def timed_s(way: Way, predictor: Predictor, video: Path, folder: Path, flicker: 
     return timed(once)(1)[0] / frames[0]
 
 
-def stage_costs_ms(predictor: Predictor, video: Path, folder: Path, flicker: bool) -> dict[str, float]:
-    """Median milliseconds of each stage by itself."""
-    spent: dict[str, list[float]] = {}
+class Clock:
+    """Wall and processor time of the parts of a frame's way; processor time is that of all threads."""
 
-    def clocked(name: str, stage: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*item: Any) -> Any:
-            started = time.perf_counter()
-            result = stage(*item)
-            spent.setdefault(name, []).append(time.perf_counter() - started)
-            return result
+    def __init__(self) -> None:
+        self._spent: dict[str, list[tuple[float, float]]] = {}
 
-        return run
+    def __call__(self, name: str, part: Callable[[], Any]) -> Any:
+        """What the part gives, with its time added to what stands under that name."""
+        started = time.perf_counter(), time.process_time()
+        result = part()
+        self._spent.setdefault(name, []).append((time.perf_counter() - started[0], time.process_time() - started[1]))
+        return result
 
-    with opened(predictor, video, folder, flicker) as (source, work):
+    def ms(self) -> dict[str, dict[str, float]]:
+        """Milliseconds a call: the median of the wall, the mean of the processor, whose clock may be coarse."""
+        return {
+            name: {
+                "wall": Latency.of([wall for wall, _ in each]).median_ms,
+                "cpu": 1000 * statistics.mean(cpu for _, cpu in each),
+            }
+            for name, each in self._spent.items()
+        }
+
+
+def stage_costs_ms(predictor: Predictor, video: Path, folder: Path, flicker: bool) -> dict[str, dict[str, float]]:
+    """Each stage of a frame's way by itself, one after another.
+
+    `resize` is all of a predictor's call around that of its runtime, and `last stage` all of that around the network.
+    """
+    clock, runtime = Clock(), predictor.runtime
+    source, meter, paint = open_source(video), FlickerMeter(), border_painter()
+    with SINKS["mp4"].open(folder / "out.mp4", source, predictor.labels, Style()) as add:
         frames = iter(source)
-        names = ["segment", "flicker", "draw", "encode"] if flicker else ["segment", "draw", "encode"]
-        decoded = iter(clocked("decode", lambda: next(frames, None)), None)
-        in_turn(decoded, [clocked(name, stage) for name, stage in zip(names, work, strict=True)])
-    return {name: Latency.of(seconds).median_ms for name, seconds in spent.items()}
+        while (frame := clock("decode", lambda: next(frames, None))) is not None:
+            size = network_size(frame.picture.shape[:2], runtime)
+            seen = letterboxed(frame.picture, size, runtime.card.resample).input
+            if isinstance(runtime, Profilable):
+                clock("network", runtime.forward_only(seen))
+            clock("network and last stage", partial(runtime, seen))
+            prediction = clock("segment", partial(predictor, frame.picture))
+            if flicker:
+                clock("flicker", partial(meter.add, frame.picture, prediction.ids))
+            clock("overlay", partial(prediction.blend, Style().alpha, paint))
+            clock("encode", partial(add, frame, prediction))
+            clock("count", partial(counts, prediction.ids))
+    return _apart(clock.ms())
+
+
+def _apart(costs: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The parts of segmenting, each without those inside it, in a frame's order."""
+
+    def without(whole: str, part: str) -> dict[str, float]:
+        return {kind: max(0.0, costs[whole][kind] - costs[part][kind]) for kind in ("wall", "cpu")}
+
+    inner = "network and last stage"
+    parts = {"decode": costs["decode"], "resize": without("segment", inner)}
+    if "network" in costs:
+        parts |= {"network": costs["network"], "last stage": without(inner, "network")}
+    else:
+        parts[inner] = costs[inner]
+    return parts | {name: costs[name] for name in ("flicker", "overlay", "encode", "count") if name in costs}
 
 
 def write_drive(path: Path, size: tuple[int, int], count: int) -> None:
@@ -163,7 +209,13 @@ def show(result: dict[str, Any]) -> None:
     for name, speed in result["frames_per_second"].items():
         print(f"{name:12}{speed:8.1f} frames/s")
     print(f"ratio       {result['ratio']:8.2f} ({min(result['ratios']):.2f} to {max(result['ratios']):.2f})")
-    print("stages      " + ", ".join(f"{name} {cost:.1f} ms" for name, cost in result["stage_ms"].items()))
+    print(f"{'stage':24}{'wall':>10}{'CPU':>10}")
+    for name, cost in result["stage_ms"].items():
+        print(f"{name:24}{cost['wall']:7.2f} ms{cost['cpu']:7.2f} ms")
+    print(
+        f"{'sum':24}"
+        + "".join(f"{sum(each[kind] for each in result['stage_ms'].values()):7.2f} ms" for kind in ("wall", "cpu"))
+    )
     print(json.dumps(result["protocol"]))
 
 

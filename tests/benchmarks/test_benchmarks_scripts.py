@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+import kerbseg
 from kerbseg.bundle import load, random_bundle, save
 from kerbseg.core.labels import label_set
 from kerbseg.data.corruption_kinds import CORRUPTIONS
@@ -172,9 +173,24 @@ def test_video_runs_both_ways(script, camvid_bundle, tmp_path, capsys):
     written = json.loads(figures.read_text())
     speeds = written["frames_per_second"]
     assert written["ratio"] == pytest.approx(speeds["overlapped"] / speeds["in_turn"])
-    assert set(written["stage_ms"]) == {"decode", "segment", "flicker", "draw", "encode"}
+    parts = ["decode", "resize", "network", "last stage", "flicker", "overlay", "encode", "count"]
+    assert list(written["stage_ms"]) == parts
+    assert all(cost["wall"] >= 0 and cost["cpu"] >= 0 for cost in written["stage_ms"].values())
     assert written["protocol"]["video"] == "drawn drive, 64x96"
     assert "frames/s" in capsys.readouterr().out
+
+
+def test_video_against_runs_two_versions(script, camvid_bundle, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("av", reason="PyAV is not installed")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    figures, source = tmp_path / "against.json", Path(kerbseg.__file__).parents[1]
+    few = ["--size", "64x96", "--frames", 5, "--turns", 2, "--threads", 1]
+    script("video_against", camvid_bundle, "--source", source, *few, "--json", figures)
+    written = json.loads(figures.read_text())
+    assert written["bytes"]["this"] == written["bytes"]["against"] > 0, "one version wrote as the other"
+    assert len(written["ratios"]) == 2
+    assert all(speed > 0 for speed in written["frames_per_second"].values())
+    assert "ms of CPU a frame" in capsys.readouterr().out
 
 
 def test_cpu_runs_with_all_in_one_process(script, camvid_bundle, small_camvid, tmp_path, monkeypatch, capsys):

@@ -406,7 +406,7 @@ def test_a_frame_that_fails_comes_after_those_before_it_and_those_behind_it_do_n
 
 
 def test_what_is_written_looks_as_it_was_drawn(made, tmp_path):
-    """Of a drawn street the file keeps about as much as preset veryfast at crf 20 did, which had XX dB of luma."""
+    """Of a drawn street the file keeps about as much as preset veryfast at crf 20 did."""
     pictures = [picture for picture, _ in itertools.islice(drive(0, (128, 192)), 6)]
     frames = [Frame(picture, i, i, Fraction(1, 25)) for i, picture in enumerate(pictures)]
     predictor = Predictor(made(lambda picture: (picture[..., 1] > 127).astype(np.uint8), (128, 192)))

@@ -274,16 +274,20 @@ def stages(
 ) -> Iterator[list[Stage]]:
     """What segments a frame, measures, draws and writes it, as a pipeline's stages."""
     confidence = any(kind.confidence for kind in kinds)
-    with segmenting(predictor, smooth, confidence) as steps:
+    blends = [_in_passing(_blending(alpha)) for alpha in {kind.alpha for kind in kinds if kind.blends}]
+    with segmenting(predictor, smooth, confidence, blends) as steps:
         if meter is not None:
             steps.append(_in_passing(lambda frame, prediction: meter.add(frame.picture, prediction.ids)))
-        steps += [_in_passing(_blending(alpha)) for alpha in {kind.alpha for kind in kinds if kind.blends}]
         yield [*steps, *map(_in_passing, adds)]
 
 
 @contextmanager
-def segmenting(predictor: Segmenter, smooth: float | None, confidence: bool) -> Iterator[list[Stage]]:
-    """The stages that segment frames: several at the same time where the predictor can, given on in their order.
+def segmenting(
+    predictor: Segmenter, smooth: float | None, confidence: bool, more: Sequence[Stage] = ()
+) -> Iterator[list[Stage]]:
+    """The stages that segment frames and do `more` with each; where the predictor can, several frames at the same time.
+
+    Frames are given on in their order. Of several, each is in the hands of one thread from the first stage to the last.
 
     A vote over time remembers, so it is of one video alone and takes one frame after another.
     """
@@ -295,17 +299,27 @@ def segmenting(predictor: Segmenter, smooth: float | None, confidence: bool) -> 
         predictor, calls = predictor.for_frames()
     segment = _segment(predictor, confidence)
     if calls == 1:
-        yield [segment]
+        yield [segment, *more]
         return
+
+    def work(frame: Frame) -> Work:
+        item = segment(frame)
+        for stage in more:
+            item = stage(item)
+        return item
+
     workers = ThreadPoolExecutor(calls)
     try:
-        yield [lambda frame: workers.submit(segment, frame), lambda future: future.result()]
+        yield [lambda frame: workers.submit(work, frame), lambda future: future.result()]
     finally:
         workers.shutdown(wait=False, cancel_futures=True)  # whoever waits for frames has waited for the pipeline
 
 
 def _check_vote(smooth: float | None, confidence: bool) -> None:
-    if smooth is not None and confidence:
+    if smooth is None:
+        return
+    checked_memory(smooth)
+    if confidence:
         raise InputError("a vote over time has no confidence; leave either smooth or confidence out")
 
 
