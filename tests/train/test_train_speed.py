@@ -104,7 +104,7 @@ def test_bfloat16_is_taken_where_it_is_clearly_faster(seconds, expected, monkeyp
     assert choose_precision(read("smoke/scenes"), CPU)[0] == expected
 
 
-@pytest.mark.parametrize(("slow", "steps"), [(1, 4), (5, 2)])
+@pytest.mark.parametrize(("slow", "steps"), [(1, 3), (5, 2)])
 def test_a_look_takes_few_steps_and_draws_no_number(slow, steps, monkeypatch):
     taken = {"float32": 0, "bfloat16": 0}
 
@@ -122,6 +122,22 @@ def test_a_look_takes_few_steps_and_draws_no_number(slow, steps, monkeypatch):
     assert full == 1.0
     assert half == (None if slow == 5 else slow)
     assert taken["bfloat16"] == steps
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], [((64, 128), 1.0)]),
+        (["augment.crop=[33, 65]"], [((40, 72), 1.0)]),  # whole strides of 8
+        (["augment.cycle=[{crop: [32, 64]}, {crop: [64, 64]}]"], [((32, 64), 0.5), ((64, 64), 0.5)]),
+        (
+            ["augment.progressive=[{until: 0.75, zoom: 0.5, crop: [32, 64]}]"],
+            [((32, 64), 0.75), ((64, 128), 0.25)],
+        ),
+    ],
+)
+def test_all_resolutions_of_a_recipe_are_looked_at(overrides, expected):
+    assert auto_precision._canvases(read("smoke/scenes", [*TINY, *overrides])) == expected
 
 
 def test_the_flags_are_those_of_either_kind_of_processor(tmp_path, monkeypatch):
