@@ -13,7 +13,7 @@ from cuts import StopAfter
 import kerbseg.train.auto_precision as auto_precision
 import kerbseg.train.run as run_module
 from kerbseg.core.distributed import Rank
-from kerbseg.core.errors import KerbsegError
+from kerbseg.core.errors import KerbsegError, RecipeError
 from kerbseg.train.allocator import CHOSEN, SWITCH
 from kerbseg.train.auto_precision import choose_precision, processor_flags
 from kerbseg.train.fit import fit
@@ -81,6 +81,12 @@ def test_a_command_says_that_memory_is_kept_and_how_that_ends(tmp_path):
 
 
 # precision
+
+
+def test_options_that_make_no_network_are_named(monkeypatch):
+    monkeypatch.setattr(auto_precision, "processor_flags", lambda: {"avx512_bf16"})
+    with pytest.raises(RecipeError, match="model.options"):
+        choose_precision(read("smoke/scenes", [*TINY, "model.options={no_such: 1}"]), CPU)
 
 
 def test_where_the_processor_has_no_bfloat16_nothing_is_measured(monkeypatch):

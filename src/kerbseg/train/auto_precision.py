@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 import kerbseg.models as models
 from kerbseg.core.precision import FloatPrecision
+from kerbseg.train.builders import check_options
 from kerbseg.train.machine import Machine
 from kerbseg.train.recipe import AnyRecipe, Recipe
 
@@ -31,6 +32,7 @@ def choose_precision(recipe: AnyRecipe, machine: Machine) -> tuple[FloatPrecisio
     On a GPU bfloat16 where it has it. On a CPU that multiplies bfloat16, what is faster here: some steps of the
     recipe's network on made-up pictures of all its resolutions are timed, since some layers have no fast code in
     bfloat16, or none for some sizes. Of several processes each would measure something else, so they take float32.
+    Raises RecipeError for options that make no network.
     """
     if machine.device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -58,8 +60,10 @@ def processor_flags() -> set[str]:
 
 def _measure(recipe: Recipe) -> tuple[float, float | None]:
     """Seconds of a mean step of the run in float32 and in bfloat16; None where one look is enough."""
+    name, options = recipe.model.name, recipe.model.options
+    check_options(lambda: models.create_model(name, **options))
     with torch.random.fork_rng(devices=[]):
-        net = models.channels_last(models.create_model(recipe.model.name, **recipe.model.options)).train()
+        net = models.channels_last(models.create_model(name, **options)).train()
         total_full = total_half = 0.0
         for size, share in _canvases(recipe):
             full, half = _measure_size(net, size, recipe.batch_size)
