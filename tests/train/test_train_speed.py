@@ -85,7 +85,7 @@ def test_a_command_says_that_memory_is_kept_and_how_that_ends(tmp_path):
 
 def test_options_that_make_no_network_are_named(monkeypatch):
     monkeypatch.setattr(auto_precision, "processor_flags", lambda: {"avx512_bf16"})
-    with pytest.raises(RecipeError, match="model.options"):
+    with pytest.raises(RecipeError, match=r"model\.options"):
         choose_precision(read("smoke/scenes", [*TINY, "model.options={no_such: 1}"]), CPU)
 
 
