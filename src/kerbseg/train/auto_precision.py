@@ -32,7 +32,7 @@ def choose_precision(recipe: AnyRecipe, machine: Machine) -> tuple[FloatPrecisio
     On a GPU bfloat16 where it has it. On a CPU that multiplies bfloat16, what is faster here: some steps of the
     recipe's network on made-up pictures of all its resolutions are timed, since some layers have no fast code in
     bfloat16, or none for some sizes. Of several processes each would measure something else, so they take float32.
-    Raises RecipeError for options that make no network.
+    Raises KerbsegError for options that make no network.
     """
     if machine.device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
