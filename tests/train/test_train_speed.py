@@ -83,6 +83,12 @@ def test_a_command_says_that_memory_is_kept_and_how_that_ends(tmp_path):
 # precision
 
 
+def test_options_that_make_no_network_are_named(monkeypatch):
+    monkeypatch.setattr(auto_precision, "processor_flags", lambda: {"avx512_bf16"})
+    with pytest.raises(KerbsegError, match="no_such"):
+        choose_precision(read("smoke/scenes", [*TINY, "model.options={no_such: 1}"]), CPU)
+
+
 def test_where_the_processor_has_no_bfloat16_nothing_is_measured(monkeypatch):
     monkeypatch.setattr(auto_precision, "processor_flags", lambda: {"avx2", "avx512f"})
     monkeypatch.setattr(auto_precision, "_measure", None)
@@ -104,7 +110,7 @@ def test_bfloat16_is_taken_where_it_is_clearly_faster(seconds, expected, monkeyp
     assert choose_precision(read("smoke/scenes"), CPU)[0] == expected
 
 
-@pytest.mark.parametrize(("slow", "steps"), [(1, 4), (5, 2)])
+@pytest.mark.parametrize(("slow", "steps"), [(1, 3), (5, 2)])
 def test_a_look_takes_few_steps_and_draws_no_number(slow, steps, monkeypatch):
     taken = {"float32": 0, "bfloat16": 0}
 
@@ -122,6 +128,22 @@ def test_a_look_takes_few_steps_and_draws_no_number(slow, steps, monkeypatch):
     assert full == 1.0
     assert half == (None if slow == 5 else slow)
     assert taken["bfloat16"] == steps
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], [((64, 128), 1.0)]),
+        (["augment.crop=[33, 65]"], [((40, 72), 1.0)]),  # whole strides of 8
+        (["augment.cycle=[{crop: [32, 64]}, {crop: [64, 64]}]"], [((32, 64), 0.5), ((64, 64), 0.5)]),
+        (
+            ["augment.progressive=[{until: 0.75, zoom: 0.5, crop: [32, 64]}]"],
+            [((32, 64), 0.75), ((64, 128), 0.25)],
+        ),
+    ],
+)
+def test_all_resolutions_of_a_recipe_are_looked_at(overrides, expected):
+    assert auto_precision._canvases(read("smoke/scenes", [*TINY, *overrides])) == expected
 
 
 def test_the_flags_are_those_of_either_kind_of_processor(tmp_path, monkeypatch):

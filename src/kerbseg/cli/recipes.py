@@ -98,7 +98,7 @@ def train(
     if plan is not None and first:
         show_device(training_device(device, settings, this_rank(devices, settings)))
     if keeps_memory and first:
-        tell(f"freed memory is kept for the next step ({SWITCH}=0: given back, 5 to 20 % slower)")
+        tell(f"freed memory is kept for the next step, which is faster ({SWITCH}=0: given back)")
     loggers = ["tensorboard"] if logger is None else logger
     best = train_network(
         settings if plan is None else plan,
