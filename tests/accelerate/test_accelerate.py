@@ -143,7 +143,9 @@ def nhwc(net, picture):
 
 
 def from_uint8(net, picture):
-    return net.add("Div", net.add("Cast", nhwc(net, picture), to=TensorProto.FLOAT), net.constant(255, np.float32))
+    return net.add(
+        "Div", net.add("Cast", nhwc(net, picture), to=TensorProto.FLOAT), net.add("Constant", value_float=255.0)
+    )
 
 
 def from_half(net, picture):
@@ -304,10 +306,10 @@ BAD = {
     nearest: "is nearest",
     cubic: "is cubic",
     smaller: "makes 16x24 smaller",
-    half_size: r"not of the size of its pictures",
+    half_size: "not the size of its pictures",
     classifier: "classifier",
     flipped: "comes of ArgMin",
-    other_ids: "comes of Gather|not the class of the largest",
+    other_ids: "not the class of the largest",
     without_background: "not the class of the largest logit",
     least_of_two: "TopK of another kind",
     threshold: "one channel",
@@ -330,7 +332,7 @@ def test_a_file_that_disagrees_is_not_written(tmp_path, accelerate, monkeypatch)
     monkeypatch.setattr(tails, "GOOD", {})
     wrong = {"half_pixel": (True, None)}
     monkeypatch.setattr("kerbseg.accelerate.tail.COORDINATES", wrong)
-    with pytest.raises(KerbsegError, match="would not agree with its network.*nothing was written"):
+    with pytest.raises(KerbsegError, match=r"would not agree with its network.*nothing was written"):
         accelerate(source, tmp_path / "fast.onnx")
     assert not (tmp_path / "fast.onnx").exists()
 
@@ -360,7 +362,7 @@ def test_options_that_do_not_fit_are_told(tmp_path, accelerate, folder_root):
     source, out = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx"), tmp_path / "fast.onnx"
     with pytest.raises(KerbsegError, match="3 classes, the network has 7"):
         accelerate(source, out, classes=folder_root / "dataset.yaml")
-    with pytest.raises(InputError, match="64x96 .*not of 32x48"):
+    with pytest.raises(InputError, match=r"64x96 .*not of 32x48"):
         accelerate(source, out, size=(32, 48))
     with pytest.raises(BundleError, match="no tensor 'scores'"):
         accelerate(source, out, logits="scores")
@@ -387,8 +389,8 @@ def test_the_command_writes_what_all_others_take(tmp_path, capsys, folder_root, 
     written(model, tmp_path / "net.onnx")
     pictures = folder_root / "images"
     main(
-        ["accelerate", "net.onnx", "-o", "fast.onnx", "--classes", str(folder_root), "--json", "told.json"]
-        + ["--mean", "123.675,116.28,103.53", "--std", "58.395,57.12,57.375", "--calibration", str(pictures)]
+        f"accelerate net.onnx -o fast.onnx --classes {folder_root} --json told.json --calibration {pictures}"
+        " --mean 123.675,116.28,103.53 --std 58.395,57.12,57.375".split()
     )
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["equal"] >= 0.9999
@@ -398,7 +400,7 @@ def test_the_command_writes_what_all_others_take(tmp_path, capsys, folder_root, 
     assert np.allclose(runtime.card.preprocessing.mean, (0.485, 0.456, 0.406))
     main(["predict", "fast.onnx", str(pictures / "val"), "-o", "out"])
     assert list((tmp_path / "out").rglob("*_ids.png"))
-    main(["evaluate", "fast.onnx", "--data", "folder", "--data-root", str(folder_root), "--json", "scores.json"])
+    main(f"evaluate fast.onnx --data folder --data-root {folder_root} --split val --json scores.json".split())
     assert json.loads((tmp_path / "scores.json").read_text())["protocol"]["model"] == "net"
     main(["info", "fast.onnx"])
     assert "net.onnx" in capsys.readouterr().out

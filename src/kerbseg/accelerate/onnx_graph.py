@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,11 @@ class OnnxGraph:
 
     def maker(self, tensor: str) -> Step[str] | None:
         node = self._makers.get(tensor)
-        return None if node is None or not node.input else _step(node, tensor)
+        if node is None or not node.input:
+            return None
+        step = _step(node, tensor)
+        looked_up = step.kind == "Gather" and step.source in self._constants  # a table of ids, say
+        return replace(step, source=node.input[1]) if looked_up else step
 
     def readers(self, tensor: str) -> list[Step[str]]:
         return [

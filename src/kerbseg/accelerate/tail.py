@@ -300,6 +300,11 @@ def learn_reading(graph: Graph[Tensor], tail: Tail[Tensor], size: Size) -> Readi
     """
     if tail.resize is None:
         return Reading(1 if tail.layout == "nchw" else 3)
+    if not all(own <= most for own, most in zip(size, tail.large, strict=True)):
+        raise BundleError(
+            f"{graph.path}: its last interpolation ends at {_hw(tail.large)}, which is not the size of its pictures,"
+            f" {_hw(size)} (HxW); export it so that it enlarges its logits to that"
+        )
     shape = graph.shape(tail.resize.result)
     winners, values = _of_all_classes(shape, 1 if tail.layout == "nchw" else 3)
     output = graph.run_tail(tail.resize, tail.end, values)

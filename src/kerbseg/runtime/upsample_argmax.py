@@ -34,6 +34,7 @@ Logits = Float32[np.ndarray, "b h w k"] | UInt8[np.ndarray, "b h w k"]
 Ids = UInt8[np.ndarray, "b H W"]
 Confidence = Float32[np.ndarray, "b H W"]
 MOST_CLASSES = 256  # that an id of 8 bits can tell
+MOST_LANES = 32  # of the register of `byte_argmax`, and so classes of a pixel
 Coordinates = Literal["half_pixel", "align_corners", "asymmetric"]  # as ONNX's Resize calls them
 
 
@@ -222,7 +223,10 @@ class UpsampleArgmax:
 
     def _ids(self, logits: np.ndarray, planes: bool) -> Ids:
         ids = np.empty((len(logits), *self._size), np.uint8)
-        if self._same:
+        if self._same and not planes and logits.dtype == np.uint8 and logits.shape[3] <= MOST_LANES:
+            byte_argmax = import_module(BYTE_KERNEL).byte_argmax
+            self._in_bands(self._size[0], byte_argmax, logits.reshape(-1), np.array(logits.shape[1:]), ids)
+        elif self._same:
             self._in_bands(self._size[0], _kernels().argmax, logits, planes, ids)
         else:
             places = self._row_starts, self._row_weights, self._starts, self._column_weights
@@ -265,7 +269,7 @@ class UpsampleArgmax:
             other.result()
 
 
-KERNELS = "kerbseg.runtime.upsample_kernels"
+KERNELS, BYTE_KERNEL = "kerbseg.runtime.upsample_kernels", "kerbseg.runtime.byte_argmax"
 _calls_without = count()
 
 
