@@ -20,9 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
+from math import log
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,6 +40,7 @@ USUAL_CLASSES = 19
 BATCHES = (1, 2, 4, 8)
 LARGE = (10_000, 10_000)  # 100 megapixels
 TILE, OVERLAP = (1088, 1920), 128
+GROWING = {"pixels": "megapixels", "classes": "classes", "batch": "pictures at once"}  # what a plot shows
 SERIES = ("pixels", "classes", "batch", "threads", "large")
 FEW_CLASSES, FEW_BATCHES = (2, 19, 150), (1, 4)  # of the slower network
 SECONDS, FEWEST, MOST = 1.5, 3, 30  # of timing a point: as long, but at least and at most so many runs
@@ -227,14 +229,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([head, "|---|---|--:|--:|--:|--:|--:|--:|--:|", *map(line, rows)])
 
 
-def growth(rows: Sequence[dict[str, Any]], of: str) -> str:
-    """How a figure grows from the first point to the last: in words, beside what it would be if it were linear."""
-    from math import log
+def growth(rows: Sequence[dict[str, Any]]) -> str:
+    """How milliseconds and the network's own memory grow from the first point to the last; 1 is linear."""
+    grown = _amount(rows[-1]) / _amount(rows[0])
 
-    first, last = rows[0], rows[-1]
-    grown = _amount(last) / _amount(first)
-    times = last[of] / first[of]
-    return f"{grown:.0f} times as many: {times:.1f} times (power {log(times) / log(grown):.2f})"
+    def power(of: Callable[[dict[str, Any]], float]) -> str:
+        first, last = of(rows[0]), of(rows[-1])
+        if min(first, last) <= 0:
+            return "too little to tell"
+        return f"{last / first:.1f} times (power {log(last / first) / log(grown):.2f})"
+
+    ms, own = power(lambda row: row["call_ms"]), power(lambda row: row["peak_mb"] - row["before_mb"])
+    return f"{grown:.0f} times as many: milliseconds {ms}, memory beyond that of the bare process {own}"
 
 
 def _amount(row: dict[str, Any]) -> float:
@@ -244,31 +250,40 @@ def _amount(row: dict[str, Any]) -> float:
 
 
 def plot(known: dict[str, Any], path: Path) -> None:
-    """Milliseconds and memory against what grows, both axes logarithmic."""
+    """Milliseconds and memory against what grows, both axes logarithmic; a gray line is linear."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    axes = figure.subplots(2, 3)
-    titles = {"pixels": "megapixels", "classes": "classes", "batch": "pictures at once"}
-    for column, (series, title) in enumerate(titles.items()):
-        for (network, engine), rows in grouped(known, series).items():
-            rows = [row for row in rows if "call_ms" in row]
+    matplotlib.rcParams["svg.hashsalt"] = "growth"  # the same file of the same figures
+    shown = {series: title for series, title in GROWING.items() if grouped(known, series)}
+    figure = Figure(figsize=(1 + 3.2 * len(shown), 6.4), layout="constrained")
+    axes = figure.subplots(2, len(shown), squeeze=False)
+    for column, (series, title) in enumerate(shown.items()):
+        ticks = set()
+        for (network, engine), group in grouped(known, series).items():
+            rows = [row for row in group if "call_ms" in row]
             amounts = [_amount(row) for row in rows]
+            ticks |= {*amounts}
             color = f"C{2 * NETWORKS.index(network) + ENGINES.index(engine)}"
-            label = f"{network}, {engine}"
-            axes[0, column].loglog(amounts, [row["call_ms"] for row in rows], "o-", color=color, label=label)
+            label = f"{network}, {engine}" if column == 0 else None
+            axes[0, column].loglog(amounts, [row["call_ms"] for row in rows], "o-", ms=4, color=color, label=label)
             axes[0, column].loglog(amounts, [row["network_ms"] for row in rows], ":", color=color)
-            axes[1, column].loglog(amounts, [row["peak_mb"] for row in rows], "o-", color=color)
-        axes[1, column].set_xlabel(title)
+            axes[1, column].loglog(amounts, [row["peak_mb"] for row in rows], "o-", ms=4, color=color)
         for axis in axes[:, column]:
-            axis.grid(True, which="both", alpha=0.25)
-            if grouped(known, series):
-                ticks = sorted({_amount(row) for rows in grouped(known, series).values() for row in rows})
-                axis.set_xticks(ticks, [f"{tick:.1f}" if series == "pixels" else f"{tick:.0f}" for tick in ticks])
-                axis.minorticks_off()
+            low, high = axis.get_ylim()
+            begun = low * 1.1
+            axis.loglog([min(ticks), max(ticks)], [begun, begun * max(ticks) / min(ticks)], color="0.8", zorder=0)
+            axis.set_ylim(low, high)
+            axis.set_xticks(
+                sorted(ticks), [f"{each:.1f}" if series == "pixels" else f"{each:g}" for each in sorted(ticks)]
+            )
+            axis.minorticks_off()
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.grid(True, alpha=0.25)
+        axes[1, column].set_xlabel(title)
     axes[0, 0].set_ylabel("ms of a call (dotted: network alone)")
     axes[1, 0].set_ylabel("peak memory, MB")
-    axes[0, 0].legend(fontsize="small")
+    figure.legend(loc="outside upper center", ncols=2 * len(shown), fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
@@ -290,15 +305,15 @@ def figures(known: dict[str, Any]) -> str:
     parts = []
     for series in SERIES:
         groups = grouped(known, series)
-        rows = [row for group in groups.values() for row in group]
-        if rows:
-            parts += [f"### {series.capitalize()}", "", table(rows), ""]
-        for (network, engine), group in groups.items() if series in ("pixels", "classes", "batch") else ():
+        if not groups:
+            continue
+        parts += [f"### {series.capitalize()}", "", table([row for group in groups.values() for row in group]), ""]
+        for (network, engine), group in groups.items():
             measured = [row for row in group if "call_ms" in row]
-            if len(measured) > 1:
-                ms, peak = growth(measured, "call_ms"), growth(measured, "peak_mb")
-                parts += [f"- {network}, {engine}: {ms} the milliseconds; memory: {peak}"]
-        parts += [""]
+            if len(measured) > 1 and series in GROWING:
+                parts.append(f"- {network}, {engine}: {growth(measured)}")
+        if series in GROWING:
+            parts.append("")
     protocol = known.get("protocol", {})
     numbers = ", ".join(f"{name} {number}" for name, number in protocol.get("versions", {}).items())
     where = f"{protocol.get('processor')}, {protocol.get('cores')} cores; {numbers}; {protocol.get('date')}"
