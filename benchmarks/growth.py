@@ -253,6 +253,7 @@ def plot(known: dict[str, Any], path: Path) -> None:
     """Milliseconds and memory against what grows, both axes logarithmic; a gray line is linear."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     matplotlib.rcParams["svg.hashsalt"] = "growth"  # the same file of the same figures
     shown = {series: title for series, title in GROWING.items() if grouped(known, series)}
@@ -278,6 +279,7 @@ def plot(known: dict[str, Any], path: Path) -> None:
                 sorted(ticks), [f"{each:.1f}" if series == "pixels" else f"{each:g}" for each in sorted(ticks)]
             )
             axis.minorticks_off()
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter("{x:g}")
             axis.grid(True, alpha=0.25)
         axes[1, column].set_xlabel(title)
