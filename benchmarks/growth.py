@@ -5,21 +5,25 @@ there, and a point that is there is not measured again. All points take some min
     python benchmarks/growth.py --json growth.json
     python benchmarks/growth.py --json growth.json --only pixels,classes
     python benchmarks/growth.py --json growth.json --only-read --page docs/growth.md --plot docs/images/growth.svg
-Networks have random weights, which cost what trained ones do but in the last stage: `call` with its interpolation and
-argmax depends on how many pixels lie at borders between classes, and is shown beside `network`, the part before it.
+Networks have random weights, and batch-norm has seen a picture. They cost what trained ones do but in the last stage:
+`call` with its interpolation and argmax depends on how many pixels lie at borders between classes, and is shown beside
+`network`, the part before it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from math import log
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,8 +40,12 @@ USUAL_CLASSES = 19
 BATCHES = (1, 2, 4, 8)
 LARGE = (10_000, 10_000)  # 100 megapixels
 TILE, OVERLAP = (1088, 1920), 128
+GROWING = {"pixels": "megapixels", "classes": "classes", "batch": "pictures at once"}  # what a plot shows
 SERIES = ("pixels", "classes", "batch", "threads", "large")
+FEW_CLASSES, FEW_BATCHES = (2, 19, 150), (1, 4)  # of the slower network
 SECONDS, FEWEST, MOST = 1.5, 3, 30  # of timing a point: as long, but at least and at most so many runs
+SLOW_S = 2.0  # a call that takes longer is timed once
+STATUS = Path("/proc/self/status")
 MB = 2**20
 KB = 2**10
 
@@ -64,12 +72,15 @@ class Point:
 
 def points(cores: int) -> Iterator[Point]:
     """All of them, cheap ones first within a series."""
+    counts = sorted({1, 2, cores} & set(range(1, cores + 1)))
     for network in NETWORKS:
-        for engine in ENGINES:
-            yield from (Point("pixels", network, engine, size) for size in SIZES)
-        yield from (Point("classes", network, "openvino", classes=classes) for classes in CLASSES)
-        yield from (Point("batch", network, "openvino", SMALL, batch=batch) for batch in BATCHES)
-        counts = sorted({1, 2, cores} & set(range(1, cores + 1)))
+        fast = network == NETWORKS[0]
+        yield from (Point("pixels", network, "openvino", size) for size in SIZES)
+        yield from (Point("pixels", network, "torch", size) for size in (SIZES if fast else SIZES[:-2]))
+        yield from (Point("classes", network, "openvino", classes=each) for each in (CLASSES if fast else FEW_CLASSES))
+        yield from (
+            Point("batch", network, "openvino", SMALL, batch=each) for each in (BATCHES if fast else FEW_BATCHES)
+        )
         yield from (Point("threads", network, engine, threads=count) for engine in ENGINES for count in counts)
     yield Point("large", NETWORKS[0], "openvino", TILE, tiles=True)
 
@@ -79,17 +90,21 @@ def measure(point: Point, file: str) -> dict[str, Any]:
     from kerbseg.runtime import open_runtime
 
     pictures = drawn(point)
+    import_module("kerbseg.runtime.upsample_kernels")  # what a process loads at its second picture
     before_mb = peak_mb()
     runtime = open_runtime(file, threads=point.threads)
     if point.tiles:
         return {**large(runtime, point), "before_mb": before_mb, "peak_mb": peak_mb()}
-    for _ in range(2):  # the first call is numpy's
+    begun = time.perf_counter()
+    runtime(pictures)
+    fewest = 1 if time.perf_counter() - begun > SLOW_S else FEWEST
+    if fewest > 1:
         runtime(pictures)
     peak = peak_mb()  # of one call after another, without what timing keeps
     forward = runtime.forward_only(pictures)
     seconds = {"call": [], "network": []}
     begun = time.perf_counter()
-    while len(seconds["call"]) < FEWEST or (time.perf_counter() - begun < SECONDS and len(seconds["call"]) < MOST):
+    while len(seconds["call"]) < fewest or (time.perf_counter() - begun < SECONDS and len(seconds["call"]) < MOST):
         for name, run in (("call", lambda: runtime(pictures)), ("network", forward)):
             started = time.perf_counter()
             run()
@@ -119,7 +134,12 @@ def drawn(point: Point) -> np.ndarray:
 
 
 def peak_mb() -> float:
-    """The largest memory that this process has had so far."""
+    """The largest memory that this process has had so far.
+
+    Linux's `getrusage` also counts what the process that started it had then.
+    """
+    if STATUS.exists():
+        return int(re.search(r"^VmHWM:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)[1]) / KB
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return own / MB if sys.platform == "darwin" else own / KB
 
@@ -133,6 +153,7 @@ def prepare(point: Point, folder: Path) -> str:
     names = tuple(f"class_{index}" for index in range(point.classes))
     labels = LabelSet("growth", names, tuple((index, index, index) for index in range(point.classes)))
     bundle = random_bundle(point.network, labels, seed=0)
+    settle(bundle.model)
     if point.engine == "torch":
         path = folder / f"{point.network}_{point.classes}.safetensors"
         save(bundle, path)
@@ -142,6 +163,24 @@ def prepare(point: Point, folder: Path) -> str:
         card = replace(bundle.card, input_size=point.size)
         KNOWN["openvino"].writer()(replace(bundle, card=card), path, point.size)
     return str(path)
+
+
+def settle(net: Any) -> None:
+    """Gives batch-norm the statistics of a picture, as training does.
+
+    Features of random weights otherwise shrink from layer to layer, down to numbers that processors are slow with.
+    """
+    import torch
+
+    norms = [each for each in net.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    momenta = [each.momentum for each in norms]
+    for each in norms:
+        each.momentum = 1.0
+    with torch.no_grad():
+        net.train()(torch.rand(2, 3, 128, 256, generator=torch.Generator().manual_seed(0)))
+    for each, momentum in zip(norms, momenta, strict=True):
+        each.momentum = momentum
+    net.eval()
 
 
 def in_process(point: Point, file: str) -> dict[str, Any]:
@@ -190,14 +229,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([head, "|---|---|--:|--:|--:|--:|--:|--:|--:|", *map(line, rows)])
 
 
-def growth(rows: Sequence[dict[str, Any]], of: str) -> str:
-    """How a figure grows from the first point to the last: in words, beside what it would be if it were linear."""
-    from math import log
+def growth(rows: Sequence[dict[str, Any]]) -> str:
+    """How milliseconds and the network's own memory grow from the first point to the last; 1 is linear."""
+    grown = _amount(rows[-1]) / _amount(rows[0])
 
-    first, last = rows[0], rows[-1]
-    grown = _amount(last) / _amount(first)
-    times = last[of] / first[of]
-    return f"{grown:.0f} times as many: {times:.1f} times (power {log(times) / log(grown):.2f})"
+    def power(of: Callable[[dict[str, Any]], float]) -> str:
+        first, last = of(rows[0]), of(rows[-1])
+        if min(first, last) <= 0:
+            return "too little to tell"
+        return f"{last / first:.1f} times (power {log(last / first) / log(grown):.2f})"
+
+    ms, own = power(lambda row: row["call_ms"]), power(lambda row: row["peak_mb"] - row["before_mb"])
+    return f"{grown:.0f} times as many: milliseconds {ms}, memory beyond that of the bare process {own}"
 
 
 def _amount(row: dict[str, Any]) -> float:
@@ -207,31 +250,42 @@ def _amount(row: dict[str, Any]) -> float:
 
 
 def plot(known: dict[str, Any], path: Path) -> None:
-    """Milliseconds and memory against what grows, both axes logarithmic."""
+    """Milliseconds and memory against what grows, both axes logarithmic; a gray line is linear."""
+    import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    axes = figure.subplots(2, 3)
-    titles = {"pixels": "megapixels", "classes": "classes", "batch": "pictures at once"}
-    for column, (series, title) in enumerate(titles.items()):
-        for (network, engine), rows in grouped(known, series).items():
-            rows = [row for row in rows if "call_ms" in row]
+    matplotlib.rcParams["svg.hashsalt"] = "growth"  # the same file of the same figures
+    shown = {series: title for series, title in GROWING.items() if grouped(known, series)}
+    figure = Figure(figsize=(1 + 3.2 * len(shown), 6.4), layout="constrained")
+    axes = figure.subplots(2, len(shown), squeeze=False)
+    for column, (series, title) in enumerate(shown.items()):
+        ticks = set()
+        for (network, engine), group in grouped(known, series).items():
+            rows = [row for row in group if "call_ms" in row]
             amounts = [_amount(row) for row in rows]
+            ticks |= {*amounts}
             color = f"C{2 * NETWORKS.index(network) + ENGINES.index(engine)}"
-            label = f"{network}, {engine}"
-            axes[0, column].loglog(amounts, [row["call_ms"] for row in rows], "o-", color=color, label=label)
+            label = f"{network}, {engine}" if column == 0 else None
+            axes[0, column].loglog(amounts, [row["call_ms"] for row in rows], "o-", ms=4, color=color, label=label)
             axes[0, column].loglog(amounts, [row["network_ms"] for row in rows], ":", color=color)
-            axes[1, column].loglog(amounts, [row["peak_mb"] for row in rows], "o-", color=color)
-        axes[1, column].set_xlabel(title)
+            axes[1, column].loglog(amounts, [row["peak_mb"] for row in rows], "o-", ms=4, color=color)
         for axis in axes[:, column]:
-            axis.grid(True, which="both", alpha=0.25)
-            if grouped(known, series):
-                ticks = sorted({_amount(row) for rows in grouped(known, series).values() for row in rows})
-                axis.set_xticks(ticks, [f"{tick:.1f}" if series == "pixels" else f"{tick:.0f}" for tick in ticks])
-                axis.minorticks_off()
+            low, high = axis.get_ylim()
+            begun = low * 1.1
+            axis.loglog([min(ticks), max(ticks)], [begun, begun * max(ticks) / min(ticks)], color="0.8", zorder=0)
+            axis.set_ylim(low, high)
+            axis.set_xticks(
+                sorted(ticks), [f"{each:.1f}" if series == "pixels" else f"{each:g}" for each in sorted(ticks)]
+            )
+            axis.minorticks_off()
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.grid(True, alpha=0.25)
+        axes[1, column].set_xlabel(title)
     axes[0, 0].set_ylabel("ms of a call (dotted: network alone)")
     axes[1, 0].set_ylabel("peak memory, MB")
-    axes[0, 0].legend(fontsize="small")
+    figure.legend(loc="outside upper center", ncols=2 * len(shown), fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
@@ -253,15 +307,15 @@ def figures(known: dict[str, Any]) -> str:
     parts = []
     for series in SERIES:
         groups = grouped(known, series)
-        rows = [row for group in groups.values() for row in group]
-        if rows:
-            parts += [f"### {series.capitalize()}", "", table(rows), ""]
-        for (network, engine), group in groups.items() if series in ("pixels", "classes", "batch") else ():
+        if not groups:
+            continue
+        parts += [f"### {series.capitalize()}", "", table([row for group in groups.values() for row in group]), ""]
+        for (network, engine), group in groups.items():
             measured = [row for row in group if "call_ms" in row]
-            if len(measured) > 1:
-                ms, peak = growth(measured, "call_ms"), growth(measured, "peak_mb")
-                parts += [f"- {network}, {engine}: {ms} the milliseconds; memory: {peak}"]
-        parts += [""]
+            if len(measured) > 1 and series in GROWING:
+                parts.append(f"- {network}, {engine}: {growth(measured)}")
+        if series in GROWING:
+            parts.append("")
     protocol = known.get("protocol", {})
     numbers = ", ".join(f"{name} {number}" for name, number in protocol.get("versions", {}).items())
     where = f"{protocol.get('processor')}, {protocol.get('cores')} cores; {numbers}; {protocol.get('date')}"

@@ -126,6 +126,7 @@ def written(path: Path, *, tail: bool) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_peers_runs_a_file_of_others_beside_ours_and_says_what_it_cannot_measure(script, tmp_path, capsys):
     _, run = script("peers")
     good, broken = written(tmp_path / "theirs.onnx", tail=True), tmp_path / "broken.onnx"
@@ -142,6 +143,28 @@ def test_peers_runs_a_file_of_others_beside_ours_and_says_what_it_cannot_measure
     assert "| theirs, float32 | 0.0 | 64x96 |" in shown
     assert "(ours)" in shown
     assert "broken.onnx: not measured: " in shown
+
+
+def test_peers_runs_to_its_end_where_nothing_can_be_measured(script, tmp_path, capsys):
+    _, run = script("peers")
+    (tmp_path / "broken.onnx").write_bytes(b"no network")
+    run(tmp_path / "broken.onnx", tmp_path / "missing.onnx", "--json", tmp_path / "peers.json")
+    assert "broken.onnx: not measured: " in capsys.readouterr().out
+    figures = json.loads((tmp_path / "peers.json").read_text())
+    assert (figures["rows"], set(figures["not_measured"])) == ([], {"broken.onnx", "missing.onnx"})
+
+
+def test_the_table_of_peers_is_sorted_by_what_a_call_takes(script):
+    module, _ = script("peers")
+    row = {"precision": "int8", "size": (512, 1024), "gmacs": None, "network_ms": 8.0, "by": "others"}
+    rows = [
+        {**row, "network": "slow", "usual_ms": 60.0, "ours_ms": 30.0},
+        {**row, "network": "fast", "usual_ms": 30.0, "ours_ms": 10.0, "gmacs": 1.64},
+    ]
+    assert module.table(rows).splitlines()[2:] == [
+        "| fast, int8 | 1.6 | 512x1024 | 30.0 | 8.0 | 10.0 | 3.00 |",
+        "| slow, int8 | not known | 512x1024 | 60.0 | 8.0 | 30.0 | 2.00 |",
+    ]
 
 
 def test_peers_in_int8_asks_for_pictures(script, tmp_path, capsys):

@@ -34,6 +34,7 @@ ELSEWHERE = {
     "zoo_pages",
     "start",
     "growth",
+    "peers",
 }  # in files of their own
 
 

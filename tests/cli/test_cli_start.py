@@ -36,7 +36,7 @@ def street(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("suffix", [".xml", ".onnx"])
+@pytest.mark.parametrize("suffix", [".xml", pytest.param(".onnx", marks=pytest.mark.slow)])
 def test_a_picture_of_an_exported_file_loads_no_torch_and_no_compiler(suffix, camvid_bundle, street, tmp_path):
     path = tmp_path / f"model{suffix}"
     export(load(camvid_bundle), path, pictures=pictures_of(open_dataset("scenes", "val", None), (32, 48), 1))

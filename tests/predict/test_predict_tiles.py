@@ -5,8 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from kerbseg.bundle import random_bundle
 from kerbseg.core.errors import InputError, KerbsegError
+from kerbseg.core.labels import label_set
 from kerbseg.predict.tiles import segment_tiles
+from kerbseg.runtime import open_runtime
 
 
 def looking(far: int, size: tuple[int, int] | None = None) -> SimpleNamespace:
@@ -61,6 +64,15 @@ def test_a_narrower_overlap_shows():
 def test_tiles_that_cannot_be_are_refused(tile, overlap, message):
     with pytest.raises(KerbsegError, match=message):
         segment_tiles(looking(1), noise(300, 300), tile, overlap)
+
+
+@pytest.mark.slow
+def test_erfnet_has_no_seam_from_640_pixels_on():
+    runtime = open_runtime(random_bundle("erfnet", label_set("camvid"), seed=0), threads=1)
+    picture = noise(64, 3500)
+    whole = runtime(picture[None])[0]
+    assert len(np.unique(whole)) > 1
+    assert (segment_tiles(runtime, picture, (1536, 1536), 640) == whole).all()
 
 
 def test_files_of_one_size_refuse_other_tiles_and_smaller_pictures():

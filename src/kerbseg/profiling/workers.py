@@ -167,9 +167,10 @@ def of_model(
 
 
 def ready(runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], weights: str) -> Ready:
-    """A runtime and one picture; it has seen it once."""
+    """A runtime and one picture; it has seen it twice: a process's first call loads no machine code yet."""
     pictures = picture[None]
-    runtime(pictures)
+    for _ in range(2):
+        runtime(pictures)
     facts = Facts(
         runtime=runtime.name,
         precision=runtime.precision,
