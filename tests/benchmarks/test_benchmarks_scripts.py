@@ -79,6 +79,16 @@ def test_gradual_grouping_runs_and_shows_what_it_has_done_again(script, small_ca
     assert capsys.readouterr().out.splitlines()[2:] == rows
 
 
+def test_upsample_argmax_runs_and_compares_ids(script, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("cpu.FULL", (32, 64))
+    monkeypatch.setattr("cpu.LOGITS", (1, 19, 16, 32))
+    out = tmp_path / "upsample_argmax.json"
+    script("upsample_argmax", "--threads", 1, "--runs", 2, "--json", out)
+    results = json.loads(out.read_text())["last_stage_ms"]
+    assert all(row["equal_to_torch"] > 0.95 for row in results.values())
+    assert len(capsys.readouterr().out.splitlines()) > len(results)
+
+
 def test_overlays_runs_and_draws_at_every_size(script, tmp_path, monkeypatch):
     monkeypatch.setattr("overlays.LARGE", (270, 480))
     script("overlays", "--out", tmp_path / "images")
