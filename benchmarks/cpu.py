@@ -126,8 +126,8 @@ def prepare(
         if any(RUNS[engine][0] == f"m{suffix}" for engine in engines):
             writing.writer()(bundle, folder / f"m{suffix}", size)
     if INT8 in engines:
-        quantizer = Quantizer(bundle, exporting()[".xml"], size, calibration or Scenes("train", 32, size))
-        quantizer.save(quantizer.quantize_all(), folder / "int8.xml")
+        quantizer = Quantizer.of_bundle(bundle, exporting()[".xml"], size, calibration or Scenes("train", 32, size))
+        quantizer.save(quantizer.with_uint8_logits(quantizer.quantize_all()), folder / "int8.xml")
 
 
 def miou_of(folder: Path, engine: str, data: Dataset | None) -> float | None:

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what type checkers know; a test compares it with `_HOMES`
     from kerbseg import predict as predict
+    from kerbseg.accelerate import accelerate as accelerate
     from kerbseg.bundle import load as load
     from kerbseg.bundle import save as save
     from kerbseg.calibrate import calibrate as calibrate
@@ -41,6 +42,7 @@ else:
         "Prediction": "kerbseg.predict",
         "Predictor": "kerbseg.predict",
         "RecipeError": "kerbseg.core.errors",
+        "accelerate": "kerbseg.accelerate",
         "calibrate": "kerbseg.calibrate",
         "create_model": "kerbseg.models",
         "evaluate": "kerbseg.evaluate",

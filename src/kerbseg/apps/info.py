@@ -13,7 +13,8 @@ from safetensors import safe_open
 
 import kerbseg.models as models
 from kerbseg.bundle import BundleCard, load
-from kerbseg.runtime import open_runtime
+from kerbseg.exported_card import ForeignCard, LastStageCard
+from kerbseg.runtime import Exported, open_runtime
 from kerbseg.runtime.engines import BUNDLE_SUFFIX, size_bytes
 
 BESIDE = {"train_val", "corruptions", "calibration", "int8", "float16"}  # entries of scores on more than these weights
@@ -29,6 +30,8 @@ class CardFacts:
     parameters: int
     size_bytes: int
     half: bool = False  # whether kernels are in float16 in the file
+    last_stage: LastStageCard | None = None  # of an exported file
+    foreign: ForeignCard | None = None  # of a network that is not registered
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg info --json` writes it: the card's own keys, and those of the file."""
@@ -39,7 +42,11 @@ class CardFacts:
             "parameters": self.parameters,
             "size_bytes": self.size_bytes,
             "kernels_in_float16": self.half,
+            **({} if self.last_stage is None else {"logits": self._logits(self.last_stage)}),
         }
+
+    def _logits(self, last_stage: LastStageCard) -> dict[str, Any]:
+        return {key: getattr(last_stage, key) for key in ("dtype", "scale", "zero_point")}
 
 
 @dataclass(frozen=True)
@@ -55,15 +62,20 @@ def card_facts(path: Path) -> CardFacts:
     """The card of a bundle or an exported model. Raises BundleError for a file that is damaged or foreign."""
     if path.suffix == BUNDLE_SUFFIX:
         bundle = load(path)  # whole, since a card tells of weights
-        card, precision, net = bundle.card, "float32", bundle.model
+        card, precision, net, last_stage = bundle.card, "float32", bundle.model, None
         with safe_open(path, framework="pt") as file:
             half = any(file.get_slice(key).get_dtype() == "F16" for key in file.keys())  # noqa: SIM118
     else:
         runtime = open_runtime(path)
         card, precision = runtime.card, runtime.precision
-        net, half = models.create_model(card.model, card.outputs, **card.options), False
+        last_stage = runtime.last_stage if isinstance(runtime, Exported) else None
+        half = False
+        if isinstance(runtime, Exported) and runtime.foreign is not None:
+            parameters = runtime.foreign.parameters
+            return CardFacts(path, card, precision, parameters, size_bytes(path), half, last_stage, runtime.foreign)
+        net = models.create_model(card.model, card.outputs, **card.options)
     parameters = sum(each.numel() for each in net.parameters())
-    return CardFacts(path, card, precision, parameters, size_bytes(path), half)
+    return CardFacts(path, card, precision, parameters, size_bytes(path), half, last_stage)
 
 
 def figures(card: BundleCard) -> Iterator[Score]:
@@ -80,9 +92,12 @@ def render(facts: CardFacts) -> Table:
     card, labels = facts.card, facts.card.labels
     preprocessing = card.preprocessing
     table = Table("fact", "value", title=facts.path.name, show_header=False, min_width=60)
-    table.add_row("network", f"{card.model} ({models.card(card.model).paper}), {facts.parameters:,} parameters")
+    paper = f"of {facts.foreign.file}" if facts.foreign else models.card(card.model).paper
+    table.add_row("network", f"{card.model} ({paper}), {facts.parameters:,} parameters")
     half = ", kernels stored in float16" if facts.half else ""
     table.add_row("file", f"{facts.precision}, {facts.size_bytes / 1e6:.3f} MB{half}")
+    if (last_stage := facts.last_stage) is not None and last_stage.dtype == "uint8":
+        table.add_row("logits", f"uint8 q, which stand for {last_stage.scale:.4g} * (q - {last_stage.zero_point})")
     table.add_row("input size", f"{card.input_size[0]}x{card.input_size[1]} (HxW)")
     if card.resample != "bilinear":
         table.add_row("other sizes", f"are brought to it by {card.resample}")

@@ -56,8 +56,8 @@ class Way:
         if self.runs_bundles:
             save(bundle, path)
         elif self.int8:
-            quantizer = Quantizer(bundle, self.engine, size, calibration, most)
-            quantizer.save(quantizer.quantize_all(), path)
+            quantizer = Quantizer.of_bundle(bundle, self.engine, size, calibration, most)
+            quantizer.save(quantizer.with_uint8_logits(quantizer.quantize_all()), path)
         else:
             exporting().get(self.suffix, self.engine).writer()(bundle, path, size, False)
 

@@ -1,6 +1,7 @@
 """The command line: thin functions whose docstrings are the help. Heavy packages are imported inside them."""
 
 from kerbseg.cli import (  # each registers its commands
+    accelerate,
     calibrate,
     data,
     demo,
@@ -17,6 +18,7 @@ from kerbseg.cli import (  # each registers its commands
 from kerbseg.cli.app import app, main
 
 __all__ = [
+    "accelerate",
     "app",
     "calibrate",
     "data",

@@ -48,7 +48,8 @@ def profile(
     model
         Model: a file, a run folder, the name of shipped weights, or a registered name (random weights)
     against
-        Second model to compare with; both are timed in turns, and one table shows both and their ratio
+        Second model to compare with; both are timed in turns, and one table shows both and their ratio. For a file that
+        `kerbseg accelerate` wrote also the untouched network, which then runs its usual way, to its own end
     size
         Picture size, HEIGHTxWIDTH (default: the model's own, or the paper's)
     seconds
@@ -67,7 +68,13 @@ def profile(
     from kerbseg.runtime import RuntimeOptions
 
     options = RuntimeOptions(runtime, device, threads, precision)
-    profiles = profile_models(names, parse_size(size), convention, options, Budget(seconds, runs), layers, say)
+    others = {}
+    if against is not None and against.endswith((".onnx", ".xml")):
+        from kerbseg.accelerate.usual_way import is_untouched, untouched
+
+        others = {against: untouched(against, model)} if is_untouched(against) else {}
+    budget = Budget(seconds, runs)
+    profiles = profile_models(names, parse_size(size), convention, options, budget, layers, say, others)
     if json is not None:
         write_json(json, profiles[0].to_dict() if against is None else [one.to_dict() for one in profiles])
     show(render(profiles, layers))

@@ -85,6 +85,14 @@ def after_export(
     next_commands(*commands)
 
 
+def after_accelerate(out: Path, network: Path, pictures: Path | None) -> None:
+    """See the gain, and look at pictures where some were given."""
+    commands: list[Command] = [["kerbseg", "profile", _typed(out), "--against", _typed(network)]]
+    if pictures is not None:
+        commands.append(["kerbseg", "predict", _typed(out), _typed(pictures), "-o", _typed(out.parent / "predictions")])
+    next_commands(*commands)
+
+
 def _train(data: str, root: Path | None) -> Command:
     name, sign, _ = data.partition(":")
     if name in RECIPES:

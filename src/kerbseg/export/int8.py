@@ -1,22 +1,24 @@
-"""int8 weights and activations by post-training quantization (nncf), within a limit of mIoU lost."""
+"""int8 weights and activations by post-training quantization (nncf), within a limit of mIoU lost; uint8 logits."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from kerbseg.bundle import Bundle
 from kerbseg.core import telemetry
 from kerbseg.core.errors import DataError, MissingExtra
 from kerbseg.core.types import Dataset
-from kerbseg.exported_card import ExportedCard
+from kerbseg.export.uint8_logits import uint8_levels
+from kerbseg.exported_card import ExportedCard, LastStageCard
 from kerbseg.metrics import compute_metrics, confusion_metric
 from kerbseg.runtime import Engine
 from kerbseg.runtime.openvino import keeping_signal_stack
@@ -50,6 +52,17 @@ class Graph(Protocol):
         """Names of the convolutions and products that are not computed in int8."""
 
 
+@runtime_checkable
+class GivesUint8Logits(Graph, Protocol):
+    """A graph whose engine gains by logits of a byte each."""
+
+    def logits_of(self, model: Any) -> Callable[[UInt8[np.ndarray, "1 h w 3"]], Float32[np.ndarray, "1 k H W"]]:
+        """What runs a graph up to its logits."""
+
+    def on_levels(self, model: Any, last_stage: LastStageCard) -> Any:
+        """A copy of the graph whose logits lie on the levels of its card."""
+
+
 @dataclass(frozen=True)
 class Quantized:
     """A network in int8, and what stayed in float."""
@@ -65,28 +78,43 @@ class Quantizer:
 
     def __init__(
         self,
-        bundle: Bundle,
-        engine: Engine,
-        size: tuple[int, int],
+        graph: Graph,
+        model: Any,
+        exported: ExportedCard,
         calibration: Dataset,
         most: int = CALIBRATION_PICTURES,
     ) -> None:
-        """Raises KerbsegError for an engine without int8, MissingExtra without nncf, DataError without pictures."""
-        self._graph: Graph = engine.graph()()
+        """A float graph of that kind, and its cards. Raises MissingExtra without nncf, DataError without pictures."""
+        self._graph = graph
         self._nncf = _nncf()
         if not len(calibration):
             raise DataError(f"split {calibration.split!r} of {calibration.name!r} has no pictures to calibrate on")
-        self._size = size
-        self._model, self._float = self._graph.converted(bundle, size)
+        size = exported.card.input_size
+        self._size, self._model, self._float = size, model, exported
         chosen = np.linspace(0, len(calibration) - 1, min(most, len(calibration))).round().astype(int)
         self.pictures = len(chosen)
-        self._pictures = self._nncf.Dataset(chosen.tolist(), lambda i: self._graph.item(_seen(calibration, i, size)))
+        self._seen = partial(_seen, calibration, size)
+        self._chosen: list[int] = chosen.tolist()
+        self._pictures = self._nncf.Dataset(self._chosen, lambda i: self._graph.item(self._seen(i)))
         self._options = {
             "preset": self._nncf.QuantizationPreset.MIXED,  # what PReLU and the like give is not symmetric
             "target_device": self._nncf.TargetDevice.CPU,
             "subset_size": len(chosen),
             "ignored_scope": self._nncf.IgnoredScope(names=self._graph.after_logits(self._model)),
         }
+
+    @classmethod
+    def of_bundle(
+        cls,
+        bundle: Bundle,
+        engine: Engine,
+        size: tuple[int, int],
+        calibration: Dataset,
+        most: int = CALIBRATION_PICTURES,
+    ) -> Quantizer:
+        """Of a bundle for an engine. Raises also KerbsegError for an engine without int8."""
+        graph: Graph = engine.graph()()
+        return cls(graph, *graph.converted(bundle, size), calibration, most)
 
     def quantize_all(self) -> Quantized:
         """All but the last stage in int8."""
@@ -105,6 +133,20 @@ class Quantizer:
                 self._model, self._pictures, self._nncf.Dataset(few), validate, max_drop=max_drop, **self._options
             )
         return self._quantized(restored)
+
+    def with_uint8_logits(self, quantized: Quantized) -> Quantized:
+        """The same network with logits of a byte each, as the calibration pictures show their range.
+
+        Itself where its engine gains nothing by them. Raises KerbsegError where the logits are not finite.
+        """
+        if not isinstance(self._graph, GivesUint8Logits):
+            return quantized
+        logits = self._graph.logits_of(quantized.model)
+        scale, zero_point = uint8_levels(logits(self._seen(index)) for index in self._chosen)
+        exported = quantized.exported
+        last_stage = replace(exported.last_stage, dtype="uint8", scale=scale, zero_point=zero_point)
+        model = self._graph.on_levels(quantized.model, last_stage)
+        return replace(quantized, model=model, exported=replace(exported, last_stage=last_stage))
 
     def save(self, quantized: Quantized, path: Path) -> None:
         """Writes the network with its cards."""
@@ -126,7 +168,7 @@ def _miou(infer: Infer, eval_set: Dataset, size: tuple[int, int], indices: Itera
     return compute_metrics(metric.compute(), eval_set.labels).miou
 
 
-def _seen(dataset: Dataset, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "1 h w 3"]:
+def _seen(dataset: Dataset, size: tuple[int, int], index: int) -> UInt8[np.ndarray, "1 h w 3"]:
     return letterboxed(dataset[index].image, size).input
 
 

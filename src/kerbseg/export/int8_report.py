@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MAX_DROP = 0.01
+MAX_LOGITS_DROP = 0.001  # of mIoU, for logits of a byte each
 TIMING = Budget(seconds=10, runs=100)  # of both networks together, of each
 
 
@@ -35,6 +37,14 @@ class Measurement:
     report: Report  # of the split it was judged on
     latency: Latency  # from uint8 picture to ids, batch 1
     size_bytes: int  # of its files
+
+
+@dataclass(frozen=True)
+class LogitsReport:
+    """Whether the logits of an int8 network are of a byte each, and what that costs against logits in float."""
+
+    used: bool
+    miou_drop: float  # mIoU of the int8 network with float logits, less that with uint8 logits
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class Int8Report:
     calibration: int  # pictures
     threads: int
     machine: Machine = field(default_factory=this_machine)  # that the latencies were taken on
+    logits: LogitsReport | None = None  # none where uint8 logits were not tried
 
     @property
     def miou_drop(self) -> float:
@@ -84,6 +95,7 @@ class Int8Report:
             "in_float": list(self.in_float),
             "convolutions": self.computing,
             "restored_to_float": self.restored,
+            "uint8_logits": None if self.logits is None else asdict(self.logits),
             "protocol": {
                 **self.after.report.protocol,
                 **self.machine.to_dict(),
@@ -106,27 +118,36 @@ def export_int8(
     max_drop: float | None = MAX_DROP,
     limit: int | None = None,
     threads: int | None = None,
+    float_logits: bool = False,
 ) -> Int8Report:
     """Writes a bundle in int8 as .onnx (QDQ) or .xml, and says whether that is worth it.
 
     Calibrated on at most `calibration_pictures` of one split, judged on the first `limit` pictures of another, through
     the runtime that will run it. What loses most goes back to float until at most `max_drop` of mIoU is lost; None sets
-    no limit.
+    no limit. Logits are of a byte each where that costs at most `MAX_LOGITS_DROP` of mIoU more and breaks no limit, and
+    the engine gains by it; `float_logits` leaves them in float.
     Raises as `export`, and BundleError where the data has other classes.
     """
     path, size = Path(path), size or bundle.card.input_size
     engine = engine_of(path)
     check_classes(open_runtime(bundle), eval_set)
-    quantizer = Quantizer(bundle, engine, size, calibration, calibration_pictures)
+    quantizer = Quantizer.of_bundle(bundle, engine, size, calibration, calibration_pictures)
     with TemporaryDirectory() as folder:
         plain, made = Path(folder) / f"float{path.suffix}", Path(folder) / path.name
+        judged = partial(_evaluated, quantizer, eval_set=eval_set, limit=limit, threads=threads)
         engine.writer()(bundle, plain, size, False)
         before = evaluate(open_runtime(plain, threads=threads), eval_set, limit=limit)
         quantized, restored = quantizer.quantize_all(), False
-        after = _evaluated(quantizer, quantized, made, eval_set, limit, threads)
+        after, logits = judged(quantized, made), None
         if max_drop is not None and before.metrics.miou - after.metrics.miou > max_drop:
             quantized, restored = quantizer.quantize_within(max_drop, eval_set, limit), True
-            after = _evaluated(quantizer, quantized, made, eval_set, limit, threads)
+            after = judged(quantized, made)
+        if not float_logits and (in_uint8 := quantizer.with_uint8_logits(quantized)) is not quantized:
+            beside = Path(folder) / f"uint8{path.suffix}"
+            report = judged(in_uint8, beside)
+            logits = _chosen(before, after, report, max_drop)
+            if logits.used:
+                made, after = beside, report
         runtimes = [open_runtime(file, threads=threads) for file in (plain, made)]
         latencies = interleaved([timed(_one(runtime, size)) for runtime in runtimes], TIMING)
         float32, int8 = (
@@ -143,7 +164,15 @@ def export_int8(
         restored=restored,
         calibration=quantizer.pictures,
         threads=checked_threads(threads),
+        logits=logits,
     )
+
+
+def _chosen(before: Report, in_float: Report, in_uint8: Report, max_drop: float | None) -> LogitsReport:
+    """Whether uint8 logits cost little enough, and leave the network within the limit where float ones do."""
+    drop = in_float.metrics.miou - in_uint8.metrics.miou
+    within = [max_drop is None or before.metrics.miou - each.metrics.miou <= max_drop for each in (in_float, in_uint8)]
+    return LogitsReport(drop <= MAX_LOGITS_DROP and within[1] >= within[0], drop)
 
 
 def _evaluated(
@@ -192,6 +221,10 @@ def render(report: Int8Report) -> Table:
     table.add_section()
     in_float = f"{len(report.in_float)} of {report.computing}"
     table.add_row("convolutions in float", f"{report.computing} of {report.computing}", in_float, "")
+    if report.logits is not None:
+        drop = report.logits.miou_drop
+        kept = "uint8" if report.logits.used else f"float32 (uint8 would lose {drop:.4f} more)"
+        table.add_row("logits", "float32", kept, f"{-drop:+.4f} mIoU" if report.logits.used else "")
     unlimited = "" if report.max_drop is not None else "; what it loses in mIoU was not limited"
     verdict = ("no-go: " + "; ".join(report.obstacles) if report.obstacles else "go") + unlimited
     table.add_row("verdict", "", verdict, "", style="bold")

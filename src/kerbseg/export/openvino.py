@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from kerbseg.bundle import Bundle
 from kerbseg.core.files import atomic_write
 from kerbseg.export.onnx import converted as as_onnx
-from kerbseg.exported_card import IDS, LOGITS, ExportedCard
-from kerbseg.runtime.openvino import RT_INFO, WEIGHTS_KEY, digest, openvino, weights_of
+from kerbseg.exported_card import IDS, LEVELS, LOGITS, ExportedCard, LastStageCard
+from kerbseg.runtime.openvino import RT_INFO, WEIGHTS_KEY, core, digest, openvino, weights_of
 from kerbseg.runtime.seal import XML_SEAL
 
 if TYPE_CHECKING:
@@ -59,8 +59,14 @@ def save(model: Any, exported: ExportedCard, path: Path) -> None:
         XML_SEAL.put_on(Path(graph))
 
 
+def logits_in(model: Any) -> Any:
+    """The output inside a graph that its logits are."""
+    outputs = (output for operation in model.get_ops() for output in operation.outputs())
+    return next(output for output in outputs if LOGITS in output.get_names())
+
+
 class OpenvinoGraph:
-    """An `openvino.Model` as int8 needs it (`int8.Graph`)."""
+    """An `openvino.Model` as int8 needs it (`int8.GivesUint8Logits`)."""
 
     converted = staticmethod(converted)
     save = staticmethod(save)
@@ -72,8 +78,7 @@ class OpenvinoGraph:
         return lambda picture: model(picture)[IDS]
 
     def after_logits(self, model: Any) -> list[str]:
-        outputs = [output for operation in model.get_ops() for output in operation.outputs()]
-        waiting = [output for output in outputs if LOGITS in output.get_names()]
+        waiting = [logits_in(model)]
         names: dict[str, None] = {}
         while waiting:
             for reader in waiting.pop().get_target_inputs():
@@ -82,6 +87,23 @@ class OpenvinoGraph:
                     names[node.get_friendly_name()] = None
                     waiting += node.outputs()
         return list(names)
+
+    def logits_of(self, model: Any) -> Callable[[UInt8[np.ndarray, "1 h w 3"]], Float32[np.ndarray, "1 k H W"]]:
+        ended = openvino().Model([logits_in(model)], model.get_parameters(), LOGITS)
+        compiled = core().compile_model(ended, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda picture: compiled(picture)[0]
+
+    def on_levels(self, model: Any, last_stage: LastStageCard) -> Any:
+        quantized = model.clone()
+        logits = logits_in(quantized)
+        readers, names = logits.get_target_inputs(), logits.get_names()
+        bounds = [np.float32(bound) for bound in last_stage.bounds]
+        levels = openvino().opset13.fake_quantize(logits, *bounds, *bounds, LEVELS).output(0)
+        for reader in readers:
+            reader.replace_source_output(levels)
+        logits.get_tensor().set_names(set())
+        levels.get_tensor().set_names(names)
+        return quantized
 
     def in_float(self, model: Any) -> list[str]:
         operations = [operation for operation in model.get_ops() if operation.get_type_name() in COMPUTING]

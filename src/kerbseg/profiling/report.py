@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,11 +14,12 @@ from torch import nn
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load, versions
 from kerbseg.core.errors import KerbsegError, did_you_mean
+from kerbseg.exported_card import ForeignCard
 from kerbseg.profiling.conventions import CONVENTIONS, Counted
-from kerbseg.profiling.cost import Cost, cost
+from kerbseg.profiling.cost import Cost, LayerCost, cost
 from kerbseg.profiling.latency import Budget, Latency, Skipped
-from kerbseg.profiling.workers import Say, Timing, drawn_street, source_of, time_models
-from kerbseg.runtime import ENGINES, LayerTime, RuntimeOptions, open_runtime
+from kerbseg.profiling.workers import Ready, Say, Timing, drawn_street, source_of, time_models
+from kerbseg.runtime import ENGINES, Exported, LayerTime, Runtime, RuntimeOptions, open_runtime
 from kerbseg.runtime.engines import BUNDLE_SUFFIX, size_bytes
 
 SLOWEST = 10
@@ -39,8 +41,8 @@ class Profile:
         profile: dict[str, Any] = {
             "name": self.name,
             "parameters": self.cost.parameters,
-            "macs": self.cost.macs,
-            "gflops": self.cost.flops / 1e9,
+            "macs": self.cost.macs or None,
+            "gflops": self.cost.flops / 1e9 or None,
             "size_bytes": self.size_bytes,
             "latency_ms": None,
             "network_latency_ms": None,
@@ -74,10 +76,18 @@ class Profile:
 class Subject:
     """A model as it is counted: its network, the size it works at, and its bytes."""
 
-    net: nn.Module
+    net: nn.Module | ForeignCard  # the latter where all that is known of a network is what its file says
     size: tuple[int, int]  # of its pictures
     worked: tuple[int, int]  # of the network's input, which an exported file pads to
     size_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Untouched:
+    """A file that no runtime opens, and how it is opened to be timed."""
+
+    subject: Subject
+    prepare: Callable[..., Ready]  # as `workers.of_model`
 
 
 def profile_models(
@@ -88,20 +98,25 @@ def profile_models(
     budget: Budget | None = None,
     layers: bool = False,
     say: Say = lambda line: None,
+    untouched: Mapping[str, Untouched] | None = None,
 ) -> list[Profile]:
     """The cost of registered names, bundles and exported models, and their latency within a budget.
 
-    At `size`, or the paper's, or the file's own; several are timed by turns. `say` is shown what is being done. Raises
-    KerbsegError for an unknown model or convention, InputError for a size that the network cannot take.
+    At `size`, or the paper's, or the file's own; several are timed by turns. `say` is shown what is being done;
+    `untouched` are models among the names that are no files of ours. Raises KerbsegError for an unknown model or
+    convention, InputError for a size that the network cannot take.
     """
     if convention not in CONVENTIONS:
         raise KerbsegError(f"unknown convention {convention!r}; {did_you_mean(convention, CONVENTIONS)}")
     budget = budget or Budget()
-    subjects = [subject(name, size) for name in names]
+    others = untouched or {}
+    subjects = [others[name].subject if name in others else subject(name, size) for name in names]
     timings: Sequence[Timing | Skipped] = [Skipped("no runs were asked for")] * len(names)
     if budget.runs != 0:
         pictures = [drawn_street(one.size) for one in subjects]
-        timings = time_models(names, options_for(names, options or RuntimeOptions()), pictures, budget, layers, say)
+        prepare = {name: other.prepare for name, other in others.items()}
+        each = options_for(names, options or RuntimeOptions(), [name for name in names if name not in others])
+        timings = time_models(names, each, pictures, budget, layers, say, prepare)
     return [_profile(name, one, convention, timing) for name, one, timing in zip(names, subjects, timings, strict=True)]
 
 
@@ -115,23 +130,37 @@ def subject(name: str, size: tuple[int, int] | None) -> Subject:
         bundle = load(source)
         size = size or bundle.card.input_size
         return Subject(bundle.model, size, size, size_bytes(source))
-    card = open_runtime(source).card
+    runtime = open_runtime(source)
+    card = runtime.card
     if size not in (None, card.input_size):
         own, asked = ("x".join(map(str, each)) for each in (card.input_size, size or ()))
         raise KerbsegError(f"{source} takes pictures of {own} (HxW) only, not of {asked}; export it for that size")
+    if isinstance(runtime, Exported) and runtime.foreign is not None:
+        return foreign_subject(runtime, runtime.foreign.parameters, runtime.foreign.macs, source)
     net = models.create_model(card.model, card.outputs, **card.options)
     worked = models.padded_size(card.input_size, models.card(card.model).stride)
     return Subject(net, card.input_size, worked, size_bytes(source))
 
 
-def options_for(names: Sequence[str], options: RuntimeOptions) -> list[RuntimeOptions]:
+def foreign_subject(runtime: Runtime, parameters: int, macs: int | None, file: Path) -> Subject:
+    """A file whose network is not registered."""
+    size = runtime.card.input_size
+    return Subject(ForeignCard(file.name, parameters, macs), size, size, size_bytes(file))
+
+
+def options_for(
+    names: Sequence[str], options: RuntimeOptions, opened: Sequence[str] | None = None
+) -> list[RuntimeOptions]:
     """Options of each model: an engine, and a precision with it, is that of the models among them that it runs.
+
+    `opened` are those that runtimes open, all without it.
 
     Raises KerbsegError for an engine that runs none of them.
     """
     if (engine := ENGINES.get(options.engine or "")) is None:
         return [options] * len(names)  # an unknown name is refused where the model is opened
-    runs = [_suffix(name) == engine.suffix for name in names]
+    ours = names if opened is None else opened
+    runs = [name in ours and _suffix(name) == engine.suffix for name in names]
     if not any(runs):
         raise KerbsegError(f"{engine.name} runs {engine.suffix} files, not {' or '.join(names)}; leave --runtime out")
     return [options if fits else replace(options, engine=None, precision=None) for fits in runs]
@@ -143,9 +172,20 @@ def _suffix(name: str) -> str:
 
 
 def _profile(name: str, one: Subject, convention: str, timing: Timing | Skipped) -> Profile:
+    if isinstance(one.net, ForeignCard):
+        return _foreign_profile(name, one.net, one, convention, timing)
     of_net = cost(one.net, one.worked)
     bytes_ = of_net.size_bytes if one.size_bytes is None else one.size_bytes
     return Profile(name, of_net, bytes_, convention, CONVENTIONS[convention](one.net, one.worked), timing)
+
+
+def _foreign_profile(name: str, net: ForeignCard, one: Subject, convention: str, timing: Timing | Skipped) -> Profile:
+    """Of what a graph says of itself; MACs that it does not tell are 0, which is shown as not measured."""
+    if convention != "true":
+        raise KerbsegError(f"convention {convention!r} counts registered networks, and {name} is none; leave it out")
+    row = LayerCost("whole network", "graph", net.parameters, net.macs or 0, ())
+    of_file = Cost(one.worked, (row,), net.parameters, one.size_bytes or 0)
+    return Profile(name, of_file, of_file.size_bytes, convention, Counted(net.parameters, net.macs or 0), timing)
 
 
 def render(profiles: Sequence[Profile], layers: bool = False) -> RenderableType:
@@ -182,8 +222,8 @@ def _figures(profiles: Sequence[Profile]) -> Iterator[tuple[Any, ...]]:
         profile.timing.forward_only if isinstance(profile.timing, Timing) else profile.timing for profile in profiles
     ]
     yield "parameters", "{:,}", *(profile.cost.parameters for profile in profiles)
-    yield "MACs", "{:.4f} G", *(profile.cost.macs / 1e9 for profile in profiles)
-    yield "operations (2 x MACs)", "{:.4f} GFLOP", *(profile.cost.flops / 1e9 for profile in profiles)
+    yield "MACs", "{:.4f} G", *(profile.cost.macs / 1e9 or None for profile in profiles)
+    yield "operations (2 x MACs)", "{:.4f} GFLOP", *(profile.cost.flops / 1e9 or None for profile in profiles)
     if (convention := profiles[0].convention) != "true":
         yield f"parameters, {convention}", "{:,}", *(profile.counted.parameters for profile in profiles)
         yield f"operations, {convention}", "{:.4f} G", *(profile.counted.operations / 1e9 for profile in profiles)

@@ -20,7 +20,7 @@ from kerbseg.core.labels import label_set
 from kerbseg.data.scenes import Scenes
 from kerbseg.profiling.latency import Batch, Budget, Latency, Skipped, interleaved, timed
 from kerbseg.profiling.machine import Machine, this_machine
-from kerbseg.runtime import ENGINES, Engine, LayerTime, Profilable, RuntimeOptions, open_runtime
+from kerbseg.runtime import ENGINES, Engine, LayerTime, Profilable, Runtime, RuntimeOptions, open_runtime
 
 LAYER_RUNS = 20
 GONE = "the process that was to be timed has ended; is there memory for the model?"
@@ -67,14 +67,19 @@ def time_models(
     budget: Budget | None = None,
     layers: bool = False,
     say: Say = lambda line: None,
+    prepare: Mapping[str, Callable[..., Ready]] | None = None,
 ) -> list[Timing]:
-    """Times each model on its picture, all by turns, within one budget. Raises KerbsegError for what cannot be run."""
+    """Times each model on its picture, all by turns, within one budget. Raises KerbsegError for what cannot be run.
+
+    `prepare` opens what no runtime does, by the model's name, with the arguments of `of_model`.
+    """
     budget = budget or Budget()
     with ExitStack() as stack:
         workers = []
         for model, how, picture in zip(models, options, pictures, strict=True):
             say(f"loading {model}")
-            workers.append(stack.enter_context(worker(of_model, model, how, picture, dict(ENGINES))))
+            opener = (prepare or {}).get(model, of_model)
+            workers.append(stack.enter_context(worker(opener, model, how, picture, dict(ENGINES))))
         say(f"timing {' and '.join(models)}: {budget}")
         batches = {
             (what, number): one.batch(what)
@@ -158,7 +163,12 @@ def of_model(
     """A model and one picture; it has seen it once. `engines` are those of the process that asks."""
     ENGINES.update(engines or {})
     source = source_of(model)
-    runtime, pictures = open_runtime(source, options), picture[None]
+    return ready(open_runtime(source, options), picture, "of the file" if isinstance(source, Path) else "random")
+
+
+def ready(runtime: Runtime, picture: UInt8[np.ndarray, "h w 3"], weights: str) -> Ready:
+    """A runtime and one picture; it has seen it once."""
+    pictures = picture[None]
     runtime(pictures)
     facts = Facts(
         runtime=runtime.name,
@@ -166,7 +176,7 @@ def of_model(
         device=runtime.device,
         threads=runtime.threads,
         size=(picture.shape[0], picture.shape[1]),
-        weights="of the file" if isinstance(source, Path) else "random",
+        weights=weights,
         machine=this_machine(runtime.device),
     )
     if not isinstance(runtime, Profilable):

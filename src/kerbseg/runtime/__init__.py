@@ -3,6 +3,7 @@
 from kerbseg.core.precision import Precision
 from kerbseg.runtime.engines import ENGINES, Engine, open_runtime
 from kerbseg.runtime.protocols import (
+    Exported,
     IdsOnly,
     LayerTime,
     Profilable,
@@ -24,6 +25,7 @@ from kerbseg.runtime.segment import (
 __all__ = [
     "ENGINES",
     "Engine",
+    "Exported",
     "Fit",
     "IdsOnly",
     "InputSizePolicy",

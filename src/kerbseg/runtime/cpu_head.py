@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from threading import Lock
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from jaxtyping import Float32, UInt8
-from torch import Tensor
+from jaxtyping import Float, Float32, UInt8
 
-from kerbseg.core.errors import BundleError
-from kerbseg.exported_card import MOST_PICTURES, ExportedCard
+from kerbseg.core.errors import BundleError, KerbsegError
+from kerbseg.exported_card import MOST_PICTURES, ExportedCard, LastStageCard
 from kerbseg.runtime.checks import PictureCheck, check_finite
-from kerbseg.runtime.confidence import confidence
 from kerbseg.runtime.upsample_argmax import UpsampleArgmax
 
-Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Float32[np.ndarray, "b _ _ _"]]  # in the layout of the engine
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Logits = Float32[np.ndarray, "b _ _ _"] | UInt8[np.ndarray, "b _ _ _"]  # in the layout of the engine
+Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Logits]
 
 
 class CpuArgmaxHead:
@@ -49,7 +50,7 @@ class CpuArgmaxHead:
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
         """Logits of the classes before the last interpolation."""
-        return self._in_batches(pictures, lambda logits: logits.transpose(0, 3, 1, 2).copy(order="C"))
+        return self._in_batches(pictures, lambda logits: self._in_float(logits).transpose(0, 3, 1, 2).copy("C"))
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
@@ -59,26 +60,37 @@ class CpuArgmaxHead:
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[Tensor, "b k h w"]]:
         """Class ids at the pictures' size, and the logits behind them, interpolated whole."""
-        last_stage, (height, width) = self._exported.last_stage, self._exported.card.input_size
+        import torch  # which ids alone do without
+
+        height, width = self._exported.card.input_size
         kept: list[np.ndarray] = []
 
-        def read(logits: Float32[np.ndarray, "b H W k"]) -> UInt8[np.ndarray, "b h w"]:
-            kept.append(logits.copy())
+        def read(logits: Logits) -> UInt8[np.ndarray, "b h w"]:
+            kept.append(self._in_float(logits).copy())
             return self._argmax(logits)
 
         ids = self._in_batches(pictures, read)
         small = torch.from_numpy(np.concatenate(kept)).permute(0, 3, 1, 2)
-        whole = torch.nn.functional.interpolate(
-            small, last_stage.padded, mode="bilinear", align_corners=last_stage.align_corners
-        )
-        return ids, whole[..., :height, :width]
+        return ids, _interpolated(small, self._exported.last_stage)[..., :height, :width]
 
     def with_confidence(
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the probability of each."""
-        ids, logits = self.with_logits(pictures)
-        return ids, confidence(ids, logits, self._exported.card.temperature)
+        """Class ids at the pictures' size, and the probability of each. Raises KerbsegError where none can be told."""
+        foreign = self._exported.foreign
+        if foreign is not None and not foreign.softmax:
+            raise KerbsegError(
+                f"{foreign.file} ends in probabilities of its own (a softmax or sigmoid before its logits are enlarged,"
+                " or a sigmoid for each class), so the confidence in a pixel cannot be told; leave confidence out"
+            )
+        temperature, kept = self._exported.card.temperature, []
+
+        def read(logits: Logits) -> UInt8[np.ndarray, "b h w"]:
+            ids, confidence = self._stage_for(logits).with_confidence(logits, temperature or 1.0)
+            kept.append(confidence)
+            return ids
+
+        return self._in_batches(pictures, read), np.concatenate(kept)
 
     def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
         """The engine on these pictures, up to its own logits."""
@@ -109,17 +121,58 @@ class CpuArgmaxHead:
             lacking = whole - len(batch)
             yield (np.concatenate([batch, batch[-1:].repeat(lacking, 0)]) if lacking else batch), len(batch)
 
-    def _classes_last(self, logits: Float32[np.ndarray, "b _ _ _"]) -> Float32[np.ndarray, "b H W k"]:
+    def _classes_last(self, logits: Logits) -> Logits:
+        if logits.dtype != self._exported.last_stage.dtype:
+            raise BundleError(
+                f"the graph gives logits of {logits.dtype}, its card says {self._exported.last_stage.dtype}; export it"
+                " again"
+            )
         return logits if self._layout == "nhwc" else logits.transpose(0, 2, 3, 1)
 
-    def _argmax(self, logits: Float32[np.ndarray, "b H W k"]) -> UInt8[np.ndarray, "b h w"]:
+    def _in_float(self, logits: Logits) -> Float32[np.ndarray, "b H W k"]:
+        """What the levels of uint8 logits stand for."""
+        scale, zero_point = self._exported.last_stage.scale, self._exported.last_stage.zero_point
+        if scale is None or zero_point is None:
+            return logits
+        return (logits.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+
+    def _argmax(self, logits: Logits) -> UInt8[np.ndarray, "b h w"]:
+        return self._stage_for(logits)(logits)
+
+    def _stage_for(self, logits: Logits) -> UpsampleArgmax:
+        """The last stage, once these logits are such as it may have."""
         if self._last_stage is None:
             last_stage, card = self._exported.last_stage, self._exported.card
             if logits.shape[3] != len(card.labels):
                 raise BundleError(f"the graph gives {logits.shape[3]} classes, its card says {len(card.labels)}")
             inner = (logits.shape[1], logits.shape[2])
             self._last_stage = UpsampleArgmax(
-                inner, last_stage.padded, last_stage.align_corners, card.input_size, self._threads
+                inner,
+                last_stage.padded,
+                last_stage.align_corners,
+                card.input_size,
+                self._threads,
+                coordinates=last_stage.coordinates,
+                scale=last_stage.scale,
+                zero_point=last_stage.zero_point or 0,
             )
-        check_finite(logits)
-        return self._last_stage(logits)
+        if logits.dtype != np.uint8:
+            check_finite(logits)
+        return self._last_stage
+
+
+def _interpolated(small: Float[Tensor, "b k h w"], last_stage: LastStageCard) -> Float[Tensor, "b k H W"]:
+    """Logits at the padded size."""
+    import torch
+
+    size = last_stage.padded
+    if last_stage.coordinates is None:
+        return torch.nn.functional.interpolate(small, size, mode="bilinear", align_corners=last_stage.align_corners)
+    for axis, target in ((2, size[0]), (3, size[1])):  # torch does not know this rule
+        source = small.shape[axis]
+        place = torch.arange(target) * (source / target)
+        before = place.long()
+        weight = (place - before).view([target if each == axis else 1 for each in range(4)])
+        after = (before + 1).clamp(max=source - 1)
+        small = torch.lerp(small.index_select(axis, before), small.index_select(axis, after), weight)
+    return small

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import hashlib
 import sys
@@ -9,21 +10,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from torch import Tensor
 
 from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.precision import Precision
-from kerbseg.exported_card import LOGITS, PICTURES, ExportedCard
+from kerbseg.exported_card import LEVELS, LOGITS, PICTURES, ExportedCard, LastStageCard
 from kerbseg.runtime.checks import checked_threads
 from kerbseg.runtime.cpu_head import CpuArgmaxHead
 from kerbseg.runtime.engines import ENGINES
 from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
 from kerbseg.runtime.seal import XML_SEAL
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RT_INFO = "kerbseg"  # section of an IR's runtime information with our metadata
 WEIGHTS_KEY = "kerbseg_weights"  # in it: the digest of the .bin that belongs to the .xml
@@ -47,7 +51,7 @@ class OpenvinoRuntime:
         exported = ExportedCard.from_metadata(metadata, str(path))
         if metadata.get(WEIGHTS_KEY) != digest(weights_of(path)):
             raise BundleError(f"{weights_of(path)} does not belong to {path.name}; export both again")
-        self.card = exported.card
+        self.card, self.last_stage, self.foreign = exported.card, exported.last_stage, exported.foreign
         self.precision: Precision = options.precision or exported.last_stage.precision
         if self.precision not in (exported.last_stage.precision, *HINTS):
             raise KerbsegError(f"openvino computes in {' or '.join(HINTS)} here, not in {options.precision}")
@@ -55,10 +59,28 @@ class OpenvinoRuntime:
         layout = ENGINES[self.name].logits_layout
         self._model = _ending_at_logits(ov, model, layout, exported, path)
         self._path = path
-        self._request = lru_cache(COMPILED)(self._compiled)
+        self._request = lru_cache(COMPILED)(lambda batch: self._compiled(batch).create_infer_request())
         batch = self._model.input(0).get_partial_shape()[0]
         fixed = batch.get_length() if batch.is_static else None
-        self._head = CpuArgmaxHead(self._run, exported, self.threads, layout, fixed)
+        self._new_head = lambda run, threads: CpuArgmaxHead(run, exported, threads, layout, fixed)
+        self._head = self._new_head(self._run, self.threads)
+
+    def divided(self, calls: int) -> list[OpenvinoRuntime]:
+        """Runtimes that share the weights, each for one call at a time, with `threads // calls` threads."""
+        share, one_at_a_time = self.threads // calls, Lock()
+        # unpinned: another stage may have the core of a thread for a while
+        settings = {"NUM_STREAMS": calls, "INFERENCE_NUM_THREADS": calls * share, "ENABLE_CPU_PINNING": False}
+        compiled = lru_cache(COMPILED)(lambda batch: self._compiled(batch, **settings))
+
+        def request(batch: int) -> Any:
+            with one_at_a_time:  # which compiles for the first
+                return compiled(batch).create_infer_request()
+
+        parts = [copy.copy(self) for _ in range(calls)]
+        for part in parts:
+            part.threads, part._request = share, lru_cache(COMPILED)(request)
+            part._head = self._new_head(part._run, share)
+        return parts
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
         """Logits of the classes before the last interpolation."""
@@ -98,7 +120,7 @@ class OpenvinoRuntime:
 
     def layer_times(self, pictures: UInt8[np.ndarray, "b h w 3"], runs: int) -> list[LayerTime]:
         """The operations after OpenVINO has merged them."""
-        request = self._compiled(len(pictures), PERF_COUNT=True)
+        request = self._compiled(len(pictures), PERF_COUNT=True).create_infer_request()
         taken: dict[tuple[str, str], float] = {}
         for _ in range(runs):
             request.infer([pictures], share_inputs=True)
@@ -118,7 +140,7 @@ class OpenvinoRuntime:
             **more,
         }
         try:
-            return core().compile_model(model, "CPU", settings).create_infer_request()
+            return core().compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise BundleError(f"openvino cannot compile {self._path} ({_brief(error)}); export it again") from error
 
@@ -215,6 +237,27 @@ def _ending_at_logits(ov: Any, model: Any, layout: Literal["nchw", "nhwc"], expo
     )
     exported.check_tensors(pictures, logits, str(path))
     end = tensors[LOGITS]
+    if exported.last_stage.dtype == "uint8":
+        end = _levels(ov, end.get_node(), exported.last_stage, path)
     if layout == "nhwc":
         end = ov.opset13.transpose(end, np.array([0, 2, 3, 1])).output(0)
     return ov.Model([end], model.get_parameters(), LOGITS)
+
+
+def _levels(ov: Any, quantize: Any, last_stage: LastStageCard, path: Path) -> Any:
+    """The uint8 levels of logits that the graph brings to them, instead of the floats that they stand for.
+
+    The last convolution then writes a byte a logit. Raises BundleError where the levels are not those of the card.
+    """
+    bounds = np.array(last_stage.bounds, np.float32)
+    inputs = quantize.input_values() if quantize.get_type_name() == "FakeQuantize" else []
+    own = [np.ravel(each.get_node().get_data()) for each in inputs[1:] if each.get_node().get_type_name() == "Constant"]
+    if (
+        len(own) != 4
+        or quantize.get_attributes()["levels"] != LEVELS
+        or not all(np.array_equal(each, bounds[[place % 2]]) for place, each in enumerate(own))
+    ):
+        raise BundleError(f"{path}: its graph gives other logits than the uint8 of its card; export it again")
+    ops = ov.opset13
+    levels = ops.fake_quantize(*inputs[:3], np.float32(0), np.float32(LEVELS - 1), LEVELS)
+    return ops.convert(levels, "u8").output(0)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kerbseg.bundle import BundleCard
+    from kerbseg.exported_card import ForeignCard, LastStageCard
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,14 @@ class SupportsLogits(Protocol):
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float[Tensor, "b k h w"]]:
         """Class ids of RGB pictures, and the logits that they follow from, at the pictures' size."""
+
+
+@runtime_checkable
+class Exported(Protocol):
+    """A runtime of an exported file, which says how its ids follow from its logits, and whether the network is ours."""
+
+    last_stage: LastStageCard
+    foreign: ForeignCard | None
 
 
 @runtime_checkable

@@ -9,24 +9,32 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
-from itertools import pairwise
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import count, pairwise
 from numbers import Integral, Real
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
-from kerbseg.core.errors import BundleError, InputError
+from kerbseg.core.errors import BundleError, InputError, MissingExtra
 from kerbseg.runtime.checks import checked_threads
-from kerbseg.runtime.upsample_kernels import argmax, dequantize, interpolate, softmax
+from kerbseg.runtime.upsample_numpy import upsampled_ids
+
+if find_spec("numba") is None:  # it is imported where it pays: at a process's second call
+    raise MissingExtra("numba", "export")
 
 Logits = Float32[np.ndarray, "b h w k"] | UInt8[np.ndarray, "b h w k"]
 Ids = UInt8[np.ndarray, "b H W"]
 Confidence = Float32[np.ndarray, "b H W"]
 MOST_CLASSES = 256  # that an id of 8 bits can tell
+MOST_LANES = 32  # of the register of `byte_argmax`, and so classes of a pixel
 Coordinates = Literal["half_pixel", "align_corners", "asymmetric"]  # as ONNX's Resize calls them
 
 
@@ -53,8 +61,8 @@ def upsample_argmax(
 
     Of equal logits the first class wins, as in `numpy.argmax`. Sums are rounded as torch rounds them for contiguous
     NCHW tensors, so that ids are those of `torch.nn.functional.interpolate(logits, size, mode="bilinear").argmax(1)`.
-    Safe from any number of threads. torch is not imported. The first call of a process on a machine compiles for some
-    seconds.
+    Safe from any number of threads. torch is not imported. The first call of a process is numpy's; the second loads
+    machine code, which is compiled once on a machine, for some seconds.
 
     Parameters
     ----------
@@ -157,6 +165,9 @@ class UpsampleArgmax:
     place in the logits a pixel has; without a word it follows `align_corners`. Logits of integers mean
     `scale * (q - zero_point)`, with one scale and zero point, or one for each class. Safe from any number of threads.
 
+    The first call of a process is numpy's: machine code comes from numba, which takes longer to import than one picture
+    takes, and compiles for seconds where its cache is empty.
+
     Raises BundleError where the sizes, scales or coordinates do not fit each other.
     """
 
@@ -192,6 +203,9 @@ class UpsampleArgmax:
 
     def __call__(self, logits: Logits) -> Ids:
         """The ids; rows are shared out among the threads."""
+        if _is_first_without_kernels():
+            places = self._row_starts, self._row_weights, self._starts, self._column_weights
+            return upsampled_ids(self._comparable(logits, in_numpy=True), *places, self._size)
         return self._ids(*_in_one_piece(self._comparable(logits)))
 
     def with_confidence(self, logits: Logits, temperature: float = 1.0) -> tuple[Ids, Confidence]:
@@ -204,19 +218,22 @@ class UpsampleArgmax:
         confidence = np.empty(ids.shape, np.float32)
         places = self._row_starts, self._row_weights, self._columns, self._column_weights
         factor = self._factor / temperature
-        self._in_bands(self._logits[0], softmax, logits, planes, *places, factor, ids, confidence)
+        self._in_bands(self._logits[0], _kernels().softmax, logits, planes, *places, factor, ids, confidence)
         return ids, confidence
 
     def _ids(self, logits: np.ndarray, planes: bool) -> Ids:
         ids = np.empty((len(logits), *self._size), np.uint8)
-        if self._same:
-            self._in_bands(self._size[0], argmax, logits, planes, ids)
+        if self._same and not planes and logits.dtype == np.uint8 and logits.shape[3] <= MOST_LANES:
+            byte_argmax = import_module(BYTE_KERNEL).byte_argmax
+            self._in_bands(self._size[0], byte_argmax, logits.reshape(-1), np.array(logits.shape[1:]), ids)
+        elif self._same:
+            self._in_bands(self._size[0], _kernels().argmax, logits, planes, ids)
         else:
             places = self._row_starts, self._row_weights, self._starts, self._column_weights
-            self._in_bands(self._logits[0], interpolate, logits, planes, *places, ids)
+            self._in_bands(self._logits[0], _kernels().interpolate, logits, planes, *places, ids)
         return ids
 
-    def _comparable(self, logits: np.ndarray) -> np.ndarray:
+    def _comparable(self, logits: np.ndarray, in_numpy: bool = False) -> np.ndarray:
         """Logits whose order is theirs: floats where each class has a range of its own; one range changes no order.
 
         Raises BundleError where they are of another size.
@@ -233,8 +250,10 @@ class UpsampleArgmax:
                 " one for each class"
             )
         scale, zero_point = (np.broadcast_to(each, classes).copy() for each in (self._scale, self._zero_point))
+        if in_numpy:
+            return (logits.astype(np.float32) - zero_point) * scale
         values = np.empty(logits.shape, np.float32)
-        self._in_bands(self._logits[0], dequantize, logits, scale, zero_point, values)
+        self._in_bands(self._logits[0], _kernels().dequantize, logits, scale, zero_point, values)
         return values
 
     def _in_bands(self, rows: int, kernel: Callable[..., None], *arrays: Any) -> None:
@@ -248,6 +267,20 @@ class UpsampleArgmax:
         kernel(*arrays, bounds[0], bounds[1])
         for other in others:
             other.result()
+
+
+KERNELS, BYTE_KERNEL = "kerbseg.runtime.upsample_kernels", "kerbseg.runtime.byte_argmax"
+_calls_without = count()
+
+
+def _is_first_without_kernels() -> bool:
+    """Whether machine code is not loaded yet, and nobody has asked before."""
+    return KERNELS not in sys.modules and next(_calls_without) == 0
+
+
+def _kernels() -> ModuleType:
+    """The machine code, which numba loads or compiles."""
+    return import_module(KERNELS)
 
 
 def _in_one_piece(logits: np.ndarray) -> tuple[np.ndarray, bool]:

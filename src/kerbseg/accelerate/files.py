@@ -1,0 +1,276 @@
+"""`kerbseg.accelerate`: a network of another house, given our last stage and checked against its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int, UInt8
+
+import kerbseg.models as models
+from kerbseg.accelerate import onnx_graph
+from kerbseg.accelerate.onnx_graph import OnnxGraph, read_onnx
+from kerbseg.accelerate.tail import Reading, Tail, find_tail, learn_reading
+from kerbseg.bundle import BundleCard, versions
+from kerbseg.core.errors import BundleError, DataError, KerbsegError
+from kerbseg.core.files import check_writable
+from kerbseg.core.labels import LONGEST_NAME, LabelSet
+from kerbseg.core.text import printable
+from kerbseg.core.types import Preprocessing
+from kerbseg.data import open_dataset
+from kerbseg.data.dataset_yaml import distinct_colors, find_labels
+from kerbseg.data.plain_pictures import PlainPictures, plain_pictures
+from kerbseg.export import pictures_of
+from kerbseg.export.files import engine_of, install
+from kerbseg.exported_card import ExportedCard, ForeignCard, LastStageCard
+from kerbseg.runtime import Runtime, open_runtime
+
+FLOOR = 0.9999  # share of equal pixels
+COMPARED = 8  # pictures
+EPSILON = 1e-5  # of the largest logit: two that are nearer to each other are equal but for rounding
+ENDINGS = (".onnx", ".xml")
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class Accelerated:
+    """What was done to a network, and how far it agrees with its untouched file."""
+
+    network: str
+    tail: str  # in words
+    classes: int
+    size: tuple[int, int]
+    equal: float  # share of pixels of the same class
+    differing: int  # pixels of another class
+    ties: int  # of these: both classes have the largest logit, but for rounding
+    pictures: int
+
+    def __str__(self) -> str:
+        own = f"{self.differing} differ" if self.differing else "none differs"
+        ties = f", {self.ties} of them ties (equal logits but for rounding)" if self.differing else ""
+        return f"{self.equal:.4%} of the pixels of {self.pictures} pictures as in {self.network}; {own}{ties}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `kerbseg accelerate --json` writes it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Network:
+    """An untouched network whose last stage is known."""
+
+    path: Path
+    graph: Any  # OnnxGraph or OpenvinoGraph
+    tail: Tail[Any]
+    reading: Reading
+    engine: str  # that runs what is written, and the untouched file beside it
+    logits: str | None = None  # the tensor that was chosen by name
+
+    def usual(self) -> Callable[[Picture], tuple[Int[np.ndarray, "h w"], Float32[np.ndarray, "k H W"]]]:
+        """The untouched network: ids of a picture as its user sees them, and the logits that they follow from."""
+        run, feed, tail = self._opened(), self.graph.input, self.tail
+        channel = 1 if tail.layout == "nchw" else 3
+
+        def ids(picture: Picture) -> tuple[Int[np.ndarray, "h w"], Float32[np.ndarray, "k H W"]]:
+            outputs = run(feed.of(picture))
+            logits = torch.from_numpy(np.moveaxis(outputs[-1], channel, 1)[:1].astype(np.float32))
+            if tail.resize is None:
+                logits = torch.nn.functional.interpolate(logits, tail.large, mode="bilinear")
+                return logits[0].argmax(0).numpy(), logits[0].numpy()
+            return self.reading.ids(outputs[0])[0], logits[0].numpy()
+
+        return ids
+
+    def _opened(self) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
+        chosen = [self.tail.end] if self.tail.resize is None else [self.tail.end, self.tail.resize.result]
+        if isinstance(self.graph, OnnxGraph):
+            model = self.graph.exposing(chosen)
+            if self.engine == "onnx":
+                name, run = self.graph.input.name, onnx_graph.opened(model, str(self.path))
+                return lambda values: run({name: values})
+            from kerbseg.export.openvino import of_onnx
+
+            whole = of_onnx(model)
+        else:
+            whole = self.graph.reference(chosen)
+        from kerbseg.accelerate import openvino_graph
+
+        return openvino_graph.opened(whole, str(self.path))
+
+    def converted(self) -> Any:
+        """The graph from uint8 pictures to ids, as the engine of what is written has it."""
+        model = self.graph.cut(self.tail)
+        if isinstance(self.graph, OnnxGraph) and self.engine == "openvino":
+            from kerbseg.export.openvino import of_onnx
+
+            return of_onnx(model)
+        return model
+
+    def exported(self, labels: LabelSet) -> ExportedCard:
+        """The cards of what is written."""
+        feed, tail = self.graph.input, self.tail
+        parameters, macs = self.graph.costs(self.graph.cut(tail))
+        stem = _named(self.path.stem)
+        card = BundleCard(
+            model=f"{stem} (accelerated)" if stem in models.list_models() else stem,
+            labels=labels,
+            preprocessing=feed.preprocessing,
+            input_size=feed.size,
+            outputs=tail.classes,
+            source=f"{self.path.name}, by kerbseg accelerate",
+            versions=versions(),
+        )
+        precision = self.graph.precision
+        last_stage = LastStageCard(tail.large, tail.align_corners, precision, coordinates=tail.coordinates)
+        return ExportedCard(card, last_stage, ForeignCard(self.path.name, parameters, macs, tail.softmax, self.logits))
+
+
+def accelerate(
+    network: str | Path,
+    path: str | Path,
+    *,
+    classes: LabelSet | str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
+    size: tuple[int, int] | None = None,
+    logits: str | None = None,
+    pictures: Sequence[Picture] | str | Path | None = None,
+    floor: float = FLOOR,
+) -> Accelerated:
+    """Writes anyone's segmentation network (.onnx, .xml) as a file of ours (.onnx, .xml), with our last stage.
+
+    What the network itself computes stays as it is; the enlargement of its logits to the pictures' size and the choice
+    of a class are ours then, and pictures come as uint8 RGB. `preprocessing` must be that of its training: without it
+    pixels are 0..1 (RGB / 255). `size` (height, width) is for graphs that take any. `logits` names the small logits,
+    what enlarges them, or the output to follow, where there is a choice. `classes` are a label set, its name or a
+    dataset.yaml; class_0, class_1 ... without.
+
+    Raises BundleError for a file that is damaged, ours already, or has no such last stage, InputError for another size
+    than the network's, KerbsegError where fewer than `floor` of the pixels of `pictures` (a folder or arrays; drawn
+    streets without them) get the class that the untouched file gives; nothing is written then.
+    """
+    source, target = Path(network), Path(path)
+    check_target(source, target)
+    known = open_network(source, target, preprocessing, size, logits)
+    exported = known.exported(labels_for(classes, known))
+    shown = shown_pictures(pictures, known.graph.input.size)
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / target.name
+        saver(target)(known.converted(), exported, made)
+        result = compared(known, open_runtime(made), shown)
+        if result.equal < floor:
+            raise KerbsegError(f"{target} would not agree with its network: {result}; nothing was written")
+        install(made, target)
+    return result
+
+
+def check_target(source: Path, target: Path) -> None:
+    """Raises KerbsegError where the file to write cannot be written, or is the network itself."""
+    check_writable(target)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise KerbsegError(f"{target} is the network itself; name another file to write: -o OUT")
+
+
+def open_network(
+    source: Path,
+    target: Path,
+    preprocessing: Preprocessing | None = None,
+    size: tuple[int, int] | None = None,
+    logits: str | None = None,
+) -> Network:
+    """The untouched network, its last stage found, for the engine of a file. Raises as `accelerate`."""
+    engine = engine_of(target)
+    if source.suffix not in ENDINGS:
+        raise BundleError(f"{source} is no network that is accelerated; these are .onnx and OpenVINO .xml files")
+    if not source.is_file():
+        raise BundleError(f"network {source} does not exist; check its path")
+    if source.suffix == ".xml" and engine.suffix == ".onnx":
+        raise KerbsegError(f"an OpenVINO model stays one: name the file to write {target.with_suffix('.xml')}")
+    pixels = preprocessing or Preprocessing()
+    graph: Any
+    if source.suffix == ".onnx":
+        graph = OnnxGraph(read_onnx(source), source, size, pixels)
+    else:
+        from kerbseg.accelerate.openvino_graph import OpenvinoGraph, read_openvino
+
+        graph = OpenvinoGraph(read_openvino(source), source, size, pixels)
+    tail = find_tail(graph, graph.input.size, logits)
+    return Network(source, graph, tail, learn_reading(graph, tail, graph.input.size), engine.name, logits)
+
+
+def saver(target: Path) -> Callable[[Any, ExportedCard, Path], None]:
+    """What writes a graph with its cards."""
+    if target.suffix == ".onnx":
+        from kerbseg.export.onnx import save as save_onnx
+
+        return save_onnx
+    from kerbseg.export.openvino import save as save_openvino
+
+    return save_openvino
+
+
+def labels_for(classes: LabelSet | str | Path | None, network: Network) -> LabelSet:
+    """The label set asked for, or one of numbers. Raises KerbsegError where it has another number of classes."""
+    count = network.tail.classes
+    if classes is None:
+        names = tuple(f"class_{index}" for index in range(count))
+        ids = {index: index for index in range(count)}
+        return LabelSet(_named(network.path.stem), names, tuple(distinct_colors([None] * count)), ids)
+    labels = classes if isinstance(classes, LabelSet) else find_labels(str(classes))
+    if len(labels) != count:
+        raise KerbsegError(
+            f"{classes if isinstance(classes, str | Path) else labels.name} has {len(labels)} classes, the network has"
+            f" {count}; name the data set that it was trained on, or leave --classes out"
+        )
+    return labels
+
+
+def shown_pictures(pictures: Sequence[Picture] | str | Path | None, size: tuple[int, int]) -> Sequence[Picture]:
+    """Pictures of a size to compare on: those given, some of a folder, or drawn streets."""
+    if pictures is None:
+        return pictures_of(open_dataset("scenes", "val"), size, COMPARED)
+    if not isinstance(pictures, str | Path):
+        if not len(pictures):
+            raise DataError("there are no pictures to compare on; leave them out for drawn streets")
+        return pictures
+    return pictures_of(folder_of(pictures), size, COMPARED)
+
+
+def folder_of(pictures: str | Path) -> PlainPictures:
+    """The pictures of a folder; what their classes are called does not matter."""
+    if not Path(pictures).is_dir():
+        raise DataError(f"{pictures} is no folder of pictures; check its path")
+    return plain_pictures(Path(pictures), LabelSet("any", ("class_0", "class_1"), ((0, 0, 0), (255, 255, 255))))
+
+
+def compared(network: Network, runtime: Runtime, pictures: Sequence[Picture]) -> Accelerated:
+    """How far what was written agrees with the untouched network."""
+    usual = network.usual()
+    differing = ties = pixels = 0
+    for picture in pictures:
+        theirs, logits = usual(picture)
+        ours = runtime(picture[None])[0].astype(np.int64)
+        rows, columns = np.nonzero(ours != theirs)
+        gaps = logits[theirs[rows, columns], rows, columns] - logits[ours[rows, columns], rows, columns]
+        differing, pixels = differing + len(rows), pixels + ours.size
+        ties += int((gaps <= EPSILON * np.abs(logits).max()).sum())
+    return Accelerated(
+        network=network.path.name,
+        tail=str(network.tail),
+        classes=network.tail.classes,
+        size=network.graph.input.size,
+        equal=1 - differing / pixels,
+        differing=differing,
+        ties=ties,
+        pictures=len(pictures),
+    )
+
+
+def _named(stem: str) -> str:
+    """A file's stem as a label set or a network may be called."""
+    return printable(stem).strip()[: LONGEST_NAME - 20] or "network"

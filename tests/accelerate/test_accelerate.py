@@ -1,0 +1,426 @@
+"""Networks of other houses: their tails are found, cut, and give the same ids; what has none is told in one line."""
+
+import json
+from functools import partial
+
+import numpy as np
+import onnx
+import onnx.reference
+import pytest
+import tails
+import torch
+from onnx import TensorProto, helper
+from tails import CLASSES, GOOD, SIZE, SMALL, network, written
+
+import kerbseg
+from kerbseg.cli import main
+from kerbseg.core.errors import BundleError, DataError, InputError, KerbsegError
+from kerbseg.core.types import Preprocessing
+from kerbseg.data.scenes import Scenes
+from kerbseg.runtime import open_runtime
+
+IMAGENET = Preprocessing("rgb", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@pytest.fixture(scope="module")
+def streets():
+    return [Scenes("val", size=SIZE)[index].image for index in range(2)]
+
+
+@pytest.fixture(scope="module")
+def accelerate(streets):
+    return partial(kerbseg.accelerate, pictures=streets)
+
+
+def in_onnx(model, picture):
+    """Ids by ONNX's own reference implementation, which shares nothing with what is tested."""
+    values = (picture / 255).astype(np.float32).transpose(2, 0, 1)[None]
+    name = model.graph.input[0].name
+    return onnx.reference.ReferenceEvaluator(model).run(None, {name: values})[0]
+
+
+# ---- tails
+
+
+@pytest.mark.parametrize("opset", [11, 17, 22])
+@pytest.mark.parametrize("name", GOOD)
+def test_a_tail_of_an_exporter_is_found_and_gives_the_same_ids(name, opset, tmp_path, accelerate):
+    source = written(network(GOOD[name], opset=opset), tmp_path / "net.onnx")
+    result = accelerate(source, tmp_path / "fast.onnx")
+    assert result.equal >= 0.9999
+    assert result.classes == CLASSES
+    runtime = open_runtime(tmp_path / "fast.onnx")
+    assert runtime.size == SIZE
+    assert runtime.last_stage.coordinates == ("asymmetric" if name == "paddle_asymmetric" else None)
+    assert runtime.last_stage.align_corners == (name == "align_corners")
+
+
+@pytest.mark.parametrize("name", ["torch_argmax", "tensorflow_nhwc", "paddle_asymmetric", "ends_in_softmax", "top_k"])
+def test_a_tail_is_found_in_openvino_too(name, tmp_path, accelerate, streets):
+    ov = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    source = written(network(GOOD[name]), tmp_path / "net.onnx")
+    ov.save_model(ov.convert_model(str(source)), str(tmp_path / "net.xml"), compress_to_fp16=False)
+    accelerate(source, tmp_path / "one.xml")
+    assert accelerate(tmp_path / "net.xml", tmp_path / "other.xml").equal >= 0.9999
+    one, other = (open_runtime(tmp_path / f"{each}.xml") for each in ("one", "other"))
+    for picture in streets:
+        assert (one(picture[None]) == other(picture[None])).mean() >= 0.9999
+    assert one.foreign.parameters == other.foreign.parameters
+    assert one.foreign.macs == other.foreign.macs
+
+
+def test_ids_are_those_of_onnx_itself(tmp_path, accelerate, streets):
+    model = network(GOOD["torch_argmax"])
+    accelerate(written(model, tmp_path / "net.onnx"), tmp_path / "fast.onnx")
+    ours = open_runtime(tmp_path / "fast.onnx")(streets[0][None])
+    assert len(np.unique(ours)) > 2
+    assert (in_onnx(model, streets[0]) == ours).mean() >= 0.9999
+
+
+def test_the_written_file_gives_the_same_ids_without_kerbseg(tmp_path, accelerate, streets):
+    import onnxruntime
+
+    accelerate(written(network(GOOD["cropped"]), tmp_path / "net.onnx"), tmp_path / "fast.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "fast.onnx")
+    (ids,) = session.run(None, {"pictures": streets[0][None]})
+    assert ids.dtype == np.uint8
+    assert (ids == open_runtime(tmp_path / "fast.onnx")(streets[0][None])).mean() >= 0.9999
+
+
+def test_parameters_and_macs_are_those_of_the_graph(tmp_path, accelerate):
+    accelerate(written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx"), tmp_path / "fast.onnx")
+    foreign = open_runtime(tmp_path / "fast.onnx").foreign
+    weights = (8 * 3 * 25, 8 * 8 * 9, CLASSES * 8)
+    assert foreign.parameters == sum(weights)
+    assert foreign.macs == sum(weights) * SMALL[0] * SMALL[1]
+
+
+def test_logits_of_one_house_may_have_our_names(tmp_path, accelerate):
+    """Names that the cards use are free for others."""
+    model = network(GOOD["torch_argmax"], name="pictures")
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [{model.graph.output[0].name: "logits", "relu_1_0": "ids"}.get(each, each) for each in names]
+    model.graph.output[0].name = "logits"
+    assert accelerate(written(model, tmp_path / "net.onnx"), tmp_path / "fast.onnx").equal >= 0.9999
+
+
+def test_external_weights_come_into_the_file(tmp_path, accelerate):
+    onnx.save(network(GOOD["torch_argmax"]), tmp_path / "net.onnx", save_as_external_data=True, size_threshold=0)
+    accelerate(tmp_path / "net.onnx", tmp_path / "out" / "fast.onnx")
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["fast.onnx"]
+
+
+# ---- confidence
+
+
+@pytest.mark.parametrize("name", ["align_corners", "paddle_asymmetric"])
+def test_confidence_is_the_softmax_of_enlarged_logits(name, tmp_path, accelerate, streets):
+    rule = "align_corners" if name == "align_corners" else "asymmetric"
+
+    def tail(net, logits):
+        large = net.resize(logits, [1, CLASSES, *SIZE], coordinate_transformation_mode=rule)
+        return [net.add("Softmax", large, axis=1)]
+
+    model = network(tail)
+    accelerate(written(model, tmp_path / "net.onnx"), tmp_path / "fast.onnx")
+    _, confidence = open_runtime(tmp_path / "fast.onnx").with_confidence(streets[0][None])
+    np.testing.assert_allclose(confidence[0], in_onnx(model, streets[0]).max(1)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["softmax_before", "sigmoid"])
+def test_confidence_in_probabilities_of_its_own_is_refused(name, tmp_path, accelerate, streets):
+    accelerate(written(network(GOOD[name]), tmp_path / "net.onnx"), tmp_path / "fast.onnx")
+    with pytest.raises(KerbsegError, match="probabilities of its own"):
+        open_runtime(tmp_path / "fast.onnx").with_confidence(streets[0][None])
+
+
+# ---- inputs
+
+
+def nhwc(net, picture):
+    return net.add("Transpose", picture, perm=[0, 3, 1, 2])
+
+
+def from_uint8(net, picture):
+    return net.add(
+        "Div", net.add("Cast", nhwc(net, picture), to=TensorProto.FLOAT), net.add("Constant", value_float=255.0)
+    )
+
+
+def from_half(net, picture):
+    return net.add("Cast", picture, to=TensorProto.FLOAT)
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+@pytest.mark.parametrize("kind", ["nchw", "nhwc", "uint8", "half", "any size"])
+@pytest.mark.parametrize("ending", [".onnx", ".xml"])
+def test_pictures_reach_the_network_as_it_wants_them(kind, channels, ending, tmp_path, accelerate, streets):
+    if ending == ".xml":
+        pytest.importorskip("openvino", reason="OpenVINO is not installed")
+        if (kind, channels) not in (("nchw", "bgr"), ("uint8", "bgr")):
+            pytest.skip("the same graph as for ONNX Runtime")
+    plain = written(network(GOOD["torch_argmax"]), tmp_path / "plain.onnx")
+    fronts = {"nhwc": nhwc, "uint8": from_uint8, "half": from_half}
+    kinds = {"uint8": TensorProto.UINT8, "half": TensorProto.FLOAT16}
+    shape = (1, *SIZE, 3) if kind in ("nhwc", "uint8") else (1, 3, *SIZE)
+    tail = GOOD["torch_sizes" if kind == "any size" else "torch_argmax"]
+    front = fronts.get(kind, lambda net, picture: picture)
+    model = network(tail, front=front, dtype=kinds.get(kind, TensorProto.FLOAT), shape=shape)
+    if kind == "any size":
+        for dim, name in zip(model.graph.input[0].type.tensor_type.shape.dim, ("b", None, "h", "w"), strict=True):
+            dim.dim_param = name or ""
+            if name is None:
+                dim.dim_value = 3
+    source = written(model, tmp_path / "net.onnx")
+    size = SIZE if kind == "any size" else None
+    accelerate(source, tmp_path / f"fast{ending}", preprocessing=Preprocessing(channels), size=size)
+    accelerate(plain, tmp_path / "plain_fast.onnx")
+    turned = [picture[..., ::-1] if channels == "bgr" else picture for picture in streets]
+    one, other = open_runtime(tmp_path / f"fast{ending}"), open_runtime(tmp_path / "plain_fast.onnx")
+    least = 0.98 if kind == "half" else 0.9999
+    for picture, seen in zip(streets, turned, strict=True):
+        assert (one(picture[None]) == other(np.ascontiguousarray(seen)[None])).mean() >= least
+
+
+def test_normalization_is_that_of_training(tmp_path, accelerate, streets):
+    source = written(network(GOOD["ends_in_resize"]), tmp_path / "net.onnx")
+    accelerate(source, tmp_path / "fast.onnx", preprocessing=IMAGENET)
+    values = torch.from_numpy(streets[0]).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(each)[:, None, None] for each in (IMAGENET.mean, IMAGENET.std))
+    import onnxruntime
+
+    (logits,) = onnxruntime.InferenceSession(source).run(None, {"x": ((values - mean) / std)[None].numpy()})
+    assert (open_runtime(tmp_path / "fast.onnx")(streets[0][None]) == logits.argmax(1)).mean() >= 0.9999
+
+
+def test_a_network_of_four_pictures_takes_any_number(tmp_path, accelerate, streets):
+    def tail(net, logits):
+        return [net.add("ArgMax", net.resize(logits, [4, CLASSES, *SIZE]), axis=1, keepdims=0)]
+
+    accelerate(written(network(tail, shape=(4, 3, *SIZE)), tmp_path / "net.onnx"), tmp_path / "four.onnx")
+    accelerate(written(network(GOOD["torch_argmax"]), tmp_path / "one.onnx"), tmp_path / "fast.onnx")
+    four, one = (open_runtime(tmp_path / name) for name in ("four.onnx", "fast.onnx"))
+    for pictures in (np.stack(streets), streets[0][None]):
+        assert (four(pictures) == one(pictures)).mean() >= 0.9999
+
+
+# ---- a choice by name
+
+
+def two_outputs(net, logits):
+    aux = net.resize(net.add("Conv", logits, net.random(3, CLASSES, 1, 1)), [1, 3, *SIZE])
+    return [aux, *GOOD["torch_argmax"](net, logits)]
+
+
+def test_several_outputs_are_told_and_one_is_chosen(tmp_path, accelerate):
+    model = network(two_outputs)
+    source = written(model, tmp_path / "net.onnx")
+    with pytest.raises(BundleError, match=r"2 outputs .*say which one .*--logits"):
+        accelerate(source, tmp_path / "fast.onnx")
+    aux, ids = (value.name for value in model.graph.output)
+    assert accelerate(source, tmp_path / "fast.onnx", logits=ids).classes == CLASSES
+    assert accelerate(source, tmp_path / "fast.onnx", logits=aux).classes == 3
+    small = next(node.input[0] for node in model.graph.node if node.output[0] == aux)
+    assert accelerate(source, tmp_path / "fast.onnx", logits=small).classes == 3
+
+
+def test_small_logits_at_the_end_are_taken_by_name_alone(tmp_path, accelerate, streets):
+    model = network(lambda net, logits: [logits])
+    source, name = written(model, tmp_path / "net.onnx"), model.graph.output[0].name
+    with pytest.raises(BundleError, match=f"smaller than its pictures.*--logits {name}"):
+        accelerate(source, tmp_path / "fast.onnx")
+    assert accelerate(source, tmp_path / "fast.onnx", logits=name).equal >= 0.9999
+    small = torch.from_numpy(in_onnx(model, streets[0]))
+    ids = torch.nn.functional.interpolate(small, SIZE, mode="bilinear").argmax(1).numpy()
+    assert (open_runtime(tmp_path / "fast.onnx")(streets[0][None]) == ids).mean() >= 0.9999
+
+
+# ---- refusals
+
+
+def full_size(net, logits):
+    return [net.add("ConvTranspose", logits, net.random(CLASSES, CLASSES, 4, 4), strides=[4, 4])]
+
+
+def nearest(net, logits):
+    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return [net.add("ArgMax", net.resize(logits, [1, CLASSES, *SIZE], **how), axis=1)]
+
+
+def cubic(net, logits):
+    return [net.add("ArgMax", net.resize(logits, [1, CLASSES, *SIZE], mode="cubic"), axis=1)]
+
+
+def smaller(net, logits):
+    return [net.add("ArgMax", net.resize(logits, [1, CLASSES, 8, 12]), axis=1)]
+
+
+def half_size(net, logits):
+    return [net.add("ArgMax", net.resize(logits, [1, CLASSES, 32, 48]), axis=1)]
+
+
+def classifier(net, logits):
+    return [net.add("Flatten", net.add("GlobalAveragePool", logits))]
+
+
+def flipped(net, logits):
+    """The least likely class."""
+    return [net.add("ArgMin", net.resize(logits, [1, CLASSES, *SIZE]), axis=1)]
+
+
+def other_ids(net, logits):
+    """Ids of another numbering."""
+    best = net.add("ArgMax", net.resize(logits, [1, CLASSES, *SIZE]), axis=1, keepdims=0)
+    return [net.add("Gather", net.constant(list(range(CLASSES))[::-1]), best)]
+
+
+def without_background(net, logits):
+    large = net.resize(logits, [1, CLASSES, *SIZE])
+    few = net.add("Slice", large, net.constant([1]), net.constant([CLASSES]), net.constant([1]))
+    return [net.add("ArgMax", few, axis=1, keepdims=0)]
+
+
+def least_of_two(net, logits):
+    large = net.resize(logits, [1, CLASSES, *SIZE])
+    return [net.add("TopK", large, net.constant([1]), outputs=2, axis=1, largest=0)[1]]
+
+
+def threshold(net, logits):
+    one = net.add("Conv", logits, net.random(1, CLASSES, 1, 1))
+    return [net.add("Sigmoid", net.resize(one, [1, 1, *SIZE]))]
+
+
+def own_input(net, logits):
+    half = net.add("AveragePool", "x", kernel_shape=[2, 2], strides=[2, 2])
+    return [net.add("ArgMax", net.resize(half, [1, 3, *SIZE]), axis=1)]
+
+
+def by_chance(net, logits):
+    noisy = net.add("Add", logits, net.add("RandomUniformLike", logits))
+    return [net.add("ArgMax", net.resize(noisy, [1, CLASSES, *SIZE]), axis=1)]
+
+
+BAD = {
+    full_size: "picture's size already|comes of ConvTranspose",
+    nearest: "is nearest",
+    cubic: "is cubic",
+    smaller: "makes 16x24 smaller",
+    half_size: "not the size of its pictures",
+    classifier: "classifier",
+    flipped: "comes of ArgMin",
+    other_ids: "not the class of the largest",
+    without_background: "not the class of the largest logit",
+    least_of_two: "TopK of another kind",
+    threshold: "one channel",
+    by_chance: r"model\.eval\(\)",
+}
+
+
+@pytest.mark.parametrize("tail", BAD, ids=lambda tail: tail.__name__)
+def test_what_has_no_such_tail_is_told_in_one_line(tail, tmp_path, accelerate):
+    source = written(network(tail), tmp_path / "net.onnx")
+    with pytest.raises(BundleError, match=BAD[tail]) as error:
+        accelerate(source, tmp_path / "fast.onnx")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "fast.onnx").exists()
+
+
+def test_a_file_that_disagrees_is_not_written(tmp_path, accelerate, monkeypatch):
+    """A network whose ids are read wrongly is found by the comparison on pictures."""
+    source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
+    monkeypatch.setattr(tails, "GOOD", {})
+    wrong = {"half_pixel": (True, None)}
+    monkeypatch.setattr("kerbseg.accelerate.tail.COORDINATES", wrong)
+    with pytest.raises(KerbsegError, match=r"would not agree with its network.*nothing was written"):
+        accelerate(source, tmp_path / "fast.onnx")
+    assert not (tmp_path / "fast.onnx").exists()
+
+
+def test_damaged_and_foreign_files_are_told_in_one_line(tmp_path, accelerate, camvid_bundle):
+    source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
+    (tmp_path / "cut.onnx").write_bytes(source.read_bytes()[:2000])
+    unknown = network(lambda net, logits: [net.add("Upscale", logits)])
+    onnx.save(unknown, tmp_path / "unknown.onnx")
+    (tmp_path / "text.onnx").write_text("no graph")
+    for name in ("cut", "unknown", "text", "absent"):
+        with pytest.raises(BundleError, match=f"{name}.onnx"):
+            accelerate(tmp_path / f"{name}.onnx", tmp_path / "fast.onnx")
+    accelerate(source, tmp_path / "fast.onnx")
+    with pytest.raises(BundleError, match="is a file of kerbseg already"):
+        accelerate(tmp_path / "fast.onnx", tmp_path / "again.onnx")
+    with pytest.raises(KerbsegError, match="is the network itself"):
+        accelerate(source, source)
+    with pytest.raises(BundleError, match="no network that is accelerated"):
+        accelerate(camvid_bundle, tmp_path / "again.onnx")
+    with pytest.raises(KerbsegError, match=r"no ending|choose"):
+        accelerate(source, tmp_path / "again.pt")
+    assert not (tmp_path / "again.onnx").exists()
+
+
+def test_options_that_do_not_fit_are_told(tmp_path, accelerate, folder_root):
+    source, out = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx"), tmp_path / "fast.onnx"
+    with pytest.raises(KerbsegError, match="3 classes, the network has 7"):
+        accelerate(source, out, classes=folder_root / "dataset.yaml")
+    with pytest.raises(InputError, match=r"64x96 .*not of 32x48"):
+        accelerate(source, out, size=(32, 48))
+    with pytest.raises(BundleError, match="no tensor 'scores'"):
+        accelerate(source, out, logits="scores")
+    with pytest.raises(DataError, match="no folder"):
+        kerbseg.accelerate(source, out, pictures=tmp_path / "nothing")
+    uint8 = network(GOOD["torch_argmax"], front=from_uint8, dtype=TensorProto.UINT8, shape=(1, *SIZE, 3))
+    with pytest.raises(KerbsegError, match="normalizes them itself"):
+        accelerate(written(uint8, tmp_path / "uint8.onnx"), out, preprocessing=IMAGENET)
+    gray = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 1, *SIZE))
+    model = network(GOOD["torch_argmax"])
+    del model.graph.input[:]
+    model.graph.input.append(gray)
+    with pytest.raises(BundleError, match=r"three channels|whole ONNX"):
+        accelerate(written(model, tmp_path / "gray.onnx"), out)
+    assert not out.exists()
+
+
+# ---- the command line, and all that takes the file
+
+
+def test_the_command_writes_what_all_others_take(tmp_path, capsys, folder_root, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = network(lambda net, logits: [net.resize(logits, [1, 3, *SIZE])], classes=3)
+    written(model, tmp_path / "net.onnx")
+    pictures = folder_root / "images"
+    main(
+        f"accelerate net.onnx -o fast.onnx --classes {folder_root} --json told.json --calibration {pictures}"
+        " --mean 123.675,116.28,103.53 --std 58.395,57.12,57.375".split()
+    )
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["equal"] >= 0.9999
+    assert "next: kerbseg profile fast.onnx --against net.onnx" in capsys.readouterr().out
+    runtime = open_runtime(tmp_path / "fast.onnx")
+    assert runtime.card.labels.classes == ("path", "grass", "water")
+    assert np.allclose(runtime.card.preprocessing.mean, (0.485, 0.456, 0.406))
+    main(["predict", "fast.onnx", str(pictures / "val"), "-o", "out"])
+    assert list((tmp_path / "out").rglob("*_ids.png"))
+    main(f"evaluate fast.onnx --data folder --data-root {folder_root} --split val --json scores.json".split())
+    assert json.loads((tmp_path / "scores.json").read_text())["protocol"]["model"] == "net"
+    main(["info", "fast.onnx"])
+    assert "net.onnx" in capsys.readouterr().out
+
+
+def test_profile_times_the_usual_way_beside_it(tmp_path, capsys, accelerate):
+    source = written(network(GOOD["ends_in_resize"]), tmp_path / "net.onnx")
+    accelerate(source, tmp_path / "fast.onnx")
+    fast, told = str(tmp_path / "fast.onnx"), str(tmp_path / "told.json")
+    main(["profile", fast, "--against", str(source), "--runs", "2", "--threads", "1", "--json", told])
+    ours, usual = json.loads((tmp_path / "told.json").read_text())
+    assert usual["protocol"]["runtime"] == "onnx to its own end"
+    assert ours["macs"] == usual["macs"] > 0
+    assert usual["latency_ms"]["median"] > 0
+
+
+@pytest.mark.parametrize("text", ["1,2", "a,b,c", ""])
+def test_numbers_that_are_none_are_refused(text, tmp_path, capsys):
+    source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
+    with pytest.raises(SystemExit) as end:
+        main(["accelerate", str(source), "-o", str(tmp_path / "fast.onnx"), f"--mean={text}"])
+    assert end.value.code == 2
+    assert "three numbers" in capsys.readouterr().err
