@@ -250,6 +250,7 @@ FEW = np.zeros((1, 3, 4, 5), np.float32)
         (FEW, {"coordinates": "asymmetric", "align_corners": True}, "contradicts"),
         (FEW.astype(np.uint8), {"scale": -1}, "positive number"),
         (FEW.astype(np.uint8), {"scale": [1, 2]}, "2 scales"),
+        (FEW.astype(np.uint8), {"scale": [1, 1], "zero_point": 3}, "2 scales"),
         (FEW.astype(np.uint8), {"confidence": True}, "needs their scale"),
     ],
 )
