@@ -244,9 +244,9 @@ class UpsampleArgmax:
             raise BundleError(f"the graph gives logits of {inner}, after {self._logits} before; export again")
         classes = logits.shape[3]
         if not set(self._ranges) <= {1, classes}:
+            scales, zero_points = self._ranges
             raise BundleError(
-                f"{self._ranges[0]} scales and {self._ranges[1]} zero points for {classes} classes; give one, or one for"
-                " each class"
+                f"{scales} scales and {zero_points} zero points for {classes} classes; give one, or one for each class"
             )
         if self._scale is None:
             return logits
