@@ -92,6 +92,26 @@ def test_gradual_grouping_runs_and_shows_what_it_has_done_again(script, small_ca
     assert capsys.readouterr().out.splitlines()[2:] == rows
 
 
+def test_upsample_argmax_runs_with_all_in_one_process(script, tmp_path, monkeypatch, capsys):
+    import upsample_argmax
+
+    @contextmanager
+    def here(prepare, *arguments):
+        ready = prepare(*arguments)
+        yield SimpleNamespace(facts=ready.facts, batch=lambda what: ready.answers[what])
+
+    once = upsample_argmax.interleaved
+    monkeypatch.setattr(upsample_argmax, "worker", here)
+    monkeypatch.setattr(upsample_argmax, "interleaved", lambda batches, *_: once(batches, Budget(runs=1), warm_up=0))
+    script("upsample_argmax", "--threads", 1, "--json", tmp_path / "figures.json")
+    written = json.loads((tmp_path / "figures.json").read_text())
+    assert written["protocol"]["processor"] == processor_name()
+    equal = {name: row["equal_to_torch"] for name, row in written["last_stage_ms"].items()}
+    assert min(share for name, share in equal.items() if "uint8" not in name) > 0.9999
+    assert equal["kerbseg uint8"] > 0.98
+    assert "x openvino" in capsys.readouterr().out
+
+
 def test_overlays_runs_and_draws_at_every_size(script, tmp_path, monkeypatch):
     monkeypatch.setattr("overlays.LARGE", (270, 480))
     script("overlays", "--out", tmp_path / "images")

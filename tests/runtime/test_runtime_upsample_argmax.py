@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 import kerbseg
 from kerbseg.core.errors import BundleError, InputError, KerbsegError
-from kerbseg.runtime.upsample_argmax import UpsampleArgmax
+from kerbseg.runtime import upsample_argmax
+from kerbseg.runtime.upsample_argmax import Coordinates, UpsampleArgmax
 from kerbseg.runtime.upsample_kernels import compiled
 
 # other processors add without multiplying at once, and round otherwise
@@ -104,6 +106,17 @@ def test_ids_are_those_of_torch_in_thousands_of_cases():
     print(count)
     assert (count.different, count.cases) == (0, []), count
     assert count.ties + count.near < 1e-5 * count.pixels
+
+
+@pytest.mark.parametrize("case", range(40))
+def test_the_way_of_a_first_picture_gives_the_same_ids(case, monkeypatch):
+    random = np.random.default_rng(case)
+    shape = (2, int(random.choice([1, 3, 19])), *(int(n) for n in random.integers(1, 30, 2)))
+    size, rule = tuple(int(n) for n in random.integers(1, 90, 2)), str(random.choice(get_args(Coordinates)))
+    logits = drawn(random, shape)
+    ids = kerbseg.upsample_argmax(logits, size, coordinates=rule)
+    monkeypatch.setattr(upsample_argmax, "_is_first_without_kernels", lambda: True)
+    assert (kerbseg.upsample_argmax(logits, size, coordinates=rule) == ids).all()
 
 
 @pytest.mark.parametrize("case", range(12))
@@ -237,6 +250,7 @@ FEW = np.zeros((1, 3, 4, 5), np.float32)
         (FEW, {"coordinates": "asymmetric", "align_corners": True}, "contradicts"),
         (FEW.astype(np.uint8), {"scale": -1}, "positive number"),
         (FEW.astype(np.uint8), {"scale": [1, 2]}, "2 scales"),
+        (FEW.astype(np.uint8), {"scale": [1, 1], "zero_point": 3}, "2 scales"),
         (FEW.astype(np.uint8), {"confidence": True}, "needs their scale"),
     ],
 )

@@ -77,16 +77,20 @@ class CpuArgmaxHead:
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
         """Class ids at the pictures' size, and the probability of each. Raises KerbsegError where none can be told."""
-        from kerbseg.runtime.confidence import confidence  # and with it torch, which ids alone do without
-
         foreign = self._exported.foreign
         if foreign is not None and not foreign.softmax:
             raise KerbsegError(
                 f"{foreign.file} ends in probabilities of its own (a softmax or sigmoid before its logits are enlarged,"
                 " or a sigmoid for each class), so the confidence in a pixel cannot be told; leave confidence out"
             )
-        ids, logits = self.with_logits(pictures)
-        return ids, confidence(ids, logits, self._exported.card.temperature)
+        temperature, kept = self._exported.card.temperature, []
+
+        def read(logits: Logits) -> UInt8[np.ndarray, "b h w"]:
+            ids, confidence = self._stage_for(logits).with_confidence(logits, temperature or 1.0)
+            kept.append(confidence)
+            return ids
+
+        return self._in_batches(pictures, read), np.concatenate(kept)
 
     def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:
         """The engine on these pictures, up to its own logits."""
@@ -133,6 +137,10 @@ class CpuArgmaxHead:
         return (logits.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
 
     def _argmax(self, logits: Logits) -> UInt8[np.ndarray, "b h w"]:
+        return self._stage_for(logits)(logits)
+
+    def _stage_for(self, logits: Logits) -> UpsampleArgmax:
+        """The last stage, once these logits are such as it may have."""
         if self._last_stage is None:
             last_stage, card = self._exported.last_stage, self._exported.card
             if logits.shape[3] != len(card.labels):
@@ -145,10 +153,12 @@ class CpuArgmaxHead:
                 card.input_size,
                 self._threads,
                 coordinates=last_stage.coordinates,
+                scale=last_stage.scale,
+                zero_point=last_stage.zero_point or 0,
             )
         if logits.dtype != np.uint8:
             check_finite(logits)
-        return self._last_stage(logits)  # of uint8 the order of the levels is that of the logits
+        return self._last_stage
 
 
 def _interpolated(small: Float[Tensor, "b k h w"], last_stage: LastStageCard) -> Float[Tensor, "b k H W"]:

@@ -61,8 +61,8 @@ def upsample_argmax(
 
     Of equal logits the first class wins, as in `numpy.argmax`. Sums are rounded as torch rounds them for contiguous
     NCHW tensors, so that ids are those of `torch.nn.functional.interpolate(logits, size, mode="bilinear").argmax(1)`.
-    Safe from any number of threads. torch is not imported. The first call of a process on a machine compiles for some
-    seconds.
+    Safe from any number of threads. torch is not imported. The first call of a process is numpy's; the second loads
+    machine code, which is compiled once on a machine, for some seconds.
 
     Parameters
     ----------
@@ -199,6 +199,7 @@ class UpsampleArgmax:
         self._row_starts = np.minimum(_starts(rows, logits[0]), size[0])
         self._starts = np.minimum(_starts(self._columns, logits[1]), size[1])
         self._scale, self._zero_point = _per_class(scale, zero_point)
+        self._ranges = np.size(1 if scale is None else scale), np.size(zero_point)
         self._factor = 1.0 if scale is None or self._scale is not None else float(np.ravel(scale)[0])
 
     def __call__(self, logits: Logits) -> Ids:
@@ -241,14 +242,14 @@ class UpsampleArgmax:
         inner = logits.shape[1:3]
         if inner != self._logits:
             raise BundleError(f"the graph gives logits of {inner}, after {self._logits} before; export again")
+        classes = logits.shape[3]
+        if not set(self._ranges) <= {1, classes}:
+            scales, zero_points = self._ranges
+            raise BundleError(
+                f"{scales} scales and {zero_points} zero points for {classes} classes; give one, or one for each class"
+            )
         if self._scale is None:
             return logits
-        classes = logits.shape[3]
-        if not {self._scale.size, self._zero_point.size} <= {1, classes}:
-            raise BundleError(
-                f"{self._scale.size} scales and {self._zero_point.size} zero points for {classes} classes; give one, or"
-                " one for each class"
-            )
         scale, zero_point = (np.broadcast_to(each, classes).copy() for each in (self._scale, self._zero_point))
         if in_numpy:
             return (logits.astype(np.float32) - zero_point) * scale
