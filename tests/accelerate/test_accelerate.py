@@ -42,7 +42,10 @@ def in_onnx(model, picture):
 # ---- tails
 
 
-@pytest.mark.parametrize("opset", [11, 17, 22])
+OPSETS = [pytest.param(11, marks=pytest.mark.slow), 17, pytest.param(22, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("opset", OPSETS)
 @pytest.mark.parametrize("name", GOOD)
 def test_a_tail_of_an_exporter_is_found_and_gives_the_same_ids(name, opset, tmp_path, accelerate):
     source = written(network(GOOD[name], opset=opset), tmp_path / "net.onnx")
