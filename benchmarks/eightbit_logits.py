@@ -34,8 +34,10 @@ from kerbseg.profiling.latency import Budget
 from kerbseg.profiling.machine import this_machine
 from kerbseg.profiling.workers import drawn_street, time_models
 from kerbseg.runtime import ENGINES, RuntimeOptions, open_runtime
+from kerbseg.runtime.openvino import openvino
 
 WAYS = ("float32", "uint8")
+SPLITS = ("train", "val")
 
 
 def bundle_of(name: str) -> Bundle:
@@ -74,8 +76,8 @@ def work_folder(kept: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def main() -> None:
-    """Prints a table and writes the figures."""
+def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="bundles, names of shipped weights, names of networks")
     parser.add_argument("--size", default="512x1024", help="of the timed pictures, HEIGHTxWIDTH")
@@ -87,35 +89,41 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="pictures of the val split")
     parser.add_argument("--work", type=Path, help="folder that keeps the exported files")
     parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    height, width = map(int, arguments.size.split("x"))
-    splits = (
-        [open_dataset(arguments.data, split, arguments.data_root) for split in ("train", "val")]
-        if arguments.data
-        else []
-    )
-    rows: dict[str, dict[str, Any]] = {}
-    with work_folder(arguments.work) as folder:
-        timed: list[Path] = []
-        for name in arguments.models:
-            bundle, most = bundle_of(name), arguments.calibration_pictures
-            known = bool(splits) and bundle.card.labels.classes == splits[0].labels.classes
-            if arguments.runs:
-                calibration = splits[0] if known else Scenes("train", most, (height, width))
-                timed += written(bundle, name, (height, width), folder, calibration, most)
-            rows[name] = {"model": bundle.card.model, "weights": bundle.card.source or "of the bundle"}
-            if known:
-                own = written(bundle, name, bundle.card.input_size, folder, splits[0], most)
-                rows[name] |= losses(own, splits[1], arguments.limit, arguments.threads)
+    return parser.parse_args()
+
+
+def measured(arguments: argparse.Namespace, size: tuple[int, int], folder: Path) -> dict[str, dict[str, Any]]:
+    """What is measured of each network."""
+    splits = [open_dataset(arguments.data, each, arguments.data_root) for each in SPLITS] if arguments.data else []
+    most, rows, timed = arguments.calibration_pictures, [], []
+    for name in arguments.models:
+        bundle = bundle_of(name)
+        row: dict[str, Any] = {"model": bundle.card.model, "weights": bundle.card.source or "of the bundle"}
+        known = bool(splits) and bundle.card.labels.classes == splits[0].labels.classes
+        if arguments.runs:
+            timed += written(bundle, name, size, folder, splits[0] if known else Scenes("train", most, size), most)
+        if known:
+            paths = written(bundle, name, bundle.card.input_size, folder, splits[0], most)
+            row |= {"evaluated_at": bundle.card.input_size}
+            row |= losses(paths, splits[1], arguments.limit, arguments.threads)
+        rows.append(row)
+    if timed:
         options = [RuntimeOptions("openvino", threads=arguments.threads)] * len(timed)
-        pictures = [drawn_street((height, width))] * len(timed)
-        timings = (
-            time_models([str(path) for path in timed], options, pictures, Budget(runs=arguments.runs)) if timed else []
-        )
-    for number, name in enumerate(arguments.models if timed else []):
-        pair = timings[2 * number : 2 * number + 2]
-        rows[name]["latency_ms"] = {way: one.call.to_dict() for way, one in zip(WAYS, pair, strict=True)}
-        rows[name]["ratio"] = pair[1].call.median_ms / pair[0].call.median_ms
+        pictures = [drawn_street(size)] * len(timed)
+        timings = time_models([str(path) for path in timed], options, pictures, Budget(runs=arguments.runs))
+        for row, in_float, in_uint8 in zip(rows, timings[::2], timings[1::2], strict=True):
+            row["latency_ms"] = {"float32": in_float.call.to_dict(), "uint8": in_uint8.call.to_dict()}
+            row["ratio"] = in_uint8.call.median_ms / in_float.call.median_ms
+    return {Path(name).stem: row for name, row in zip(arguments.models, rows, strict=True)}
+
+
+def main() -> None:
+    """Prints a table and writes the figures."""
+    arguments = parsed()
+    height, width = map(int, arguments.size.split("x"))
+    with work_folder(arguments.work) as folder:
+        rows = measured(arguments, (height, width), folder)
+    openvino()  # so that its version is among the machine's
     protocol = {
         **this_machine().to_dict(),
         "threads": arguments.threads,
@@ -141,7 +149,7 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
         )
         ratio = f"{row['ratio']:.3f}" if "ratio" in row else ""
         miou = [f"{row['miou']['float32']:.4f}", f"{-row['miou_drop']:+.4f}"] if "miou" in row else ["not measured", ""]
-        table.add_row(Path(name).stem, *times, ratio, *miou)
+        table.add_row(name, *times, ratio, *miou)
     Console().print(table)
 
 

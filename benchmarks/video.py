@@ -53,8 +53,11 @@ def opened(predictor: Predictor, video: Path, folder: Path, flicker: bool) -> It
     """A video and the stages that make its overlay."""
     source, mp4 = open_source(video), SINKS["mp4"]
     meter = FlickerMeter() if flicker else None
-    with mp4.open(folder / "out.mp4", source, predictor.labels, Style()) as add:
-        yield source, stages(predictor, [mp4], [add], meter=meter)
+    with (
+        mp4.open(folder / "out.mp4", source, predictor.labels, Style()) as add,
+        stages(predictor, [mp4], [add], meter=meter) as work,
+    ):
+        yield source, work
 
 
 def timed_s(way: Way, predictor: Predictor, video: Path, folder: Path, flicker: bool) -> float:

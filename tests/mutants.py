@@ -131,8 +131,8 @@ MUTANTS = (
         "votes >= most",
         "predict/test_predict_vote.py",
     ),
-    Mutant("outputs-257", "models/_registry.py", "MOST_OUTPUTS = 256", "MOST_OUTPUTS = 257", OUTPUTS),
-    Mutant("outputs-255", "bundle.py", "<= models.MOST_OUTPUTS", "< models.MOST_OUTPUTS", OUTPUTS),
+    Mutant("outputs-257", "core/limits.py", "MOST_OUTPUTS = 256", "MOST_OUTPUTS = 257", OUTPUTS),
+    Mutant("outputs-255", "bundle_card.py", "<= MOST_OUTPUTS", "< MOST_OUTPUTS", OUTPUTS),
     Mutant("classes-256", "core/labels.py", "count > 255", "count > 256", CLASSES),
     Mutant(
         "pipeline-close",

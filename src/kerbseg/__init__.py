@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what type checkers know; a test compares it with `_HOMES`
     from kerbseg.predict import Prediction as Prediction
     from kerbseg.predict import Predictor as Predictor
     from kerbseg.runtime import open_runtime as open_runtime
+    from kerbseg.runtime.upsample_argmax import upsample_argmax as upsample_argmax
     from kerbseg.train.run import train as train
 else:
     _HOMES = {
@@ -52,6 +53,7 @@ else:
         "open_runtime": "kerbseg.runtime",
         "save": "kerbseg.bundle",
         "train": "kerbseg.train.run",
+        "upsample_argmax": "kerbseg.runtime.upsample_argmax",
     }
 
     __all__ = ["__version__", *_HOMES]

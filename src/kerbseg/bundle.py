@@ -3,129 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from importlib.resources import files
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 import kerbseg.models as models
+from kerbseg.bundle_card import DIGEST_KEY as DIGEST_KEY
+from kerbseg.bundle_card import FORMAT as FORMAT
+from kerbseg.bundle_card import METADATA_KEY as METADATA_KEY
+from kerbseg.bundle_card import BundleCard as BundleCard
+from kerbseg.bundle_card import parse_card
+from kerbseg.bundle_card import versions as versions
 from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.files import atomic_write
 from kerbseg.core.half import narrowed, widened
 from kerbseg.core.labels import LONGEST_NAME, LabelSet
-from kerbseg.core.limits import network_pixels
-from kerbseg.core.resize import Resample
-from kerbseg.core.text import ADDRESS
-from kerbseg.core.types import Preprocessing
-
-FORMAT = 1
-METADATA_KEY = "kerbseg"  # of the safetensors header, and of exported models
-DIGEST_KEY = "digest"  # of a card in a file; not a metadata entry beside it, since safetensors keeps no order of those
-BEST = "best.safetensors"  # of a run's folder
-TEMPERATURES = (0.01, 100.0)  # the least and the greatest that a card may hold
-LONGEST_CARD, DEEPEST_CARD = 2**20, 20  # characters; levels of lists and mappings
-
-
-@dataclass(frozen=True)
-class BundleCard:
-    """All that is needed to use a set of weights, and where they came from."""
-
-    model: str  # a registered name
-    labels: LabelSet
-    preprocessing: Preprocessing
-    input_size: tuple[int, int]  # height, width it was trained for
-    outputs: int  # channels of the logits; those beyond the classes (an authors' void) never win
-    options: Mapping[str, Any] = field(default_factory=dict)  # of the model's builder
-    recipe: Mapping[str, Any] = field(default_factory=dict)  # resolved; empty for imported weights
-    scores: Mapping[str, Any] = field(default_factory=dict)  # figures with their protocol
-    source: str = ""  # how the weights came to be, in words
-    versions: Mapping[str, str] = field(default_factory=dict)
-    resample: Resample = "bilinear"  # how pictures of another size come to that of the network
-
-    def __post_init__(self) -> None:
-        if not len(self.labels) <= self.outputs <= models.MOST_OUTPUTS:
-            raise KerbsegError(f"{self.outputs} outputs for {len(self.labels)} classes")
-        try:
-            network_pixels(self.input_size)
-        except ValueError as error:
-            raise KerbsegError(f"input size {error}") from error
-        temperature: Any = self.temperature  # which may be whatever stands in a file
-        number = type(temperature) in (int, float)
-        if temperature is not None and not (number and TEMPERATURES[0] <= temperature <= TEMPERATURES[1]):
-            raise KerbsegError(f"temperature {temperature!r} is none; a number from 0.01 to 100 is")
-
-    @property
-    def temperature(self) -> float | None:
-        """What logits are divided by, for probabilities that can be believed; None before `kerbseg calibrate`.
-
-        It stands among the scores, with its protocol, so that a kerbseg which knows no temperature reads the card too.
-        """
-        calibration = self.scores.get("calibration")
-        return calibration.get("temperature") if isinstance(calibration, Mapping) else None
-
-    def to_json(self) -> str:
-        """The card as it stands in a file's metadata. Raises BundleError for what JSON does not have, such as NaN."""
-        card = asdict(self)
-        card["labels"] = labels_to_dict(self.labels)
-        try:
-            return json.dumps({"format": FORMAT, **card}, allow_nan=False)
-        except (ValueError, TypeError) as error:
-            raise BundleError(
-                f"the card of this {self.model} cannot be written as JSON ({error}); change it"
-            ) from error
-
-    @classmethod
-    def from_json(cls, text: str, where: str) -> BundleCard:
-        """The card of a file's metadata. Raises BundleError if it is damaged, absurd or of a newer format."""
-        try:
-            raw = _parse(text)
-            if raw.pop("format") > FORMAT:
-                raise _Newer
-            raw.pop(DIGEST_KEY, None)  # `check_seal` looks at it
-            if unknown := raw.keys() - {each.name for each in fields(cls)}:
-                raise ValueError(f"unknown key {min(unknown)!r}")
-            return TypeAdapter(cls).validate_python(raw)
-        except _Newer:
-            raise BundleError(f"{where} was written by a newer kerbseg; run: pip install -U kerbseg") from None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, KerbsegError) as error:
-            raise BundleError(f"{where}: its card is damaged ({_brief(error)}); export or train it again") from error
-
-
-class _Newer(Exception):
-    """A card of a format to come."""
-
-
-def _parse(text: str) -> dict[str, Any]:
-    """What a card's JSON says. Raises ValueError for what no card of ours holds."""
-    if len(text) > LONGEST_CARD:
-        raise ValueError(f"it has {len(text):,} characters")
-    raw: dict[str, Any] = json.loads(text)
-    json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()  # Python reads NaN and halves of characters
-    level: list[Any] = [raw]
-    for _ in range(DEEPEST_CARD):
-        level = [below for each in level for below in (each.values() if isinstance(each, dict) else each)]
-        level = [each for each in level if isinstance(each, dict | list)]
-    if level:
-        raise ValueError(f"it is nested more than {DEEPEST_CARD} levels deep")
-    return raw
-
-
-def _brief(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"it lacks {error}"
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error)
+from kerbseg.model_files import locate as locate
+from kerbseg.model_files import shipped as shipped
 
 
 @dataclass(frozen=True)
@@ -203,40 +104,6 @@ def write_sealed(tensors: Mapping[str, torch.Tensor], key: str, card: str, path:
             raise OSError(int(number[1]) if number else None, str(error)) from error
 
 
-def shipped() -> list[str]:
-    """Names of the weights that come with kerbseg."""
-    return sorted(path.stem for path in _shipped_root().glob("*.safetensors"))
-
-
-def locate(model: str | Path) -> Path:
-    """The file of a model: a path, a run's folder (its best weights), or the name of weights that come with kerbseg.
-
-    Every command and function that takes a model follows this one rule. Raises BundleError, with the nearest name,
-    where there is no such file.
-    """
-    if not isinstance(model, str | Path):
-        raise BundleError(f"a model is a path or a name, not {type(model).__name__}; write: load('model.safetensors')")
-    if ADDRESS.match(str(model)):
-        raise BundleError(f"model {model} is an address; download the file, and give its path")
-    path = Path(model)
-    try:
-        for candidate in (path, path / BEST):
-            if candidate.is_file():
-                return candidate
-        if str(model) in shipped():
-            return _shipped_root() / f"{model}.safetensors"
-        if path.is_dir():
-            raise BundleError(f"model {model} is a folder without {BEST}; name a run's folder, or the file itself")
-        if path.exists():
-            raise BundleError(f"model {model} is a pipe or a device, which cannot be read twice; copy it to a file")
-    except OSError as error:  # a name that is too long, a folder that is closed to us
-        raise BundleError(f"model {model} cannot be read ({error.strerror or error}); check its name") from error
-    if str(model) in models.list_models():
-        raise BundleError(f"model {model} is a network without weights; name a bundle of it, or a run's folder")
-    hint = "" if path.suffix else f"; of the weights that come with kerbseg, {did_you_mean(str(model), shipped())}"
-    raise BundleError(f"model {model} does not exist{hint}")
-
-
 def find_model(model: str | Path, labels: LabelSet | None = None) -> Path | Bundle:
     """The file of a model as `locate` finds it, or a registered network with random weights for these classes.
 
@@ -253,10 +120,6 @@ def find_model(model: str | Path, labels: LabelSet | None = None) -> Path | Bund
         if Path(model).suffix or len(name) > LONGEST_NAME or Path(model).exists():
             raise
         raise BundleError(f"model {model} does not exist; {did_you_mean(name, [*shipped(), *known])}") from error
-
-
-def _shipped_root() -> Path:
-    return Path(str(files("kerbseg") / "weights"))
 
 
 def read_card(path: str | Path) -> BundleCard:
@@ -357,31 +220,9 @@ def seal(card: str, state: Mapping[str, torch.Tensor]) -> str:
 def check_seal(card: str, state: Mapping[str, torch.Tensor], where: str) -> None:
     """Raises BundleError where weights or card are not those that were sealed; older files have no digest."""
     try:
-        given = _parse(card).get(DIGEST_KEY)
+        given = parse_card(card).get(DIGEST_KEY)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{where}: its card is damaged ({error}); copy or train it again") from error
     bare = card.removesuffix(f', "{DIGEST_KEY}": "{given}"}}') + "}"
     if given is not None and digest(state, bare) != given:
         raise BundleError(f"{where} is damaged: its weights or its card are not those saved; copy or train it again")
-
-
-def versions() -> dict[str, str]:
-    """Versions that a figure or a file depends on."""
-    from importlib.metadata import version
-    from platform import python_version
-
-    return {"kerbseg": version("kerbseg"), "torch": torch.__version__, "python": python_version()}
-
-
-def labels_to_dict(labels: LabelSet) -> dict[str, Any]:
-    """A label set as JSON knows it."""
-    return {
-        "name": labels.name,
-        "classes": list(labels.classes),
-        "colors": [list(color) for color in labels.colors],
-        "file_ids": {str(key): value for key, value in labels.file_ids.items()},
-        "ignored_file_ids": sorted(labels.ignored_file_ids),
-        "submission_ids": list(labels.submission_ids),
-        "categories": {name: list(classes) for name, classes in labels.categories.items()},
-        "background": sorted(labels.background),
-    }

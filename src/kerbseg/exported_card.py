@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-import kerbseg.models as models
-from kerbseg.bundle import METADATA_KEY, BundleCard
+from kerbseg.bundle_card import METADATA_KEY, BundleCard
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.limits import network_pixels
 from kerbseg.core.precision import Precision
+from kerbseg.core.strides import STRIDES, padded_size
 
 LAST_STAGE_KEY = "kerbseg_last_stage"  # of a file's metadata
 FOREIGN_KEY = "kerbseg_foreign"  # in it where `kerbseg accelerate` wrote the file
@@ -99,7 +99,7 @@ class ExportedCard:
             last_stage = TypeAdapter(LastStageCard).validate_json(metadata[LAST_STAGE_KEY])
             if FOREIGN_KEY in metadata:
                 return cls(card, last_stage, _foreign(metadata[FOREIGN_KEY], card, last_stage))
-            padded = models.padded_size(card.input_size, models.card(card.model).stride)
+            padded = padded_size(card.input_size, _stride(card.model))
         except ValidationError as error:
             if unknown := [str(each["loc"][-1]) for each in error.errors() if each["type"] == UNKNOWN]:
                 raise BundleError(
@@ -139,6 +139,15 @@ class ExportedCard:
                 f"{where}: its graph gives logits {list(logits)}, its card says {len(self.card.labels)} classes of at"
                 f" most {_hw(padded)}; export it again"
             )
+
+
+def _stride(model: str) -> int:
+    """Of a network. Raises KerbsegError for a name that is not registered."""
+    if model in STRIDES:
+        return STRIDES[model]
+    from kerbseg.models import card  # and with it torch
+
+    return card(model).stride
 
 
 def _foreign(text: str, card: BundleCard, last_stage: LastStageCard) -> ForeignCard:

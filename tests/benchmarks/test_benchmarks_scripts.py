@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -14,15 +15,24 @@ import pytest
 import torch
 from PIL import Image
 
-from kerbseg.bundle import random_bundle, save
+from kerbseg.bundle import load, random_bundle, save
 from kerbseg.core.labels import label_set
 from kerbseg.data.corruption_kinds import CORRUPTIONS
-from kerbseg.profiling.latency import Budget
+from kerbseg.export import openvino as openvino_export
+from kerbseg.profiling.latency import Budget, Latency
 from kerbseg.profiling.machine import processor_name
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 LIBRARIES = {"trainings", "captured_training"}  # imported by scripts, and tested by themselves
-ELSEWHERE = {"train_throughput", "journey", "gpu_day", "zoo_finish", "zoo_pages"}  # in files of their own
+ELSEWHERE = {
+    "train_throughput",
+    "journey",
+    "gpu_day",
+    "zoo_finish",
+    "zoo_pages",
+    "start",
+    "growth",
+}  # in files of their own
 
 
 @pytest.fixture
@@ -204,6 +214,47 @@ def test_cpu_as_it_is_run(camvid_bundle, tmp_path):
     assert [(row["model"], row["engine"]) for row in rows] == [
         (name, engine) for name in ("mininet_v2_cpu", "erfnet_dg2_light") for engine in engines
     ]
+
+
+def test_eightbit_logits_runs_on_files_of_before(script, camvid_bundle, small_camvid, tmp_path, monkeypatch, capsys):
+    model, exported = openvino_export.converted(load(camvid_bundle), (32, 48))
+    stage = replace(exported.last_stage, dtype="uint8", scale=0.01, zero_point=128)
+    graph, stem = openvino_export.OpenvinoGraph(), tmp_path / f"{Path(camvid_bundle).stem}-32x48"
+    graph.save(model.clone(), exported, Path(f"{stem}-float32.xml"))
+    graph.save(graph.on_levels(model, stage), replace(exported, last_stage=stage), Path(f"{stem}-uint8.xml"))
+
+    def at_once(paths, *_):
+        assert [Path(path).stem.rpartition("-")[2] for path in paths] == ["float32", "uint8"]
+        return [SimpleNamespace(call=Latency(ms, ms, 1)) for ms in (20.0, 17.0)]
+
+    import eightbit_logits
+
+    monkeypatch.setattr(eightbit_logits, "time_models", at_once)
+    figures = tmp_path / "figures" / "eightbit.json"
+    few = ["--size", "32x48", "--runs", 1, "--threads", 1, "--work", tmp_path, "--json", figures]
+    script("eightbit_logits", camvid_bundle, "--data", "camvid", "--data-root", small_camvid, *few)
+    [row] = json.loads(figures.read_text())["networks"].values()
+    assert row["ratio"] == pytest.approx(0.85)
+    miou = row["miou"]
+    assert miou["float32"] - miou["uint8"] == row["miou_drop"]
+    assert 0 < miou["uint8"] < 1
+    assert "0.850" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_eightbit_logits_as_it_is_run(camvid_bundle, small_camvid, tmp_path):
+    figures = tmp_path / "eightbit.json"
+    few = ["--size", "32x64", "--runs", "2", "--threads", "1", "--calibration-pictures", "2", "--json", figures]
+    data = ["--data", "camvid", "--data-root", small_camvid]
+    networks = [camvid_bundle, "erfnet_dg2_light"]
+    command = [sys.executable, FOLDER / "eightbit_logits.py", *networks, *data, *few]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(figures.read_text())["networks"].values()
+    assert first["ratio"] > 0
+    assert "miou" in first
+    assert second["ratio"] > 0
+    assert "miou" not in second, "of other classes than the data"
 
 
 def test_photometric_runs_and_draws_each_change(script, tmp_path):

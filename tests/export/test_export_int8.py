@@ -61,6 +61,9 @@ def test_the_report_tells_what_was_measured(made, camvid_root):
     assert report["in_float"] == []
     assert report["convolutions"] > 20
     assert report["restored_to_float"] is False
+    logits = report["uint8_logits"]
+    assert (logits is None) == (out.suffix == ".onnx"), "OpenVINO alone gains by them"
+    assert runtime.last_stage.dtype == ("uint8" if logits is not None and logits["used"] else "float32")
     assert "convolutions in float" in printed
 
 

@@ -1,5 +1,6 @@
 """Pictures of predictions hold the class colors, and a legend of what is there."""
 
+import sys
 import tracemalloc
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from kerbseg.predict.draw import (
     INK,
     PAPER,
     blend_overlay,
+    border_painter,
     colorize,
     confusion_picture,
     draw_names,
@@ -87,6 +89,42 @@ def test_a_picture_drawn_in_bands_is_as_if_drawn_at_once(monkeypatch, bands):
         monkeypatch.setattr(draw, "BAND_PIXELS", bands * ids.shape[1])
         np.testing.assert_array_equal(blend_overlay(picture, ids, each), whole)
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
+def test_away_from_borders_an_overlay_is_the_float_blend_within_a_level(alpha):
+    rng = np.random.default_rng(4)
+    ids, picture = halves(80), rng.integers(0, 256, (80, 300, 3), np.uint8)
+    exact = display_palette(LABELS)[ids] * alpha + picture * (1 - alpha)
+    away = np.abs(blend_overlay(picture, ids, LABELS, alpha) - exact)[:, np.r_[0:140, 160:300]]
+    assert away.max() <= (1 if alpha == 0.5 else 2 - 1e-6), "two values are rounded down"
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("size", [(64, 80), (97, 131), (720, 64), (1400, 1404)])
+def test_machine_code_paints_the_same_borders(monkeypatch, alpha, size):
+    painter = border_painter()
+    if painter is None:
+        pytest.skip("numba is not installed")
+    monkeypatch.setattr(draw, "BAND_PIXELS", 40 * size[1])
+    rng = np.random.default_rng(3)
+    small = rng.integers(0, 11, (size[0] // 8 + 1, size[1] // 8 + 1), np.uint8)
+    ids = small.repeat(8, 0).repeat(8, 1)[: size[0], : size[1]]
+    ids[5, 7], ids[-1, -1] = VOID, 3
+    picture = rng.integers(0, 256, (*size, 3), np.uint8)
+    called = []
+    drawn = blend_overlay(picture, ids, LABELS, alpha, lambda *band: called.append(1) or painter(*band))
+    np.testing.assert_array_equal(drawn, blend_overlay(picture, ids, LABELS, alpha))
+    assert called
+
+
+def test_without_numba_and_with_background_borders_are_painted_all_the_same(monkeypatch):
+    monkeypatch.setitem(sys.modules, "kerbseg.runtime.border_kernel", None)
+    assert border_painter() is None
+    labels = replace(LABELS, background=frozenset({"road"}))
+    ids, picture = halves(80), np.full((80, 300, 3), 90, np.uint8)
+    drawn = blend_overlay(picture, ids, labels, 0.5, lambda *band: pytest.fail("it knows no background"))
+    np.testing.assert_array_equal(drawn, blend_overlay(picture, ids, labels))
 
 
 @pytest.mark.parametrize("order", ["F", "turned", "mirrored"])

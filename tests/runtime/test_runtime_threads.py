@@ -1,19 +1,23 @@
 """One runtime in several threads, in batches of many sizes, and before a fork."""
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from kerbseg.bundle import load
 from kerbseg.core.errors import InputError, KerbsegError
 from kerbseg.export.onnx import write_onnx
 from kerbseg.export.openvino import write_openvino
 from kerbseg.predict import Predictor
-from kerbseg.runtime import open_runtime
+from kerbseg.runtime import IdsOnly, open_runtime
 from kerbseg.runtime.openvino import COMPILED
+from kerbseg.runtime.shared import CALLS, SharedRuntime, shared
 
 THREADS = 8
 
@@ -97,3 +101,88 @@ def test_nan_never_becomes_a_class(camvid_bundle):
     for call in (runtime, runtime.with_confidence):
         with pytest.raises(KerbsegError, match="NaN or infinite"):
             call(pictures(1))
+
+
+@pytest.fixture
+def as_many_threads():
+    """Torch's threads are those of the process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("as_many_threads")
+def test_calls_at_the_same_time_get_the_ids_of_one_after_another(model):
+    runtime = open_runtime(model, threads=2)
+    frames = pictures(12)[:, None]
+    expected = [(runtime(each).copy(), *runtime.with_confidence(each)) for each in frames]
+    several = shared(runtime)
+    assert (several.calls, several.threads, several.size) == (CALLS, 2, runtime.size)
+    with ThreadPoolExecutor(2 * CALLS) as threads:
+        seen = list(threads.map(several, frames))
+        sure = list(threads.map(several.with_confidence, frames))
+        logits = list(threads.map(several.logits, frames))
+    for ids, (same, confidence), (one, _, certain) in zip(seen, sure, expected, strict=True):
+        np.testing.assert_array_equal(ids, one)
+        np.testing.assert_array_equal(same, one)
+        np.testing.assert_allclose(confidence, certain, atol=1e-5)
+    np.testing.assert_allclose(logits[3], runtime.logits(frames[3]), atol=1e-4)
+
+
+@pytest.mark.usefixtures("as_many_threads")
+def test_each_part_has_its_share_of_the_threads_and_leaves_torch_as_it_was(camvid_bundle, monkeypatch):
+    runtime = open_runtime(camvid_bundle, threads=5)
+    part = runtime.divided(2)[0]
+    assert (part.threads, runtime.threads) == (2, 5)
+    counted, forward = [], part._forward
+    monkeypatch.setattr(part, "_forward", lambda image: counted.append(torch.get_num_threads()) or forward(image))
+    picture = np.zeros((1, 32, 48, 3), np.uint8)
+    part(picture)
+    part.with_confidence(picture)
+    assert counted == [2, 2]
+    assert torch.get_num_threads() == 5
+    monkeypatch.setattr(part, "_forward", lambda image: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        part(picture)
+    assert torch.get_num_threads() == 5
+
+
+class Busy:
+    """A runtime that takes one call at a time, and counts those that it has at once."""
+
+    card, name, device, precision, size, threads = None, "busy", "cpu", "float32", None, 1
+
+    def __init__(self, together):
+        self._together, self._busy = together, False
+
+    def __call__(self, pictures):
+        assert not self._busy
+        self._busy = True
+        self._together.wait()
+        self._busy = False
+        return pictures[..., 0]  # of what is no array: TypeError
+
+
+def test_every_part_is_at_work_and_none_has_two_calls():
+    together = threading.Barrier(3, timeout=30)  # which three calls at once get through, and no less
+    several = SharedRuntime([Busy(together) for _ in range(3)])
+    frames = np.arange(12, dtype=np.uint8).reshape(12, 1, 1, 1, 1)
+    with ThreadPoolExecutor(6) as threads:
+        seen = list(threads.map(several, frames))
+    assert [int(ids) for ids in np.ravel(seen)] == list(range(12))
+
+
+def test_a_part_is_free_again_after_an_error_and_may_have_no_confidence():
+    several = SharedRuntime([Busy(threading.Barrier(1))])
+    with pytest.raises(TypeError):
+        several(None)
+    assert not several(np.zeros((1, 4, 6, 3), np.uint8)).any()
+    with pytest.raises(IdsOnly):
+        several.with_confidence(np.zeros((1, 4, 6, 3), np.uint8))
+
+
+def test_what_has_one_thread_or_no_parts_or_a_gpu_is_not_shared(camvid_bundle):
+    divided = SimpleNamespace(divided=lambda calls: [])
+    assert shared(SimpleNamespace(device="cpu", threads=8)) is None
+    assert shared(SimpleNamespace(device="cpu", threads=1, **vars(divided))) is None
+    assert shared(SimpleNamespace(device="cuda", threads=8, **vars(divided))) is None

@@ -19,6 +19,7 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unuse
 import kerbseg
 from kerbseg.cli.help import ListingFormatter
 from kerbseg.cli.terminal import verbosity
+from kerbseg.core.collector import end_without_collection
 from kerbseg.core.console import SafeConsole
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean, needing_extras
 from kerbseg.core.files import remedy
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is shown as escapes
         sys.stdout.reconfigure(errors="backslashreplace")
     keep_home_clean()
+    end_without_collection()
     typed = _name_streams(sys.argv[1:] if arguments is None else arguments)
     piped = any(each.endswith(NAMES_OF_STDOUT) for each in typed)
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from kerbseg.bundle import versions
+from kerbseg.bundle_card import versions
 from kerbseg.cli.terminal import progress, tell, width, write_json
 from kerbseg.core.errors import KerbsegError, KerbsegWarning
 from kerbseg.core.text import counted, redact

@@ -12,6 +12,7 @@ from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_evaluate
 from kerbseg.cli.options import DataRoot, Device, Fit, Html, Json, OutOrNothing, Precision, Runtime, Submission, Threads
 from kerbseg.cli.terminal import progress, show, tell, write_json, write_page
+from kerbseg.core.collector import no_collection
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 
@@ -79,19 +80,20 @@ def evaluate(
     """
     from contextlib import nullcontext
 
-    from kerbseg.apps.evaluation import CorruptedPictures, WorstPictures, page
-    from kerbseg.apps.text import render_text
-    from kerbseg.data import open_dataset
-    from kerbseg.data.corrupt import chosen
-    from kerbseg.evaluate import UnlabelledError, render_corruptions, render_table
-    from kerbseg.evaluate import evaluate as measure
-    from kerbseg.predict.draw import confusion_picture
-    from kerbseg.predict.files import saving
-    from kerbseg.predict.submission import submission as open_submission
-    from kerbseg.runtime import open_runtime
+    with no_collection():
+        from kerbseg.apps.evaluation import CorruptedPictures, WorstPictures, page
+        from kerbseg.apps.text import render_text
+        from kerbseg.data import open_dataset
+        from kerbseg.data.corrupt import chosen
+        from kerbseg.evaluate import UnlabelledError, render_corruptions, render_table
+        from kerbseg.evaluate import evaluate as measure
+        from kerbseg.predict.draw import confusion_picture
+        from kerbseg.predict.files import saving
+        from kerbseg.predict.submission import submission as open_submission
+        from kerbseg.runtime import open_runtime
 
-    chosen(corrupt, severity)  # a bad name is said before anything is opened
-    opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
+        chosen(corrupt, severity)  # a bad name is said before anything is opened
+        opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
     dataset = open_dataset(data, split, data_root)
     saved = saving(save, dataset.labels) if save is not None else None
     worst = WorstPictures(dataset.labels) if html is not None else None
@@ -221,12 +223,13 @@ def predict(
             "--submission writes label ids for a server and nothing else; leave --out, --save, --show, --confidence out"
         )
     with ending_once(SIGINT, *FROM_OUTSIDE, last=True):
-        from kerbseg.cli.predicting import Results, kinds_to_save, predict_and_tell, results_folder
-        from kerbseg.predict import Predictor, RawFrames, Style, VideoOptions
-        from kerbseg.runtime import open_runtime
+        with no_collection():
+            from kerbseg.cli.predicting import Results, kinds_to_save, predict_and_tell, results_folder
+            from kerbseg.predict import Predictor, RawFrames, Style, VideoOptions
+            from kerbseg.runtime import open_runtime
 
-        kinds, style = kinds_to_save(save, sink, confidence), Style(alpha, legend)
-        opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
+            kinds, style = kinds_to_save(save, sink, confidence), Style(alpha, legend)
+            opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
         predictor = Predictor(opened, fit=fit)
         if submission is not None:
             from kerbseg.predict.submission import submit_files

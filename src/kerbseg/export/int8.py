@@ -141,9 +141,8 @@ class Quantizer:
         """
         if not isinstance(self._graph, GivesUint8Logits):
             return quantized
-        with keeping_signal_stack():
-            logits = self._graph.logits_of(quantized.model)
-            scale, zero_point = uint8_levels(logits(self._seen(index)) for index in self._chosen)
+        logits = self._graph.logits_of(quantized.model)
+        scale, zero_point = uint8_levels(logits(self._seen(index)) for index in self._chosen)
         exported = quantized.exported
         last_stage = replace(exported.last_stage, dtype="uint8", scale=scale, zero_point=zero_point)
         model = self._graph.on_levels(quantized.model, last_stage)

@@ -1,5 +1,6 @@
 """All networks. Importing this module registers every family."""
 
+from kerbseg.core.limits import MOST_OUTPUTS
 from kerbseg.models import (
     efficientseg,
     enet,
@@ -16,7 +17,7 @@ from kerbseg.models import (
 )
 from kerbseg.models._input import channels_last, pad_to_stride, padded_size
 from kerbseg.models._net import SegmentationNet
-from kerbseg.models._registry import MOST_OUTPUTS, Card, card, create_model, list_models, register
+from kerbseg.models._registry import Card, card, create_model, list_models, register
 from kerbseg.models._unpooling import use_slices
 
 __all__ = [

@@ -9,10 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kerbseg.core.errors import InputError
+from kerbseg.core.strides import padded_size as padded_size
 
 Net = TypeVar("Net", bound=nn.Module)
-
-SMALLEST = 32  # height and width; no network is given less, and one of stride 64 twice that
 
 
 def check_input(image: Tensor, stride: int, smallest: int = 1) -> None:
@@ -48,12 +47,6 @@ def pad_to_stride(image: Float[Tensor, "b c h w"], stride: int) -> Float[Tensor,
     height, width = padded_size((image.shape[-2], image.shape[-1]), stride)
     padding = (0, width - image.shape[-1], 0, height - image.shape[-2])
     return torch.nn.functional.pad(image, padding, mode="replicate") if any(padding) else image
-
-
-def padded_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """The smallest height and width from `SMALLEST` on that hold a picture and are multiples of `stride`."""
-    height, width = (-(-max(n, SMALLEST) // stride) * stride for n in size)
-    return height, width
 
 
 def channels_last(net: Net) -> Net:

@@ -12,7 +12,7 @@ import torch
 
 from kerbseg.compress.convolutions import group_fresh
 from kerbseg.core.errors import KerbsegError, did_you_mean
-from kerbseg.core.limits import MOST_PARAMETERS
+from kerbseg.core.limits import MOST_OUTPUTS, MOST_PARAMETERS
 from kerbseg.core.types import Preprocessing
 from kerbseg.models._net import SegmentationNet
 
@@ -33,7 +33,6 @@ class Card:
     main: bool  # what the paper proposes; an ablation, a stage or a variant of it is not
 
 
-MOST_OUTPUTS = 256  # ids are uint8, of which one is void: 255 classes, and an output that is none
 MOST_OF_AN_OPTION = 1024  # channels, blocks
 Builder = Callable[..., SegmentationNet]
 _builders: dict[str, tuple[Builder, Card]] = {}

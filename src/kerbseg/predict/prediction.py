@@ -17,7 +17,7 @@ from kerbseg.core.display import display_palette
 from kerbseg.core.errors import InputError, did_you_mean
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import Color, LabelSet
-from kerbseg.predict.draw import blend_overlay, draw_names, percent, with_legend
+from kerbseg.predict.draw import Paint, blend_overlay, draw_names, percent, with_legend
 from kerbseg.predict.drawings import DRAWINGS, Style, check_alpha
 from kerbseg.predict.opencv import cv2_module
 from kerbseg.predict.shares import shares, shares_document
@@ -122,10 +122,10 @@ class Prediction:
         """The overlay's pixels, without a legend."""
         return self.blend(0.5)
 
-    def blend(self, alpha: float) -> UInt8[np.ndarray, "h w 3"]:
-        """The same with the colors at that weight; drawn once, for all that show or write them."""
+    def blend(self, alpha: float, paint: Paint | None = None) -> UInt8[np.ndarray, "h w 3"]:
+        """The same with the colors at that weight; drawn once, for all that show or write them (`paint`: how)."""
         if alpha not in self._blends:
-            self._blends[alpha] = self._blend(alpha)
+            self._blends[alpha] = self._blend(alpha, paint)
         return self._blends[alpha]
 
     def show(self, alpha: float = 0.5, legend: bool = True) -> None:
@@ -190,10 +190,10 @@ class Prediction:
             raise InputError(f"the model knows no class {name!r}; {did_you_mean(str(name), self.names)}")
         return self.names.index(name)
 
-    def _blend(self, alpha: float) -> UInt8[np.ndarray, "h w 3"]:
+    def _blend(self, alpha: float, paint: Paint | None) -> UInt8[np.ndarray, "h w 3"]:
         if self.picture is None:
             raise InputError(
                 "this prediction does not know its picture, so there is nothing to lay colors over; use color()"
             )
         check_alpha(alpha)
-        return blend_overlay(self.picture, self.ids, self.labels, alpha)
+        return blend_overlay(self.picture, self.ids, self.labels, alpha, paint)

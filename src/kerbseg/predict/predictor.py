@@ -22,6 +22,7 @@ from kerbseg.runtime import (
     segment_with_confidence,
 )
 from kerbseg.runtime.segment import checked_fit
+from kerbseg.runtime.shared import SharedRuntime, shared
 
 if TYPE_CHECKING:
     from kerbseg.bundle import Bundle
@@ -53,16 +54,27 @@ class Predictor:
         self.input_size = input_size
         self.fit = checked_fit(fit)
         self.runtime = open_runtime(model, **options)
+        self._shared: SharedRuntime | None = None
 
     @property
     def labels(self) -> LabelSet:
         """The classes of the ids."""
         return self.runtime.card.labels
 
+    def for_frames(self) -> tuple[Predictor, int]:
+        """One for frames that are decoded and written at the same time, and how many of them it takes at once.
+
+        It shares out the threads among those, where the engine can do that on this device; else it is this one.
+        """
+        self._shared = self._shared or shared(self.runtime)
+        return (self, 1) if self._shared is None else (self._with(self._shared), self._shared.calls)
+
+    def _with(self, runtime: Runtime) -> Predictor:
+        return Predictor(runtime, channels=self.channels, input_size=self.input_size, fit=self.fit)
+
     def with_vote(self, memory: float) -> Predictor:
         """One for the frames of one video: its ids are a vote over time that follows what moves (`TemporalVote`)."""
-        voting = TemporalVote(self.runtime, memory)
-        return Predictor(voting, channels=self.channels, input_size=self.input_size, fit=self.fit)
+        return self._with(TemporalVote(self.runtime, memory))
 
     # a batch as one array gives a list too, which no type can tell from a picture; text is a sequence of text
     @overload

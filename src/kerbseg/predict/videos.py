@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from signal import SIGINT
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
 from kerbseg.core.errors import DataError, InputError, KerbsegError
 from kerbseg.core.labels import LabelSet
-from kerbseg.predict.draw import counts
+from kerbseg.predict.draw import border_painter, counts
 from kerbseg.predict.drawings import Style
 from kerbseg.predict.interrupts import ending_once, held
 from kerbseg.predict.pipeline import Stage, ThreadedPipeline
@@ -52,6 +54,14 @@ class Segmenter(Protocol):
 
     def with_vote(self, memory: float) -> Segmenter:
         """One for the frames of one video, whose ids are a vote over time."""
+
+
+@runtime_checkable
+class SharedSegmenter(Protocol):
+    """A segmenter that can take several frames at the same time."""
+
+    def for_frames(self) -> tuple[Segmenter, int]:
+        """One that does, and how many; it may be this one, and one."""
 
 
 def checked_segmenter(predictor: Any) -> None:
@@ -137,15 +147,17 @@ def video(
     """
     opened = as_source(source)
     checked_segmenter(predictor)
-    return _segmented(opened, _segment(_steadied(predictor, smooth, confidence), confidence))
+    _check_vote(smooth, confidence)
+    return _segmented(opened, predictor, smooth, confidence)
 
 
-def _segmented(source: Source, segment: Stage) -> Iterator[Work]:
-    work = ThreadedPipeline(source, segment, cost=_cost)
-    try:
-        yield from work
-    finally:  # the caller may leave the loop
-        work.stop()
+def _segmented(source: Source, predictor: Segmenter, smooth: float | None, confidence: bool) -> Iterator[Work]:
+    with segmenting(predictor, smooth, confidence) as steps:
+        work = ThreadedPipeline(source, *steps, cost=_cost)
+        try:
+            yield from work
+        finally:  # the caller may leave the loop
+            work.stop()
 
 
 def segment_video(
@@ -192,8 +204,10 @@ def video_steps(
     started, ending, unwritten = time.monotonic(), None, None
     with held():
         try:
-            with open_sinks(targets, source, predictor.labels) as adds:
-                steps = stages(predictor, list(targets), adds, options.smooth, meter)
+            with (
+                open_sinks(targets, source, predictor.labels) as adds,
+                stages(predictor, list(targets), adds, options.smooth, meter) as steps,
+            ):
                 work = ThreadedPipeline(source, *steps, counter, cost=_cost)
                 try:
                     for _ in work:
@@ -250,29 +264,49 @@ def _told(error: KerbsegError | OSError, source: Source) -> KerbsegError:
     return KerbsegError(f"the prediction of {source} ended: {error.strerror or error}{remedy}")
 
 
+@contextmanager
 def stages(
     predictor: Segmenter,
     kinds: Sequence[SinkKind],
     adds: Sequence[Add],
     smooth: float | None = None,
     meter: FlickerMeter | None = None,
-) -> list[Stage]:
+) -> Iterator[list[Stage]]:
     """What segments a frame, measures, draws and writes it, as a pipeline's stages."""
     confidence = any(kind.confidence for kind in kinds)
-    steps: list[Stage] = [_segment(_steadied(predictor, smooth, confidence), confidence)]
-    if meter is not None:
-        steps.append(_in_passing(lambda frame, prediction: meter.add(frame.picture, prediction.ids)))
-    steps += [_in_passing(_blending(alpha)) for alpha in {kind.alpha for kind in kinds if kind.blends}]
-    return [*steps, *map(_in_passing, adds)]
+    with segmenting(predictor, smooth, confidence) as steps:
+        if meter is not None:
+            steps.append(_in_passing(lambda frame, prediction: meter.add(frame.picture, prediction.ids)))
+        steps += [_in_passing(_blending(alpha)) for alpha in {kind.alpha for kind in kinds if kind.blends}]
+        yield [*steps, *map(_in_passing, adds)]
 
 
-def _steadied(predictor: Segmenter, smooth: float | None, confidence: bool) -> Segmenter:
-    """A predictor of its own for each video that is smoothed, since it remembers."""
-    if smooth is None:
-        return predictor
-    if confidence:
+@contextmanager
+def segmenting(predictor: Segmenter, smooth: float | None, confidence: bool) -> Iterator[list[Stage]]:
+    """The stages that segment frames: several at the same time where the predictor can, given on in their order.
+
+    A vote over time remembers, so it is of one video alone and takes one frame after another.
+    """
+    _check_vote(smooth, confidence)
+    calls = 1
+    if smooth is not None:
+        predictor = predictor.with_vote(smooth)
+    elif isinstance(predictor, SharedSegmenter):
+        predictor, calls = predictor.for_frames()
+    segment = _segment(predictor, confidence)
+    if calls == 1:
+        yield [segment]
+        return
+    workers = ThreadPoolExecutor(calls)
+    try:
+        yield [lambda frame: workers.submit(segment, frame), lambda future: future.result()]
+    finally:
+        workers.shutdown(wait=False, cancel_futures=True)  # whoever waits for frames has waited for the pipeline
+
+
+def _check_vote(smooth: float | None, confidence: bool) -> None:
+    if smooth is not None and confidence:
         raise InputError("a vote over time has no confidence; leave either smooth or confidence out")
-    return predictor.with_vote(smooth)
 
 
 def _segment(predictor: Segmenter, confidence: bool) -> Callable[[Frame], Work]:
@@ -299,7 +333,8 @@ def _in_passing(look: Add) -> Callable[[Work], Work]:
 
 
 def _blending(alpha: float) -> Add:
-    return lambda frame, prediction: prediction.blend(alpha)
+    paint = border_painter()
+    return lambda frame, prediction: prediction.blend(alpha, paint)
 
 
 def _cost(frame: Any) -> int:

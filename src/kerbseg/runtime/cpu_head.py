@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from threading import Lock
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32, UInt8
-from torch import Tensor
 
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.exported_card import MOST_PICTURES, ExportedCard, LastStageCard
 from kerbseg.runtime.checks import PictureCheck, check_finite
-from kerbseg.runtime.confidence import confidence
 from kerbseg.runtime.upsample_argmax import UpsampleArgmax
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Logits = Float32[np.ndarray, "b _ _ _"] | UInt8[np.ndarray, "b _ _ _"]  # in the layout of the engine
 Infer = Callable[[UInt8[np.ndarray, "b h w 3"]], Logits]
@@ -60,6 +60,8 @@ class CpuArgmaxHead:
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[Tensor, "b k h w"]]:
         """Class ids at the pictures' size, and the logits behind them, interpolated whole."""
+        import torch  # which ids alone do without
+
         height, width = self._exported.card.input_size
         kept: list[np.ndarray] = []
 
@@ -75,6 +77,8 @@ class CpuArgmaxHead:
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
         """Class ids at the pictures' size, and the probability of each. Raises KerbsegError where none can be told."""
+        from kerbseg.runtime.confidence import confidence  # and with it torch, which ids alone do without
+
         foreign = self._exported.foreign
         if foreign is not None and not foreign.softmax:
             raise KerbsegError(
@@ -149,6 +153,8 @@ class CpuArgmaxHead:
 
 def _interpolated(small: Float[Tensor, "b k h w"], last_stage: LastStageCard) -> Float[Tensor, "b k H W"]:
     """Logits at the padded size."""
+    import torch
+
     size = last_stage.padded
     if last_stage.coordinates is None:
         return torch.nn.functional.interpolate(small, size, mode="bilinear", align_corners=last_stage.align_corners)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, Unpack
 
 from kerbseg.core.errors import BundleError, KerbsegError, MissingExtra, did_you_mean
+from kerbseg.model_files import locate
 from kerbseg.runtime.protocols import Runtime, RuntimeKeywords, RuntimeOptions
 
 if TYPE_CHECKING:
@@ -163,29 +165,38 @@ def open_runtime(
     package, KerbsegError for an engine, device or precision that cannot run it, or that an opened runtime does not
     have.
     """
-    from kerbseg.bundle import Bundle, locate
-
     wanted = replace(options or RuntimeOptions(), **keywords)
-    if not isinstance(model, str | Path | Bundle) and not (callable(model) and hasattr(model, "card")):
+    named = isinstance(model, str | Path)
+    if not named and not _is_bundle(model) and not _is_runtime(model):
         raise KerbsegError(
             f"a model is a file, a run's folder, the name of shipped weights, a bundle or a runtime, not"
             f" {type(model).__name__}; kerbseg.load reads a file as a bundle"
         )
-    if not isinstance(model, str | Path | Bundle):
+    if _is_runtime(model):
         _check_opened(model, wanted, keywords)
         return model
     if wanted.engine is not None and wanted.engine not in ENGINES:
         raise KerbsegError(f"unknown runtime {wanted.engine!r}; {did_you_mean(wanted.engine, ENGINES)}")
-    source = model if isinstance(model, Bundle) else locate(model)
-    suitable = fitting(BUNDLE_SUFFIX if isinstance(source, Bundle) else source.suffix)
+    source = locate(model) if isinstance(model, str | Path) else model
+    suitable = fitting(source.suffix if isinstance(source, Path) else BUNDLE_SUFFIX)
     if not suitable:
         raise BundleError(f"{model} is no model that runs here; models are {', '.join(suffixes())} files")
     name = wanted.engine or next(iter(suitable))
     if name not in suitable:
-        given = "a bundle" if isinstance(model, Bundle) else model
+        given = model if named else "a bundle"
         raise KerbsegError(f"{given} runs on {_either(suitable)}, not on {name}; export it first, or name no runtime")
-    logger.debug("open %s with %s on %s", model if isinstance(model, str | Path) else "a bundle", name, wanted.device)
+    logger.debug("open %s with %s on %s", model if named else "a bundle", name, wanted.device)
     return suitable[name].open(source, replace(wanted, engine=name))
+
+
+def _is_bundle(model: object) -> TypeGuard[Bundle]:
+    """Whether this is a bundle, without loading torch: whoever has one has loaded it."""
+    bundles = sys.modules.get("kerbseg.bundle")
+    return bundles is not None and isinstance(model, bundles.Bundle)
+
+
+def _is_runtime(model: object) -> TypeGuard[Runtime]:
+    return callable(model) and hasattr(model, "card")
 
 
 def _check_opened(runtime: Runtime, wanted: RuntimeOptions, keywords: RuntimeKeywords) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from torch import Tensor
 
 from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
@@ -25,6 +25,7 @@ from kerbseg.runtime.seal import ONNX_SEAL
 
 if TYPE_CHECKING:
     import onnx
+    from torch import Tensor
 
 LOGITS_NHWC = "logits_nhwc"
 PROVIDERS = {
@@ -64,7 +65,18 @@ class OnnxRuntime:
         self._open = partial(self._opened, ort, graph, providers)
         self._session = self._open()
         self._check = PictureCheck(exported.card.input_size)
-        self._head = CpuArgmaxHead(self._run, exported, self.threads, self._layout, self._checked_batch(exported))
+        batch = self._checked_batch(exported)
+        self._new_head = lambda run, threads: CpuArgmaxHead(run, exported, threads, self._layout, batch)
+        self._head = self._new_head(self._run, self.threads)
+
+    def divided(self, calls: int) -> list[OnnxRuntime]:
+        """Runtimes of this network, each for one call at a time, with `threads // calls` threads."""
+        parts = [copy.copy(self) for _ in range(calls)]
+        for part in parts:
+            part.threads = self.threads // calls
+            part._session = self._open(threads=part.threads)
+            part._head = self._new_head(part._run, part.threads)
+        return parts
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
         """Logits of the classes before the last interpolation. Raises IdsOnly on another device than a CPU."""
@@ -142,9 +154,16 @@ class OnnxRuntime:
                 taken[key] = taken.get(key, 0.0) + event["dur"]
         return [LayerTime(name, kind, taken_us / 1e3 / runs) for (name, kind), taken_us in taken.items()]
 
-    def _opened(self, ort: Any, model: onnx.ModelProto, providers: tuple[str, ...], trace: Path | None = None) -> Any:
+    def _opened(
+        self,
+        ort: Any,
+        model: onnx.ModelProto,
+        providers: tuple[str, ...],
+        trace: Path | None = None,
+        threads: int | None = None,
+    ) -> Any:
         options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = threads or self.threads
         options.log_severity_level = 3
         if trace is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(trace)

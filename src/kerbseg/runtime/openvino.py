@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import hashlib
 import sys
@@ -9,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from torch import Tensor
 
 from kerbseg.core import telemetry
 from kerbseg.core.errors import BundleError, KerbsegError
@@ -24,6 +25,9 @@ from kerbseg.runtime.cpu_head import CpuArgmaxHead
 from kerbseg.runtime.engines import ENGINES
 from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
 from kerbseg.runtime.seal import XML_SEAL
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RT_INFO = "kerbseg"  # section of an IR's runtime information with our metadata
 WEIGHTS_KEY = "kerbseg_weights"  # in it: the digest of the .bin that belongs to the .xml
@@ -55,10 +59,28 @@ class OpenvinoRuntime:
         layout = ENGINES[self.name].logits_layout
         self._model = _ending_at_logits(ov, model, layout, exported, path)
         self._path = path
-        self._request = lru_cache(COMPILED)(self._compiled)
+        self._request = lru_cache(COMPILED)(lambda batch: self._compiled(batch).create_infer_request())
         batch = self._model.input(0).get_partial_shape()[0]
         fixed = batch.get_length() if batch.is_static else None
-        self._head = CpuArgmaxHead(self._run, exported, self.threads, layout, fixed)
+        self._new_head = lambda run, threads: CpuArgmaxHead(run, exported, threads, layout, fixed)
+        self._head = self._new_head(self._run, self.threads)
+
+    def divided(self, calls: int) -> list[OpenvinoRuntime]:
+        """Runtimes that share the weights, each for one call at a time, with `threads // calls` threads."""
+        share, one_at_a_time = self.threads // calls, Lock()
+        # unpinned: another stage may have the core of a thread for a while
+        settings = {"NUM_STREAMS": calls, "INFERENCE_NUM_THREADS": calls * share, "ENABLE_CPU_PINNING": False}
+        compiled = lru_cache(COMPILED)(lambda batch: self._compiled(batch, **settings))
+
+        def request(batch: int) -> Any:
+            with one_at_a_time:  # which compiles for the first
+                return compiled(batch).create_infer_request()
+
+        parts = [copy.copy(self) for _ in range(calls)]
+        for part in parts:
+            part.threads, part._request = share, lru_cache(COMPILED)(request)
+            part._head = self._new_head(part._run, share)
+        return parts
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
         """Logits of the classes before the last interpolation."""
@@ -98,7 +120,7 @@ class OpenvinoRuntime:
 
     def layer_times(self, pictures: UInt8[np.ndarray, "b h w 3"], runs: int) -> list[LayerTime]:
         """The operations after OpenVINO has merged them."""
-        request = self._compiled(len(pictures), PERF_COUNT=True)
+        request = self._compiled(len(pictures), PERF_COUNT=True).create_infer_request()
         taken: dict[tuple[str, str], float] = {}
         for _ in range(runs):
             request.infer([pictures], share_inputs=True)
@@ -118,7 +140,7 @@ class OpenvinoRuntime:
             **more,
         }
         try:
-            return core().compile_model(model, "CPU", settings).create_infer_request()
+            return core().compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise BundleError(f"openvino cannot compile {self._path} ({_brief(error)}); export it again") from error
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class TorchRuntime:
         self.name = "torch" if how == "channels_last" else f"torch-{how}"
         if options.threads is not None:
             torch.set_num_threads(checked_threads(options.threads))
-        self.threads = torch.get_num_threads()
+        self.threads = self._all_threads = torch.get_num_threads()
         if how == "compiled":
             check_compiler(self._device, "choose --runtime torch")
         self._layout = torch.contiguous_format if how == "eager" else torch.channels_last
@@ -55,13 +56,33 @@ class TorchRuntime:
         self._normalize = Normalize(bundle.card.preprocessing).to(self._device)
         self._stride = models.card(bundle.card.model).stride
         self._check = PictureCheck()
+        self._share: int | None = None  # of the threads, where several calls share them
+
+    def divided(self, calls: int) -> list[TorchRuntime]:
+        """Runtimes of this network, each for calls with `threads // calls` threads; weights are shared."""
+        parts = [copy.copy(self) for _ in range(calls)]
+        for part in parts:
+            part.threads = part._share = self.threads // calls
+        return parts
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """This thread's part of torch's threads, where they are shared out: torch counts them for each thread."""
+        if self._share is None:
+            yield
+            return
+        torch.set_num_threads(self._share)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self._all_threads)
 
     @torch.inference_mode()
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
         """Logits of the classes before the last interpolation, of the padded pictures; of a compiled network too."""
-        with self._autocast():
+        with self._bounded(), self._autocast():
             logits = self._net.logits(self._input(pictures))  # type: ignore[operator] # every network has them
-        own: np.ndarray = logits[:, : len(self.card.labels)].float().contiguous().cpu().numpy()
+            own: np.ndarray = logits[:, : len(self.card.labels)].float().contiguous().cpu().numpy()
         return own
 
     @torch.inference_mode()
@@ -123,7 +144,8 @@ class TorchRuntime:
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
         """Class ids at the pictures' size."""
-        return _ids(self.upsampled_logits(pictures))
+        with self._bounded():
+            return _ids(self.upsampled_logits(pictures))
 
     def probabilities(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k h w"]:
         """Of the classes, at the pictures' size, on the device."""
@@ -140,8 +162,9 @@ class TorchRuntime:
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float[Tensor, "b k h w"]]:
         """Class ids at the pictures' size, and the logits behind them."""
-        logits = self.upsampled_logits(pictures)
-        return _ids(logits), logits
+        with self._bounded():
+            logits = self.upsampled_logits(pictures)
+            return _ids(logits), logits
 
 
 class FlipAveraged:

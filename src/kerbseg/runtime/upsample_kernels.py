@@ -1,4 +1,4 @@
-"""Machine code behind `upsample_argmax`: ids of some rows from logits of any strides, without full-size logits.
+"""Machine code behind `upsample_argmax`: ids and confidence of some rows, without full-size logits.
 
 What torch computes for contiguous NCHW logits is computed in the same order, with the same roundings: along the row
 first, then along the column, each mixture `fma(1 - w, a, w * b)`. Every step is monotone in the logits, so that a class
@@ -20,28 +20,38 @@ try:
 except ImportError as error:
     raise MissingExtra("numba", "export") from error
 
+BLOCK = 128  # columns, in which a class is left out or not
+
 
 def compiled(kernel: Callable[..., Any]) -> Any:
     """The kernel as machine code, kept for the next process where numba has a folder for it.
 
     Where it has none (a read-only installation, no home) each process compiles anew, which takes some seconds.
-    Values are compared as if none were NaN, which lets the compiler use wide registers; NaN is refused before.
     """
     try:
-        return njit(nogil=True, cache=True, fastmath={"nnan", "nsz"}, error_model="numpy")(kernel)
+        return njit(nogil=True, cache=True, error_model="numpy")(kernel)
     except RuntimeError:
-        return njit(nogil=True, fastmath={"nnan", "nsz"}, error_model="numpy")(kernel)
+        return njit(nogil=True, error_model="numpy")(kernel)
 
 
 @intrinsic
 def _fma(_context, a, b, c):  # type: ignore[no-untyped-def] # numba's own types
-    """`a * b + c` with one rounding."""
-    number = types.float32
+    """`a * b + c`, rounded once."""
 
-    def generate(_context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.fma(*arguments)
+    def generate(_context, builder, _signature, values):  # type: ignore[no-untyped-def]
+        return builder.fma(*values)
 
-    return number(number, number, number), generate
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
+@intrinsic
+def _as_float(_context, bits):  # type: ignore[no-untyped-def]
+    """The float32 of these bits."""
+
+    def generate(context, builder, _signature, values):  # type: ignore[no-untyped-def]
+        return builder.bitcast(values[0], context.get_value_type(types.float32))
+
+    return types.float32(types.int32), generate
 
 
 @compiled
@@ -51,64 +61,126 @@ def mix(weight, before, after):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def fill_tops(row, tops):  # type: ignore[no-untyped-def]
-    """The class of the largest logit of each pixel of a row [w k]; the first of equal ones."""
-    width, classes = row.shape
-    for x in range(width):
-        pixel = row[x]
-        largest = pixel[0]
-        for k in range(1, classes):
-            largest = pixel[k] if pixel[k] > largest else largest
-        for k in range(classes):
-            if pixel[k] == largest:
-                tops[x] = k
-                break
+def exp(x):  # type: ignore[no-untyped-def]
+    """`e ** x` for x <= 0 to 2e-7 of itself: a power of two times Taylor's polynomial, which fits wide registers."""
+    x = max(x, np.float32(-87))
+    whole = np.floor(x * np.float32(1.4426950408889634) + np.float32(0.5))
+    rest = _fma(whole, np.float32(-0.693359375), x)  # ln 2 in two parts, the first of few bits
+    rest = _fma(whole, np.float32(2.12194440054690583e-4), rest)
+    value = np.float32(1 / 5040)
+    value = _fma(value, rest, np.float32(1 / 720))
+    value = _fma(value, rest, np.float32(1 / 120))
+    value = _fma(value, rest, np.float32(1 / 24))
+    value = _fma(value, rest, np.float32(1 / 6))
+    value = _fma(value, rest, np.float32(1 / 2))
+    value = _fma(value, rest, np.float32(1))
+    value = _fma(value, rest, np.float32(1))
+    return value * _as_float((np.int32(whole) + np.int32(127)) << np.int32(23))
 
 
 @compiled
-def candidates_of(corners, four, chosen):  # type: ignore[no-untyped-def]
-    """How many classes may win somewhere between these corners [4 k], whose largest are `four`; `chosen` lists them.
+def fill_tops(logits, planes, b, y, tops, largest):  # type: ignore[no-untyped-def]
+    """The class of the largest logit of each pixel of a row, the first of equal ones; `largest` is scratch."""
+    width = len(tops)
+    if planes:  # [b k h w]
+        for x in range(width):
+            largest[x], tops[x] = logits[b, 0, y, x], 0
+        for k in range(1, logits.shape[1]):
+            line = logits[b, k, y]
+            for x in range(width):
+                above = line[x] > largest[x]
+                largest[x] = line[x] if above else largest[x]
+                tops[x] = np.uint8(k) if above else tops[x]
+    else:  # [b h w k]
+        for x in range(width):
+            pixel = logits[b, y, x]
+            top, value = 0, pixel[0]
+            for k in range(1, len(pixel)):
+                if pixel[k] > value:
+                    top, value = k, pixel[k]
+            tops[x] = top
 
-    A class that is below one of the largest in all corners is below it in every mixture.
+
+@compiled
+def fill_corners(pixels, y, below, x, beside, corners):  # type: ignore[no-untyped-def]
+    """The logits [4 k] around a cell, from those of a picture [h w k]."""
+    for k in range(pixels.shape[2]):
+        corners[0, k] = pixels[y, x, k]
+        corners[1, k] = pixels[y, beside, k]
+        corners[2, k] = pixels[below, x, k]
+        corners[3, k] = pixels[below, beside, k]
+
+
+@compiled
+def rivals_of(corners, four, rivals):  # type: ignore[no-untyped-def]
+    """How many classes are not below one of the corners' `four` largest in all of them [4 k]: none else can win.
+
+    `rivals` lists them in order; what lies behind is scratch.
     """
+    classes = corners.shape[1]
+    a, b, c, d = corners[0], corners[1], corners[2], corners[3]
+    far = rivals[classes + 1 :]
+    for k in range(classes):
+        far[k] = 0
+    for n in range(4):
+        top = four[n]
+        if n and top == four[n - 1]:
+            continue
+        over_a, over_b, over_c, over_d = a[top], b[top], c[top], d[top]
+        for k in range(classes):
+            far[k] |= (a[k] < over_a) & (b[k] < over_b) & (c[k] < over_c) & (d[k] < over_d)
     count = 0
-    for k in range(corners.shape[1]):
-        above = True
-        for n in range(4):
-            rival = four[n]
-            below = True
-            for corner in range(4):
-                below &= corners[corner, k] < corners[corner, rival]
-            above &= not below
-        chosen[count] = k
-        count += above
+    for k in range(classes):
+        rivals[count] = k
+        count += 1 - far[k]
     return count
 
 
 @compiled
-def interpolate(logits, row_starts, row_weights, starts, column_weights, ids, first, last):  # type: ignore[no-untyped-def]
-    """Fills the ids [b H W] below source rows `first` to `last` of logits [b h w k]."""
-    batch, height, width, classes = logits.shape
+def fill_ids(corners, rivals, count, row_weights, column_weights, rows, columns, ids, mixed):  # type: ignore[no-untyped-def]
+    """The ids [H W] of a cell's pixels, of which only the rivals can win; `mixed` [2 k] is scratch."""
+    for column in range(*columns):
+        u = column_weights[column]
+        for n in range(count):
+            k = rivals[n]
+            mixed[0, n] = mix(u, corners[0, k], corners[1, k])
+            mixed[1, n] = mix(u, corners[2, k], corners[3, k])
+        for row in range(*rows):
+            v = row_weights[row]
+            best, largest = 0, mix(v, mixed[0, 0], mixed[1, 0])
+            for n in range(1, count):
+                value = mix(v, mixed[0, n], mixed[1, n])
+                if value > largest:
+                    best, largest = n, value
+            ids[row, column] = rivals[best]
+
+
+@compiled
+def interpolate(logits, planes, row_starts, row_weights, starts, column_weights, ids, first, last):  # type: ignore[no-untyped-def]
+    """Fills the ids [b H W] below source rows `first` to `last` of the logits.
+
+    Cells between four equal classes are filled, the others interpolated.
+    """
+    pixels = logits.transpose(0, 2, 3, 1) if planes else logits.transpose(0, 1, 2, 3)
+    batch, height, width, classes = pixels.shape
     upper, lower = np.empty(width, np.uint8), np.empty(width, np.uint8)
-    borders = np.empty(width, np.int32)
-    corners = np.empty((4, classes), np.float32)
-    mixed = np.empty((2, classes), np.float32)
-    chosen = np.empty(classes + 1, np.int32)
-    four = np.empty(4, np.int32)
+    largest, borders = np.empty(width, np.float32), np.empty(width, np.int32)
+    corners, mixed = np.empty((4, classes), np.float32), np.empty((2, classes), np.float32)
+    rivals, four = np.empty(2 * classes + 1, np.int32), np.empty(4, np.int32)
     for b in range(batch):
         known = -1  # the source row that `lower` is of
         for y in range(first, last):
-            begin, end = row_starts[y], row_starts[y + 1]
-            if begin == end:
+            rows = row_starts[y], row_starts[y + 1]
+            if rows[0] == rows[1]:
                 continue
             below = min(y + 1, height - 1)
             if known == y:
                 upper, lower = lower, upper
             else:
-                fill_tops(logits[b, y], upper)
-            fill_tops(logits[b, below], lower)
+                fill_tops(logits, planes, b, y, upper, largest)
+            fill_tops(logits, planes, b, below, lower, largest)
             known = below
-            line = ids[b, begin]
+            line = ids[b, rows[0]]
             count = 0
             for x in range(width):
                 beside = min(x + 1, width - 1)
@@ -119,40 +191,120 @@ def interpolate(logits, row_starts, row_weights, starts, column_weights, ids, fi
                 elif starts[x] < starts[x + 1]:
                     borders[count] = x
                     count += 1
-            for out in range(begin + 1, end):
-                ids[b, out] = line
+            for row in range(rows[0] + 1, rows[1]):
+                ids[b, row] = line
             for border in range(count):
                 x = borders[border]
-                beside = min(x + 1, width - 1)
-                for k in range(classes):
-                    corners[0, k] = logits[b, y, x, k]
-                    corners[1, k] = logits[b, y, beside, k]
-                    corners[2, k] = logits[b, below, x, k]
-                    corners[3, k] = logits[b, below, beside, k]
+                columns, beside = (starts[x], starts[x + 1]), min(x + 1, width - 1)
+                fill_corners(pixels[b], y, below, x, beside, corners)
                 four[0], four[1], four[2], four[3] = upper[x], upper[beside], lower[x], lower[beside]
-                rivals = candidates_of(corners, four, chosen)
-                for column in range(starts[x], starts[x + 1]):
-                    u = column_weights[column]
-                    for n in range(rivals):
-                        k = chosen[n]
-                        mixed[0, n] = mix(u, corners[0, k], corners[1, k])
-                        mixed[1, n] = mix(u, corners[2, k], corners[3, k])
-                    for out in range(begin, end):
-                        v = row_weights[out]
-                        best, largest = 0, mix(v, mixed[0, 0], mixed[1, 0])
-                        for n in range(1, rivals):
-                            value = mix(v, mixed[0, n], mixed[1, n])
-                            if value > largest:
-                                best, largest = n, value
-                        ids[b, out, column] = chosen[best]
+                left = rivals_of(corners, four, rivals)
+                fill_ids(corners, rivals, left, row_weights, column_weights, rows, columns, ids[b], mixed)
 
 
 @compiled
-def argmax(logits, ids, first, last):  # type: ignore[no-untyped-def]
-    """The classes of the largest logits [b H W k] of some rows."""
-    for b in range(logits.shape[0]):
+def argmax(logits, planes, ids, first, last):  # type: ignore[no-untyped-def]
+    """The classes of the largest logits of some rows [b H W]."""
+    width = logits.shape[3] if planes else logits.shape[2]
+    tops, largest = np.empty(width, np.uint8), np.empty(width, np.float32)
+    for b in range(len(logits)):
         for y in range(first, last):
-            fill_tops(logits[b, y, : ids.shape[2]], ids[b, y])
+            fill_tops(logits, planes, b, y, tops, largest)
+            ids[b, y] = tops[: ids.shape[2]]
+
+
+@compiled
+def fill_distances(pixels, y, factor, distances):  # type: ignore[no-untyped-def]
+    """How far each class [k w] is below the largest logit of its pixel, times the factor."""
+    for x in range(pixels.shape[1]):
+        largest = np.float32(pixels[y, x, 0])
+        for k in range(1, pixels.shape[2]):
+            largest = max(largest, np.float32(pixels[y, x, k]))
+        for k in range(pixels.shape[2]):
+            distances[k, x] = max(factor * (np.float64(pixels[y, x, k]) - largest), -1e30)  # no infinite float32
+
+
+@compiled
+def fill_row(mixed, before, weights, values):  # type: ignore[no-untyped-def]
+    """A row of some columns, interpolated from one of the width of the logits."""
+    for column in range(len(before)):
+        x = np.uint32(before[column])
+        values[column] = mix(weights[column], mixed[x], mixed[x + np.uint32(1)])
+
+
+@compiled
+def add_powers(values, line, k, own, sums):  # type: ignore[no-untyped-def]
+    """To the sums of the pixels whose id is not k: `e **` the distance of class k from their id's."""
+    for column in range(len(line)):
+        power = exp(values[column] - own[column])
+        sums[column] += power if line[column] != k else np.float32(0)
+
+
+@compiled
+def softmax(logits, planes, row_starts, row_weights, before, column_weights, factor, ids, confidence, first, last):  # type: ignore[no-untyped-def]
+    """Fills the probabilities [b H W] of the ids below source rows `first` to `last`, of logits times the factor.
+
+    Distances from each source pixel's largest logit are interpolated, a row at a time; what is common to all classes
+    changes no softmax. Classes that are negligible in a whole block are left out: all together are 1e-7 at most.
+    """
+    pixels = logits.transpose(0, 2, 3, 1) if planes else logits.transpose(0, 1, 2, 3)
+    batch, height, width, classes = pixels.shape
+    across = ids.shape[2]
+    upper, lower = np.empty((classes, width), np.float32), np.empty((classes, width), np.float32)
+    mixed = np.empty((classes, width + 1), np.float32)
+    own, sums, values = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    negligible = -np.log(classes * 1e7)
+    for b in range(batch):
+        known = -1  # the source row that `lower` is of
+        for y in range(first, last):
+            if row_starts[y] == row_starts[y + 1]:
+                continue
+            below = min(y + 1, height - 1)
+            if known == y:
+                upper, lower = lower, upper
+            else:
+                fill_distances(pixels[b], y, factor, upper)
+            fill_distances(pixels[b], below, factor, lower)
+            known = below
+            for row in range(row_starts[y], row_starts[y + 1]):
+                line = ids[b, row]
+                for k in range(classes):
+                    for x in range(width):
+                        mixed[k, x] = mix(row_weights[row], upper[k, x], lower[k, x])
+                    mixed[k, width] = mixed[k, width - 1]
+                for start in range(0, across, BLOCK):
+                    end = min(start + BLOCK, across)
+                    places, weights, names = before[start:end], column_weights[start:end], line[start:end]
+                    for i in range(end - start):
+                        x, k = places[i], names[i]
+                        own[i] = mix(weights[i], mixed[k, x], mixed[k, x + 1])
+                        sums[i] = 0
+                    least = own[: end - start].min() + negligible
+                    for k in range(classes):
+                        if mixed[k, places[0] : places[-1] + 2].max() > least:
+                            fill_row(mixed[k], places, weights, values)
+                            add_powers(values, names, k, own, sums)
+                    for i in range(end - start):
+                        confidence[b, row, start + i] = 1 / (1 + sums[i])
+                        if own[i] < -8:  # float32 would lose digits
+                            around = y, below, places[i], min(places[i] + 1, width - 1)
+                            confidence[b, row, start + i] = softmax_at(
+                                pixels[b], *around, row_weights[row], weights[i], factor, names[i]
+                            )
+
+
+@compiled
+def softmax_at(pixels, y, below, x, beside, v, u, factor, own):  # type: ignore[no-untyped-def]
+    """The probability of one pixel's id, in float64."""
+    v, u = np.float64(v), np.float64(u)
+    total = 0.0
+    for k in range(pixels.shape[2]):
+        above = (1 - u) * (np.float64(pixels[y, x, k]) - np.float64(pixels[y, x, own]))
+        above += u * (np.float64(pixels[y, beside, k]) - np.float64(pixels[y, beside, own]))
+        under = (1 - u) * (np.float64(pixels[below, x, k]) - np.float64(pixels[below, x, own]))
+        under += u * (np.float64(pixels[below, beside, k]) - np.float64(pixels[below, beside, own]))
+        total += np.exp(factor * ((1 - v) * above + v * under))
+    return 1 / total
 
 
 @compiled

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard, get_args
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from torch import Tensor
 
 from kerbseg.core.errors import InputError, KerbsegError, did_you_mean
 from kerbseg.data.pictures import read_rgb, rgb_pixels
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Channels = Literal["rgb", "bgr"]
 
-Picture = str | Path | Image.Image | np.ndarray | Tensor
-Pictures = Sequence[Picture]
+Picture: TypeAlias = "str | Path | Image.Image | np.ndarray | Tensor"  # the last unloaded where nobody has one
+Pictures: TypeAlias = "Sequence[Picture]"
 
 TAKEN = "a path, a PIL picture, or uint8 [h w 3], [h w 4] or [h w]; a list of them; uint8 [b h w 3]"
 
@@ -40,7 +43,7 @@ def as_rgb(picture: Picture | Pictures, channels: Channels = "rgb") -> UInt8[np.
         return read_rgb(Path(picture))
     if isinstance(picture, Image.Image):
         return rgb_pixels(picture, "a PIL picture", InputError)
-    if isinstance(picture, Tensor):
+    if is_tensor(picture):
         return _of_array(_channels_last(_numpy(picture), _describe(picture)), channels, _describe(picture))
     if isinstance(picture, np.ndarray):
         return _of_array(picture, channels, _describe(picture))
@@ -49,9 +52,15 @@ def as_rgb(picture: Picture | Pictures, channels: Channels = "rgb") -> UInt8[np.
 
 def as_batch(pictures: Picture | Pictures) -> Pictures | None:
     """The pictures of a list, a tuple, or an array or tensor with a batch dimension; None for a single picture."""
-    if isinstance(pictures, np.ndarray | Tensor):
+    if isinstance(pictures, np.ndarray) or is_tensor(pictures):
         return list(pictures) if pictures.ndim == 4 else None
     return pictures if isinstance(pictures, list | tuple) else None
+
+
+def is_tensor(picture: object) -> TypeGuard[Tensor]:
+    """Whether this is a tensor of torch, without loading torch: whoever has one has loaded it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(picture, torch.Tensor)
 
 
 def _of_array(pixels: np.ndarray, channels: Channels, shown: str) -> UInt8[np.ndarray, "h w 3"]:
@@ -94,7 +103,7 @@ def _numpy(tensor: Tensor) -> np.ndarray:
 
 def _describe(picture: Any) -> str:
     """What an input is, for an error: its type, its numbers and its shape."""
-    if isinstance(picture, np.ndarray | Tensor):
-        kind = "a tensor" if isinstance(picture, Tensor) else "an array"
+    if isinstance(picture, np.ndarray) or is_tensor(picture):
+        kind = "an array" if isinstance(picture, np.ndarray) else "a tensor"
         return f"{kind} of {str(picture.dtype).removeprefix('torch.')} {list(picture.shape)}"
     return type(picture).__name__

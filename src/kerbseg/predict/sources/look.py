@@ -19,8 +19,9 @@ class Look:
     proportions; none of its pixels is lost by that.
     """
 
-    def __init__(self, sample_aspect_ratio: Fraction | None) -> None:
+    def __init__(self, sample_aspect_ratio: Fraction | None, reformatter: Any) -> None:
         ratio = sample_aspect_ratio or Fraction(1)
+        self._reformatter = reformatter  # one for all frames: to set it up takes longer than to use it
         self._ratio = ratio if Fraction(1, MOST) <= ratio <= MOST else Fraction(1)
 
     def __call__(self, frame: Any) -> UInt8[np.ndarray, "h w 3"]:
@@ -30,7 +31,7 @@ class Look:
             width = round(width * self._ratio)
         else:
             height = round(height / self._ratio)
-        pixels: np.ndarray = frame.to_ndarray(format="rgb24", width=width, height=height)
+        pixels: np.ndarray = self._reformatter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(turned(pixels, display_matrix(frame)))
 
 

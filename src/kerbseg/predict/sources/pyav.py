@@ -99,7 +99,7 @@ def frames(stream: Stream) -> Iterator[Frame]:
             video.thread_type = "SLICE"  # with a thread for each frame, damage is noted now and then only
             rate = Fraction(video.average_rate or video.guessed_rate or 25)
             clock = _Clock(1 / (rate * video.time_base), stream.live)
-            look = Look(video.sample_aspect_ratio)
+            look = Look(video.sample_aspect_ratio, av.video.reformatter.VideoReformatter())
             announced_s, end_s, longest_s = _announced_s(reader, video), 0.0, float(1 / rate)
             started_s = None
             for frame in _decoded(reader, video, stream.live):
