@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int, UInt8
 
 import kerbseg.models as models
 from kerbseg.accelerate import onnx_graph
+from kerbseg.accelerate.early_mixing import mix_early
 from kerbseg.accelerate.onnx_graph import OnnxGraph, read_onnx
 from kerbseg.accelerate.tail import Reading, Tail, find_tail, learn_reading
 from kerbseg.bundle import BundleCard, versions
@@ -105,17 +106,21 @@ class Network:
 
     def converted(self) -> Any:
         """The graph from uint8 pictures to ids, as the engine of what is written has it."""
-        model = self.graph.cut(self.tail)
+        model = self._cut()
         if isinstance(self.graph, OnnxGraph) and self.engine == "openvino":
             from kerbseg.export.openvino import of_onnx
 
             return of_onnx(model)
         return model
 
+    def _cut(self) -> Any:
+        model = self.graph.cut(self.tail)
+        return mix_early(model) if isinstance(self.graph, OnnxGraph) else model
+
     def exported(self, labels: LabelSet) -> ExportedCard:
         """The cards of what is written."""
         feed, tail = self.graph.input, self.tail
-        parameters, macs = self.graph.costs(self.graph.cut(tail))
+        parameters, macs = self.graph.costs(self._cut())
         stem = _named(self.path.stem)
         card = BundleCard(
             model=f"{stem} (accelerated)" if stem in models.list_models() else stem,
