@@ -472,7 +472,8 @@ def test_the_command_writes_what_all_others_take(tmp_path, capsys, folder_root, 
     assert list((tmp_path / "out").rglob("*_ids.png"))
     main(f"evaluate fast.onnx --data folder --data-root {folder_root} --split val --json scores.json".split())
     assert json.loads((tmp_path / "scores.json").read_text())["protocol"]["model"] == "net"
-    main(["info", "fast.onnx"])
+    main(["info", "fast.onnx", "--card", "card.md"])
+    assert "made of net.onnx" in (tmp_path / "card.md").read_text()
     assert "net.onnx" in capsys.readouterr().out
 
 
