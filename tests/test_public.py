@@ -15,8 +15,8 @@ from kerbseg.tables import list_papers, load_paper
 
 PUBLIC = {
     "BundleError", "DataError", "InputError", "KerbsegError", "MissingExtra", "Prediction", "Predictor", "RecipeError",
-    "__version__", "accelerate", "calibrate", "create_model", "evaluate", "export", "list_models", "load", "open_dataset",
-    "open_runtime", "save", "train", "upsample_argmax",
+    "__version__", "accelerate", "calibrate", "create_model", "evaluate", "export", "list_models", "load",
+    "open_dataset", "open_runtime", "save", "train", "upsample_argmax",
 }  # fmt: skip
 ROOT = Path(__file__).parents[1]
 
