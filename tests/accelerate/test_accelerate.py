@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
+from PIL import Image
 from tails import CLASSES, GOOD, SIZE, SMALL, network, written
 
 import kerbseg
@@ -495,3 +496,31 @@ def test_numbers_that_are_none_are_refused(text, tmp_path, capsys):
         main(["accelerate", str(source), "-o", str(tmp_path / "fast.onnx"), f"--mean={text}"])
     assert end.value.code == 2
     assert "three numbers" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".onnx", ".xml"])
+def test_int8_tells_how_many_ids_stay(ending, tmp_path, capsys, streets):
+    pytest.importorskip("nncf", reason="nncf is not installed")
+    (tmp_path / "pictures").mkdir()
+    for index in range(4):
+        Image.fromarray(streets[index % 2]).save(tmp_path / "pictures" / f"{index}.png")
+    source, out = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx"), tmp_path / f"fast{ending}"
+    told = tmp_path / "told.json"
+    main(f"accelerate {source} -o {out} --int8 --calibration {tmp_path / 'pictures'} --json {told}".split())
+    report = json.loads(told.read_text())
+    assert "ids as in the float file" in capsys.readouterr().out
+    assert report["equal"] >= 0.9999
+    assert 0.8 < report["int8"]["equal"] < 1
+    assert report["int8"]["in_float"] == 0
+    assert open_runtime(out).precision == "int8"
+
+
+@pytest.mark.parametrize(("options", "message"), [("--int8", "--calibration"), ("--threads 2", "--int8")])
+def test_options_that_need_another_are_refused(options, message, tmp_path, capsys):
+    source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
+    with pytest.raises(SystemExit) as end:
+        main(f"accelerate {source} -o {tmp_path / 'fast.onnx'} {options}".split())
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "fast.onnx").exists()
