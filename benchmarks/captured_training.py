@@ -71,6 +71,8 @@ class CapturedTraining:
         priority: int = 0,
     ) -> None:
         supported(recipe)
+        if recipe.precision == "auto":
+            recipe = replace(recipe, precision="bfloat16" if device.type == "cuda" else "float32")
         self.layout = layout
         self.recipe, self.device, self.step = recipe, device, 0
         self._mixed = recipe.precision != "float32"

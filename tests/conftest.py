@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from jaxtyping import config
 from PIL import Image
 
 import shapes
+import traced_once
+from workers import pytest_xdist_make_scheduler  # noqa: F401  a hook
 
 shapes.install()  # before anything of kerbseg is imported
 
@@ -31,6 +34,17 @@ def shapes_unchecked() -> Iterator[None]:
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traced_graphs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where a module exports, each network is traced once a run."""
+    export = sys.modules.get("kerbseg.export.onnx")
+    if export is not None:
+        own = tmp_path_factory.getbasetemp()
+        folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "traced_graphs"
+        folder.mkdir(exist_ok=True)
+        export._traced = traced_once.kept_in(folder, export._traced)
 
 
 @pytest.fixture(scope="session")
@@ -126,11 +140,3 @@ def write(path: Path, pixels: np.ndarray) -> None:
     """Writes a picture or mask, with the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all tests that share what their module has made once: another would have to make it again."""
-    for item in items:
-        fixtures = item._fixtureinfo.name2fixturedefs.values() if hasattr(item, "_fixtureinfo") else ()
-        if any(each.scope == "module" for definitions in fixtures for each in definitions):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))

@@ -23,9 +23,10 @@ from kerbseg.profiling.latency import Budget, Latency
 from kerbseg.profiling.machine import processor_name
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-LIBRARIES = {"trainings", "captured_training"}  # imported by scripts, and tested by themselves
+LIBRARIES = {"trainings", "captured_training", "timed_training"}  # of scripts, and tested by themselves or with them
 ELSEWHERE = {
     "train_throughput",
+    "train_trees",
     "journey",
     "gpu_day",
     "zoo_finish",

@@ -43,3 +43,33 @@ def test_each_arm_changes_one_thing(throughput):
         assert len(changed) == 1, (before, after)
     assert arms[0] == throughput.PLAIN
     assert [arm.cache for arm in arms[:1] + arms[-1:]] == ["none", "device"]
+
+
+def test_two_trees_train_by_turns(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import train_trees
+
+    stages = "augment.progressive=[{until: 0.5, zoom: 0.5, crop: [32, 64]}, {until: 1.0, zoom: 1.0, crop: [64, 64]}]"
+    changed = ["data.size=[64, 64]", stages, "batch_size=2"]
+    more = ["--set", *changed, "--set-here", "precision=auto", "--threads", "1", "--steps", "2"]
+    own = ["--against", str(FOLDER.parent / "src"), "--data-root", str(tmp_path), "--json", str(tmp_path / "t.json")]
+    monkeypatch.setattr(sys, "argv", ["train_trees.py", "smoke/scenes", *more, *own])
+    train_trees.main()
+    measured = json.loads((tmp_path / "t.json").read_text())
+    row = measured["recipes"][0]
+    for side in ("before", "after"):
+        assert len(row[side]["losses"]) == len(row[side]["seconds_by_resolution"]) == 2, "an epoch a resolution"
+        assert row[side]["seconds"] == pytest.approx(sum(row[side]["seconds_by_resolution"]) / 2)
+        assert row[side]["validation"] > 0
+    assert row["before"]["precision"] == "as the recipe says"
+    assert row["after"]["precision"] in ("float32", "bfloat16")
+    assert measured["protocol"]["threads"] == 1
+    assert "| seconds a picture, in sum |" in capsys.readouterr().out
+
+
+def test_a_tree_that_is_none_is_named(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import train_trees
+
+    with pytest.raises(SystemExit, match=r"was asked for|failed"):
+        train_trees.run(tmp_path, ["no/recipe"], 1)

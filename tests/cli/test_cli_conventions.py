@@ -12,7 +12,7 @@ from cyclopts.completion import ShellDetectionError
 import kerbseg
 from kerbseg.cli import main
 from kerbseg.cli.help import LISTS
-from kerbseg.cli.next_steps import after_convert
+from kerbseg.cli.next_steps import after_convert, after_doctor
 from kerbseg.cli.terminal import next_commands, say, show, tell, verbosity
 
 WEIGHTS = "mininet_v2_cpu-camvid"  # come with the package
@@ -33,6 +33,12 @@ def test_what_comes_next_is_one_line_that_a_shell_takes(capsys):
 def test_a_path_that_begins_with_a_dash_is_no_option_in_what_comes_next(capsys):
     after_convert(Path("-lead"))
     assert capsys.readouterr().out == "next: kerbseg doctor ./-lead\n"
+
+
+@pytest.mark.parametrize("name", ["coco_text", "coco_text:paper"])
+def test_training_comes_next_on_labels_as_they_were_looked_at(name, capsys):
+    after_doctor(name, None)
+    assert capsys.readouterr().out == f"next: kerbseg train coco_text/mininet_v2_cpu data.name={name}\n"
 
 
 def test_quiet_leaves_the_results(capsys):

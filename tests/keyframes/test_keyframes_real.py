@@ -56,7 +56,7 @@ def test_a_film_with_degraded_frames(film):
     window, plain = (figures["due by clean flow"][rule] for rule in ("window", "first"))
     assert window["degraded"] <= 0.02
     assert plain["degraded"] >= 0.15
-    assert window["target ratio"] >= 1.1
+    assert window["target ratio"] >= 1.12
     assert window["part share"] <= 0.03
     from_degraded = figures["due by degraded flow"]["window"]
     assert from_degraded["degraded"] <= 0.04
@@ -70,16 +70,12 @@ def test_a_film_of_one_frame_a_second(film):
     assert window["target ratio"] >= 1.5
     sent, every = (figures["sent"][rule] for rule in ("price", "every 8th"))
     assert sent["degraded"] <= 0.08 < every["degraded"]
-    assert sent["target ratio"] >= 1.15 > every["target ratio"]
+    assert sent["target ratio"] >= 1.3 > every["target ratio"]
 
 
-@pytest.mark.xfail(strict=True, reason="1.125 and 1.18 with the zoo's weights, 1.17 and 1.33 with those before")
-@pytest.mark.parametrize(
-    ("name", "part", "rule", "aim"),
-    [("0016E5", "due by clean flow", "window", 1.15), ("Seq05VD", "sent", "price", 1.3)],
-)
-def test_the_share_of_target_that_was_aimed_at(film, name, part, rule, aim):
-    assert film(name)[part][rule]["target ratio"] >= aim
+@pytest.mark.xfail(strict=True, reason="1.138 with these weights; 1.175 with those before, 1.20 with the labels themselves")
+def test_the_share_of_target_that_was_aimed_at(film):
+    assert film("0016E5")["due by clean flow"]["window"]["target ratio"] >= 1.15
 
 
 @pytest.mark.parametrize("name", ["0016E5", "kitti"])

@@ -56,11 +56,13 @@ def test_what_is_let_go_of_would_not_have_been_taken(rule, scores, shift):
     scores = [frame(each.index + shift, each.quality, each.sem, each.motion, cut=each.cut) for each in scores]
     for keyframe in select(scores, Options(rule=rule)):
         window = [each for each in scores if keyframe.first <= each.index <= keyframe.last]
+        best = max(each.quality for each in window)
         if rule == "window":
             most = max(each.sem for each in window)
-            worth = [each.quality * (0.25 + (each.sem / most if most else 0)) for each in window]
+            good = [min(1, each.quality / (0.8 * best)) if best else 0 for each in window]
+            shown = [0.25 + (each.sem / most if most else 0) for each in window]
+            worth = [(one * other, each.quality) for one, other, each in zip(good, shown, window, strict=True)]
         else:
-            best = max(each.quality for each in window)
             worth = [(each.sem, each.quality) if each.quality >= 0.8 * best else (-1, 0) for each in window]
         assert keyframe.scores.index == window[worth.index(max(worth))].index
 
@@ -80,6 +82,11 @@ def test_quality_rules_out_and_semantics_weigh():
     window = film((1, 0.1, 5), (0.05, 1.0, 5), (0.9, 0.5, 5), (1, 0.0, 40), begin=LATER)
     assert [each.scores.index - LATER for each in select(window)] == [2]
     assert [each.scores.index - LATER for each in select(window, Options(rule="first"))] == [3]
+
+
+def test_frames_that_are_all_good_differ_by_what_they_show_alone():
+    window = film((1, 0.50, 5), (0.85, 0.51, 5), (0.79, 0.515, 40), begin=LATER)
+    assert [each.scores.index - LATER for each in select(window)] == [1]
 
 
 def test_gate_takes_the_most_target_among_the_good():

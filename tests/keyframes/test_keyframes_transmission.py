@@ -59,13 +59,13 @@ def test_a_bucket_begins_full_and_fills_with_time():
 
 def test_with_any_number_of_bytes_the_price_falls_until_all_that_is_worth_anything_is_sent():
     transmitter = Transmitter(1e15, 1e15)
-    decisions = [transmitter.offer(frame(i, 0.1 if i < 200 else 0.09), 10) for i in range(400)]
+    decisions = [transmitter.offer(frame(i, 0.2 if i < 200 else 0.18), 10) for i in range(400)]
     assert not decisions[0].sent
     assert any(each.sent for each in decisions[:200])
     assert any(each.sent for each in decisions[300:])
     assert min(each.price for each in decisions) >= 0.02
     worthless = Transmitter(1e15, 1e15)
-    assert not any(worthless.offer(frame(i, 0.07), 10).sent for i in range(400)), "0.07 * 0.25 is less than the least"
+    assert not any(worthless.offer(frame(i, 0.15), 10).sent for i in range(400)), "0.15 / 0.8 * 0.1 is less than the least"
 
 
 def test_the_price_rises_with_each_frame_sent_and_falls_with_each_other():
@@ -102,7 +102,7 @@ def test_what_was_sent_already_is_worth_less():
     again = transmitter.offer(frame(1, sem=0.5, thumbnail=one), 1)
     new = transmitter.offer(frame(2, sem=0.5, thumbnail=other), 1)
     assert again.useful == pytest.approx(0, abs=1e-6)
-    assert new.useful == pytest.approx(1.25)
+    assert new.useful == pytest.approx(1.1)
 
 
 def test_two_runs_are_identical():

@@ -150,6 +150,23 @@ def test_in_float16_some_steps_may_be_skipped():
         step(torch.inf)
 
 
+@pytest.mark.parametrize("ends", ["on_validation_start", "on_train_epoch_end"])
+def test_an_epoch_without_a_labelled_pixel_is_no_training(ends):
+    task = types.SimpleNamespace(state_dict=dict, named_parameters=dict)
+    optimizer = types.SimpleNamespace(param_groups=[{"lr": 0.5}], state={})
+    trainer = types.SimpleNamespace(optimizers=[optimizer], global_step=2, current_epoch=1)
+
+    def epoch(*losses: float) -> StopWhereNotFinite:
+        watch = StopWhereNotFinite(0, SINGLE)
+        for loss in losses:
+            watch.on_train_batch_end(trainer, task, {"loss": torch.tensor(loss)}, None, 0)
+        return watch
+
+    getattr(epoch(0.0, 0.1, 0.0), ends)(trainer, task)
+    with pytest.raises(KerbsegError, match=r"every loss of epoch 2 is 0, as no pixel has a class .*lower augment.shift"):
+        getattr(epoch(0.0, 0.0), ends)(trainer, task)
+
+
 def test_a_validation_without_numbers_is_no_best(tmp_path):
     class Huge(Callback):
         """Finite weights, from which infinite logits come: of the averaged network, so training goes on."""
@@ -375,6 +392,7 @@ CHANGES = {
     "a wrong state": put("optimizer_states", 0, "state", value={5000: {}}),
     "moments of other weights": put("optimizer_states", 0, "param_groups", 0, "params", 34, value=10**9),
     "other betas": put("optimizer_states", 0, "param_groups", 0, "betas", value=(0.1, 0.2)),
+    "a kernel that is none": put("optimizer_states", 0, "param_groups", 0, "fused", value="x"),
     "a rate NaN": put("lr_schedulers", 0, "base_lrs", value=[float("nan")]),
     "no schedule": put("lr_schedulers", value=[]),
     "a schedule elsewhere": put("lr_schedulers", 0, "last_epoch", value=50),
@@ -439,6 +457,13 @@ def test_a_checkpoint_of_before_these_checks_still_resumes(run, finished):
     fit(tiny(), run, device="cpu", resume=True)
     kept, expected = (safetensors.torch.load_file(each / "last.safetensors") for each in (run, finished))
     assert all(torch.equal(kept[key], expected[key]) for key in expected)
+
+
+def test_a_run_that_began_with_many_kernels_goes_on_with_them(run):
+    rewritten(run / "last.ckpt", put("optimizer_states", 0, "param_groups", 0, "fused", value=None))
+    fit(tiny(), run, device="cpu", resume=True)
+    content = torch.load(run / "last.ckpt", weights_only=True)
+    assert content["optimizer_states"][0]["param_groups"][0]["fused"] is None
 
 
 NEW = ("threads", "moments", "recipe")

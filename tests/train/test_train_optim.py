@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from kerbseg.train.callbacks import AveragedWeights
-from kerbseg.train.optim import optimizer, schedule
+from kerbseg.train.optim import optimizer, schedule, takes_fused
+from kerbseg.train.recipe_file import read
 from kerbseg.train.recipe_optim import Adam, AdamW, Constant, Cosine, Exponential, OneCycle, Plateau, Poly, Sgd, Step
 
 
@@ -119,3 +120,49 @@ def test_an_old_average_has_the_decay_asked_for():
 def test_no_schedule_ever_exceeds_the_full_rate(settings, warmup):
     share = schedule(type(settings)(**{**vars(settings), "warmup": warmup}), epochs=20, steps_per_epoch=3)
     assert all(0 <= share(step) <= 1 for step in range(60))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_one_kernel_moves_the_weights_as_many_do(name):
+    settings = {"adam": Adam(), "adamw": AdamW(), "sgd": Sgd()}[name]
+    torch.manual_seed(0)
+    first, gradients = torch.randn(3, 5), torch.randn(4, 3, 5)
+    moved = []
+    for fused in (False, True):
+        weight = torch.nn.Parameter(first.clone())
+        made = optimizer([weight], settings, fused)
+        assert bool(made.param_groups[0]["fused"]) == fused
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            made.step()
+        moved.append(weight.detach())
+    assert not torch.equal(moved[0], first)
+    torch.testing.assert_close(moved[0], moved[1])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], True),
+        (["optim.clip=1.0"], True),
+        (["precision=bfloat16"], True),
+        (["precision=bfloat16", "optim.clip=1.0"], False),  # lightning refuses to clip there
+        (["precision=float16"], False),
+    ],
+)
+def test_one_kernel_is_taken_where_lightning_lets_it(overrides, expected):
+    assert takes_fused(read("smoke/scenes", overrides)) is expected
+
+
+def test_averages_follow_statistics_and_copy_counters():
+    task = L.LightningModule()
+    task.norm = torch.nn.BatchNorm2d(2)
+    average = AveragedWeights(0.5)
+    average.setup(SimpleNamespace(), task, "fit")
+    for step, value in enumerate((1.0, 3.0), 1):
+        task.norm.running_mean.fill_(value)
+        task.norm.num_batches_tracked.fill_(step)
+        average.on_train_batch_end(SimpleNamespace(global_step=step), task, None, None, step - 1)
+    average.on_train_end(SimpleNamespace(), task)
+    assert task.norm.running_mean.tolist() == pytest.approx([1 + 2 * (1 - 2 / 11)] * 2)
+    assert int(task.norm.num_batches_tracked) == 2

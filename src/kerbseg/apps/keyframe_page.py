@@ -39,9 +39,9 @@ WHY = {
 class Card:
     """One frame as the page shows it."""
 
+    index: int
     name: str
     picture: str
-    quality: float
     whole: float
     part: float
 
@@ -81,7 +81,7 @@ class Album:
     def _card(self, scores: FrameScores, kept: Kept) -> Card:
         shown = scores.semantics
         picture = data_uri(thumbnail(self._drawn(kept, scores), THUMBNAIL_PX))
-        return Card(self._name(scores), picture, scores.quality, shown.whole, shown.part)
+        return Card(scores.index, self._name(scores), picture, shown.whole, shown.part)
 
     def _drawn(self, kept: Kept, scores: FrameScores) -> UInt8[np.ndarray, "h w 3"]:
         """The picture with the target in its color, and a box round each whole region of it."""
@@ -103,7 +103,7 @@ def page(
 ) -> str:  # fmt: skip
     """The page as HTML."""
     time_s = timeline.time_ns / 1e9
-    sem = timeline["sem"]
+    sem, quality = timeline["sem"], timeline["Q"]
     return render(
         "keyframes.html.j2",
         report=report,
@@ -112,7 +112,8 @@ def page(
         colors=album.colors,
         pairs=album.pairs,
         total=album.total,
-        quality=_curve(timeline["Q"], 1.0),
+        qualities=quality,
+        quality=_curve(quality, 1.0),
         semantics=_curve(sem, float(sem.max())),
         motion=_curve(timeline["motion"], float(np.percentile(timeline["motion"], 99)) or 1.0),
         most_sem=float(sem.max()),

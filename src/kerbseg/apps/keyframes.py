@@ -16,7 +16,7 @@ from kerbseg.core.errors import DataError, InputError, KerbsegError, did_you_mea
 from kerbseg.core.files import atomic_write, check_writable
 from kerbseg.core.text import counted
 from kerbseg.data.pictures import read_rgb
-from kerbseg.keyframes.figures import COLUMNS, Timeline, row, summary
+from kerbseg.keyframes.figures import COLUMNS, Timeline, summary
 from kerbseg.keyframes.formats import FORMATS, FormatWriter, places_of
 from kerbseg.keyframes.offline import coverage, dynamic_programming
 from kerbseg.keyframes.scores import FrameScores, all_judged
@@ -135,7 +135,7 @@ class _Work:
         self._sender = None if job.bytes_per_s is None else Sender(job.bytes_per_s, job.out, predictor.labels)
         self._due = self._due_frames()
         self._selector = Selector(job.options, self._due)
-        self._rows: list[str] = []
+        self._rows: list[tuple[int, str, int, str]] = []  # of each keyframe: index, file, window, why it closed
         self._chosen: list[int] = []
         self._plain: list[int] = []
         self._written: dict[int, Any] = {}
@@ -168,8 +168,7 @@ class _Work:
         if scores.index not in self._written:
             self._written[scores.index] = self._writer.add(scores.index, scores.time_ns, kept.picture)
         name = self._written[scores.index].name
-        values = ",".join(f"{value:.6g}" for value in row(scores))
-        self._rows.append(f"{scores.index},{scores.time_ns},{_cell(name)},{values},{keyframe.window},{keyframe.why}")
+        self._rows.append((scores.index, name, keyframe.window, keyframe.why))
         self._chosen.append(scores.index)
         self._plain.append(keyframe.last)
         self._album.add(keyframe)
@@ -179,9 +178,14 @@ class _Work:
     def finish(self, whole: bool) -> Report:
         """All lists, figures and the page. Raises KerbsegError where one cannot be written."""
         out, job, timeline = self._job.out, self._job, self.timeline.judged_again()
+        scores = list(_score_rows(timeline))
+        chosen_rows = (
+            f"{i},{timeline.times[i]},{_cell(name)},{scores[i]},{window},{why}" for i, name, window, why in self._rows
+        )
+        all_rows = (f"{i},{timeline.times[i]},{values}" for i, values in enumerate(scores))
         texts = {
-            "keyframes.csv": _table(("index", "time_ns", "file", *COLUMNS, "window", "why"), self._rows),
-            "scores.csv": _table(("index", "time_ns", *COLUMNS), _score_rows(timeline)),
+            "keyframes.csv": _table(("index", "time_ns", "file", *COLUMNS, "window", "why"), chosen_rows),
+            "scores.csv": _table(("index", "time_ns", *COLUMNS), all_rows),
         }
         sent = None if self._sender is None else self._sender.finish()
         chosen, plain = (summary(timeline, each) for each in (self._chosen, sorted({*self._plain})))
@@ -327,9 +331,8 @@ def _earlier(out: Path) -> set[str]:
 
 
 def _score_rows(timeline: Timeline) -> Iterator[str]:
-    columns = [timeline[name].tolist() for name in COLUMNS]
-    for i, (time_ns, *values) in enumerate(zip(timeline.times, *columns, strict=True)):
-        yield f"{i},{time_ns}," + ",".join(f"{value:.6g}" for value in values)
+    for values in zip(*(timeline[name].tolist() for name in COLUMNS), strict=True):
+        yield ",".join(f"{value:.6g}" for value in values)
 
 
 def _table(head: Sequence[str], rows: Iterable[str]) -> str:

@@ -234,7 +234,7 @@ def table(paper: str, number: str | None = None, *, measure: bool = False, out: 
     number
         Number of the table (default: all)
     measure
-        Measure our values now
+        Also count operations and measure times now
     out
         File to write the table to (default: print it)
     """

@@ -18,6 +18,7 @@ RECIPES = {  # of the data sets that have one
     "minicity": "minicity/efficientseg_1_5",
     "scenes": "smoke/scenes",
 }
+DRAWN = ("coco_text",)  # data sets whose recipe draws labels otherwise than the bare name says
 Command = Sequence[str]
 
 
@@ -96,7 +97,7 @@ def after_accelerate(out: Path, network: Path, pictures: Path | None) -> None:
 def _train(data: str, root: Path | None) -> Command:
     name, sign, _ = data.partition(":")
     if name in RECIPES:
-        options = [f"data.name={data}"] if sign else []  # how labels are drawn
+        options = [f"data.name={data}"] if sign or name in DRAWN else []  # labels as they were looked at
         return ["kerbseg", "train", RECIPES[name], *options, *([] if root is None else ["--data-root", _typed(root)])]
     if data == "folder":
         from kerbseg.data import data_root

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64
 
 from kerbseg.core.errors import InputError
 from kerbseg.keyframes.scores import FrameScores, all_judged
-from kerbseg.keyframes.selection import usefulness
+from kerbseg.keyframes.selection import as_good_as, usefulness
 
 NEAREST, FARTHEST = 0.4, 1.8
 """Gaps between keyframes, in mean steps."""
@@ -45,7 +45,8 @@ def dynamic_programming(scores: Sequence[FrameScores], count: int) -> list[int]:
         raise InputError(f"{len(scores)} frames are too many for the rule dp with {count} keyframes; take coverage")
     sem = np.array([each.sem for each in scores])
     usual = float(np.percentile(sem, PERCENTILE)) or float(sem.max())
-    useful = usefulness(np.array([each.quality for each in scores]), sem, usual)
+    quality = np.array([each.quality for each in scores])
+    useful = usefulness(as_good_as(quality, quality.max()), sem, usual)
     place = positions(scores)
     step = (place[-1] - place[0]) / count
     nearest, farthest = NEAREST * step, FARTHEST * step

@@ -28,7 +28,7 @@ STEP_PX, LONGEST_S = 48.0, 1.0
 """A frame is due after a motion of a tenth of the width, or ORB-SLAM2's MaxFrames: one second."""
 
 BASE = 0.25  # what a frame without any target counts, beside 1 for one with the most
-GATE = 0.8  # of the window's best quality
+GATE = 0.8  # of the best quality: from there on a frame is as good as any other
 REMEMBERED = 50  # keyframes that a new one is compared with
 NOVELTY = 8  # power of the likeness: only what looks nearly the same is held to be known
 
@@ -189,12 +189,12 @@ def choose(frames: list[Candidate], rule: OnlineRule, first: int, last: int) -> 
     sem = np.array([each.scores.sem for each in frames])
     if rule == "gate":
         return _largest(np.where(quality >= GATE * quality.max(), sem, -1.0), quality)
-    values = usefulness(quality, sem, sem.max())
+    values = usefulness(as_good_as(quality, quality.max()), sem, sem.max())
     if rule == "middle":
         index = np.array([each.scores.index for each in frames])
         half = max(1e-9, (last - first) / 2)
         values = values * (2 - abs(index - (first + last) / 2) / half)
-    return int(np.argmax(values))
+    return _largest(values, quality)
 
 
 def _largest(first: np.ndarray, then: np.ndarray) -> int:
@@ -202,9 +202,14 @@ def _largest(first: np.ndarray, then: np.ndarray) -> int:
     return int(np.argmax(np.where(first == first.max(), then, -np.inf)))
 
 
-def usefulness(quality: np.ndarray, sem: np.ndarray, most: float) -> np.ndarray:
-    """Quality * (0.25 + sem / most); the second term is 0 where no frame shows any of the target."""
-    return quality * (BASE + (sem / most if most > 0 else np.zeros_like(sem)))
+def as_good_as(quality: np.ndarray, best: float) -> np.ndarray:
+    """How good frames are beside a good one, 0..1: all from 0.8 of the best quality on are as good as it."""
+    return np.minimum(1.0, quality / (GATE * best)) if best > 0 else np.zeros_like(quality)
+
+
+def usefulness(good: np.ndarray, sem: np.ndarray, most: float, base: float = BASE) -> np.ndarray:
+    """Good * (0.25 + sem / most); the second term is 0 where no frame shows any of the target."""
+    return good * (base + (sem / most if most > 0 else np.zeros_like(sem)))
 
 
 def select(

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from kerbseg.core.errors import InputError
 from kerbseg.keyframes.motion import Thumbnail, likeness
 from kerbseg.keyframes.scores import FrameScores
-from kerbseg.keyframes.selection import BASE, NOVELTY
+from kerbseg.keyframes.selection import GATE, NOVELTY
 
 FRAMES = 3  # largest pictures that the bucket holds
 START, DEAREST, CHEAPEST = 0.3, 2.0, 0.02  # prices
 RISE, FALL = 1.25, 0.97  # of the price, after a frame that was sent, and after one that was not
 MEMORY = 0.995  # of the largest semantics, a frame
+BASE = 0.1  # what a frame without any target counts; a keyframe of a window has to be one, a picture need not be sent
 REMEMBERED = 50  # sent frames that a new one is compared with
 
 
@@ -80,7 +81,7 @@ class Transmitter:
         """The decision on the next frame, which would be `size` bytes."""
         self._most = max(scores.sem, self._most * MEMORY)
         known = max((likeness(scores.thumbnail, each) for each in self._sent), default=0.0)
-        useful = scores.quality * (BASE + (scores.sem / self._most if self._most > 0 else 0.0))
+        useful = min(1.0, scores.quality / GATE) * (BASE + (scores.sem / self._most if self._most > 0 else 0.0))
         useful *= 1 - max(0.0, min(1.0, known)) ** NOVELTY
         self.bucket.look(scores.time_ns, size)
         price = self._price

@@ -177,6 +177,13 @@ COUNTINGS: dict[str, Convention] = {**CONVENTIONS, "flops": flops}
 """All ways in which a paper's table may count; `kerbseg profile` shows twice the MACs anyway."""
 
 
+def parameters_by(convention: str, net: nn.Module) -> int:
+    """A paper's count of parameters alone, which needs no run through the network. Raises KerbsegError as the count."""
+    if convention == "grouping_paper":
+        return grouping_paper(net, (8, 8)).parameters  # whatever the size
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
 def tf_megabytes(net: nn.Module) -> float:
     """MiniNet-v2's 'memory': float32 variables, batch-norm's statistics included, in 2^20 bytes."""
     statistics = sum(m.num_features * 2 for m in net.modules() if isinstance(m, nn.BatchNorm2d))

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import kerbseg.models as models
-from kerbseg.profiling.conventions import COUNTINGS, Counted, tf_megabytes
+from kerbseg.profiling.conventions import COUNTINGS, Counted, parameters_by, tf_megabytes
 from kerbseg.profiling.latency import Budget, Latency, Skipped, interleaved, timed
 from kerbseg.tables.accuracy import ShippedAccuracy, shipped_accuracies
 from kerbseg.tables.schema import SCALES, TIMES, Column, Row, Size, Table, number_in
@@ -70,9 +70,9 @@ class Network:
 
 
 def compare(table: Table, measure: bool, times: NetworkTimes | None = None, paper: str = "") -> tuple[Cell, ...]:
-    """Every printed figure of a table beside ours, column by column; without `measure` nothing is computed.
+    """Every printed figure of a table beside ours, column by column.
 
-    Accuracies are those of the weights that come with kerbseg. Networks that `paper` proposes are timed before others.
+    Without `measure` only parameters are counted, which is quick. Accuracies are those of the weights that come with kerbseg. Networks that `paper` proposes are timed before others.
     """
     asked = [
         Cell(row, column, row.printed[index], row.models.get(column.name, row.model))
@@ -169,14 +169,16 @@ def _fill(table: Table, cell: Cell, measure: bool, times: NetworkTimes) -> Cell:
         return replace(cell, reason=column.reason)
     if cell.model is None:
         return replace(cell, reason="no network of kerbseg")
-    if not measure:
-        return replace(cell, reason="use --measure")
     net, size = _network(table, cell), _size(table, cell)
     match column.measure:
-        case "parameters" | "operations":
-            return _count(cell, net, size)
+        case "parameters":
+            return _count_parameters(cell, net)
         case "megabytes":
             return replace(cell, ours=Decimal(str(_megabytes(net))))
+        case _ if not measure:
+            return replace(cell, reason="use --measure")
+        case "operations":
+            return _count_operations(cell, net, size)
         case "milliseconds" | "fps":
             return _time(table, cell, times)
         case _:
@@ -194,14 +196,15 @@ def _time(table: Table, cell: Cell, times: NetworkTimes) -> Cell:
     return replace(cell, ours=Decimal(str(figure)) / SCALES[column.unit])
 
 
-def _count(cell: Cell, net: Network, size: Size) -> Cell:
-    counted = _counted(net, size, cell.row.convention or cell.column.convention)
-    exact = _counted(net, size, "true")
-    figure: float = counted.operations
-    beside = f"{exact.operations / 1e9:.3f} G MACs"
-    if cell.column.measure == "parameters":
-        figure, beside = counted.parameters, f"{exact.parameters:,}"
-    return replace(cell, ours=Decimal(str(figure)) / SCALES[cell.column.unit], true=beside)
+def _count_parameters(cell: Cell, net: Network) -> Cell:
+    ours = Decimal(_parameters(net, cell.row.convention or cell.column.convention))
+    return replace(cell, ours=ours / SCALES[cell.column.unit], true=f"{_parameters(net, 'true'):,}")
+
+
+def _count_operations(cell: Cell, net: Network, size: Size) -> Cell:
+    ours = _counted(net, size, cell.row.convention or cell.column.convention).operations
+    exact = _counted(net, size, "true").operations
+    return replace(cell, ours=Decimal(str(ours)) / SCALES[cell.column.unit], true=f"{exact / 1e9:.3f} G MACs")
 
 
 def _network(table: Table, cell: Cell) -> Network:
@@ -221,6 +224,11 @@ def _macs(table: Table, cell: Cell) -> float:
 @cache
 def _counted(net: Network, size: Size, convention: str) -> Counted:
     return COUNTINGS[convention](net.build(), size)
+
+
+@cache
+def _parameters(net: Network, convention: str) -> int:
+    return parameters_by(convention, net.build())
 
 
 @cache

@@ -77,14 +77,15 @@ class AveragedWeights(WeightAveraging):
     """Exponential average of the weights, used for validation and as the result; the decay grows to its value."""
 
     def __init__(self, decay: float) -> None:
-        def average(averaged: Tensor, current: Tensor, updates: Tensor) -> Tensor:
+        def average(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
+            """Of tensors of one type: some hundred calls of Python a step take as long as their arithmetic."""
+            if not averaged[0].is_floating_point():
+                torch._foreach_copy_(averaged, current)
+                return
             seen = float(updates)  # young averages forget their first, random weights quickly
-            return averaged.lerp(current.to(averaged.dtype), 1 - min(decay, (1 + seen) / (10 + seen)))
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + seen) / (10 + seen)))
 
-        def average_any(averaged: Tensor, current: Tensor, updates: Tensor) -> Tensor:
-            return average(averaged, current, updates) if averaged.is_floating_point() else current
-
-        super().__init__(use_buffers=True, avg_fn=average_any)
+        super().__init__(use_buffers=True, multi_avg_fn=average)
 
 
 class KillPeersOnFailure(Callback):

@@ -21,6 +21,7 @@ from kerbseg.train.recipe import AnyRecipe
 from kerbseg.train.recipe_file import checked, first_difference
 
 MOVING = ("params", "lr", "initial_lr")  # of an optimizer's group, while a network trains
+MEANS = ("fused", "foreach")  # by which it computes: a run goes on with those that it began with
 DAMAGED = (  # what Python's and torch's readers raise for bytes that they did not write
     BadZipFile, UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
     ImportError, AssertionError, ArithmeticError, MemoryError, struct.error,
@@ -146,6 +147,8 @@ def _check_optimizer(content: Mapping[str, Any], fresh: Optimizer) -> None:
     for group, expected in zip(groups, wanted, strict=True):
         for key, value in expected.items():
             given = group.get(key, value)
+            if key in MEANS and (given is None or isinstance(given, bool)):
+                continue
             if key not in MOVING and given != value and not (key == "weight_decay" and given == 0):
                 raise _Misfit(f"its optimizer's {key} is {str(given)[:100]}")
     rates = [*_at(schedulers[0], "base_lrs", kind=list), *(_at(group, "lr", kind=float) for group in groups)]

@@ -1,4 +1,4 @@
-"""A training whose loss or weights are no numbers any more ends, before anything of it is written."""
+"""A training whose loss or weights are no numbers any more, or that learns nothing, ends before anything is written."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ class StopWhereNotFinite(Callback):
 
     In float16 a step whose gradient overflows is skipped, so `grace` steps in a row may have no finite loss. Without
     that scaling the weights are lost at the first one. Stands before the recorder, so that what it keeps is good.
+    An epoch whose every loss is exactly 0 had no pixel with a class: it is refused too.
     """
 
     def __init__(self, grace: int, rank: Rank) -> None:
         self._grace, self._rank = grace, rank
         self._in_a_row: Tensor | None = None  # on the device, so that counting waits for nothing
         self._loss: Tensor | None = None
+        self._largest: Tensor | None = None  # loss of this epoch, NaN if any was
         self._lr = 0.0
 
     def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, index: int) -> None:
@@ -38,6 +40,7 @@ class StopWhereNotFinite(Callback):
     ) -> None:
         """Counts; all processes count alike, since each sees the mean of all losses."""
         self._loss = self._rank.mean(outputs["loss"].detach())
+        self._largest = self._loss if self._largest is None else torch.maximum(self._largest, self._loss)
         before = torch.zeros((), dtype=torch.long, device=self._loss.device)
         before = before if self._in_a_row is None else self._in_a_row
         self._in_a_row = torch.where(self._loss.isfinite(), 0, before + 1)
@@ -47,6 +50,7 @@ class StopWhereNotFinite(Callback):
     def on_validation_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Before anything is measured."""
         self._check_loss(trainer)
+        self._check_learned(trainer)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Of the weights that were validated, which are the averaged ones where the recipe wants these."""
@@ -56,6 +60,8 @@ class StopWhereNotFinite(Callback):
         """Before the checkpoint is written."""
         self._check_loss(trainer)
         self._check_weights(trainer, task)
+        self._check_learned(trainer)
+        self._largest = None
 
     def _check_loss(self, trainer: L.Trainer) -> None:
         count = 0 if self._in_a_row is None else int(self._in_a_row)
@@ -64,6 +70,13 @@ class StopWhereNotFinite(Callback):
             steps = f" (and in {count - 1} steps after it)" if count > 1 else ""
             raise self._stop(
                 trainer, f"the loss is {float(self._loss)} at step {trainer.global_step - count + 1}{steps}"
+            )
+
+    def _check_learned(self, trainer: L.Trainer) -> None:
+        if self._largest is not None and float(self._largest) == 0:
+            raise KerbsegError(
+                f"training stopped: every loss of epoch {trainer.current_epoch + 1} is 0, as no pixel has a class after"
+                " augmentation; lower augment.shift, translate, rotate or scale, or look at the masks"
             )
 
     def _check_weights(self, trainer: L.Trainer, task: L.LightningModule) -> None:

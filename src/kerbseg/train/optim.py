@@ -28,12 +28,24 @@ class Movement:
 def movement(recipe: AnyRecipe, net: Module, steps_per_epoch: int, besides: Iterable[Parameter] = ()) -> Movement:
     """The recipe's, of a network and of weights that train with it. Raises RecipeError as `parameter_groups`."""
     groups = parameter_groups(net, recipe.optim.groups, besides)
-    share = schedule(recipe.schedule, recipe.epochs, steps_per_epoch)
-    return Movement(lambda: optimizer(groups, recipe.optim), tuple(schedules(share, recipe.optim, steps_per_epoch)))
+    share, fused = schedule(recipe.schedule, recipe.epochs, steps_per_epoch), takes_fused(recipe)
+    return Movement(
+        lambda: optimizer(groups, recipe.optim, fused), tuple(schedules(share, recipe.optim, steps_per_epoch))
+    )
 
 
-def optimizer(parameters: Iterable[Parameter] | Iterable[dict[str, Any]], settings: Optimizer) -> TorchOptimizer:
-    """The recipe's optimizer over these weights."""
+def takes_fused(recipe: AnyRecipe) -> bool:
+    """Whether one kernel can move all weights, where torch would take several for each of them.
+
+    Lightning clips no gradients of such an optimizer in mixed precision, and float16 needs them unscaled first.
+    """
+    return recipe.precision == "float32" or (recipe.precision == "bfloat16" and recipe.optim.clip is None)
+
+
+def optimizer(
+    parameters: Iterable[Parameter] | Iterable[dict[str, Any]], settings: Optimizer, fused: bool = False
+) -> TorchOptimizer:
+    """The recipe's optimizer over these weights; `fused` moves them by one kernel, to the same but for rounding."""
     if settings.name == "sgd":
         return SGD(
             parameters,
@@ -41,9 +53,10 @@ def optimizer(parameters: Iterable[Parameter] | Iterable[dict[str, Any]], settin
             momentum=settings.momentum,
             nesterov=settings.nesterov,
             weight_decay=settings.weight_decay,
+            fused=fused or None,
         )
     kind = {"adam": Adam, "adamw": AdamW}[settings.name]
-    return kind(parameters, settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+    return kind(parameters, settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=fused or None)
 
 
 def schedule(settings: Schedule, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:

@@ -314,7 +314,8 @@ class Recipe:
     auxiliary: tuple[AuxHead, ...] = ()  # more heads while training
     distill: Distill | None = None  # learn from a trained network too
     drop_last: bool = True  # an epoch ends with its last whole batch; else with the pictures that are left
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # numbers that are computed with
+    # numbers that are computed with; auto: float32 or bfloat16, what is faster when the run begins, which keeps it
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     ema: BelowOne | None = None  # decay of the averaged weights; none without it
     # weight of a new batch in batch-norm's statistics; the network's own without it
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -365,7 +366,8 @@ class Classification:
     schedule: Schedule = Poly()  # how the learning rate moves
     grouping: Grouping | None = None  # fade dense convolutions into grouped ones
     drop_last: bool = True  # an epoch ends with its last whole batch; else with the pictures that are left
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # numbers that are computed with
+    # numbers that are computed with; auto: float32 or bfloat16, what is faster when the run begins, which keeps it
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     ema: BelowOne | None = None  # decay of the averaged weights; none without it
     validate_every: Count = 1  # epochs; the last one is always validated
     patience: Count | None = None  # validations without a better figure that end the training; off without it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from kerbseg.bundle import locate
 from kerbseg.compress.grouping import fade, make_dense
 from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import KerbsegError
+from kerbseg.train.auto_precision import choose_precision
 from kerbseg.train.builders import alpha_of
 from kerbseg.train.checkpoint import read_checkpoint, threads_of
 from kerbseg.train.classification import Classifying
@@ -124,6 +126,8 @@ def train(
         )
     elif recipe is None:
         recipe = resume_recipe(run)
+    if resume and recipe.precision == "auto":  # what was chosen when the run began stands in its recipe
+        recipe = replace(recipe, precision=resume_recipe(run).precision)
     rank = this_rank(devices, recipe)
     place = training_device(device, recipe, rank)
     if compile:
@@ -140,6 +144,11 @@ def train(
     machine = Machine(place, rank, data_root, workers, cache, compile, quiet)
     with claim(run, rank, data_root), plain_errors():
         check_folder(run, recipe, resume, rank)  # again: now nobody else can begin
+        if recipe.precision == "auto":
+            chosen, why = choose_precision(recipe, machine)
+            if rank.index == 0:
+                _LOG.info(f"precision: {chosen} ({why})")
+            recipe = replace(recipe, precision=chosen)
         limit = [] if hours is None else [TimeLimit(hours, started, resume_command(run, data_root), quiet)]
         _train(recipe, run, machine, initial, resume, note, loggers, [*limit, *callbacks])
     best = run / "best.safetensors"
