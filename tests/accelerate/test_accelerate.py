@@ -14,6 +14,8 @@ from PIL import Image
 from tails import CLASSES, GOOD, SIZE, SMALL, network, written
 
 import kerbseg
+from kerbseg.accelerate.early_mixing import mix_early
+from kerbseg.accelerate.files import open_network
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, DataError, InputError, KerbsegError
 from kerbseg.core.types import Preprocessing
