@@ -10,7 +10,7 @@ from kerbseg.bundle import METADATA_KEY, Bundle, load
 from kerbseg.core.errors import BundleError
 from kerbseg.export import onnx as onnx_export
 from kerbseg.export import openvino as openvino_export
-from kerbseg.exported_card import LAST_STAGE_KEY, ExportedCard
+from kerbseg.exported_card import FOREIGN_KEY, LAST_STAGE_KEY, ExportedCard, ForeignCard
 from kerbseg.runtime import open_runtime
 
 
@@ -124,3 +124,16 @@ def test_an_honest_file_of_a_size_that_is_padded_runs(converted, tmp_path):
     openvino_export.save(openvino_export.of_onnx(model), exported, tmp_path / "m.xml")
     for name in ("m.onnx", "m.xml"):
         assert open_runtime(tmp_path / name)(np.zeros((1, 33, 50, 3), np.uint8)).shape == (1, 33, 50)
+
+
+def test_a_foreign_card_is_read_as_written_and_refused_where_it_does_not_fit(converted):
+    _, exported = converted
+    foreign = ForeignCard("net.onnx", 10, None, softmax=False, logits="scores")
+    last_stage = replace(exported.last_stage, padded=(64, 64), coordinates="asymmetric")
+    kept = ExportedCard(replace(exported.card, model="net"), last_stage, foreign)
+    metadata = kept.to_metadata()
+    assert ExportedCard.from_metadata(metadata, "m.onnx") == kept
+    small = json.loads(metadata[LAST_STAGE_KEY]) | {"padded": [32, 64]}
+    for key, text in ((LAST_STAGE_KEY, json.dumps(small)), (FOREIGN_KEY, "{}"), (FOREIGN_KEY, "[")):
+        with pytest.raises(BundleError, match=r"m\.onnx: its card is damaged"):
+            ExportedCard.from_metadata(metadata | {key: text}, "m.onnx")

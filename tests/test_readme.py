@@ -134,7 +134,11 @@ RUN |= {
     ),
 }
 AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
+OTHERS = "needs a network of another house; tests/accelerate makes some and runs these commands on them"
 NOT_RUN = {
+    "kerbseg accelerate net.onnx -o fast.xml --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225": OTHERS,
+    "kerbseg profile fast.xml --against net.onnx --threads 2": OTHERS,
+    "kerbseg predict fast.xml street.jpg -o out": OTHERS,
     "kerbseg calibrate runs/camvid --data camvid --data-root DATA/camvid": "needs a network that has learned something;"
     " tests/test_calibrate.py runs it",
     "kerbseg keyframes mininet_v2_cpu-camvid DATA/V1_01_easy --target car --format euroc --static skip -o kept": (

@@ -6,13 +6,16 @@ from functools import partial
 import numpy as np
 import onnx
 import onnx.reference
+import onnxruntime
 import pytest
-import tails
 import torch
 from onnx import TensorProto, helper
+from PIL import Image
 from tails import CLASSES, GOOD, SIZE, SMALL, network, written
 
 import kerbseg
+from kerbseg.accelerate.early_mixing import mix_early
+from kerbseg.accelerate.files import open_network
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, DataError, InputError, KerbsegError
 from kerbseg.core.types import Preprocessing
@@ -42,7 +45,10 @@ def in_onnx(model, picture):
 # ---- tails
 
 
-@pytest.mark.parametrize("opset", [11, 17, 22])
+OPSETS = [pytest.param(11, marks=pytest.mark.slow), 17, pytest.param(22, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("opset", OPSETS)
 @pytest.mark.parametrize("name", GOOD)
 def test_a_tail_of_an_exporter_is_found_and_gives_the_same_ids(name, opset, tmp_path, accelerate):
     source = written(network(GOOD[name], opset=opset), tmp_path / "net.onnx")
@@ -78,8 +84,6 @@ def test_ids_are_those_of_onnx_itself(tmp_path, accelerate, streets):
 
 
 def test_the_written_file_gives_the_same_ids_without_kerbseg(tmp_path, accelerate, streets):
-    import onnxruntime
-
     accelerate(written(network(GOOD["cropped"]), tmp_path / "net.onnx"), tmp_path / "fast.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "fast.onnx")
     (ids,) = session.run(None, {"pictures": streets[0][None]})
@@ -188,8 +192,6 @@ def test_normalization_is_that_of_training(tmp_path, accelerate, streets):
     accelerate(source, tmp_path / "fast.onnx", preprocessing=IMAGENET)
     values = torch.from_numpy(streets[0]).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(each)[:, None, None] for each in (IMAGENET.mean, IMAGENET.std))
-    import onnxruntime
-
     (logits,) = onnxruntime.InferenceSession(source).run(None, {"x": ((values - mean) / std)[None].numpy()})
     assert (open_runtime(tmp_path / "fast.onnx")(streets[0][None]) == logits.argmax(1)).mean() >= 0.9999
 
@@ -234,6 +236,78 @@ def test_small_logits_at_the_end_are_taken_by_name_alone(tmp_path, accelerate, s
     small = torch.from_numpy(in_onnx(model, streets[0]))
     ids = torch.nn.functional.interpolate(small, SIZE, mode="bilinear").argmax(1).numpy()
     assert (open_runtime(tmp_path / "fast.onnx")(streets[0][None]) == ids).mean() >= 0.9999
+
+
+# ---- features mixed before they are enlarged
+
+
+def pyramid(net, logits, bias=True):
+    """SegFormer's head in small: a linear layer, features of two sizes, and a pointwise convolution over both."""
+    tokens = net.add("Transpose", net.add("Reshape", logits, net.constant([1, CLASSES, -1])), perm=[0, 2, 1])
+    linear = net.add("Add", net.constant(np.arange(8), np.float32), net.add("MatMul", tokens, net.random(CLASSES, 8)))
+    turned = net.add("Transpose", linear, perm=[0, 2, 1])
+    fine = net.add("Reshape", turned, net.constant([1, 8, *SMALL]))
+    coarse = net.add("AveragePool", logits, kernel_shape=[2, 2], strides=[2, 2])
+    larger = net.resize(coarse, [1, CLASSES, *SMALL])
+    joined = net.add("Concat", larger, net.resize(fine, [1, 8, *SMALL]), axis=1)
+    more = [net.random(8)] if bias else []
+    mixed = net.add("Relu", net.add("Conv", joined, net.random(8, CLASSES + 8, 1, 1), *more))
+    return GOOD["torch_argmax"](net, net.add("Conv", mixed, net.random(CLASSES, 8, 1, 1)))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_features_are_mixed_before_they_are_enlarged(bias, tmp_path, accelerate):
+    source = written(network(partial(pyramid, bias=bias)), tmp_path / "net.onnx")
+    assert accelerate(source, tmp_path / "fast.onnx").equal >= 0.9999
+    known = open_network(source, tmp_path / "fast.onnx")
+    before = known.graph.cut(known.tail)
+    after = mix_early(before)
+    assert known.graph.costs(after)[1] < known.graph.costs(before)[1]
+    assert not any(node.op_type == "Concat" for node in after.graph.node)
+    assert sum(node.op_type == "MatMul" for node in after.graph.node) == 1
+    picture = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), np.uint8)
+    one, other = (logits_of(model, picture) for model in (before, after))
+    np.testing.assert_allclose(other, one, atol=1e-5 * np.abs(one).max())
+
+
+def logits_of(model, picture):
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_empty_tensor_value_info("logits"))
+    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"pictures": picture})[0]
+
+
+def test_a_network_without_such_features_stays_as_it_is(tmp_path):
+    known = open_network(written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx"), tmp_path / "fast.onnx")
+    model = known.graph.cut(known.tail)
+    assert [node.op_type for node in mix_early(model).graph.node] == [node.op_type for node in model.graph.node]
+
+
+# ---- a network of another house
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".onnx", ".xml"])
+def test_segformer_of_transformers_gives_the_same_ids(ending, tmp_path):
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed (pip install transformers)"
+    )
+    torch.manual_seed(0)
+    net = transformers.SegformerForSemanticSegmentation(transformers.SegformerConfig(num_labels=19)).eval()
+
+    class Whole(torch.nn.Module):
+        def forward(self, x):
+            logits = net(x).logits
+            return torch.nn.functional.interpolate(logits, size=x.shape[2:], mode="bilinear").argmax(1)
+
+    whole, picture = Whole().eval(), torch.rand(1, 3, 128, 192)
+    torch.onnx.export(whole, (picture,), tmp_path / "net.onnx", opset_version=17, dynamo=False)
+    result = kerbseg.accelerate(tmp_path / "net.onnx", tmp_path / f"fast{ending}", preprocessing=IMAGENET)
+    assert result.equal >= 0.9999
+    assert result.classes == 19
+    ours = open_runtime(tmp_path / f"fast{ending}").foreign
+    known = open_network(tmp_path / "net.onnx", tmp_path / f"fast{ending}")
+    assert ours.macs < 0.5 * known.graph.costs(known.graph.cut(known.tail))[1]
 
 
 # ---- refusals
@@ -329,7 +403,6 @@ def test_what_has_no_such_tail_is_told_in_one_line(tail, tmp_path, accelerate):
 def test_a_file_that_disagrees_is_not_written(tmp_path, accelerate, monkeypatch):
     """A network whose ids are read wrongly is found by the comparison on pictures."""
     source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
-    monkeypatch.setattr(tails, "GOOD", {})
     wrong = {"half_pixel": (True, None)}
     monkeypatch.setattr("kerbseg.accelerate.tail.COORDINATES", wrong)
     with pytest.raises(KerbsegError, match=r"would not agree with its network.*nothing was written"):
@@ -402,7 +475,8 @@ def test_the_command_writes_what_all_others_take(tmp_path, capsys, folder_root, 
     assert list((tmp_path / "out").rglob("*_ids.png"))
     main(f"evaluate fast.onnx --data folder --data-root {folder_root} --split val --json scores.json".split())
     assert json.loads((tmp_path / "scores.json").read_text())["protocol"]["model"] == "net"
-    main(["info", "fast.onnx"])
+    main(["info", "fast.onnx", "--card", "card.md"])
+    assert "made of net.onnx" in (tmp_path / "card.md").read_text()
     assert "net.onnx" in capsys.readouterr().out
 
 
@@ -424,3 +498,31 @@ def test_numbers_that_are_none_are_refused(text, tmp_path, capsys):
         main(["accelerate", str(source), "-o", str(tmp_path / "fast.onnx"), f"--mean={text}"])
     assert end.value.code == 2
     assert "three numbers" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".onnx", ".xml"])
+def test_int8_tells_how_many_ids_stay(ending, tmp_path, capsys, streets):
+    pytest.importorskip("nncf", reason="nncf is not installed")
+    (tmp_path / "pictures").mkdir()
+    for index in range(4):
+        Image.fromarray(streets[index % 2]).save(tmp_path / "pictures" / f"{index}.png")
+    source, out = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx"), tmp_path / f"fast{ending}"
+    told = tmp_path / "told.json"
+    main(f"accelerate {source} -o {out} --int8 --calibration {tmp_path / 'pictures'} --json {told}".split())
+    report = json.loads(told.read_text())
+    assert "ids as in the float file" in capsys.readouterr().out
+    assert report["equal"] >= 0.9999
+    assert 0.8 < report["int8"]["equal"] < 1
+    assert report["int8"]["in_float"] == 0
+    assert open_runtime(out).precision == "int8"
+
+
+@pytest.mark.parametrize(("options", "message"), [("--int8", "--calibration"), ("--threads 2", "--int8")])
+def test_options_that_need_another_are_refused(options, message, tmp_path, capsys):
+    source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
+    with pytest.raises(SystemExit) as end:
+        main(f"accelerate {source} -o {tmp_path / 'fast.onnx'} {options}".split())
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "fast.onnx").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int, UInt8
 
 import kerbseg.models as models
 from kerbseg.accelerate import onnx_graph
+from kerbseg.accelerate.early_mixing import mix_early
 from kerbseg.accelerate.onnx_graph import OnnxGraph, read_onnx
 from kerbseg.accelerate.tail import Reading, Tail, find_tail, learn_reading
 from kerbseg.bundle import BundleCard, versions
@@ -71,6 +72,7 @@ class Network:
     reading: Reading
     engine: str  # that runs what is written, and the untouched file beside it
     logits: str | None = None  # the tensor that was chosen by name
+    mixes_early: bool = True  # whether features are mixed before they are enlarged, see `early_mixing`
 
     def usual(self) -> Callable[[Picture], tuple[Int[np.ndarray, "h w"], Float32[np.ndarray, "k H W"]]]:
         """The untouched network: ids of a picture as its user sees them, and the logits that they follow from."""
@@ -105,17 +107,21 @@ class Network:
 
     def converted(self) -> Any:
         """The graph from uint8 pictures to ids, as the engine of what is written has it."""
-        model = self.graph.cut(self.tail)
+        model = self._cut()
         if isinstance(self.graph, OnnxGraph) and self.engine == "openvino":
             from kerbseg.export.openvino import of_onnx
 
             return of_onnx(model)
         return model
 
+    def _cut(self) -> Any:
+        model = self.graph.cut(self.tail)
+        return mix_early(model) if self.mixes_early and isinstance(self.graph, OnnxGraph) else model
+
     def exported(self, labels: LabelSet) -> ExportedCard:
         """The cards of what is written."""
         feed, tail = self.graph.input, self.tail
-        parameters, macs = self.graph.costs(self.graph.cut(tail))
+        parameters, macs = self.graph.costs(self._cut())
         stem = _named(self.path.stem)
         card = BundleCard(
             model=f"{stem} (accelerated)" if stem in models.list_models() else stem,
@@ -144,11 +150,11 @@ def accelerate(
 ) -> Accelerated:
     """Writes anyone's segmentation network (.onnx, .xml) as a file of ours (.onnx, .xml), with our last stage.
 
-    What the network itself computes stays as it is; the enlargement of its logits to the pictures' size and the choice
-    of a class are ours then, and pictures come as uint8 RGB. `preprocessing` must be that of its training: without it
-    pixels are 0..1 (RGB / 255). `size` (height, width) is for graphs that take any. `logits` names the small logits,
-    what enlarges them, or the output to follow, where there is a choice. `classes` are a label set, its name or a
-    dataset.yaml; class_0, class_1 ... without.
+    What the network itself computes stays as it is, but for the order of sums (`early_mixing`); the enlargement of its
+    logits to the pictures' size and the choice of a class are ours then, and pictures come as uint8 RGB.
+    `preprocessing` must be that of its training: without it pixels are 0..1 (RGB / 255). `size` (height, width) is for
+    graphs that take any. `logits` names the small logits, what enlarges them, or the output to follow, where there is a
+    choice. `classes` are a label set, its name or a dataset.yaml; class_0, class_1 ... without.
 
     Raises BundleError for a file that is damaged, ours already, or has no such last stage, InputError for another size
     than the network's, KerbsegError where fewer than `floor` of the pixels of `pictures` (a folder or arrays; drawn
@@ -157,16 +163,22 @@ def accelerate(
     source, target = Path(network), Path(path)
     check_target(source, target)
     known = open_network(source, target, preprocessing, size, logits)
-    exported = known.exported(labels_for(classes, known))
+    labels = labels_for(classes, known)
     shown = shown_pictures(pictures, known.graph.input.size)
     with TemporaryDirectory() as folder:
         made = Path(folder) / target.name
-        saver(target)(known.converted(), exported, made)
-        result = compared(known, open_runtime(made), shown)
+        result = _made(known, labels, made, shown)
+        if result.equal < floor:  # sums in another order may round too far for a network
+            result = _made(replace(known, mixes_early=False), labels, made, shown)
         if result.equal < floor:
             raise KerbsegError(f"{target} would not agree with its network: {result}; nothing was written")
         install(made, target)
     return result
+
+
+def _made(known: Network, labels: LabelSet, made: Path, shown: Sequence[Picture]) -> Accelerated:
+    saver(made)(known.converted(), known.exported(labels), made)
+    return compared(known, open_runtime(made), shown)
 
 
 def check_target(source: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
+from kerbseg.accelerate.onnx_edit import copied, drop_unread, names_in, node_index, rename
 from kerbseg.accelerate.pictures_in import NetworkInput, network_input
 from kerbseg.accelerate.tail import Resizing, Size, Step, Tail
 from kerbseg.bundle import METADATA_KEY
@@ -36,7 +37,7 @@ class OnnxGraph:
     def __init__(self, model: onnx.ModelProto, path: Path, size: Size | None, preprocessing: Preprocessing) -> None:
         import onnx
 
-        self.path, self._model = str(path), _copied(model)
+        self.path, self._model = str(path), copied(model)
         graph = self._model.graph
         constants = {each.name for each in graph.initializer}
         inputs = [value for value in graph.input if value.name not in constants]
@@ -128,7 +129,7 @@ class OnnxGraph:
         """The untouched graph, with these tensors as its outputs."""
         import onnx
 
-        model = _copied(self._model)
+        model = copied(self._model)
         del model.graph.output[:]
         model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(tensors))
         return model
@@ -138,10 +139,10 @@ class OnnxGraph:
 
         model = self.exposing([end])
         dtype = self._types[step.result].elem_type if step.result in self._types else onnx.TensorProto.FLOAT
-        made = _node_index(model, step.result)
+        made = node_index(model, step.result)
         del model.graph.node[made]
         model.graph.input.append(onnx.helper.make_tensor_value_info(step.result, dtype, values.shape))
-        _drop_unread(model)
+        drop_unread(model)
         feeds = {step.result: values.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype))}
         if any(value.name == self.input.name for value in model.graph.input):
             feeds[self.input.name] = np.zeros(self.input.shape, self.input.dtype)
@@ -152,11 +153,11 @@ class OnnxGraph:
         """The graph from uint8 pictures to ids, with the small logits under their name, as ours have it."""
         import onnx
 
-        model = _copied(self._model)
+        model = copied(self._model)
         graph = model.graph
-        taken = {PICTURES, IDS, LOGITS} | {name for name in _names(graph) if name.startswith(OWN)}
-        changed = {name: f"net_{name}" for name in sorted(taken & _names(graph))}
-        _rename(graph, changed)
+        taken = {PICTURES, IDS, LOGITS} | {name for name in names_in(graph) if name.startswith(OWN)}
+        changed = {name: f"net_{name}" for name in sorted(taken & names_in(graph))}
+        rename(graph, changed)
         source = changed.get(tail.logits, tail.logits)
         kind = self._types[tail.logits].elem_type if tail.logits in self._types else onnx.TensorProto.FLOAT
         behind = []
@@ -168,7 +169,7 @@ class OnnxGraph:
         if behind:
             behind[-1].output[0] = LOGITS
         else:
-            _rename(graph, {source: LOGITS})
+            rename(graph, {source: LOGITS})
         front = self._front(graph, changed.get(self.input.name, self.input.name))
         nodes = [*front, *graph.node, *behind, *self._last_stage(graph, tail)]
         del graph.node[:], graph.input[:], graph.output[:]
@@ -180,7 +181,7 @@ class OnnxGraph:
         graph.output.append(
             onnx.helper.make_tensor_value_info(IDS, onnx.TensorProto.UINT8, (self.input.batch, height, width))
         )
-        _drop_unread(model)
+        drop_unread(model)
         for number, node in enumerate(graph.node):  # nncf knows operations by their names
             node.name = node.name or f"{OWN}{node.op_type}_{number}"
             node.doc_string = ""
@@ -195,7 +196,7 @@ class OnnxGraph:
         model = self.exposing([end])
         graph = model.graph
         changed = {PICTURES: f"net_{PICTURES}"}
-        _rename(graph, changed)
+        rename(graph, changed)
         front = self._front(graph, changed.get(self.input.name, self.input.name))
         nodes = [*front, *graph.node]
         del graph.node[:], graph.input[:]
@@ -203,7 +204,7 @@ class OnnxGraph:
         height, width = self.input.size
         shape = (self.input.batch, height, width, 3)
         graph.input.append(onnx.helper.make_tensor_value_info(PICTURES, onnx.TensorProto.UINT8, shape))
-        _drop_unread(model)
+        drop_unread(model)
         return model
 
     def _front(self, graph: Any, name: str) -> list[Any]:
@@ -393,64 +394,6 @@ def _dtype_name(kind: int) -> str:
 
     name = str(onnx.TensorProto.DataType.Name(kind)).lower()
     return "float32" if name == "float" else name
-
-
-def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
-
-
-def _subgraphs(node: Any) -> Iterator[Any]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _names(graph: Any) -> set[str]:
-    names = {each.name for each in (*graph.initializer, *graph.input, *graph.output)}
-    for node in graph.node:
-        names |= {*node.input, *node.output}
-        for inner in _subgraphs(node):
-            names |= _names(inner)
-    return names
-
-
-def _rename(graph: Any, names: Mapping[str, str]) -> None:
-    """Gives tensors other names, wherever they stand."""
-    for each in (*graph.initializer, *graph.input, *graph.output):
-        each.name = names.get(each.name, each.name)
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-        for inner in _subgraphs(node):
-            _rename(inner, names)
-
-
-def _node_index(model: Any, result: str) -> int:
-    return next(index for index, node in enumerate(model.graph.node) if result in node.output)
-
-
-def _drop_unread(model: Any) -> None:
-    """Removes what no output needs."""
-    graph = model.graph
-    needed, nodes = {value.name for value in graph.output}, []
-    for node in reversed(graph.node):  # in topological order
-        if needed & {*node.output}:
-            needed |= {*node.input}
-            for inner in _subgraphs(node):
-                needed |= _names(inner)
-            nodes.append(node)
-    kept = [value for value in graph.input if value.name in needed]
-    held = [each for each in graph.initializer if each.name in needed]
-    nodes.reverse()
-    del graph.node[:], graph.input[:], graph.initializer[:]
-    graph.node.extend(nodes)
-    graph.input.extend(kept)
-    graph.initializer.extend(held)
 
 
 def _brief(error: Exception) -> str:

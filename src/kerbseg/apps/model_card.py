@@ -58,7 +58,7 @@ def markdown(facts: CardFacts, name: str, pictures: Mapping[str, str] | None = N
     data = _data_name(card)
     parts = [
         f"# {name}",
-        f"{models.card(card.model).summary.rstrip('.')}. {_purpose(card.labels)}",
+        f"{_summary(facts)}. {_purpose(card.labels)}",
         _facts_table(facts),
         *(_section(section) for section in sections(card)),
         _training(card, pictures.get("curve")),
@@ -78,6 +78,16 @@ def render_section(section: Section) -> Table:
     return table
 
 
+def _summary(facts: CardFacts) -> str:
+    if facts.foreign is not None:
+        return f"A network of another house, made of {facts.foreign.file} by kerbseg accelerate"
+    return models.card(facts.card.model).summary.rstrip(".")
+
+
+def _origin(facts: CardFacts) -> str:
+    return models.card(facts.card.model).paper if facts.foreign is None else f"of {facts.foreign.file}"
+
+
 def _purpose(labels: LabelSet) -> str:
     return f"It names the class of every pixel of a picture: {', '.join(labels.classes)}."
 
@@ -87,7 +97,7 @@ def _facts_table(facts: CardFacts) -> str:
     stored = f"{facts.size_bytes / 1e6:.1f} MB{', kernels in float16' if facts.half else ''}"
     epoch = card.scores.get("epoch")
     rows = {
-        "network": f"`{card.model}` ({models.card(card.model).paper}), {facts.parameters:,} parameters",
+        "network": f"`{card.model}` ({_origin(facts)}), {facts.parameters:,} parameters",
         "file": stored,
         "classes": f"{len(card.labels)} of {card.labels.name}",
         "pictures": f"RGB, trained at {height_width} (HxW); other sizes work",

@@ -31,9 +31,9 @@ def accelerate(
 ) -> None:
     """Speed up the last stage of your own segmentation network, trained and exported by any program.
 
-    Takes an ONNX file or an OpenVINO model that enlarges its logits to the picture's size at its end. Only that last
-    stage changes: kerbseg interpolates where classes meet, and nowhere else. The class ids stay the same; this is
-    checked on pictures before anything is written. All other commands take the new file like an exported one.
+    Takes an ONNX file or an OpenVINO model that enlarges its logits to the picture's size at its end. kerbseg
+    interpolates where classes meet, and nowhere else. The class ids stay the same; this is checked on pictures before
+    anything is written. All other commands take the new file like an exported one.
 
     Pixels must be normalized as in training: give --mean, --std and --channels of your training. A wrong value gives
     wrong classes, and no check can see that.
