@@ -375,7 +375,20 @@ def by_chance(net, logits):
     return [net.add("ArgMax", net.resize(noisy, [1, CLASSES, *SIZE]), axis=1)]
 
 
+def dropout_in_training(net, logits):
+    half = net.add("Dropout", logits, net.constant(0.5, np.float32), net.constant(True, np.bool_))
+    return [net.add("ArgMax", net.resize(half, [1, CLASSES, *SIZE]), axis=1)]
+
+
+def scales_of_no_whole_size(net, logits):
+    """Scales that are computed: 16 rows 4.03 times are 64.48, which ONNX cuts to 64 and still divides by 4.03."""
+    scales = net.add("Concat", net.constant([1, 1], np.float32), net.constant([4.03, 4.03], np.float32), axis=0)
+    return [net.add("ArgMax", net.add("Resize", logits, "", scales, mode="linear"), axis=1)]
+
+
 BAD = {
+    dropout_in_training: r"Dropout.*model\.eval\(\)",
+    scales_of_no_whole_size: "which is not whole",
     full_size: "picture's size already|comes of ConvTranspose",
     nearest: "is nearest",
     cubic: "is cubic",
@@ -398,6 +411,58 @@ def test_what_has_no_such_tail_is_told_in_one_line(tail, tmp_path, accelerate):
         accelerate(source, tmp_path / "fast.onnx")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "fast.onnx").exists()
+
+
+@pytest.mark.parametrize("side", [4, 8])
+def test_a_renumbered_class_is_seen_where_pictures_have_fewer_pixels_than_classes(side, tmp_path):
+    def swapped(net, logits):
+        best = net.add("ArgMax", net.resize(logits, [1, 200, side, side]), axis=1, keepdims=0)
+        return [net.add("Gather", net.constant([*range(198), 199, 198]), best)]
+
+    source = written(network(swapped, shape=(1, 3, side, side), classes=200), tmp_path / "net.onnx")
+    with pytest.raises(BundleError, match="not the class of the largest"):
+        kerbseg.accelerate(source, tmp_path / "fast.onnx")
+
+
+def test_scales_of_two_axes_are_read_like_those_of_four(tmp_path, accelerate):
+    def tail(scale):
+        def of_axes(net, logits):
+            scales = net.constant([scale, scale], np.float32)
+            return [net.add("ArgMax", net.add("Resize", logits, "", scales, axes=[-2, 3], mode="linear"), axis=1)]
+
+        return of_axes
+
+    uneven = written(network(tail(4.03), opset=18), tmp_path / "uneven.onnx")
+    with pytest.raises(BundleError, match="which is not whole"):
+        accelerate(uneven, tmp_path / "fast.onnx")
+    whole = written(network(tail(4.0), opset=18), tmp_path / "whole.onnx")
+    assert accelerate(whole, tmp_path / "fast.onnx").equal == 1
+
+
+def test_what_openvino_cannot_read_is_told_in_one_line(tmp_path, accelerate):
+    def symmetric(net, logits):
+        how = {"coordinate_transformation_mode": "half_pixel_symmetric"}
+        return [net.add("ArgMax", net.resize(logits, scales=[1, 1, 4, 4], **how), axis=1)]
+
+    source = written(network(symmetric, opset=19), tmp_path / "net.onnx")
+    with pytest.raises(BundleError, match=r"openvino cannot read .*Resize-19.*an \.onnx file") as error:
+        accelerate(source, tmp_path / "fast.xml")
+    assert "\n" not in str(error.value)
+    assert not [*tmp_path.glob("fast*")]
+    assert accelerate(source, tmp_path / "fast.onnx").equal == 1
+
+
+def test_ids_of_another_size_in_openvino_are_refused(tmp_path, accelerate):
+    """OpenVINO has no `keep_aspect_ratio_policy`: it gives the size asked for, ONNX Runtime one of the proportions."""
+
+    def kept(net, logits):
+        how = {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger", "mode": "linear"}
+        return [net.add("ArgMax", net.add("Resize", logits, "", "", net.constant([64, 93]), **how), axis=1, keepdims=0)]
+
+    source = written(network(kept, opset=18, shape=(1, 3, 62, 93)), tmp_path / "net.onnx")
+    with pytest.raises(KerbsegError, match=r"in openvino, not of \(62, 93\)"):
+        kerbseg.accelerate(source, tmp_path / "fast.xml")
+    assert kerbseg.accelerate(source, tmp_path / "fast.onnx").equal == 1
 
 
 def test_a_file_that_disagrees_is_not_written(tmp_path, accelerate, monkeypatch):

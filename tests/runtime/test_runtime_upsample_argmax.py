@@ -223,6 +223,8 @@ def test_one_picture_tensors_and_views_are_taken_as_they_are():
     odd.flags.writeable = False
     assert (kerbseg.upsample_argmax(odd, (40, 100)) == ids).all()
     assert (kerbseg.upsample_argmax(odd.astype(">f4"), (40, 100)) == ids).all()
+    negative = torch._neg_view(logits)
+    assert (kerbseg.upsample_argmax(negative, (40, 100)) == kerbseg.upsample_argmax(-logits, (40, 100))).all()
     rounded = logits.bfloat16()
     assert (kerbseg.upsample_argmax(rounded, (40, 100)) == kerbseg.upsample_argmax(rounded.float(), (40, 100))).all()
 
@@ -244,11 +246,21 @@ FEW = np.zeros((1, 3, 4, 5), np.float32)
         (FEW, {"size": 8}, "size is 8"),
         (FEW, {"size": (8.5, 5)}, "size is"),
         (FEW, {"threads": 0}, "threads is 0"),
+        (FEW, {"threads": 1.5}, "threads is 1.5"),
+        (FEW, {"threads": "2"}, "threads is '2'"),
+        (torch.zeros(1, 3, 4, 5).to_sparse(), {}, "give a dense one"),
+        (torch.zeros(1, 3, 4, 5, device="meta"), {}, "give a dense one"),
+        ([[1.0], [1.0, 2.0]], {}, "logits are no array"),
         (FEW, {"scale": 0.5}, "leave them out"),
         (FEW, {"temperature": 0}, "temperature is 0"),
         (FEW, {"coordinates": "tf_crop"}, "choose from: half_pixel"),
         (FEW, {"coordinates": "asymmetric", "align_corners": True}, "contradicts"),
         (FEW.astype(np.uint8), {"scale": -1}, "positive number"),
+        (FEW.astype(np.uint8), {"scale": "a"}, "give numbers"),
+        (FEW.astype(np.uint8), {"scale": []}, "finite numbers"),
+        (FEW.astype(np.uint8), {"scale": 1, "zero_point": []}, "finite numbers"),
+        (FEW.astype(np.uint8), {"scale": [1, 2, 3], "zero_point": np.nan}, "finite numbers"),
+        (FEW.astype(np.uint8), {"scale": [1, 2, 3], "zero_point": None}, "finite numbers"),
         (FEW.astype(np.uint8), {"scale": [1, 2]}, "2 scales"),
         (FEW.astype(np.uint8), {"scale": [1, 1], "zero_point": 3}, "2 scales"),
         (FEW.astype(np.uint8), {"confidence": True}, "needs their scale"),

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float32, Int, UInt8
 
 import kerbseg.models as models
-from kerbseg.accelerate import onnx_graph
 from kerbseg.accelerate.early_mixing import mix_early
-from kerbseg.accelerate.onnx_graph import OnnxGraph, read_onnx
+from kerbseg.accelerate.onnx_file import opened, read_onnx
+from kerbseg.accelerate.onnx_graph import OnnxGraph
 from kerbseg.accelerate.tail import Reading, Tail, find_tail, learn_reading
 from kerbseg.bundle import BundleCard, versions
 from kerbseg.core.errors import BundleError, DataError, KerbsegError
@@ -94,11 +94,11 @@ class Network:
         if isinstance(self.graph, OnnxGraph):
             model = self.graph.exposing(chosen)
             if self.engine == "onnx":
-                name, run = self.graph.input.name, onnx_graph.opened(model, str(self.path))
+                name, run = self.graph.input.name, opened(model, str(self.path))
                 return lambda values: run({name: values})
-            from kerbseg.export.openvino import of_onnx
+            from kerbseg.accelerate.openvino_graph import of_onnx
 
-            whole = of_onnx(model)
+            whole = of_onnx(model, str(self.path))
         else:
             whole = self.graph.reference(chosen)
         from kerbseg.accelerate import openvino_graph
@@ -109,9 +109,9 @@ class Network:
         """The graph from uint8 pictures to ids, as the engine of what is written has it."""
         model = self._cut()
         if isinstance(self.graph, OnnxGraph) and self.engine == "openvino":
-            from kerbseg.export.openvino import of_onnx
+            from kerbseg.accelerate.openvino_graph import of_onnx
 
-            return of_onnx(model)
+            return of_onnx(model, str(self.path))
         return model
 
     def _cut(self) -> Any:
@@ -267,6 +267,11 @@ def compared(network: Network, runtime: Runtime, pictures: Sequence[Picture]) ->
     for picture in pictures:
         theirs, logits = usual(picture)
         ours = runtime(picture[None])[0].astype(np.int64)
+        if theirs.shape != ours.shape:
+            raise KerbsegError(
+                f"{network.path} gives ids of {theirs.shape} in {network.engine}, not of {ours.shape} (HxW), as in"
+                " onnxruntime; nothing was written"
+            )
         rows, columns = np.nonzero(ours != theirs)
         gaps = logits[theirs[rows, columns], rows, columns] - logits[ours[rows, columns], rows, columns]
         differing, pixels = differing + len(rows), pixels + ours.size

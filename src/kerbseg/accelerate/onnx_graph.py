@@ -12,22 +12,18 @@ import numpy as np
 from jaxtyping import Float32
 
 from kerbseg.accelerate.onnx_edit import copied, drop_unread, names_in, node_index, rename
+from kerbseg.accelerate.onnx_file import OLDEST_OPSET, opened
 from kerbseg.accelerate.pictures_in import NetworkInput, network_input
 from kerbseg.accelerate.tail import Resizing, Size, Step, Tail
-from kerbseg.bundle import METADATA_KEY
-from kerbseg.core.errors import BundleError, MissingExtra
+from kerbseg.core.errors import BundleError
 from kerbseg.core.precision import Precision
 from kerbseg.core.types import Preprocessing
 from kerbseg.exported_card import IDS, LOGITS, PICTURES
-from kerbseg.runtime.onnx import onnxruntime, ort_errors
 
 if TYPE_CHECKING:
     import onnx
 
 OMITTED_OPSET = 13  # from it on an interpolation may leave out its inputs
-OLDEST_OPSET = 11  # before it, interpolations say less of themselves
-LARGEST = 2**31 - 1  # bytes of an ONNX file that keeps its weights inside
-BY_CHANCE = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 OWN = "kerbseg_"  # what names of ours begin with
 
 
@@ -100,14 +96,31 @@ class OnnxGraph:
     def resizing(self, step: Step[str]) -> Resizing:
         node = self._makers[step.result]
         attributes = _attributes(node)
-        modern = node.op_type == "Resize" and self.opset >= OLDEST_OPSET
-        scales = self._constant(node.input[2]) if modern and len(node.input) == 3 else None
         return Resizing(
             attributes.get("mode", b"nearest").decode(),
             attributes.get("coordinate_transformation_mode", b"half_pixel").decode(),
             bool(attributes.get("antialias", 0)),
-            None if scales is None or scales.size != 4 else [float(each) for each in scales],
+            self._scales(node, attributes, self.shape(step.source)),
         )
+
+    def _scales(self, node: Any, attributes: Mapping[str, Any], source: Sequence[int]) -> list[float] | None:
+        """Of each axis, where an interpolation is given scales; one for all where it keeps the proportions."""
+        inputs = [*node.input, "", "", ""][:4]
+        if node.op_type != "Resize" or self.opset < OLDEST_OPSET:
+            return None
+        axes = attributes.get("axes", range(len(source)))
+        policy = attributes.get("keep_aspect_ratio_policy", b"stretch").decode()
+        if not inputs[3]:
+            given = self._held(inputs[2])
+        elif policy == "stretch":
+            return None
+        else:
+            ratios = self._held(inputs[3]) / [source[axis] for axis in axes]
+            given = np.full(len(ratios), ratios.min() if policy == "not_larger" else ratios.max())
+        scales = [1.0] * len(source)
+        for axis, scale in zip(axes, given, strict=False):
+            scales[axis] = float(scale)
+        return scales
 
     @property
     def opset(self) -> int:
@@ -311,11 +324,14 @@ class OnnxGraph:
                 macs += math.prod(weight[-2:]) * rows
         return parameters, macs if whole else None
 
-    def _constant(self, name: str) -> np.ndarray | None:
+    def _held(self, name: str) -> np.ndarray:
+        """The values of a tensor that depends on no pixels; where it is no constant, the graph is run once."""
         import onnx
 
         held = self._constants.get(name)
-        return None if held is None else onnx.numpy_helper.to_array(held)
+        if held is None:
+            return self.run([name], np.zeros(self.input.shape, self.input.dtype))[0]
+        return onnx.numpy_helper.to_array(held)
 
 
 def normalizing(preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -324,54 +340,6 @@ def normalizing(preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray, n
     shift, scale = (values.astype(np.float32).reshape(3, 1, 1) for values in (-255 * mean, 1 / (255 * std)))
     turned = np.diag(1 / (255 * std))[:, ::-1, None, None].astype(np.float32)
     return shift, scale, np.ascontiguousarray(turned), (-mean / std).astype(np.float32)
-
-
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """A file that is whole and of others. Raises BundleError."""
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError as error:
-        raise MissingExtra("onnx", "export") from error
-    try:
-        model = onnx.load(path)
-        if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
-        if model.ByteSize() > LARGEST:
-            raise BundleError(f"{path} is larger than 2 GB, which no ONNX file of one piece holds")
-        onnx.checker.check_model(model)
-    except (DecodeError, OSError, onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        raise BundleError(f"{path} is no whole ONNX file ({_brief(error)}); export it again") from error
-    if METADATA_KEY in {entry.key for entry in model.metadata_props}:
-        raise BundleError(f"{path} is a file of kerbseg already, with its fast last stage; use it as it is")
-    if chance := sorted({node.op_type for node in model.graph.node} & BY_CHANCE):
-        raise BundleError(
-            f"{path} draws random numbers ({', '.join(chance)}), as networks do in training; export it after"
-            " model.eval()"
-        )
-    opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
-    if opset < OLDEST_OPSET:
-        raise BundleError(f"{path} is of opset {opset}; export it again with opset {OLDEST_OPSET} or newer")
-    return model
-
-
-def opened(model: onnx.ModelProto, path: str) -> Any:
-    """What runs a graph in ONNX Runtime. Raises BundleError where it does not."""
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except ort_errors() as error:
-        raise BundleError(f"onnxruntime cannot open {path} ({_brief(error)}); export it again") from error
-
-    def run(feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        try:
-            return list(session.run(None, feeds))
-        except ort_errors() as error:
-            raise BundleError(f"onnxruntime cannot run {path} ({_brief(error)}); export it again") from error
-
-    return run
 
 
 def _step(node: Any, result: str) -> Step[str]:
@@ -394,7 +362,3 @@ def _dtype_name(kind: int) -> str:
 
     name = str(onnx.TensorProto.DataType.Name(kind)).lower()
     return "float32" if name == "float" else name
-
-
-def _brief(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

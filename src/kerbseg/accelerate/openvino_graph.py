@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from kerbseg.accelerate.tail import Resizing, Size, Step, Tail
 from kerbseg.core.errors import BundleError
 from kerbseg.core.precision import Precision
 from kerbseg.core.types import Preprocessing
+from kerbseg.export.openvino import of_onnx as converted
 from kerbseg.exported_card import IDS, LOGITS, PICTURES
 from kerbseg.runtime.openvino import RT_INFO, core, openvino, weights_of
 
@@ -257,6 +259,19 @@ def _compiled(model: Any, path: str) -> Any:
         return core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise BundleError(f"openvino cannot compile {path} ({_brief(error)}); export it again") from error
+
+
+def of_onnx(model: Any, path: str) -> Any:
+    """The `openvino.Model` of an ONNX graph of others. Raises BundleError for an operation that OpenVINO lacks."""
+    frontend = importlib.import_module("openvino.frontend")  # its errors have no kind in common
+    names = ("GeneralFailure", "NotImplementedFailure", "OpConversionFailure", "OpValidationFailure")
+    kinds = (RuntimeError, *(getattr(frontend, name) for name in names))
+    try:
+        return converted(model)
+    except kinds as error:
+        told = [line for line in str(error).splitlines() if line.startswith("-- Conversion is failed for: ")]
+        lacks = f"it lacks one of {told[0].partition(': ')[2]}" if told else _brief(error)
+        raise BundleError(f"openvino cannot read {path} ({lacks}); name an .onnx file to write") from error
 
 
 def opened(model: Any, path: str) -> Callable[[np.ndarray], list[np.ndarray]]:

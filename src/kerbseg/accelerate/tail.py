@@ -306,13 +306,14 @@ def learn_reading(graph: Graph[Tensor], tail: Tail[Tensor], size: Size) -> Readi
             f" {_hw(size)} (HxW); export it so that it enlarges its logits to that"
         )
     shape = graph.shape(tail.resize.result)
-    winners, values = _of_all_classes(shape, 1 if tail.layout == "nchw" else 3)
-    output = graph.run_tail(tail.resize, tail.end, values)
-    expected = winners[:, : size[0], : size[1]]
+    rounds = []
+    for winners, values in _of_all_classes(shape, 1 if tail.layout == "nchw" else 3, size):
+        output = graph.run_tail(tail.resize, tail.end, values)
+        rounds.append((output, winners[:, : size[0], : size[1]]))
+    output, expected = rounds[0]
     readings = [Reading(axis) for axis in _axes(output, tail)]
     for reading in readings:
-        ids = reading.ids(output)
-        if ids.shape == expected.shape and (ids == expected).all():
+        if all(np.array_equal(reading.ids(output), expected) for output, expected in rounds):
             return reading
     kinds = " -> ".join(("Resize", *tail.behind))
     shapes = [reading.ids(output).shape for reading in readings]
@@ -332,14 +333,19 @@ def _axes(output: np.ndarray, tail: Tail[Any]) -> Iterator[int | None]:
 
 
 def _of_all_classes(
-    shape: Sequence[int], channel: int
-) -> tuple[Int[np.ndarray, "b h w"], Float32[np.ndarray, "*axes"]]:
-    """Ids at random, and logits that they are the argmax of."""
+    shape: Sequence[int], channel: int, size: Size
+) -> Iterator[tuple[Int[np.ndarray, "b h w"], Float32[np.ndarray, "*axes"]]]:
+    """Ids at random, and logits that they are the argmax of; as often as it takes for each class to win in `size`."""
     generator = np.random.default_rng(0)
-    values = generator.random(shape, np.float32) * 2 - 1
-    winners = generator.integers(0, shape[channel], [n for axis, n in enumerate(shape) if axis != channel])
-    np.put_along_axis(values, np.expand_dims(winners, channel), WINNER, channel)
-    return winners, values
+    classes = shape[channel]
+    pixels = [n for axis, n in enumerate(shape) if axis != channel]
+    for first in range(0, classes, size[0] * size[1]):
+        values = generator.random(shape, np.float32) * 2 - 1
+        winners = generator.integers(0, classes, pixels)
+        ahead = generator.permutation((np.arange(size[0] * size[1]) + first) % classes)
+        winners[0, : size[0], : size[1]] = ahead.reshape(size)
+        np.put_along_axis(values, np.expand_dims(winners, channel), WINNER, channel)
+        yield winners, values
 
 
 def _outputs(graph: Graph[Any]) -> str:

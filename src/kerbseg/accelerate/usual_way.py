@@ -66,10 +66,10 @@ def _opened(network: Network, threads: int) -> Callable[[np.ndarray], np.ndarray
         options.intra_op_num_threads, options.log_severity_level = threads, 4
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return lambda pictures: session.run(None, {PICTURES: pictures})[0]
-    from kerbseg.export.openvino import of_onnx
+    from kerbseg.accelerate.openvino_graph import of_onnx
     from kerbseg.runtime.openvino import core
 
-    whole = of_onnx(model) if isinstance(graph, OnnxGraph) else model
+    whole = of_onnx(model, graph.path) if isinstance(graph, OnnxGraph) else model
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     request = core().compile_model(whole, "CPU", settings).create_infer_request()
 

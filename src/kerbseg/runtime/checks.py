@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ def all_threads() -> int:
 
 def checked_threads(threads: int | None) -> int:
     """The number asked for, or all. Raises KerbsegError for less than one, and for more than a system gives."""
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise KerbsegError(f"threads is {threads}; give at least 1 and at most {MOST_THREADS}, or leave it out for all")
+    if threads is not None and not (isinstance(threads, Integral) and 1 <= threads <= MOST_THREADS):
+        raise KerbsegError(
+            f"threads is {threads!r}; give at least 1 and at most {MOST_THREADS}, or leave it out for all"
+        )
     return threads or all_threads()
 
 

@@ -131,9 +131,14 @@ def _pixels(logits: Any, layout: str) -> tuple[Logits, bool]:
     if layout not in ("NCHW", "NHWC"):
         raise InputError(f"layout is {layout!r}; choose NCHW or NHWC")
     if hasattr(logits, "detach"):  # a tensor of torch, which is not imported for its sake
-        logits = logits.detach().cpu()
+        if "strided" not in str(logits.layout) or logits.device.type == "meta":
+            raise InputError(f"logits are a tensor of {logits.layout} on {logits.device}; give a dense one with values")
+        logits = logits.detach().cpu().resolve_conj().resolve_neg()
         logits = (logits.float() if "bfloat16" in str(logits.dtype) else logits).numpy()
-    array = np.asarray(logits)
+    try:
+        array = np.asarray(logits)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"logits are no array ({error}); give float32, float16 or uint8") from error
     if array.dtype.name not in ("float32", "float16", "uint8"):
         raise InputError(f"logits are {array.dtype}; give float32, float16 or uint8")
     if array.ndim not in (3, 4) or not array.size:
@@ -302,8 +307,13 @@ def _per_class(
     scale: float | Sequence[float] | None, zero_point: int | Sequence[int]
 ) -> tuple[Float32[np.ndarray, " _"] | None, Float32[np.ndarray, " _"]]:
     """Scales and zero points of the classes, one for all or one each; no scale where one range serves them all."""
-    scales = np.atleast_1d(np.asarray(1.0 if scale is None else scale, np.float32))
-    zero_points = np.atleast_1d(np.asarray(zero_point, np.float32))
+    try:
+        scales = np.atleast_1d(np.asarray(1.0 if scale is None else scale, np.float32))
+        zero_points = np.atleast_1d(np.asarray(zero_point, np.float32))
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"logits have the scale {scale!r} and the zero point {zero_point!r}; give numbers") from error
+    if not (scales.size and zero_points.size and np.isfinite(zero_points).all()):
+        raise BundleError(f"logits have the scale {scale!r} and the zero point {zero_point!r}; give finite numbers")
     if scales.ndim != 1 or zero_points.ndim != 1 or not (np.isfinite(scales).all() and (scales > 0).all()):
         raise BundleError(f"logits have the scale {scale}; give a positive number, or one for each class")
     one_for_all = (scales == scales[0]).all() and (zero_points == zero_points[0]).all()
