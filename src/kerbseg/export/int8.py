@@ -113,6 +113,7 @@ class Quantizer:
         most: int = CALIBRATION_PICTURES,
     ) -> Quantizer:
         """Of a bundle for an engine. Raises also KerbsegError for an engine without int8."""
+        _nncf()  # what is missing is said before the network is converted
         graph: Graph = engine.graph()()
         return cls(graph, *graph.converted(bundle, size), calibration, most)
 
