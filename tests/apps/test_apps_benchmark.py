@@ -186,9 +186,8 @@ def test_a_table_of_all_engines_fits_80_columns(camvid_bundle):
     report = app.Benchmark("m", rows, {}, measured(camvid_bundle, "torch").protocol, this_machine(), 0.0)
     text = printed(report)
     assert "…" not in text
-    table = [line for line in text.splitlines() if line.startswith(tuple(ways))]
-    assert len(table) == len(ways)
-    assert all("99.9990%" in line for line in table)
+    table = [line.split()[0] for line in text.splitlines() if line.endswith("99.9990%")]
+    assert sorted(table) == sorted(ways)
 
 
 def test_a_model_that_a_process_cannot_run_is_left_out_and_the_other_is_timed(camvid_bundle, tmp_path):
