@@ -43,7 +43,7 @@ from kerbseg.profiling.machine import this_machine
 from kerbseg.profiling.workers import Ready, drawn_street, of_model, worker
 from kerbseg.runtime import ENGINES, RuntimeOptions, open_runtime
 from kerbseg.runtime.engines import exporting
-from kerbseg.runtime.openvino import openvino
+from kerbseg.runtime.openvino import core, openvino
 
 SIZES = ((256, 512), (360, 640), (512, 1024))
 MODELS = (  # one of each family, the quick ones first
@@ -192,7 +192,7 @@ def arithmetic(threads: int, int8: bool, kernel: int) -> Ready:
     out = op.convolution(quantized(image, 0, 1, 256), quantized(weights, -4, 4, 255), [1, 1], pads, pads, [1, 1])
     out = op.relu(quantized(out, -50, 50, 256))  # quantized too, as between the layers of a network
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    request = ov.Core().compile_model(ov.Model([out], [image]), "CPU", settings).create_infer_request()
+    request = core().compile_model(ov.Model([out], [image]), "CPU", settings).create_infer_request()
     picture = random.random(shape, np.float32)
     request.infer([picture])
     macs = 256 * 256 * kernel**2 * 64 * 64
@@ -252,7 +252,7 @@ def openvino_last_stage(threads: int) -> Ready:
     logits = street_logits()
     model = ov.convert_model(UpsampleArgmax(), example_input=torch.from_numpy(logits), input=LOGITS)
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+    request = core().compile_model(model, "CPU", settings).create_infer_request()
     request.infer([logits])
     return Ready(request.get_output_tensor(0).data.copy(), {"call": timed(lambda: request.infer([logits]))})
 

@@ -30,7 +30,7 @@ from kerbseg.profiling.latency import Budget, Latency, interleaved, timed
 from kerbseg.profiling.machine import this_machine
 from kerbseg.profiling.workers import Ready, drawn_street, of_model, worker
 from kerbseg.runtime import ENGINES, RuntimeOptions, open_runtime
-from kerbseg.runtime.openvino import openvino
+from kerbseg.runtime.openvino import core, openvino
 
 PROGRAM = Path(__file__).parents[1] / "integrations" / "cpp"
 
@@ -63,7 +63,7 @@ def openvino_confidence(threads: int) -> Ready:
     logits = street_logits()
     model = ov.convert_model(Confidence(), example_input=torch.from_numpy(logits), input=LOGITS)
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+    request = core().compile_model(model, "CPU", settings).create_infer_request()
     request.infer([logits])
     return Ready(request.get_output_tensor(0).data.copy(), {"call": timed(lambda: request.infer([logits]))})
 

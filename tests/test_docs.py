@@ -24,6 +24,7 @@ from kerbseg.cli import app
 from kerbseg.data.scenes import drive
 from kerbseg.export import export
 from kerbseg.models import list_models
+from kerbseg.runtime.openvino import keeping_signal_stack
 from kerbseg.tables import list_papers
 from kerbseg.train.recipe_file import shipped
 
@@ -227,8 +228,10 @@ def test_the_rest_of_the_page_runs_after_its_scripts(street, monkeypatch, capsys
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(street)
     names: dict[str, object] = {}
-    for text in snippets("python.md", "python"):
-        exec(text, names)
+    with keeping_signal_stack():  # the page makes a core of OpenVINO
+        for text in snippets("python.md", "python"):
+            exec(text, names)
+        names.clear()
     assert "frame 2: " in capsys.readouterr().out
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-import openvino as ov
 import pytest
 import torch
 
@@ -21,6 +20,7 @@ from kerbseg.exported_card import LAST_STAGE_KEY, ExportedCard
 from kerbseg.profiling.latency import Budget
 from kerbseg.runtime import open_runtime
 from kerbseg.runtime.cpu_head import CpuArgmaxHead
+from kerbseg.runtime.openvino import core
 
 SIZE, PADDED = (33, 50), (40, 56)
 PICTURES = np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), np.uint8)
@@ -120,7 +120,7 @@ def test_confidence_follows_from_the_levels_and_the_temperature(runtimes):
 
 
 def test_other_programs_compute_the_same_ids(files, runtimes):
-    compiled = ov.Core().compile_model(files / "uint8.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(files / "uint8.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert (compiled(PICTURES)["ids"] == runtimes[1](PICTURES)).mean() > 0.999
 
 

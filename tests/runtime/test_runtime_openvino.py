@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from kerbseg.bundle import load
 from kerbseg.export.openvino import write_openvino
@@ -53,6 +56,14 @@ def test_runtimes_that_end_in_any_order_leave_ctrl_c_working(camvid_bundle, tmp_
 
 def test_others_cores_are_kept_from_breaking_ctrl_c():
     assert _output(CORES) == "interrupted"
+
+
+@pytest.mark.parametrize("folder", ["src", "benchmarks"])
+def test_nothing_of_ours_makes_a_second_core(folder):
+    allowed = {"openvino.py", "snippet.py"}  # the one; a program of its own
+    root = Path(__file__).parents[2] / folder
+    makers = {path.name for path in root.rglob("*.py") if ".Core()" in path.read_text(encoding="utf-8")}
+    assert makers <= allowed, "use kerbseg.runtime.openvino.core: after two cores a signal ends the process"
 
 
 def _output(script, *arguments):
