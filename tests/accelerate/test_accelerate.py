@@ -16,6 +16,7 @@ from tails import CLASSES, GOOD, SIZE, SMALL, network, written
 import kerbseg
 from kerbseg.accelerate.early_mixing import mix_early
 from kerbseg.accelerate.files import open_network
+from kerbseg.accelerate.normalization import read_preprocessing
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, DataError, InputError, KerbsegError
 from kerbseg.core.types import Preprocessing
@@ -563,6 +564,35 @@ def test_numbers_that_are_none_are_refused(text, tmp_path, capsys):
         main(["accelerate", str(source), "-o", str(tmp_path / "fast.onnx"), f"--mean={text}"])
     assert end.value.code == 2
     assert "three numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [("0.485,0.456,0.406", "58.4,57.1,57.4"), ("123.7,116.3,103.5", "0.229,0.224,0.225")]
+)
+def test_numbers_of_different_pixels_are_refused(mean, std):
+    with pytest.raises(KerbsegError, match=r"one of 0\.\.1 and one of 0\.\.255"):
+        read_preprocessing(mean, std)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "expected"),
+    [
+        ("127.5", "127.5", Preprocessing("rgb", (0.5,) * 3, (0.5,) * 3)),
+        ("51,102,153", None, Preprocessing("rgb", (0.2, 0.4, 0.6), (1 / 255,) * 3)),
+        ("0", "51", Preprocessing("rgb", (0.0,) * 3, (0.2,) * 3)),
+        ("0.5", "0.25", Preprocessing("rgb", (0.5,) * 3, (0.25,) * 3)),
+    ],
+)
+def test_numbers_of_pixels_of_both_kinds_are_read(mean, std, expected):
+    assert read_preprocessing(mean, std) == expected
+
+
+@pytest.mark.parametrize("floor", [float("nan"), -0.1, 1.5])
+def test_a_parity_that_is_no_fraction_is_refused(floor, tmp_path, accelerate):
+    source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
+    with pytest.raises(KerbsegError, match="from 0 to 1"):
+        accelerate(source, tmp_path / "fast.onnx", floor=floor)
+    assert not (tmp_path / "fast.onnx").exists()
 
 
 @pytest.mark.slow

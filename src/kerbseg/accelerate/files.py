@@ -167,18 +167,28 @@ def accelerate(
     shown = shown_pictures(pictures, known.graph.input.size)
     with TemporaryDirectory() as folder:
         made = Path(folder) / target.name
-        result = _made(known, labels, made, shown)
-        if result.equal < floor:  # sums in another order may round too far for a network
-            result = _made(replace(known, mixes_early=False), labels, made, shown)
-        if result.equal < floor:
-            raise KerbsegError(f"{target} would not agree with its network: {result}; nothing was written")
+        _, _, result = write_agreeing(known, labels, made, shown, floor)
         install(made, target)
     return result
 
 
-def _made(known: Network, labels: LabelSet, made: Path, shown: Sequence[Picture]) -> Accelerated:
-    saver(made)(known.converted(), known.exported(labels), made)
-    return compared(known, open_runtime(made), shown)
+def write_agreeing(
+    known: Network, labels: LabelSet, made: Path, shown: Sequence[Picture], floor: float, threads: int | None = None
+) -> tuple[Network, Runtime, Accelerated]:
+    """Writes the accelerated file, opens it and compares it; the network is told as it was written.
+
+    Sums in another order may round too far for a network: it is then written without that. Raises KerbsegError where
+    it does not agree even so, and for a `floor` that is no fraction.
+    """
+    if not 0 <= floor <= 1:
+        raise KerbsegError(f"parity is {floor:g}; give the fraction of equal pixels, from 0 to 1")
+    for tried in (known, replace(known, mixes_early=False)):
+        saver(made)(tried.converted(), tried.exported(labels), made)
+        runtime = open_runtime(made, threads=threads)
+        result = compared(tried, runtime, shown)
+        if result.equal >= floor:
+            return tried, runtime, result
+    raise KerbsegError(f"{made.name} would not agree with its network: {result}; nothing was written")
 
 
 def check_target(source: Path, target: Path) -> None:

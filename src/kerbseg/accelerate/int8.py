@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,10 @@ from kerbseg.accelerate.files import (
     FLOOR,
     Accelerated,
     check_target,
-    compared,
     folder_of,
     labels_for,
     open_network,
-    saver,
+    write_agreeing,
 )
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.labels import LabelSet
@@ -29,7 +28,7 @@ from kerbseg.export.files import engine_of, install
 from kerbseg.export.int8 import CALIBRATION_PICTURES, Quantizer
 from kerbseg.profiling.latency import Budget, Latency, interleaved, timed
 from kerbseg.profiling.machine import Machine, this_machine
-from kerbseg.runtime import Runtime, open_runtime
+from kerbseg.runtime import open_runtime
 from kerbseg.runtime.checks import checked_threads
 from kerbseg.runtime.engines import size_bytes
 
@@ -82,7 +81,7 @@ class Int8Accelerated:
                     **self.machine.to_dict(),
                     "calibration_pictures": self.calibration,
                     "threads": self.threads,
-                    "latency": "uint8 picture to ids, batch 1, both by turns",
+                    "latency": "one of the pictures, uint8 to ids, batch 1, both by turns",
                 },
             },
         }
@@ -115,24 +114,20 @@ def accelerate_int8(
             f"{source} is of opset {known.graph.opset}, and int8 files need {QDQ_OPSET}; export it again, or name an"
             " .xml file to write"
         )
-    exported = known.exported(labels_for(classes, known))
-    if exported.last_stage.precision == "int8":
+    labels = labels_for(classes, known)
+    if known.graph.precision == "int8":
         raise KerbsegError(f"{source} is in int8 already; leave --int8 out")
     shown, others = folder_of(calibration).halves(CALIBRATION_PICTURES)
     pictures = pictures_of(others, known.graph.input.size, JUDGED)
     with TemporaryDirectory() as folder:
         plain, made = Path(folder) / f"float{target.suffix}", Path(folder) / target.name
-        saver(target)(known.converted(), exported, plain)
-        before = open_runtime(plain, threads=threads)
-        result = compared(known, before, pictures[:COMPARED])
-        if result.equal < floor:
-            raise KerbsegError(f"{target} would not agree with its network: {result}; nothing was written")
-        quantizer = Quantizer(engine_of(target).graph()(), known.converted(), exported, shown)
+        known, before, result = write_agreeing(known, labels, plain, pictures[:COMPARED], floor, threads)
+        quantizer = Quantizer(engine_of(target).graph()(), known.converted(), known.exported(labels), shown)
         quantized = quantizer.quantize_all()
         quantizer.save(quantized, made)
         after = open_runtime(made, threads=threads)
         equal = [float((before(one[None]) == after(one[None])).mean()) for one in pictures]
-        latencies = interleaved([timed(_one(each)) for each in (before, after)], TIMING)
+        latencies = interleaved([timed(partial(each, pictures[0][None])) for each in (before, after)], TIMING)
         report = Int8Accelerated(
             accelerated=result,
             equal=float(np.mean(equal)),
@@ -148,11 +143,6 @@ def accelerate_int8(
         )
         install(made, target)
     return report
-
-
-def _one(runtime: Runtime) -> Callable[[], object]:
-    picture = np.random.default_rng(0).integers(0, 256, (1, *runtime.card.input_size, 3), np.uint8)
-    return lambda: runtime(picture)
 
 
 def render(report: Int8Accelerated) -> Table:

@@ -14,10 +14,15 @@ Three = tuple[float, float, float]
 def read_preprocessing(mean: str | None, std: str | None, channels: Literal["rgb", "bgr"] = "rgb") -> Preprocessing:
     """The preprocessing of texts such as `0.485,0.456,0.406`, in the order of the channels.
 
-    Where a number is above 1 both are of pixels of 0..255. Raises KerbsegError for other texts.
+    Where a number is above 1 both are of pixels of 0..255. Raises KerbsegError for other texts, and where one of the
+    two can only be of pixels of 0..1 and the other of 0..255.
     """
     means = _three("mean", mean) or (0.0, 0.0, 0.0)
     stds = _three("std", std) or (1.0, 1.0, 1.0)
+    if max(stds) > 1 >= max(means) > 0 or max(means) > 1 > max(stds):
+        raise KerbsegError(
+            f"--mean {mean} and --std {std} are of different pixels, one of 0..1 and one of 0..255; give both alike"
+        )
     if max(*means, *stds) > 1:
         means, stds = _of_unit(means), _of_unit(stds)
     return Preprocessing(channels, means, stds)

@@ -207,9 +207,9 @@ def as_good_as(quality: np.ndarray, best: float) -> np.ndarray:
     return np.minimum(1.0, quality / (GATE * best)) if best > 0 else np.zeros_like(quality)
 
 
-def usefulness(good: np.ndarray, sem: np.ndarray, most: float, base: float = BASE) -> np.ndarray:
+def usefulness(good: np.ndarray, sem: np.ndarray, most: float) -> np.ndarray:
     """Good * (0.25 + sem / most); the second term is 0 where no frame shows any of the target."""
-    return good * (base + (sem / most if most > 0 else np.zeros_like(sem)))
+    return good * (BASE + (sem / most if most > 0 else np.zeros_like(sem)))
 
 
 def select(

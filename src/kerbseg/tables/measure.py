@@ -72,8 +72,8 @@ class Network:
 def compare(table: Table, measure: bool, times: NetworkTimes | None = None, paper: str = "") -> tuple[Cell, ...]:
     """Every printed figure of a table beside ours, column by column.
 
-    Without `measure` only parameters are counted, which is quick. Accuracies are those of the weights that come with
-    kerbseg. Networks that `paper` proposes are timed before others.
+    Without `measure` only parameters and memory are counted, which is quick. Accuracies are those of the weights that
+    come with kerbseg. Networks that `paper` proposes are timed before others.
     """
     asked = [
         Cell(row, column, row.printed[index], row.models.get(column.name, row.model))
