@@ -297,8 +297,12 @@ def test_segformer_of_transformers_gives_the_same_ids(ending, tmp_path):
     net = transformers.SegformerForSemanticSegmentation(transformers.SegformerConfig(num_labels=19)).eval()
 
     class Whole(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
         def forward(self, x):
-            logits = net(x).logits
+            logits = self.net(x).logits
             return torch.nn.functional.interpolate(logits, size=x.shape[2:], mode="bilinear").argmax(1)
 
     whole, picture = Whole().eval(), torch.rand(1, 3, 128, 192)
