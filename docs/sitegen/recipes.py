@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from kerbseg.core.errors import RecipeError
 from kerbseg.core.strict_yaml import read_yaml
-from kerbseg.train import recipe, recipe_optim
+from kerbseg.train import recipe, recipe_loss, recipe_optim
 from kerbseg.train.recipe import AnyRecipe, Classification, Recipe
 from kerbseg.train.recipe_file import find, shipped
 from kerbseg.train.recipe_header import shipped_recipes
@@ -95,6 +95,7 @@ def _sections(schema: Schema, definitions: Schema, above: str = "") -> Iterator[
         if not names:
             continue
         many = "[]" if any(each.get("type") == "array" for each in (value, *value.get("anyOf", ()))) else ""
+        many = ".NAME" if "additionalProperties" in value else many
         here = f"{above}{key}{many}"
         yield here, names
         for name in names:
@@ -120,7 +121,7 @@ def _shared(schemas: list[Schema]) -> dict[str, Any]:
 
 
 def _class(name: str) -> type:
-    modules: tuple[ModuleType, ...] = (recipe, recipe_optim)
+    modules: tuple[ModuleType, ...] = (recipe, recipe_loss, recipe_optim)
     each: type = next(getattr(module, name) for module in modules if hasattr(module, name))
     return each
 

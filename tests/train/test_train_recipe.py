@@ -8,8 +8,8 @@ import yaml
 
 from kerbseg.bundle import read_card
 from kerbseg.core.errors import KerbsegError, RecipeError
-from kerbseg.train.recipe import Lovasz, MedianFrequencyLoss
 from kerbseg.train.recipe_file import find, first_difference, read, read_any, resume_recipe, shipped
+from kerbseg.train.recipe_loss import Lovasz, MedianFrequencyLoss
 
 NAME = "camvid/mininet_v2_cpu"
 

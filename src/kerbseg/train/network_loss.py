@@ -14,7 +14,8 @@ from kerbseg.train.auxiliary import AuxiliaryLoss
 from kerbseg.train.distill import DistillationLoss, teachers
 from kerbseg.train.outputs import Outputs
 from kerbseg.train.pixel_loss import PixelLoss, class_weights, lovasz_loss, pixel_loss
-from kerbseg.train.recipe import Loss, Recipe
+from kerbseg.train.recipe import Recipe
+from kerbseg.train.recipe_loss import Loss
 from kerbseg.train.recipe_values import Place
 from kerbseg.train.shared import globalize_layers
 from kerbseg.train.split import CachedSplit

@@ -13,7 +13,7 @@ from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import RecipeError
 from kerbseg.data.statistics import enet_weights, median_frequency_weights
 from kerbseg.losses import cross_entropy, hardest, lovasz_softmax, near_boundaries
-from kerbseg.train.recipe import Loss, Lovasz
+from kerbseg.train.recipe_loss import Loss, Lovasz
 from kerbseg.train.split import CachedSplit
 
 
