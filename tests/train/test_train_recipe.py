@@ -121,7 +121,7 @@ def test_a_classifiers_recipe_must_make_sense_too(override, names):
 
 def test_a_resolved_recipe_holds_the_keys_in_use_and_no_others():
     resolved = read(NAME, ["schedule={name: cosine}", "optim={name: sgd}", "loss={weights: enet}"]).to_dict()
-    assert resolved["schedule"].keys() == {"name", "warmup", "hold", "min_lr_ratio"}
+    assert resolved["schedule"].keys() == {"name", "warmup", "warmup_from", "hold", "late", "min_lr_ratio"}
     assert {"momentum", "nesterov"} <= resolved["optim"].keys()
     assert "betas" not in resolved["optim"]
     assert resolved["loss"]["constant"] == 1.02

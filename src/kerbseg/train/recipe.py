@@ -25,7 +25,6 @@ from kerbseg.train.recipe_values import (
     Degrees,
     Factor,
     Few,
-    NotNegative,
     Options,
     Percent,
     Pixels,

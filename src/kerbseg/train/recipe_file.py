@@ -17,7 +17,6 @@ from kerbseg.core.errors import KerbsegError, RecipeError, did_you_mean
 from kerbseg.core.strict_yaml import load_yaml, read_yaml
 from kerbseg.train.recipe import AnyRecipe, Classification, Recipe
 
-
 TAGS = ("weights", "rule", "loss", "name")  # keys of which one says what kind of section it is
 
 
