@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 import kerbseg.models as models
 from kerbseg.core.distributed import SINGLE, Rank
-from kerbseg.core.errors import RecipeError, did_you_mean
 from kerbseg.losses import boundary_loss, boundary_pixels
 from kerbseg.models import SegmentationNet
 from kerbseg.train.outputs import Outputs
@@ -55,15 +54,12 @@ def _loss_of(head: Head, loss: Loss, weights: Tensor | None, rank: Rank) -> Pixe
     return pixel_loss(replace(loss, ohem=None, average=head.average or loss.average), weights, rank)
 
 
-def check_heads(model: str, options: Mapping[str, Any], heads: Mapping[str, Head]) -> None:
-    """Raises RecipeError for a head that the network does not have; nothing is allocated."""
+def heads_of(model: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The heads that a registered network has while it trains; nothing is allocated."""
     if models.card(model).parameters_with_heads is None:
-        raise RecipeError(f"heads: {model} has no heads of its own; leave the section away, or see auxiliary")
+        return ()
     with torch.device("meta"):
-        known = models.create_model(model, **options, heads=True).heads
-    for name in heads:
-        if name not in known:
-            raise RecipeError(f"heads: {model} has no {name[:100]!r}; {did_you_mean(name[:100], known)}")
+        return models.create_model(model, **{**options, "heads": True}).heads
 
 
 def freeze_others(net: SegmentationNet, heads: Mapping[str, Head]) -> None:

@@ -25,7 +25,7 @@ from kerbseg.train.builders import (
     places_of,
     xavier_uniform,
 )
-from kerbseg.train.heads import check_heads, freeze_others, without_heads
+from kerbseg.train.heads import freeze_others, heads_of, without_heads
 from kerbseg.train.machine import Machine
 from kerbseg.train.matching import Target
 from kerbseg.train.network_loss import build_loss
@@ -33,6 +33,7 @@ from kerbseg.train.norm import set_bn_momentum
 from kerbseg.train.optim import movement
 from kerbseg.train.outputs import NetworkOutputs
 from kerbseg.train.recipe import Recipe
+from kerbseg.train.recipe_sense import check_heads
 from kerbseg.train.recorder import ValidationResult
 from kerbseg.train.shared import globalize_layers
 from kerbseg.train.split import CachedSplit, open_split
@@ -51,7 +52,8 @@ class Segmentation:
         # a wrong option is named before any data is read
         check_options(lambda: models.create_model(recipe.model.name, **recipe.model.options))
         if recipe.heads:
-            check_heads(recipe.model.name, recipe.model.options, recipe.heads)
+            name = recipe.model.name
+            check_heads(name, recipe.heads, heads_of(name, recipe.model.options))
         self.train = self._open(recipe.data.train, recipe.data.train_names)
         absent = self.train.absent_classes()
         self.outputs = output_count(recipe.model, len(self.train.labels))
