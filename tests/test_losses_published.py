@@ -179,11 +179,11 @@ def test_pidnets_loss_is_the_sum_of_its_four_terms():
     assert HeadsLoss(heads, loss, weights)(nowhere, mask, edge)[-1] == 0
 
 
-def test_heads_have_the_loss_of_the_logits_where_nothing_else_is_said():
+def test_heads_have_the_cross_entropy_of_the_logits_where_nothing_else_is_said():
     main, mask = case(1)
     loss = PlainLoss(ohem=PaddleOhem(rule="paddleseg", threshold=0.3, min_kept=12), lovasz=0.5)
     outputs = Outputs(main, {"a": main, "b": main}, lambda logits: logits)
     heads = {"a": PixelHead(weight=1.0), "b": PixelHead(weight=0.4, ohem=False)}
     same, plain = HeadsLoss(heads, loss, None)(outputs, mask)
-    assert torch.isclose(same, pixel_loss(loss, None)(main, mask))
-    assert torch.isclose(plain, 0.4 * pixel_loss(PlainLoss(lovasz=0.5), None)(main, mask))
+    assert torch.isclose(same, pixel_loss(PlainLoss(ohem=loss.ohem), None)(main, mask))
+    assert torch.isclose(plain, 0.4 * cross_entropy(main, mask))

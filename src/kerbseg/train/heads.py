@@ -47,11 +47,11 @@ class HeadsLoss:
 
 
 def _loss_of(head: Head, loss: Loss, weights: Tensor | None, rank: Rank) -> PixelLoss:
-    if isinstance(head, BoundaryHead):
-        return pixel_loss(replace(loss, boundary=None, lovasz=None), weights, rank)
-    if head.ohem:
-        return pixel_loss(loss, weights, rank)
-    return pixel_loss(replace(loss, ohem=None, average=head.average or loss.average), weights, rank)
+    """The cross entropy of the logits' loss, without what is added to that."""
+    plain = replace(loss, boundary=None, lovasz=None)
+    if isinstance(head, PixelHead) and not head.ohem:
+        plain = replace(plain, ohem=None, average=head.average or loss.average)
+    return pixel_loss(plain, weights, rank)
 
 
 def heads_of(model: str, options: Mapping[str, Any]) -> tuple[str, ...]:

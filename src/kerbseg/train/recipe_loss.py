@@ -172,7 +172,7 @@ class _TrainingHead:
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class PixelHead(_TrainingHead):
-    """It gives classes, and has the loss of the logits."""
+    """It gives classes, and has the cross entropy of the logits, without what is added to that."""
 
     loss: Literal["pixel"] = "pixel"
     ohem: bool = True  # hard pixels only, where the loss of the logits is so; else all
@@ -185,11 +185,11 @@ class PixelHead(_TrainingHead):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class BoundaryHead(_TrainingHead):
-    """It says where classes meet (PIDNet); the pixels that it is sure of count once more in the loss of the logits."""
+    """It says where classes meet (PIDNet); the pixels that it is sure of count once more in the logits' cross entropy."""
 
     loss: Literal["boundary"]
     weight: HeadWeight = 20.0  # of its binary cross entropy, added
-    aware: Annotated[float, Field(ge=0, le=1000)] = 1.0  # weight of the loss of the logits on its pixels; 0: none
+    aware: Annotated[float, Field(ge=0, le=1000)] = 1.0  # weight of the logits' cross entropy there; 0: none
     threshold: Inside = 0.8  # probability from which on a pixel is one of them
 
 
