@@ -179,7 +179,7 @@ class FastSCNN(SegmentationNet):
         for name, channels in heads.items():
             self.add_module(name, Head(channels, classes))
 
-    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k H W"]:
         """Logits at 1/8 of the picture's size."""
         check_input(image, self.stride)
         shallow = self.learning_to_downsample(image)  # b 64 h/8 w/8
