@@ -35,6 +35,8 @@ FAMILIES = (  # one of each file of networks
     "kerbnet_s",
     "fast_scnn",
     "pp_liteseg_t",
+    "ddrnet_23_slim",
+    "pidnet_s",
 )
 SELDOM = ("mininet_v1", "unet_minicity", "enet", "segnet_basic", "espnet")  # baselines, which nobody exports every day
 MIXED = ("erfnet_dg2s", "mininet_erfnet_d")  # of operations that erfnet and mininet_v2_cpu, or kerbnet_s, have too

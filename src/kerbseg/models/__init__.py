@@ -2,6 +2,7 @@
 
 from kerbseg.core.limits import MOST_OUTPUTS
 from kerbseg.models import (
+    ddrnet,
     efficientseg,
     enet,
     erfnet,
@@ -13,6 +14,7 @@ from kerbseg.models import (
     mininet,
     mininet_ladder,
     mininet_v1,
+    pidnet,
     pp_liteseg,
     segnet,
     unet,
@@ -29,6 +31,7 @@ __all__ = [
     "card",
     "channels_last",
     "create_model",
+    "ddrnet",
     "efficientseg",
     "enet",
     "erfnet",
@@ -43,6 +46,7 @@ __all__ = [
     "mininet_v1",
     "pad_to_stride",
     "padded_size",
+    "pidnet",
     "pp_liteseg",
     "register",
     "segnet",
