@@ -51,10 +51,7 @@ def test_logits_are_the_authors(name, states, written):
     card = bundle.card
     assert (card.model, card.labels.name, card.outputs, card.input_size) == (name, "cityscapes", 19, (1024, 2048))
     assert "MIT" in card.source
-    assert (
-        f"left out: {', '.join(sorted({'ddrnet_23_slim': ['loss', 'seghead_extra'], 'pidnet_s': ['seghead_d', 'seghead_p', 'sem_loss']}[name]))}"
-        in card.source
-    )
+    assert f"left out: {', '.join(sorted({'ddrnet_23_slim': ['loss', 'seghead_extra'], 'pidnet_s': ['seghead_d', 'seghead_p', 'sem_loss']}[name]))}" in card.source
     assert card.preprocessing.mean == (0.485, 0.456, 0.406)
     assert bundle.model.heads == () and not card.options
     assert sum(each.numel() for each in bundle.model.parameters()) == golden["parameters_that_reach_the_output"]
@@ -105,9 +102,7 @@ def test_pidnets_camvid_outputs_are_turned_to_our_order(written):
 def test_eleven_classes_of_ones_own_are_taken_in_the_order_of_the_outputs(states, written):
     own = LabelSet("own", tuple("abcdefghijk"), tuple((i, i, i) for i in range(11)))
     for name, format in FORMATS.items():
-        state = states[name] | {
-            key: value[:11] for key, value in states[name].items() if ".conv2." in key[11:] and len(value) == 19
-        }
+        state = states[name] | {key: value[:11] for key, value in states[name].items() if ".conv2." in key[11:] and len(value) == 19}
         source = written(state)
         bundle = import_checkpoint(format, source, own)
         assert bundle.card.labels == own
@@ -169,9 +164,7 @@ def test_code_in_a_file_is_refused_in_one_line(format, written, tmp_path, capsys
 @pytest.mark.parametrize(("format", "near"), [("ddrnet-pytorch", "ddrnet_23"), ("pidnet-pytorch", "pidnet_s")])
 def test_a_network_of_another_name_is_refused(format, near, written):
     with pytest.raises(KerbsegError, match=f"did you mean '{near}'"):
-        import_checkpoint(
-            format, written({"conv1.0.weight": CONV}), model=f"{near}s" if near == "pidnet_s" else "ddrnet23"
-        )
+        import_checkpoint(format, written({"conv1.0.weight": CONV}), model=f"{near}s" if near == "pidnet_s" else "ddrnet23")
 
 
 def imagenet(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 
-import dual_resolution
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+import dual_resolution
 from golden_rule import check_outputs, deviation, filled, golden_state, picture, read_counts, read_golden, read_mistakes
 from kerbseg.models import SegmentationNet, card, create_model, ddrnet
 from kerbseg.models._net import resize
@@ -65,10 +65,7 @@ def test_entries_and_parameters_are_the_authors(name):
 @pytest.mark.parametrize("name", SECOND)
 def test_cards_say_what_the_authors_networks_cost(name):
     counts, facts = read_counts(f"{name}/C19"), card(name)
-    assert (facts.parameters, facts.parameters_with_heads) == (
-        counts["params"]["total"],
-        counts["params"]["with_heads"],
-    )
+    assert (facts.parameters, facts.parameters_with_heads) == (counts["params"]["total"], counts["params"]["with_heads"])
     assert (facts.macs, facts.input, facts.classes) == (counts["at"]["1024x512"]["MAC"], (512, 1024), 19)
 
 
