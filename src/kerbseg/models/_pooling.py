@@ -14,9 +14,11 @@ def average_parts(x: Float[Tensor, "b c h w"], parts: int) -> Float[Tensor, "b c
     """Means of `parts` x `parts` rectangles, which overlap by a pixel where they do not divide the map.
 
     The same as torch's adaptive pooling. Exporters write uneven parts pixel by pixel (a graph of hundreds of nodes for
-    16x32 in 3 and 6 parts, after a minute), so while one looks on, the means are two products with constants.
+    16x32 in 3 and 6 parts), so while one looks on, the means are two products with constants.
     """
     height, width = x.shape[-2:]
+    if parts == 1:
+        return x.mean(dim=(2, 3), keepdim=True)
     if not torch.compiler.is_exporting() or (height % parts == 0 and width % parts == 0):
         return F.adaptive_avg_pool2d(x, parts)
     return _averaging(height, parts, x) @ x @ _averaging(width, parts, x).mT

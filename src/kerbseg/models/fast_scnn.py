@@ -130,9 +130,7 @@ class FeatureFusion(nn.Module):
         self.conv_higher_res = nn.Sequential(nn.Conv2d(shallow, outputs, 1, bias=bias), nn.BatchNorm2d(outputs))
         self.align_corners = align_corners
 
-    def forward(
-        self, deep: Float[Tensor, "b c p q"], shallow: Float[Tensor, "b s h w"]
-    ) -> Float[Tensor, "b k h w"]:
+    def forward(self, deep: Float[Tensor, "b c p q"], shallow: Float[Tensor, "b s h w"]) -> Float[Tensor, "b k h w"]:
         enlarged = resize(deep, (shallow.shape[-2], shallow.shape[-1]), self.align_corners)
         return F.relu(self.conv_lower_res(self.dwconv(enlarged)) + self.conv_higher_res(shallow))
 
@@ -179,7 +177,7 @@ class FastSCNN(SegmentationNet):
         for name, channels in heads.items():
             self.add_module(name, Head(channels, classes))
 
-    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k H W"]:
         """Logits at 1/8 of the picture's size."""
         check_input(image, self.stride)
         shallow = self.learning_to_downsample(image)  # b 64 h/8 w/8

@@ -71,7 +71,7 @@ class ShortTermDense(nn.Module):
         """What stands in the result, and what the next convolution sees."""
         return x, x
 
-    def forward(self, x: Features) -> Features:
+    def forward(self, x: Features) -> Float[Tensor, "b k H W"]:
         first, *others = self.conv_list
         kept, y = self.shrink(first(x))
         maps = [kept]
@@ -211,7 +211,7 @@ class PPLiteSeg(SegmentationNet):
                 if conv.bias is not None:
                     nn.init.zeros_(conv.bias)
 
-    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h/8 w/8"]:
+    def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k H W"]:
         """Logits at 1/8 of the picture's size."""
         check_input(image, stride=1)
         maps = self.ppseg_head(self.backbone(image))
