@@ -139,7 +139,7 @@ def _class(name: str) -> type:
 
 
 def _example(kind: type[AnyRecipe], key: str, which: tuple[str, str] | None = None) -> str:
-    """A shipped recipe that sets a key, and to what; one that has the section of `which` kind, where there are several."""
+    """A shipped recipe that sets a key, and to what; its section is of the kind `which`, where there are several."""
     for name, settings in _shipped(kind):
         said = dict(settings)
         if which is not None and said.get(which[0], which[1]) != which[1]:
