@@ -34,7 +34,7 @@ class NetworkLoss(nn.Module):
         heads: HeadsLoss | None = None,
     ) -> None:
         super().__init__()
-        self._terms, self._epochs, self._heads = tuple(terms), epochs, heads
+        self._terms, self._epochs, self.heads = tuple(terms), epochs, heads
         self.auxiliary, self.distillation = auxiliary, distillation
 
     def forward(
@@ -44,8 +44,8 @@ class NetworkLoss(nn.Module):
         losses = [term(*outputs.at(place, mask), done) for term, place in self._terms]
         if self.auxiliary is not None:
             losses += self.auxiliary(outputs.features, mask, done)
-        if self._heads is not None:
-            losses += self._heads(outputs, mask, edge, done)
+        if self.heads is not None:
+            losses += self.heads(outputs, mask, edge, done)
         if self.distillation is not None:
             losses.append(self.distillation(outputs, image, mask))
         total = losses[0]
