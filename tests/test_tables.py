@@ -359,3 +359,11 @@ def test_an_unknown_key_or_an_unquoted_figure_is_an_error():
         tables.Row(name="x", printed=(10.590,))
     with pytest.raises(ValueError, match="one of: measure, reason, text"):
         tables.Column(name="x")
+
+
+@pytest.mark.parametrize("name", ["ddrnet", "pidnet_s", "kerbnet"])
+def test_networks_without_a_papers_tables_are_said_to_be_that(name):
+    with pytest.raises(KerbsegError, match=f"no tables of '{name.removesuffix('_s')}' are here, only its networks"):
+        tables.load_paper(name)
+    with pytest.raises(KerbsegError, match="unknown paper 'erfnett'; did you mean 'erfnet'"):
+        tables.load_paper("erfnett")

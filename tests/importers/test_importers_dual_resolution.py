@@ -20,7 +20,8 @@ from kerbseg.train.matching import Target
 FORMATS = {"ddrnet_23_slim": "ddrnet-pytorch", "pidnet_s": "pidnet-pytorch"}
 LOSS = {"ddrnet_23_slim": "loss.criterion.weight", "pidnet_s": "sem_loss.criterion.weight"}
 THEIR_CAMVID = (  # the PIDNet authors' words and order
-    "Bicyclist", "Building", "Car", "Column_Pole", "Fence", "Pedestrian", "Road", "Sidewalk", "SignSymbol", "Sky", "Tree",
+    "Bicyclist", "Building", "Car", "Column_Pole", "Fence", "Pedestrian",
+    "Road", "Sidewalk", "SignSymbol", "Sky", "Tree",
 )  # fmt: skip
 SAME = {"pole": "Column_Pole", "pavement": "Sidewalk", "sign_symbol": "SignSymbol"}  # ours of another name -> theirs
 
@@ -59,7 +60,8 @@ def test_logits_are_the_authors(name, left_out, states, written, tmp_path):
     save(bundle, tmp_path / "net.safetensors")
     loaded = load(tmp_path / "net.safetensors")
     assert loaded.card == card
-    assert loaded.model.heads == () and not card.options
+    assert loaded.model.heads == ()
+    assert not card.options
     without = golden | {"heads": {"picture": golden["heads"]["picture"]}}
     check_outputs(loaded.model, without, "float32", ["72x104"])
 
@@ -97,7 +99,7 @@ def test_eleven_classes_of_a_ddrnet_are_asked_for_and_taken_in_the_order_of_the_
     state = {key: value for key, value in states["ddrnet_23_slim"].items() if "seghead" not in key}
     state |= {key: value[:11] for key, value in state.items() if key.startswith("final_layer.conv2")}
     source = written(state)
-    with pytest.raises(BundleError, match="has 11 outputs; .*do not say in which order: .*--classes and your own"):
+    with pytest.raises(BundleError, match=r"has 11 outputs; .*do not say in which order: .*--classes and your own"):
         import_checkpoint("ddrnet-pytorch", source)
     bundle = import_checkpoint("ddrnet-pytorch", source, own)
     assert (bundle.card.labels, bundle.card.input_size) == (own, (512, 1024))
@@ -116,9 +118,9 @@ def test_eleven_classes_of_ones_own_are_no_camvid_to_pidnet(written):
 CONV, NORM = torch.ones(32, 3, 3, 3), torch.ones(32)
 LAST = {"final_layer.conv2.bias": torch.zeros(19), "final_layer.conv2.weight": torch.zeros(19, 64, 1, 1)}
 WRONG = [
-    ("ddrnet-pytorch", {"bn.weight": NORM}, "holds no convolution 'conv1.0.weight': it is no network of ddrnet-pytorch"),
+    ("ddrnet-pytorch", {"bn.weight": NORM}, "holds no convolution 'conv1.0.weight': it is no network of ddrnet"),
     ("ddrnet-pytorch", {"conv1.0.weight": NORM}, "holds no convolution 'conv1.0.weight'"),
-    ("ddrnet-pytorch", {"conv1.0.weight": CONV, "linear.weight": NORM}, "segments nothing yet; start a training of a ddrnet"),
+    ("ddrnet-pytorch", {"conv1.0.weight": CONV, "linear.weight": NORM}, "nothing yet; start a training of a ddrnet"),
     ("ddrnet-pytorch", {"conv1.0.weight": CONV, "final_layer.conv2.bias": CONV}, "not a number a class"),
     ("ddrnet-pytorch", {"conv1.0.weight": CONV[:9], **LAST}, "begins with 9 channels, DDRNet-23-slim with 32"),
     ("ddrnet-pytorch", {"conv1.0.weight": CONV, **LAST}, "lacks 'conv1.0.bias' for a ddrnet_23_slim"),

@@ -133,11 +133,11 @@ def test_heads_that_a_network_does_not_have_are_refused_in_one_line(recipe, head
     [
         (
             "{seghead_p: {}, seghead_d: {}}",
-            "heads.seghead_d: it gives 1 channel, and loss: pixel takes 5; say loss",
+            "heads.seghead_d: it gives 1 channel, loss: pixel takes 5; say loss",
         ),
         (
             "{seghead_p: {loss: boundary}}",
-            "heads.seghead_p: it gives 5 channels, and loss: boundary takes 1; say",
+            "heads.seghead_p: it gives 5 channels, loss: boundary takes 1; say",
         ),
     ],
 )

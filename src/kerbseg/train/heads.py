@@ -69,9 +69,9 @@ def check_kinds(net: nn.Module, heads: Mapping[str, Head], outputs: int) -> None
     for (name, head), width in zip(heads.items(), channels_at(net, list(heads)), strict=True):
         wanted = outputs if head.loss == "pixel" else 1
         if width != wanted:
-            given, other = counted(width, "channel"), "boundary" if width == 1 else "pixel"
+            gives, other = counted(width, "channel"), "boundary" if width == 1 else "pixel"
             raise RecipeError(
-                f"heads.{name}: it gives {given}, and loss: {head.loss} takes {wanted}; say loss: {other}"
+                f"heads.{name}: it gives {gives}, loss: {head.loss} takes {wanted}; say loss: {other}"
             )
 
 
