@@ -2,8 +2,9 @@
 
 Every candidate is exported to OpenVINO int8 and timed by turns with all others, two ways: the network alone, and the
 whole call from uint8 picture to ids. Candidates see some drawn scenes first, so that their classes meet where a
-street's do. Shipped weights are timed as they are (`--shipped`). All of it takes minutes:
-    python benchmarks/kerbnet.py --json kerbnet.json
+street's do. Shipped weights are timed as they are (`--shipped`). All of it takes minutes; with `--work` exported files
+are kept, so that another run times them at once:
+    python benchmarks/kerbnet.py --json kerbnet.json --work build/kerbnet
     python benchmarks/kerbnet.py --json shipped.json --shipped --size 360x480
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -163,14 +165,13 @@ CANDIDATES: Mapping[str, Callable[[int], SegmentationNet]] = {
 """By what they change; the first is the design that was taken."""
 
 
-def drawn(name: str, steps: int) -> Bundle:
-    """A candidate, or a registered network, that has seen drawn scenes."""
+def fresh(name: str) -> Bundle:
+    """A candidate, or a registered network, with random weights."""
     torch.manual_seed(0)
     classes = len(LABELS)
     net = CANDIDATES[name](classes) if name in CANDIDATES else create_model(name, classes)
     known = name if name in list_models() else "kerbnet_s"  # for the card alone
-    card = random_bundle(known, LABELS).card
-    return Bundle(taught(net, classes, steps), card)
+    return Bundle(net, random_bundle(known, LABELS).card)
 
 
 def in_int8(bundle: Bundle, path: Path, size: tuple[int, int]) -> None:
@@ -197,13 +198,24 @@ def macs(net: nn.Module, size: tuple[int, int]) -> int:
     return total
 
 
+def exported(name: str, bundle: Bundle, folder: Path, given: argparse.Namespace) -> Path:
+    """A network's file, made where it is not there yet; what is not shipped sees drawn scenes first."""
+    size = f"{given.size[0]}x{given.size[1]}"
+    path = folder / f"{re.sub('[^a-z0-9_]+', '-', name)}_{size}_{given.steps}.xml"
+    if not path.exists():
+        print(f"exporting {name} at {size}", flush=True)
+        if not given.shipped:
+            bundle = replace(bundle, model=taught(bundle.model, len(LABELS), given.steps))
+        in_int8(bundle, path, given.size)
+    return path
+
+
 def measured(bundles: Mapping[str, Bundle], given: argparse.Namespace) -> list[dict[str, Any]]:
     """One row a network, all timed by turns."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = []
-        for number, bundle in enumerate(bundles.values()):
-            files.append(Path(folder) / f"{number}.xml")
-            in_int8(bundle, files[-1], given.size)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.work or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [exported(name, bundle, folder, given) for name, bundle in bundles.items()]
         options = [RuntimeOptions(threads=given.threads)] * len(files)
         picture = drawn_street(given.size)
         budget = Budget(seconds=given.seconds)
@@ -246,17 +258,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of timing, shared by all")
     parser.add_argument("--only", nargs="*", help="candidates and registered networks; the reference is always there")
     parser.add_argument("--shipped", action="store_true", help="shipped weights in place of candidates")
+    parser.add_argument("--work", type=Path, help="folder where exported files stay")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     names = dict.fromkeys([*(given.only or CANDIDATES), *(() if given.only else RIVALS), REFERENCE])
     known = {name: None for name in names if name in CANDIDATES or name in list_models()}
-    if given.shipped:
-        bundles = {name: load(locate(name)) for name in SHIPPED}
-    else:
-        bundles = {}
-        for name in known:
-            print(f"{given.steps} steps of {name}", flush=True)
-            bundles[name] = drawn(name, given.steps)
+    bundles = {name: load(locate(name)) for name in SHIPPED} if given.shipped else {name: fresh(name) for name in known}
     rows = measured(bundles, given)
     print(shown(rows))
     if given.json is not None:
