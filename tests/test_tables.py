@@ -389,3 +389,11 @@ def test_a_table_that_is_nowhere_printed_prints_nothing():
     row = replace(table.rows[0], printed=("0.2", "-", "-", "-"))
     with pytest.raises(ValueError, match="nowhere printed"):
         replace(table, rows=(row,))
+
+
+@pytest.mark.parametrize("name", ["ddrnet", "pidnet_s"])
+def test_networks_without_a_papers_tables_are_said_to_be_that(name):
+    with pytest.raises(KerbsegError, match=f"no tables of '{name.removesuffix('_s')}' are here, only its networks"):
+        tables.load_paper(name)
+    with pytest.raises(KerbsegError, match="unknown paper 'erfnett'; did you mean 'erfnet'"):
+        tables.load_paper("erfnett")

@@ -33,6 +33,8 @@ FAMILIES = (  # one of each file of networks
     "segnet_basic",
     "espnet",
     "kerbnet_s",
+    "ddrnet_23_slim",
+    "pidnet_s",
 )
 SELDOM = ("mininet_v1", "unet_minicity", "enet", "segnet_basic", "espnet")  # baselines, which nobody exports every day
 MIXED = ("erfnet_dg2s", "mininet_erfnet_d")  # of operations that erfnet and mininet_v2_cpu, or kerbnet_s, have too

@@ -27,6 +27,8 @@ FAMILIES = {  # first word of a name -> pixels, and whether corners are aligned 
     "segnet": (PLAIN, False),
     "espnet": (ESPNET, False),
     "kerbnet": (PLAIN, False),
+    "ddrnet": (IMAGENET, False),
+    "pidnet": (IMAGENET, True),
 }
 SEEN = {  # what the pixel (51, 102, 204) of a picture is to a network
     PLAIN: (0.2, 0.4, 0.8),

@@ -14,6 +14,7 @@ _BY_STRIDE: Mapping[int, str] = {
     """,
     4: "liteseg_darknet19 liteseg_darknet19_dense liteseg_darknet19_aspp liteseg_darknet19_aspp_dense",
     8: """
+        ddrnet_23_slim ddrnet_23 pidnet_s pidnet_m pidnet_l
         enet erfnet erfnet_encoder erfnet_d_all erfnet_dg2_all erfnet_dg4_all erfnet_dg8_all erfnet_dg2s_all
         erfnet_dg4s_all erfnet_dg8s_all erfnet_d erfnet_dg2 erfnet_dg4 erfnet_dg8 erfnet_dg2s erfnet_dg4s erfnet_dg8s
         erfnet_d_light erfnet_dg2_light erfnet_dg4_light erfnet_grouped_encoder espnet espnet_c kerbnet_s kerbnet_m

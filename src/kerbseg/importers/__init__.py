@@ -26,11 +26,13 @@ def _from(module: str) -> Importer:
 
 
 FORMATS: dict[str, Importer] = {
+    "ddrnet-pytorch": _from("ddrnet_pytorch"),
     "efficientseg-pytorch": _from("efficientseg_pytorch"),
     "erfnet-pytorch": _from("erfnet_pytorch"),
     "espnet-pytorch": _from("espnet_pytorch"),
     "liteseg-pytorch": _from("liteseg_pytorch"),
     "mininet-tf": _from("mininet_tf"),
+    "pidnet-pytorch": _from("pidnet_pytorch"),
 }
 
 

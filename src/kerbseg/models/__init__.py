@@ -2,6 +2,7 @@
 
 from kerbseg.core.limits import MOST_OUTPUTS
 from kerbseg.models import (
+    ddrnet,
     efficientseg,
     enet,
     erfnet,
@@ -12,6 +13,7 @@ from kerbseg.models import (
     mininet,
     mininet_ladder,
     mininet_v1,
+    pidnet,
     segnet,
     unet,
 )
@@ -27,6 +29,7 @@ __all__ = [
     "card",
     "channels_last",
     "create_model",
+    "ddrnet",
     "efficientseg",
     "enet",
     "erfnet",
@@ -40,6 +43,7 @@ __all__ = [
     "mininet_v1",
     "pad_to_stride",
     "padded_size",
+    "pidnet",
     "register",
     "segnet",
     "unet",

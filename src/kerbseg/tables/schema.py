@@ -134,9 +134,24 @@ def list_papers() -> list[str]:
 def load_paper(name: str) -> Paper:
     """The tables of a paper. Raises KerbsegError for an unknown one."""
     if name not in list_papers():
-        raise KerbsegError(f"unknown paper {name!r}; {did_you_mean(name, list_papers())}")
+        raise KerbsegError(_unknown(name))
     raw = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
     return TypeAdapter(Paper).validate_json(json.dumps(raw), strict=True)
+
+
+def _unknown(name: str) -> str:
+    """Why a paper has no tables: it is none, or one of which only networks are here."""
+    import kerbseg.models as models  # and with it torch, which only this error needs
+
+    facts = [models.card(each) for each in models.list_models()]
+    if networks := [each.name for each in facts if name in (each.paper, each.name)]:
+        of = models.card(networks[0]).paper
+        if of not in list_papers():
+            return (
+                f"no tables of {of!r} are here, only its networks; compare them with: kerbseg benchmark {networks[0]}"
+                f" (tables: {', '.join(list_papers())})"
+            )
+    return f"unknown paper {name!r}; {did_you_mean(name, list_papers())}"
 
 
 def find_table(paper: str, number: str) -> Table:
