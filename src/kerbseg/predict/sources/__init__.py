@@ -9,7 +9,7 @@ from pathlib import Path
 from kerbseg.core.errors import DataError, InputError
 from kerbseg.data.pictures import SUFFIXES, is_animation
 from kerbseg.predict.sources.animations import animation_source
-from kerbseg.predict.sources.frame import Frame, Source
+from kerbseg.predict.sources.frame import Frame, Source, Stamp
 from kerbseg.predict.sources.pictures import failing_source, picture_source
 from kerbseg.predict.sources.pyav import VIDEO_SUFFIXES, is_video, stream_source
 from kerbseg.predict.sources.streams import RawFrames, Stream, as_stream
@@ -20,6 +20,7 @@ __all__ = [
     "RawFrames",
     "Source",
     "SourceKind",
+    "Stamp",
     "as_source",
     "find_source",
     "input_suffixes",
