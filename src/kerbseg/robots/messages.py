@@ -52,7 +52,7 @@ def topics_under(prefix: str) -> Topics:
 
 @cache
 def typestore(ros: int = 2) -> Any:
-    """rosbags' types, of ROS 2 or 1, with those of `DEFINITIONS`. Raises MissingExtra where rosbags is not installed."""
+    """The types of ROS 2 or 1, with those of `DEFINITIONS`. Raises MissingExtra where rosbags is not installed."""
     try:
         from rosbags.typesys import Stores, get_types_from_msg, get_typestore
     except ImportError as error:
