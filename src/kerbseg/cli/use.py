@@ -10,7 +10,19 @@ from cyclopts import Parameter
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_evaluate
-from kerbseg.cli.options import DataRoot, Device, Fit, Html, Json, OutOrNothing, Precision, Runtime, Submission, Threads, Topic
+from kerbseg.cli.options import (
+    DataRoot,
+    Device,
+    Fit,
+    Html,
+    Json,
+    OutOrNothing,
+    Precision,
+    Runtime,
+    Submission,
+    Threads,
+    Topic,
+)
 from kerbseg.cli.terminal import progress, show, tell, write_json, write_page
 from kerbseg.core.collector import no_collection
 from kerbseg.core.errors import KerbsegError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from signal import SIGINT
@@ -29,7 +29,7 @@ class BagJob:
     """A bag to write: where, what goes into it, and of which topics."""
 
     out: Path
-    contents: BagContents = BagContents()
+    contents: BagContents = field(default_factory=BagContents)
     topics: tuple[str, ...] = ()
 
 

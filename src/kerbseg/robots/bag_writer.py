@@ -48,7 +48,7 @@ class BagWriter:
         self._writer.write(connection, message.log_ns, convert(message.data))
 
     def write(self, topic: str, message: Any, log_ns: int) -> None:
-        """Writes a message of our own; a topic of LabelInfo is latched. Raises KerbsegError for a topic of the source."""
+        """Writes a message of our own; LabelInfo is latched. Raises KerbsegError for a topic that the source has."""
         connection = self._made.get(topic)
         if connection is None:
             name = message.__msgtype__

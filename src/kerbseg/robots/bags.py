@@ -96,7 +96,7 @@ def open_bag(path: str | Path) -> Iterator[Bag]:
     Raises DataError for what is none or cannot be read, MissingExtra where rosbags is not installed.
     """
     try:
-        from kerbseg.robots.readers import DAMAGE, Ros1Reader, open_reader
+        from kerbseg.robots.readers import DAMAGE, Ros2Reader, open_reader
     except ImportError as error:
         raise MissingExtra("rosbags", "bags") from error
 
@@ -107,11 +107,11 @@ def open_bag(path: str | Path) -> Iterator[Bag]:
     except DAMAGE as error:
         raise DataError(f"{path} cannot be read as a bag ({_reason(error)}); {_remedy(path)}") from error
     try:
-        ros = 1 if isinstance(reader, Ros1Reader) else 2
+        ros = 2 if isinstance(reader, Ros2Reader) else 1
         channels = tuple(Channel(each.topic, each.msgtype, each.msgcount, ros, each) for each in reader.connections)
         filled = any(each.count for each in channels)
-        times = (reader.start_time, reader.end_time - 1) if filled else (0, 0)  # the end is the one after the last
-        yield Bag(path, ros, channels, *times, getattr(reader, "cut", False), reader)
+        start_ns, end_ns = (reader.start_time, reader.end_time - 1) if filled else (0, 0)  # theirs is behind the last
+        yield Bag(path, ros, channels, start_ns, end_ns, getattr(reader, "cut", False), reader)
     finally:
         reader.close()
 
@@ -146,13 +146,10 @@ def chosen_topics(bag: Bag, topics: Collection[str]) -> tuple[str, ...]:
         if topic not in pictures:
             others = {each.topic: each.type for each in bag.channels}
             if topic in others:
-                raise DataError(f"topic {topic} of {bag.path} is {others[topic]}, no picture; {_choose(topic, pictures)}")
-            raise DataError(f"{bag.path} has no topic {topic!r}; {_choose(topic, pictures)}")
+                choices = ", ".join(pictures)
+                raise DataError(f"topic {topic} of {bag.path} is {others[topic]}, no picture; choose from: {choices}")
+            raise DataError(f"{bag.path} has no topic {topic!r}; {did_you_mean(topic, pictures)}")
     return tuple(dict.fromkeys(topics))
-
-
-def _choose(topic: str, pictures: Collection[str]) -> str:
-    return did_you_mean(topic, pictures)
 
 
 def _one_file(path: Path) -> Path:

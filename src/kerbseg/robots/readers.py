@@ -13,6 +13,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag1 import ReaderError as Ros1Error
 from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2.metadata import ReaderMetadata
 from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
@@ -41,6 +42,7 @@ DAMAGE = (  # what the readers raise for files that are cut off, damaged or fore
 class WholeRecords(McapReader):
     """An MCAP file; of one that is cut off, the records up to the last that is whole."""
 
+    connections: list[Connection]
     cut = False
 
     def _open(self) -> None:
@@ -53,13 +55,14 @@ class WholeRecords(McapReader):
         self.cut = True
         self.meta_scan()
         self.bio.seek(self.data_start)
-        counts, statistics = self.statistics.channel_message_counts, self.statistics
+        statistics = self.statistics
+        assert statistics is not None
+        counts = statistics.channel_message_counts
         self.connections = [each._replace(msgcount=counts.get(each.id, 0)) for each in self.connections]
         if statistics.message_count:
             first, last = statistics.start_time, statistics.end_time
-            self.metadata = self.metadata._replace(
-                duration=last - first + 1, start_time=first, end_time=last + 1, message_count=statistics.message_count
-            )
+            count = statistics.message_count
+            self.metadata = ReaderMetadata(last - first + 1, first, last + 1, count, None, None, None, None)
 
     def messages(
         self, connections: Collection[Connection], start: int | None = None, stop: int | None = None

@@ -54,7 +54,7 @@ class BagSource(Source):
 
 def bag_source(path: Path) -> BagSource:
     """A bag as a source whose topics are still to be chosen; that opens it."""
-    return BagSource(path.stem if path.is_file() else path.name, iter, str(path), "video", path)
+    return BagSource(path.stem if path.is_file() else path.name, lambda: iter(()), str(path), "video", path)
 
 
 def find_bag(given: str) -> BagSource | None:
