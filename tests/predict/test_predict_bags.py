@@ -271,7 +271,7 @@ def test_a_bag_of_something_else_than_ros_and_a_foreign_compression_are_said(tmp
 def test_topics_that_are_not_there_or_no_pictures_are_said(bag):
     with pytest.raises(DataError, match="has no topic '/cam/image_row'; did you mean '/cam/image_raw'"):
         open_source(bag, topics=["/cam/image_row"])
-    with pytest.raises(DataError, match="topic /chat of .* is std_msgs/msg/String, no picture"):
+    with pytest.raises(DataError, match=r"topic /chat of .* is std_msgs/msg/String, no picture"):
         open_source(bag, topics=["/chat"])
 
 
