@@ -7,7 +7,7 @@ from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.predictor import Predictor
 from kerbseg.predict.reports import PictureReport
 from kerbseg.predict.sinks import SINKS, SinkKind
-from kerbseg.predict.sources import SOURCES, Frame, RawFrames, Source, SourceKind
+from kerbseg.predict.sources import SOURCES, Frame, RawFrames, Source, SourceKind, Stamp
 from kerbseg.predict.videos import VideoOptions, VideoReport, segment_video, video
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "SinkKind",
     "Source",
     "SourceKind",
+    "Stamp",
     "Style",
     "Unfinished",
     "VideoOptions",
