@@ -171,6 +171,13 @@ def predict(
     sink: Annotated[tuple[str, ...], Parameter(show=False)] = (),
     recursive: bool = False,
     json: Json = None,
+    size: str | None = None,
+    roi: str | None = None,
+    tiles: str | None = None,
+    overlap: int | None = None,
+    stride: int = 1,
+    newest: Annotated[bool, Parameter(negative="")] = False,
+    cpus: str | None = None,
 ) -> None:
     """Segment pictures, folders, globs, videos and streams.
 
@@ -215,22 +222,41 @@ def predict(
         Older name of --save
     recursive
         Also take what is in the subfolders of folders; results then lie in subfolders of OUT
+    size
+        HEIGHTxWIDTH that pictures are looked at, such as 256x512 (default: the height that the network was trained on,
+        their proportions kept); smaller is faster. An exported model takes its own size alone
+    roi
+        X,Y,W,H of the part that is looked at, in pixels, such as 0,120,640,240; ids elsewhere are 255
+    tiles
+        HEIGHTxWIDTH of tiles, multiples of 64, in which pictures are looked at as large as they are; for large ones
+    overlap
+        Pixels by which tiles overlap (default: as far as the network looks, without a seam, if tiles have room)
+    stride
+        Of videos: look at each N-th frame only; frames keep their times
+    newest
+        Of live streams: drop the frames that come while one is worked on, so that results are never late
+    cpus
+        CPUs to run on, such as 0,2 or 4-7 (Linux)
     """
+    from kerbseg.core.cpus import on_cpus, parse_cpus
     from kerbseg.predict.interrupts import FROM_OUTSIDE, ending_once
 
-    if submission is not None and (out is not None or save is not None or sink or show or confidence):
+    if submission is not None and (out is not None or save is not None or sink or show or confidence or roi):
         raise KerbsegError(
-            "--submission writes label ids for a server and nothing else; leave --out, --save, --show, --confidence out"
+            "--submission writes label ids for a server and nothing else; leave --out, --save, --show, --confidence,"
+            " --roi out"
         )
-    with ending_once(SIGINT, *FROM_OUTSIDE, last=True):
+    bound = None if cpus is None else parse_cpus(cpus)
+    with on_cpus(bound), ending_once(SIGINT, *FROM_OUTSIDE, last=True):
         with no_collection():
-            from kerbseg.cli.predicting import Results, kinds_to_save, predict_and_tell, results_folder
-            from kerbseg.predict import Predictor, RawFrames, Style, VideoOptions
+            from kerbseg.cli.predicting import Looks, Results, kinds_to_save, predict_and_tell, results_folder
+            from kerbseg.predict import RawFrames, Style, VideoOptions
             from kerbseg.runtime import open_runtime
 
             kinds, style = kinds_to_save(save, sink, confidence), Style(alpha, legend)
+            asked = Looks.parse(size, roi, tiles, overlap, bound)
             opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
-        predictor = Predictor(opened, fit=fit)
+        predictor, segmenter, looks = asked.open(opened, fit)
         if submission is not None:
             from kerbseg.predict.submission import submit_files
 
@@ -238,8 +264,9 @@ def predict(
             tell(f"{count} prediction(s) for the server: {submission}")
             return
         folder = results_folder(out, predictor)
-        results = Results(predictor, folder, show, keep=json is not None)
-        options = VideoOptions(smooth, flicker, None if raw is None else RawFrames.parse(raw), results.video)
+        results = Results(predictor, folder, show, keep=json is not None, looks=looks)
+        raw_frames = None if raw is None else RawFrames.parse(raw)
+        options = VideoOptions(smooth, flicker, raw_frames, results.video, stride, newest)
         predict_and_tell(
-            predictor, inputs, folder, results, options, json, sinks=kinds, style=style, recursive=recursive
+            segmenter, inputs, folder, results, options, json, sinks=kinds, style=style, recursive=recursive
         )

@@ -36,6 +36,7 @@ class Prediction:
     labels: LabelSet
     confidence: Float32[np.ndarray, "h w"] | None = None  # probability of each pixel's class, where it was asked for
     picture: UInt8[np.ndarray, "h w 3"] | None = None  # RGB, where it is known
+    region: tuple[slice, slice] | None = None  # rows and columns that alone were looked at; None: all
     _blends: dict[float, UInt8[np.ndarray, "h w 3"]] = field(default_factory=dict, init=False)  # overlays by weight
 
     @property
@@ -196,4 +197,9 @@ class Prediction:
                 "this prediction does not know its picture, so there is nothing to lay colors over; use color()"
             )
         check_alpha(alpha)
-        return blend_overlay(self.picture, self.ids, self.labels, alpha, paint)
+        if self.region is None:
+            return blend_overlay(self.picture, self.ids, self.labels, alpha, paint)
+        blended = self.picture.copy()  # as it is, where nobody looked
+        inside = blend_overlay(self.picture[self.region], self.ids[self.region], self.labels, alpha, paint)
+        blended[self.region] = inside
+        return blended
