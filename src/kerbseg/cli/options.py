@@ -60,6 +60,14 @@ Submission = Annotated[
 ]
 Threads = Annotated[int | None, Parameter(help="Number of CPU threads (default: all)")]
 
+Topic = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="Of a bag: topic with pictures, once for each (default: the only one); `kerbseg doctor BAG` lists them",
+        negative="",
+    ),
+]
+
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
     """Height and width of a text such as 256x512; None stays None. Raises KerbsegError for another text."""

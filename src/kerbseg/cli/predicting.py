@@ -7,7 +7,7 @@ import time
 import warnings
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -18,19 +18,21 @@ from rich.cells import cell_len
 from kerbseg.bundle_card import versions
 from kerbseg.cli.options import parse_size
 from kerbseg.cli.terminal import progress, tell, width, write_json
-from kerbseg.core.errors import KerbsegError, KerbsegWarning
+from kerbseg.core.errors import DataError, KerbsegError, KerbsegWarning
 from kerbseg.core.text import counted, redact
 from kerbseg.predict import (
     PictureReport,
     Predictor,
     Roi,
     RoiSegmenter,
+    Style,
     Unfinished,
     VideoOptions,
     VideoReport,
     predict_files,
     write_classes,
 )
+from kerbseg.predict.bags import BagJob, bag_job, predict_bag
 from kerbseg.predict.classes import check_classes, has_other_classes
 from kerbseg.predict.files import checked_folder
 from kerbseg.predict.reports import LINE, milliseconds
@@ -232,3 +234,60 @@ def predict_and_tell(
     if failed:
         print(f"kerbseg: {unfinished}", file=sys.stderr)
         sys.exit(1)
+
+
+def bag_to_write(
+    inputs: Sequence[str],
+    out: Path | None,
+    save: str | None,
+    topics: Sequence[str],
+    only: bool,
+    prefix: str | None,
+    confidence: bool,
+    smooth: float | None,
+) -> BagJob | None:
+    """The bag that is asked for, None where files are. Raises KerbsegError where it is not one bag that is read."""
+    words = None if save is None else [word.strip() for word in save.split(",") if word.strip()]
+    if confidence and words is not None:
+        words.append("confidence")
+    job = bag_job(out, words, topics, only, prefix, smooth is not None)
+    if job is not None and len(inputs) != 1:
+        raise KerbsegError(f"a bag is made of one bag, and {len(inputs)} inputs are named; name one")
+    return job
+
+
+def predict_bag_and_tell(
+    predictor: Predictor,
+    segmenter: Segmenter,
+    given: str,
+    job: BagJob,
+    options: VideoOptions,
+    style: Style,
+    json: Path | None,
+    looks: Mapping[str, Any],
+) -> None:
+    """Predicts a bag as `predict_bag` does, and says what came of it; leaves with status 1 where it ended early."""
+    results = _BagResults(predictor, job.out, show=False, keep=False, looks=looks)
+    reports: list[VideoReport] = []
+
+    def keep(report: VideoReport) -> None:
+        reports.append(report)
+        results.video(report)
+
+    try:
+        predict_bag(segmenter, given, job, progress, replace(options, on_report=keep), style)
+    except DataError as error:
+        if not any(report.frames for report in reports):
+            raise
+        print(f"kerbseg: {error}", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        if json is not None:
+            write_json(json, results.to_dict({}))
+
+
+class _BagResults(Results):
+    """What a bag's classes are called stands in it, so no file beside it says so."""
+
+    def _note(self, targets: Sequence[Path]) -> None:
+        pass

@@ -24,6 +24,7 @@ EXTRAS = {  # of the modules that are imported
     "onnxruntime": "export",
     "onnxscript": "export",
     "openvino": "openvino",
+    "rosbags": "bags",
     "tensorboard": "train",
 }
 

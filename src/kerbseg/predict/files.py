@@ -61,6 +61,7 @@ def predict_files(
     style: Style | None = None,
     recursive: bool = False,
     on_picture: Callable[[PictureReport], object] = _unreported,
+    topics: Sequence[str] = (),
 ) -> list[Source]:
     """Writes `<stem>_ids.png` and `<stem>_overlay.png` of pictures, `<stem>_overlay.mp4` of videos.
 
@@ -69,6 +70,7 @@ def predict_files(
     streams: `-` for the standard input, a camera's number or device, a named pipe, an address; and whatever else
     `SOURCES` knows. `sinks` name what to write instead (see `SINKS`), `style` says how overlays look. Inputs of one
     stem keep their suffixes in the names of their results. `on_picture` is called with what came of each picture.
+    `topics` are those of bags whose pictures are meant; each is a video.
 
     One of several inputs that cannot be read is warned of (KerbsegWarning), and the others are segmented; at the end
     all such are raised as Unfinished. A single one raises its own DataError. Raises KerbsegError before any work where
@@ -76,7 +78,7 @@ def predict_files(
     """
     checked_segmenter(predictor)
     options, out = options or VideoOptions(), checked_folder(out)
-    given = expand(inputs, options.raw, recursive, leave_out=out)
+    given = expand(inputs, options.raw, recursive, leave_out=out, topics=topics)
     named = partial(targets_of, out=out, names=sinks, style=style)
     plan = _with_suffixes({source: named(source) for source in given.sources}, named)
     _refuse_clashes(plan)
