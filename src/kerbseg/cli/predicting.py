@@ -126,6 +126,13 @@ class Looks:
         return predictor, predictor if self.roi is None else RoiSegmenter(predictor, self.roi), looks
 
 
+def protocol(engine: Runtime) -> dict[str, Any]:
+    """By what results were made, for JSON."""
+    made: dict[str, Any] = {"model": engine.card.model, "runtime": engine.name, "precision": engine.precision}
+    made["temperature"] = engine.card.temperature  # null: of confidence as the network has it
+    return {**made, "versions": versions()}
+
+
 class Results:
     """Takes what came of each input: prints its line, writes `classes.json` at the first, opens the first."""
 
@@ -181,10 +188,7 @@ class Results:
         }
 
     def _protocol(self) -> dict[str, Any]:
-        engine = self._predictor.runtime
-        made: dict[str, Any] = {"model": engine.card.model, "runtime": engine.name, "precision": engine.precision}
-        made["temperature"] = engine.card.temperature  # null: of confidence as the network has it
-        return {**made, "versions": versions()}
+        return protocol(self._predictor.runtime)
 
     def _lap(self) -> float:
         since, self._since = self._since, time.monotonic()
