@@ -219,11 +219,11 @@ class SegmentationNode:
             topics[self.topics.overlay] = COMPRESSED_IMAGE
         return topics
 
-    def run(self) -> NodeReport:
-        """Works until it is told to end (`interrupts.ending_once`), or has done what its options say."""
+    def run(self, over: Callable[[], bool] = lambda: False) -> NodeReport:
+        """Works until it is told to end (`interrupts.ending_once`), has done what its options say, or all is `over`."""
         try:
             with interrupts.held():
-                while not self._over():
+                while not self._done() and not over():
                     interrupts.check()
                     message = self._newest.take(PATIENCE_S)
                     if message is not None:
@@ -250,7 +250,7 @@ class SegmentationNode:
             last_error=self._last_error,
         )
 
-    def _over(self) -> bool:
+    def _done(self) -> bool:
         options = self._options
         enough = options.frames is not None and self._segmented >= options.frames
         return enough or (options.seconds is not None and time.monotonic() - self._started >= options.seconds)

@@ -93,7 +93,7 @@ class ZenohLink:
     def __init__(self, session: Any, options: ZenohOptions) -> None:
         self._session, self._options = session, options
         self._numbers = 0
-        self._kept: list[Any] = []  # subscriptions and tokens end when nobody holds them any more
+        self._kept: list[Any] = []  # what is declared ends when nobody holds it any more
         self._announce(self._entity(NODE, "", "", Qos()))
 
     @property
@@ -132,6 +132,7 @@ class ZenohLink:
             congestion_control=zenoh.CongestionControl.DROP,  # a viewer that is slow holds up nobody
             **(kept if latched else {}),
         )
+        self._kept.append(publisher)
         self._announce(entity)
         gid, number = entity.gid, 0
 
