@@ -353,7 +353,7 @@ def _limits(
     certain = 0.00196 if measure == "probability" else 0.00098
     if measure == "entropy":  # at most h(x) + x log(k - 1) of log(k) where all other classes have x
         certain = 0.5 / 255 * math.log(classes) / (math.log(classes) + 12)
-    return np.float32(certain), np.float32(-math.log(classes * 5e4)), np.float32(-2000), np.float32(255)
+    return np.float32(certain), np.float32(-math.log(classes * 5e4)), np.float32(-60), np.float32(255)
 
 
 def _places(
