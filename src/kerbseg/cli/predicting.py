@@ -133,6 +133,10 @@ class Results:
         engine = self._predictor.runtime
         made: dict[str, Any] = {"model": engine.card.model, "runtime": engine.name, "precision": engine.precision}
         made["temperature"] = engine.card.temperature  # null: of confidence as the network has it
+        if self._predictor.unknown is not None:
+            made |= {"unknown": self._predictor.unknown}
+        if self._predictor.measure != "probability":
+            made |= {"measure": self._predictor.measure}
         return {**made, "versions": versions()}
 
     def _lap(self) -> float:

@@ -171,6 +171,8 @@ def predict(
     sink: Annotated[tuple[str, ...], Parameter(show=False)] = (),
     recursive: bool = False,
     json: Json = None,
+    unknown: float | None = None,
+    measure: Literal["probability", "entropy", "margin"] = "probability",
 ) -> None:
     """Segment pictures, folders, globs, videos and streams.
 
@@ -194,7 +196,7 @@ def predict(
         What to write, separated by commas: {saved} (default: ids,overlay; for videos overlay). ids is gray and right in
         every program, palette is in color and right in Pillow alone, frames is a video's overlays as pictures
     confidence
-        Also write STEM_confidence.png, the probability of each pixel's class (0 to 255), of a video a folder of them;
+        Also write STEM_confidence.png, how sure each pixel's class is (0 to 255), of a video a folder of them;
         as --save with confidence. `kerbseg calibrate` makes it one that can be believed
     show
         Open the first result in this system's viewer
@@ -215,13 +217,22 @@ def predict(
         Older name of --save
     recursive
         Also take what is in the subfolders of folders; results then lie in subfolders of OUT
+    unknown
+        Give pixels the id 255 (no class) where the confidence is below UNKNOWN (0 to 1); drawings show them black
+    measure
+        What the confidence is: probability of the class; entropy: 1 - entropy / log(classes); margin: distance of the
+        probability to the second class
     """
     from kerbseg.predict.interrupts import FROM_OUTSIDE, ending_once
 
-    if submission is not None and (out is not None or save is not None or sink or show or confidence):
+    beside = out is not None or save is not None or sink or show or confidence or unknown is not None
+    if submission is not None and beside:
         raise KerbsegError(
-            "--submission writes label ids for a server and nothing else; leave --out, --save, --show, --confidence out"
+            "--submission writes label ids for a server and nothing else; leave --out, --save, --show, --confidence,"
+            " --unknown out"
         )
+    if measure != "probability" and unknown is None and not (confidence or "confidence" in (save or "")):
+        raise KerbsegError(f"--measure {measure} is of the confidence; add --confidence, or --unknown")
     with ending_once(SIGINT, *FROM_OUTSIDE, last=True):
         with no_collection():
             from kerbseg.cli.predicting import Results, kinds_to_save, predict_and_tell, results_folder
@@ -230,7 +241,7 @@ def predict(
 
             kinds, style = kinds_to_save(save, sink, confidence), Style(alpha, legend)
             opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
-        predictor = Predictor(opened, fit=fit)
+        predictor = Predictor(opened, fit=fit, measure=measure, unknown=unknown)
         if submission is not None:
             from kerbseg.predict.submission import submit_files
 

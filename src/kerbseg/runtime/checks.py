@@ -29,7 +29,7 @@ def checked_threads(threads: int | None) -> int:
     return threads or all_threads()
 
 
-def checked_measure(measure: str, dtype: str) -> None:
+def checked_measure(measure: str, dtype: str = "float32") -> None:
     """Raises InputError for words that name no confidence."""
     for what, word, known in (
         ("measure", measure, get_args(ConfidenceMeasure)),
