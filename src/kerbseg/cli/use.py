@@ -42,6 +42,8 @@ def evaluate(
     boundary: bool = False,
     save: Path | None = None,
     submission: Submission = None,
+    unknown: float | None = None,
+    measure: Literal["probability", "entropy", "margin"] = "probability",
 ) -> None:
     """Compute mIoU, per-class IoU and calibration on a split.
 
@@ -76,16 +78,24 @@ def evaluate(
     boundary
         Also measure boundary IoU, mIoU near borders and IoU by size (with --html always)
     save
-        Folder to write predictions, overlays and a picture of the confusion matrix to
+        Folder to write predictions, overlays, and pictures of the confusion matrix, of how often the network is right
+        where it is so and so sure (reliability.svg), and of the errors where it is sure (risk_coverage.svg) to
+    unknown
+        Also compute mIoU of the pixels whose confidence is at least UNKNOWN (0 to 1), and their share (coverage)
+    measure
+        What the confidence is: probability of the class; entropy: 1 - entropy / log(classes); margin: distance of the
+        probability to the second class
     """
     from contextlib import nullcontext
 
     with no_collection():
         from kerbseg.apps.evaluation import CorruptedPictures, WorstPictures, page
+        from kerbseg.apps.evaluation_table import render_corruptions, render_table
+        from kerbseg.apps.reliability import save_confidence
         from kerbseg.apps.text import render_text
         from kerbseg.data import open_dataset
         from kerbseg.data.corrupt import chosen
-        from kerbseg.evaluate import UnlabelledError, render_corruptions, render_table
+        from kerbseg.evaluate import UnlabelledError
         from kerbseg.evaluate import evaluate as measure
         from kerbseg.predict.draw import confusion_picture
         from kerbseg.predict.files import saving
@@ -120,6 +130,8 @@ def evaluate(
                 fit=fit,
                 corrupt=corrupt,
                 severity=severity,
+                unknown=unknown,
+                measure=measure,
                 on_prediction=on_prediction,
                 on_corrupted=corrupted,
                 progress=progress,
@@ -138,6 +150,7 @@ def evaluate(
     if save is not None:
         with atomic_write(save / "confusion.png") as temporary:
             confusion_picture(report.metrics, dataset.labels).save(temporary)
+        save_confidence(report, save)
     if html is not None and worst is not None and corrupted is not None:
         write_page(html, page(report, dataset.labels, worst.in_order(), corrupted.shown))
         tell(f"report: {html}")

@@ -114,8 +114,8 @@ class Predictor:
         A picture is a path, a PIL picture, or uint8 [h w 3]; gray [h w], [h w 4] with transparency, and tensors
         [3 h w] are taken too. `channels` ("rgb" or "bgr") is their order in this call. With `confidence`, the
         prediction's `confidence` is how sure each pixel's class is (float32 [h w], its probability where `measure` says
-        nothing else), at the temperature that `kerbseg calibrate` gave the model. Raises InputError for anything else, DataError for a file that cannot be
-        read, IdsOnly for confidence of an engine that has none.
+        nothing else), at the temperature that `kerbseg calibrate` gave the model. Raises InputError for anything else,
+        DataError for a file that cannot be read, IdsOnly for confidence of an engine that has none.
         """
         order = self.channels if channels is None else checked_channels(channels)
         batch = as_batch(picture)

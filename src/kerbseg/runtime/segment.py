@@ -12,7 +12,14 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean
 from kerbseg.core.resize import Resample, resize_ids, resize_picture
-from kerbseg.runtime.protocols import Confidence, ConfidenceKeywords, IdsOnly, Runtime, SupportsConfidence, SupportsLogits
+from kerbseg.runtime.protocols import (
+    Confidence,
+    ConfidenceKeywords,
+    IdsOnly,
+    Runtime,
+    SupportsConfidence,
+    SupportsLogits,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -209,7 +209,7 @@ class FlipAveraged:
     def with_confidence(
         self, pictures: UInt8[np.ndarray, "b h w 3"], **how: Unpack[ConfidenceKeywords]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
-        """Class ids at the pictures' size, and how sure each is by the mean probabilities, which the temperature sharpens."""
+        """Class ids at the pictures' size, and how sure each is by the mean, which the temperature sharpens."""
         ids, logits = self.with_logits(pictures)
         return ids, confidence(ids, logits, self.card.temperature, **how)
 

@@ -163,7 +163,7 @@ def strip_scratch(width, classes):  # type: ignore[no-untyped-def]
 
 @compiled
 def fill_strip(pixels, y, upper, lower, rows, row_weights, starts, column_weights, ids, scratch):  # type: ignore[no-untyped-def]
-    """The ids [H W] of the rows between source row y and the next, of whose pixels [w] the largest classes are known."""
+    """The ids [H W] of the rows between source row y and the next, whose pixels' largest classes [w] are known."""
     corners, mixed, rivals, four, borders = scratch
     width, below = len(upper), min(y + 1, pixels.shape[0] - 1)
     line = ids[rows[0]]
