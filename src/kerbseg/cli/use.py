@@ -96,7 +96,7 @@ def evaluate(
         from kerbseg.data import open_dataset
         from kerbseg.data.corrupt import chosen
         from kerbseg.evaluate import UnlabelledError
-        from kerbseg.evaluate import evaluate as measure
+        from kerbseg.evaluate import evaluate as compute
         from kerbseg.predict.draw import confusion_picture
         from kerbseg.predict.files import saving
         from kerbseg.predict.submission import submission as open_submission
@@ -119,7 +119,7 @@ def evaluate(
                 submit(sample.name, ids)
 
         try:
-            report = measure(
+            report = compute(
                 opened,
                 dataset,
                 limit=limit,
