@@ -182,6 +182,6 @@ def test_the_command_looks_in_tiles_and_refuses_what_contradicts(tmp_path, capsy
 def test_a_file_of_one_size_refuses_another_before_it_reads_a_picture():
     runtime = SimpleNamespace(size=(64, 96), name="onnx", card=SimpleNamespace(model="erfnet", options={}))
     with pytest.raises(KerbsegError, match=r"takes pictures of 64x96 .* only, not of 32x48.*export"):
-        Looks(size=(32, 48)).open(runtime, "letterbox")
+        Looks(size=(32, 48)).open(runtime, fit="letterbox")
     with pytest.raises(KerbsegError, match="64x96 only, not tiles of 448x448"):
-        Looks(tile=(448, 448)).open(runtime, "letterbox")
+        Looks(tile=(448, 448)).open(runtime, fit="letterbox")

@@ -46,6 +46,7 @@ def node(
     size: str | None = None,
     roi: str | None = None,
     cpus: str | None = None,
+    unknown: float | None = None,
     json: Json = None,
 ) -> None:
     """Segment a robot's camera as it comes, without ROS installed: a node of ROS 2 over Zenoh.
@@ -94,6 +95,8 @@ def node(
         X,Y,W,H of the part that is looked at, in pixels; ids elsewhere are 255
     cpus
         CPUs to run on, such as 0,2 or 4-7 (Linux)
+    unknown
+        Give pixels the id 255 (no class) where the confidence is below UNKNOWN (0 to 1)
     """
     from kerbseg.core.cpus import on_cpus, parse_cpus
     from kerbseg.predict.interrupts import FROM_OUTSIDE, ending_once
@@ -121,7 +124,7 @@ def node(
             )
             asked = Looks.parse(size, roi, None, None, bound)
             opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
-        predictor, segmenter, looks = asked.open(opened, fit)
+        predictor, segmenter, looks = asked.open(opened, fit=fit, unknown=unknown)
         # the first call takes longest, and says whether there is confidence
         predictor(np.zeros((*opened.card.input_size, 3), np.uint8), confidence=confidence)
         with zenoh_link(network) as link:
@@ -129,7 +132,7 @@ def node(
             tell(f"node {network.node} on domain {network.domain}: {options.image} -> {', '.join(working.published)}")
             report = working.run()
         if json is not None:
-            write_json(json, {**report.to_dict(), "protocol": {**protocol(opened), **looks}})
+            write_json(json, {**report.to_dict(), "protocol": {**protocol(predictor), **looks}})
         tell(report)
 
 

@@ -40,7 +40,7 @@ from kerbseg.predict.sinks import SINKS, SinkKind, saved, usual
 from kerbseg.predict.tiles import TiledRuntime, plan_tiles
 from kerbseg.predict.videos import Segmenter
 from kerbseg.predict.viewer import open_file
-from kerbseg.runtime import Fit, Runtime, network_size
+from kerbseg.runtime import Runtime, network_size
 
 FOLDER = "predictions"  # of results, where none is named
 SHOWN = tuple(f"_{word}{suffix}" for word in ("overlay", "side", "color", "palette") for suffix in (".png", ".mp4", ""))
@@ -108,15 +108,15 @@ class Looks:
             raise KerbsegError("--overlap is that of --tiles; give both, or neither")
         return cls(parse_size(size), None if roi is None else Roi.parse(roi), parse_size(tiles), overlap, cpus)
 
-    def open(self, runtime: Runtime, fit: Fit) -> tuple[Predictor, Segmenter, dict[str, Any]]:
-        """The predictor of a runtime, what segments with it, and what `--json` says of it."""
+    def open(self, runtime: Runtime, **how: Any) -> tuple[Predictor, Segmenter, dict[str, Any]]:
+        """The predictor of a runtime, what segments with it, and what `--json` says of it; `how` is for `Predictor`."""
         tiles = None if self.tile is None else plan_tiles(runtime, self.tile, self.overlap)
         if tiles is not None:
-            predictor = Predictor(TiledRuntime(runtime, tiles), input_size="own", fit=fit)
+            predictor = Predictor(TiledRuntime(runtime, tiles), input_size="own", **how)
         else:
             if self.size is not None:
                 network_size(self.size, runtime, self.size)  # refused before any picture is read
-            predictor = Predictor(runtime, input_size=self.size or "trained", fit=fit)
+            predictor = Predictor(runtime, input_size=self.size or "trained", **how)
         looks = {
             "size": None if self.size is None else list(self.size),
             "roi": None if self.roi is None else [self.roi.x, self.roi.y, self.roi.width, self.roi.height],
@@ -126,10 +126,15 @@ class Looks:
         return predictor, predictor if self.roi is None else RoiSegmenter(predictor, self.roi), looks
 
 
-def protocol(engine: Runtime) -> dict[str, Any]:
+def protocol(predictor: Predictor) -> dict[str, Any]:
     """By what results were made, for JSON."""
+    engine = predictor.runtime
     made: dict[str, Any] = {"model": engine.card.model, "runtime": engine.name, "precision": engine.precision}
     made["temperature"] = engine.card.temperature  # null: of confidence as the network has it
+    if predictor.unknown is not None:
+        made |= {"unknown": predictor.unknown}
+    if predictor.measure != "probability":
+        made |= {"measure": predictor.measure}
     return {**made, "versions": versions()}
 
 
@@ -188,7 +193,7 @@ class Results:
         }
 
     def _protocol(self) -> dict[str, Any]:
-        return protocol(self._predictor.runtime)
+        return protocol(self._predictor)
 
     def _lap(self) -> float:
         since, self._since = self._since, time.monotonic()

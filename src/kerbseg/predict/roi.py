@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +11,10 @@ from jaxtyping import UInt8
 
 from kerbseg.core.errors import InputError, KerbsegError
 from kerbseg.core.types import VOID
-from kerbseg.predict.prediction import Prediction
 
 if TYPE_CHECKING:
     from kerbseg.core.labels import LabelSet
+    from kerbseg.predict.prediction import Prediction
     from kerbseg.predict.sources.arrays import Channels
     from kerbseg.predict.videos import Segmenter
 
@@ -79,10 +79,10 @@ class RoiSegmenter:
         ids[rows, columns] = inside.ids
         sure = None
         if inside.confidence is not None:
-            sure = np.zeros(picture.shape[:2], np.float32)
+            sure = np.zeros(picture.shape[:2], inside.confidence.dtype)
             sure[rows, columns] = inside.confidence
         whole = picture if channels == "rgb" else picture[..., ::-1]
-        return Prediction(ids, self.labels, sure, whole, (rows, columns))
+        return replace(inside, ids=ids, confidence=sure, picture=whole, region=(rows, columns))
 
     def with_vote(self, memory: float) -> RoiSegmenter:
         """One for the frames of one video, whose ids are a vote over time."""

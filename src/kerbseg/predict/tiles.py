@@ -13,14 +13,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Unpack
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
 from kerbseg.core.errors import InputError, KerbsegError, KerbsegWarning
 from kerbseg.predict.reach import reach_of
-from kerbseg.runtime import IdsOnly, Runtime, SupportsConfidence
+from kerbseg.runtime import Confidence, ConfidenceKeywords, IdsOnly, Runtime, SupportsConfidence
 
 STEP = 64  # tiles begin at multiples of it, and so of every network's stride
 USUAL = 128  # pixels of overlap where nobody says how far a network looks
@@ -94,13 +95,14 @@ class TiledRuntime:
         return np.stack([self._tiled(picture, lambda tile: [self._runtime(tile)])[0] for picture in pictures])
 
     def with_confidence(
-        self, pictures: UInt8[np.ndarray, "b h w 3"]
-    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the probability of each. Raises IdsOnly where there is none."""
+        self, pictures: UInt8[np.ndarray, "b h w 3"], **how: Unpack[ConfidenceKeywords]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
+        """Class ids at the pictures' size, and how sure they are. Raises IdsOnly where nobody says."""
         runtime = self._runtime
         if not isinstance(runtime, SupportsConfidence):
             raise IdsOnly(runtime.name)
-        both = [self._tiled(picture, runtime.with_confidence) for picture in pictures]
+        look = partial(runtime.with_confidence, **how)
+        both = [self._tiled(picture, look) for picture in pictures]
         return np.stack([ids for ids, _ in both]), np.stack([confidence for _, confidence in both])
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:

@@ -365,7 +365,8 @@ class _Counter:
         self.pixels = np.zeros(256, np.int64)  # of each id
 
     def __call__(self, work: Work) -> None:
-        ids = work[1].ids
-        self.pixels += counts(ids)
+        prediction = work[1]
+        ids = prediction.ids
+        self.pixels += counts(ids[prediction.region or ...])
         self.size = self.size or (ids.shape[0], ids.shape[1])
         self.frames += 1
