@@ -26,6 +26,8 @@ EXTRAS = {  # of the modules that are imported
     "openvino": "openvino",
     "rosbags": "bags",
     "tensorboard": "train",
+    "xxhash": "zenoh",
+    "zenoh": "zenoh",
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -20,7 +20,7 @@ from kerbseg.exported_card import IDS, LOGITS, PICTURES, ExportedCard
 from kerbseg.runtime.checks import PictureCheck, checked_threads
 from kerbseg.runtime.cpu_head import CpuArgmaxHead
 from kerbseg.runtime.engines import ENGINES
-from kerbseg.runtime.protocols import IdsOnly, LayerTime, RuntimeOptions
+from kerbseg.runtime.protocols import Confidence, ConfidenceKeywords, IdsOnly, LayerTime, RuntimeOptions
 from kerbseg.runtime.seal import ONNX_SEAL
 
 if TYPE_CHECKING:
@@ -97,14 +97,14 @@ class OnnxRuntime:
         return self._head.with_logits(pictures)
 
     def with_confidence(
-        self, pictures: UInt8[np.ndarray, "b h w 3"]
-    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the probability of each.
+        self, pictures: UInt8[np.ndarray, "b h w 3"], **how: Unpack[ConfidenceKeywords]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
+        """Class ids at the pictures' size, and how sure each is.
 
         Raises IdsOnly on another device than a CPU.
         """
         self._check_logits()
-        return self._head.with_confidence(pictures)
+        return self._head.with_confidence(pictures, **how)
 
     def _check_logits(self) -> None:
         if self.device != "cpu":
