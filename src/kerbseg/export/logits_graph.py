@@ -6,15 +6,16 @@ is folded here, before any of them looks at the network, so that all run the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor, fx, nn
 
-from kerbseg.bundle import Bundle
+from kerbseg.bundle import Bundle, versions
+from kerbseg.core.errors import KerbsegError
 from kerbseg.export.graph import DeployGraph
+from kerbseg.exported_card import ExportedCard, LastStageCard
 
 ATEN = torch.ops.aten
 CONVOLUTIONS = {ATEN.conv2d.default: 0, ATEN.conv_transpose2d.input: 1}  # and the axis of the channels they give
@@ -31,6 +32,13 @@ class LogitsGraph(DeployGraph):
     def __init__(self, bundle: Bundle, size: tuple[int, int], takes: Input = "uint8 nhwc") -> None:
         super().__init__(bundle, size)
         self.takes = takes
+
+    def check_options(self, suffix: str, logits: bool, batch: int | None) -> None:
+        """Raises KerbsegError for what such files do not have: they give nothing but logits, of one picture."""
+        if logits:
+            raise KerbsegError(f"{suffix} files give logits anyway, and no ids; leave --logits out")
+        if batch not in (None, 1):
+            raise KerbsegError(f"{suffix} files take one picture at a time, not {batch}; leave --batch out")
 
     @property
     def example(self) -> Tensor:
@@ -170,3 +178,37 @@ def _as(other: fx.Node, node: fx.Node) -> fx.Node:
     if "val" in other.meta:
         node.meta["val"] = other.meta["val"]
     return node
+
+
+def program(module: fx.GraphModule, graph: LogitsGraph) -> torch.export.ExportedProgram:
+    """The module as torch saves and converters take it."""
+    with torch.no_grad():
+        return torch.export.export(module, (graph.example,), strict=False)
+
+
+def crop_transposed(module: fx.GraphModule) -> None:
+    """Lets transposed convolutions give their full result, cropped after it, where they pad what they give.
+
+    LiteRT's converter (0.10) has no rule for the padding of outputs.
+    """
+    for node in list(module.graph.nodes):
+        if node.target != ATEN.conv_transpose2d.input or not any(_option(node, 5, (0, 0))):
+            continue
+        padding, sizes = _option(node, 4, [0, 0]), node.meta["val"].shape[2:]
+        node.args = (*node.args[:4], [0, 0], [0, 0], *node.args[6:])
+        readers, cropped, after = list(node.users), node, node
+        for axis, first, length in zip((2, 3), padding, sizes, strict=True):
+            with module.graph.inserting_after(after):
+                after = module.graph.call_function(ATEN.slice.Tensor, (cropped, axis, first, first + int(length)))
+            cropped = after
+        for reader in readers:
+            reader.replace_input_with(node, cropped)
+    module.recompile()
+
+
+def exported_card(graph: LogitsGraph, bundle: Bundle) -> ExportedCard:
+    """The cards of a float file of this graph."""
+    return ExportedCard(
+        replace(bundle.card, input_size=graph.size, versions=versions()),
+        LastStageCard(graph.padded, bool(graph.net.align_corners), "float32"),
+    )
