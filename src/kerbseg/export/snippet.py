@@ -9,7 +9,7 @@ from kerbseg.bundle import locate
 from kerbseg.core.errors import BundleError
 from kerbseg.exported_card import IDS, PICTURES
 from kerbseg.runtime import open_runtime
-from kerbseg.runtime.engines import exporting
+from kerbseg.runtime.engines import exporting, suffix_of
 
 HEAD = '''\
 """Segments a picture: python {script} {model} street.jpg (needs: pip install {packages})"""
@@ -68,7 +68,7 @@ def snippet(model: str | Path, script: str = "segment.py") -> str:
     Raises BundleError for a bundle, and for a file that is damaged or foreign.
     """
     path = locate(model)
-    engine = exporting().get(path.suffix)
+    engine = exporting().get(suffix_of(path))
     if engine is None or engine.name not in PARTS:
         command = shlex.join(["kerbseg", "export", str(model), "-o", f"{path.stem}.onnx"])
         raise BundleError(f"{model} is not an exported model ({' or '.join(exporting())}); export it first: {command}")
