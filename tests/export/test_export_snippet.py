@@ -20,7 +20,7 @@ from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.data import open_dataset
-from kerbseg.export import export
+from kerbseg.export import export, export_int8
 from kerbseg.export.snippet import check_beside, snippet, write_beside
 
 SIZE = (64, 96)
@@ -122,7 +122,8 @@ def test_the_script_gives_the_ids_of_predict_on_20_pictures(suffix, made, pictur
     assert shares == {name: f"{(expected == i).mean():.1%}" for i, name in enumerate(label_set("camvid").classes)}
 
 
-@pytest.mark.parametrize("kind", ["fixed batch", "logits outside", "uint8 logits", "stretched"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fixed batch", "logits outside", "uint8 logits"])
 def test_other_files_give_the_ids_of_predict_too(kind, bundle, pictures, tmp_path):
     pytest.importorskip("cv2")
     pytest.importorskip(ENGINES[".xml"])
@@ -136,12 +137,69 @@ def test_other_files_give_the_ids_of_predict_too(kind, bundle, pictures, tmp_pat
     else:
         export(bundle, path, SIZE, batch=2 if kind == "fixed batch" else None, logits=kind == "logits outside")
     write_beside(path)
-    fit = "stretch" if kind == "stretched" else "letterbox"
     given = sorted(pictures.glob("*.png"))[:4]
-    ids, _ = segmented(
-        sys.executable, ENGINES[path.suffix], path.with_suffix(".py"), given, tmp_path / "out", "--fit", fit
-    )
-    assert_as_predicted(ids, Predictor(path, fit=fit), given)
+    ids, _ = segmented(sys.executable, ENGINES[path.suffix], path.with_suffix(".py"), given, tmp_path / "out")
+    assert_as_predicted(ids, Predictor(path), given)
+
+
+def test_a_picture_may_be_stretched(made, script, pictures):
+    cv2 = pytest.importorskip("cv2")
+    picture = cv2.imread(str(pictures / "3.png"))
+    expected = Predictor(made / "m_onnxruntime.onnx", fit="stretch", channels="bgr")(picture).ids
+    assert (script.segment(picture, fit="stretch") == expected).all()
+    assert (script.segment(picture) != expected).any()
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory):
+    """Python with NumPy, OpenCV and the engines, and nothing of ours."""
+    folder = tmp_path_factory.mktemp("alone")
+    constraints = Path(__file__).parents[2] / "constraints.txt"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    install = [
+        folder / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "-c",
+        constraints,
+        "numpy",
+        "opencv-python-headless",
+    ]
+    done = subprocess.run([*install, *ENGINES.values()], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"pip cannot install what the script needs here: {done.stderr.strip().splitlines()[-1]}")
+    return folder / "bin" / "python"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["m.onnx", "m.xml", "m8.onnx", "m8.xml"])
+def test_an_environment_of_its_own_gives_the_ids_of_predict(name, alone, tmp_path):
+    """On 20 pictures of CamVid's val split where KERBSEG_DATA has it, else on drawn streets."""
+    pytest.importorskip("cv2")
+    path = tmp_path / name
+    if "8" in name:
+        pytest.importorskip("nncf")
+        export_int8(
+            "mininet_v2_cpu-camvid",
+            path,
+            calibration=open_dataset("scenes", "train"),
+            calibration_pictures=8,
+            eval_set=open_dataset("scenes", "val"),
+            limit=4,
+            max_drop=None,
+        )
+    else:
+        export("mininet_v2_cpu-camvid", path)
+    script, *_ = write_beside(path)
+    real = Path(os.environ.get("KERBSEG_DATA", tmp_path)) / "camvid" / "val"
+    given = sorted(each for each in real.glob("*.*") if each.suffix in (".png", ".webp"))[:20]
+    for n in range(0 if given else 20):
+        given.append(tmp_path / f"{n}.png")
+        Image.fromarray(open_dataset("scenes", "val")[n].image).save(given[-1])
+    ids, _ = segmented(alone, ENGINES[path.suffix], script, given, tmp_path / "out")
+    assert_as_predicted(ids, Predictor(path), given)
 
 
 def test_pictures_are_resized_as_pillow_does(script):
