@@ -20,7 +20,7 @@ from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.core.resize import resize_ids, resize_picture
 from kerbseg.data import open_dataset
-from kerbseg.export import export, export_int8
+from kerbseg.export import export, export_int8, unlabelled
 from kerbseg.export.snippet import check_beside, snippet, write_beside
 
 SIZE = (64, 96)
@@ -175,29 +175,20 @@ def alone(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["m.onnx", "m.xml", "m8.onnx", "m8.xml"])
-def test_an_environment_of_its_own_gives_the_ids_of_predict(name, alone, tmp_path):
+def test_an_environment_of_its_own_gives_the_ids_of_predict(name, bundle, alone, pictures, tmp_path):
     """On 20 pictures of CamVid's val split where KERBSEG_DATA has it, else on drawn streets."""
     pytest.importorskip("cv2")
     path = tmp_path / name
     if "8" in name:
         pytest.importorskip("nncf")
-        export_int8(
-            "mininet_v2_cpu-camvid",
-            path,
-            calibration=open_dataset("scenes", "train"),
-            calibration_pictures=8,
-            eval_set=open_dataset("scenes", "val"),
-            limit=4,
-            max_drop=None,
-        )
+        calibration, eval_set = unlabelled(pictures, bundle)
+        export_int8(bundle, path, SIZE, calibration=calibration, eval_set=eval_set, max_drop=None)
     else:
-        export("mininet_v2_cpu-camvid", path)
+        export(bundle, path)
     script, *_ = write_beside(path)
     real = Path(os.environ.get("KERBSEG_DATA", tmp_path)) / "camvid" / "val"
-    given = sorted(each for each in real.glob("*.*") if each.suffix in (".png", ".webp"))[:20]
-    for n in range(0 if given else 20):
-        given.append(tmp_path / f"{n}.png")
-        Image.fromarray(open_dataset("scenes", "val")[n].image).save(given[-1])
+    streets = sorted(each for each in real.glob("*.*") if each.suffix in (".png", ".webp"))
+    given = streets[:20] or list(pictures.iterdir())
     ids, _ = segmented(alone, ENGINES[path.suffix], script, given, tmp_path / "out")
     assert_as_predicted(ids, Predictor(path), given)
 
