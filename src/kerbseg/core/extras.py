@@ -34,6 +34,13 @@ EXTRAS = {  # of the modules that are imported
     "xxhash": "zenoh",
     "zenoh": "zenoh",
 }
+REQUIRED = {  # modules that kerbseg always brings, but for images with exported models alone; and their packages
+    "jinja2": "jinja2",
+    "safetensors": "safetensors",
+    "torch": "torch",
+    "torchmetrics": "torchmetrics",
+    "yaml": "pyyaml",
+}
 
 
 def how_to_install(extra: str) -> str:
