@@ -70,9 +70,7 @@ def check_kinds(net: nn.Module, heads: Mapping[str, Head], outputs: int) -> None
         wanted = outputs if head.loss == "pixel" else 1
         if width != wanted:
             gives, other = counted(width, "channel"), "boundary" if width == 1 else "pixel"
-            raise RecipeError(
-                f"heads.{name}: it gives {gives}, loss: {head.loss} takes {wanted}; say loss: {other}"
-            )
+            raise RecipeError(f"heads.{name}: it gives {gives}, loss: {head.loss} takes {wanted}; say loss: {other}")
 
 
 def freeze_others(net: SegmentationNet, heads: Mapping[str, Head]) -> None:
