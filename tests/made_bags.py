@@ -44,12 +44,12 @@ def raw(picture, stamp_ns, encoding="rgb8", frame_id="front_camera"):
     }
 
 
-def write_mcap(path: Path, cameras, others=True, chunk_size=8000, stamps=None, **more):
+def write_mcap(path: Path, cameras, others=True, chunk_size=8000, stamps=None):
     """A bag of `{topic: pictures}` (arrays: Image; bytes: CompressedImage), with text between the pictures."""
     from mcap_ros2.writer import Writer
 
     with path.open("wb") as file:
-        writer = Writer(file, chunk_size=chunk_size, **more)
+        writer = Writer(file, chunk_size=chunk_size)
         image = writer.register_msgdef("sensor_msgs/msg/Image", IMAGE)
         compressed = writer.register_msgdef("sensor_msgs/msg/CompressedImage", COMPRESSED)
         text = writer.register_msgdef("std_msgs/msg/String", "string data\n")

@@ -173,7 +173,7 @@ def _storages(folder: Path) -> list[Path]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    if isinstance(error, AssertionError | TypeError | LookupError | EOFError):
+    if isinstance(error, AssertionError | TypeError | LookupError | EOFError | MemoryError):
         return "a part of it lacks or is damaged"
     return str(error).rstrip(".") or type(error).__name__
 

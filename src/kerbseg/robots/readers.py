@@ -14,7 +14,7 @@ from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag1 import ReaderError as Ros1Error
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.rosbag2.metadata import ReaderMetadata
-from rosbags.rosbag2.reader import DirectoryReader
+from rosbags.rosbag2.reader import DirectoryReader, zstd
 from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from ruamel.yaml.error import YAMLError
@@ -28,10 +28,12 @@ DAMAGE = (  # what the readers raise for files that are cut off, damaged or fore
     ReaderError,
     apsw.Error,
     YAMLError,
+    zstd.ZstdError,
     struct.error,
     AssertionError,
     EOFError,
     LookupError,
+    MemoryError,  # of a length that is wrong
     RuntimeError,  # lz4's
     TypeError,
     ValueError,
