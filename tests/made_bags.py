@@ -89,13 +89,17 @@ def write_rosbag2(path: Path, frames, plugin="SQLITE3", topic="/cam/image_raw"):
     return path
 
 
-def write_ros1(path: Path, frames, topic="/cam/image_raw"):
+def write_ros1(path: Path, frames, topic="/cam/image_raw", chunk_size=2**20, compression=None):
     """A ROS 1 bag by rosbags, whose text is latched."""
     from rosbags.rosbag1 import Writer
     from rosbags.typesys import Stores, get_typestore
 
     store = get_typestore(Stores.ROS1_NOETIC)
-    with Writer(path) as writer:
+    new = Writer(path)
+    new.chunk_threshold = chunk_size
+    if compression is not None:
+        new.set_compression(Writer.CompressionFormat[compression])
+    with new as writer:
         camera = writer.add_connection(topic, "sensor_msgs/msg/Image", typestore=store)
         chat = writer.add_connection("/chat", "std_msgs/msg/String", typestore=store, latching=1)
         for n, picture in enumerate(frames):

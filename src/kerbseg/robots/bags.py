@@ -179,6 +179,6 @@ def _reason(error: Exception) -> str:
 
 
 def _remedy(path: Path) -> str:
-    if path.suffix == ".bag":
-        return "if its recording was broken off, run: rosbag reindex"
+    if path.suffix == ".db3":
+        return f"it is damaged, or none of ROS; of a copy that broke off try: sqlite3 {path.name} .recover"
     return "it is damaged, or none of ROS"
