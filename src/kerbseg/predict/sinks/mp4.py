@@ -67,7 +67,7 @@ def mp4(draw: Draw) -> Callable[[Path, Source, LabelSet, Style], AbstractContext
 
         def add(frame: Frame, prediction: Prediction) -> None:
             drawn = draw(prediction, style.alpha)
-            writer.add(frame, drawn if below is None else below(drawn))
+            writer.add(frame, drawn if below is None else below(drawn, prediction.unknown is not None))
 
         # of a source that failed before its first frame nothing is left
         with atomic_write(target) as temporary, closing(VideoWriter(temporary, target)) as writer:
@@ -86,11 +86,11 @@ class Legend:
         self._labels = labels
         self._size, self._strip = (0, 0), np.zeros((0, 0, 3), np.uint8)
 
-    def __call__(self, drawn: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H w 3"]:
-        """The frame above the legend, which is drawn once for frames of a size."""
+    def __call__(self, drawn: UInt8[np.ndarray, "h w 3"], unknown: bool = False) -> UInt8[np.ndarray, "H w 3"]:
+        """The frame above the legend, which is drawn once for frames of a size; `unknown` pixels are an entry of it."""
         height, width = drawn.shape[:2]
         if self._size != (height, width):
-            self._size, self._strip = (height, width), legend_strip(self._labels, height, width)
+            self._size, self._strip = (height, width), legend_strip(self._labels, height, width, unknown)
         return np.concatenate([drawn, self._strip])
 
 
