@@ -24,6 +24,7 @@ from PIL import Image
 
 import kerbseg
 import kerbseg.predict
+import made_bags
 import made_coco_text
 from kerbseg.bundle import load, random_bundle, save
 from kerbseg.cli import app, main
@@ -131,6 +132,15 @@ RUN["kerbseg predict runs/camvid street.jpg -o out --confidence"] = Run(
 RUN |= {
     "kerbseg keyframes mininet_v2_cpu-camvid drive.mp4 --target pedestrian --target bicyclist -o kept": Run(
         ("kept/keyframes.csv", "kept/keyframes.html", "kept/scores.csv"), ("of 3 frames",)
+    ),
+}
+RUN |= {
+    "kerbseg doctor drive.mcap": Run(prints=("/cam/image_raw", "healthy")),
+    "kerbseg predict mininet_v2_cpu-camvid drive.mcap --topic /cam/image_raw -o out.mcap"
+    " --save ids,confidence,overlay": Run(("out.mcap",), ("3 frames",)),
+    "kerbseg extract drive.mcap --every 1s -o frames": Run(("frames/frames.csv",), ("1 picture of 3 frames",)),
+    "kerbseg keyframes mininet_v2_cpu-camvid drive.mcap --target car -o kept": Run(
+        ("kept/keyframes.csv",), ("of 3 frames",)
     ),
 }
 RUN["kerbseg predict mininet_v2_cpu-camvid drive.mp4 -o out --stride 2 --size 180x240"] = Run(
@@ -407,6 +417,7 @@ def place(tmp_path, camvid_root, camvid_bundle, monkeypatch) -> Path:
     for path in ("street.jpg", "pictures/a.png", "more/b.png"):
         picture(path)
     write_drive(folder / "drive.mp4")
+    made_bags.write_mcap(folder / "drive.mcap", {"/cam/image_raw": made_bags.pictures(3, (48, 64))})
     shutil.copytree(camvid_root, folder / "DATA" / "camvid")
     made_coco_text.make(folder / "DATA" / "coco_text")
     for split in ("train", "val"):
