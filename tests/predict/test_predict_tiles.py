@@ -137,6 +137,26 @@ def test_the_table_says_how_far_networks_look(name):
     assert max(measured_reach(create_model(name, 4).eval(), -(-REACH[name] // 64) * 64)) == REACH[name]
 
 
+@pytest.mark.parametrize("name", ["enet", "segnet_basic", "segnet", "kerbnet_m", "erfnet_dg2"])
+@pytest.mark.slow
+def test_tiles_that_overlap_by_what_the_table_says_have_no_seam(name):
+    network = open_runtime(random_bundle(name, label_set("camvid"), seed=0), threads=1)
+
+    class Logits(SimpleNamespace):
+        def with_confidence(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # random ids are all alike
+            return network(pictures), network.upsampled_logits(pictures)[:, 0].numpy()
+
+    runtime = Logits(**{each: getattr(network, each) for each in ("card", "size", "name", "device", "precision")})
+    runtime.threads = 1
+    least = 2 * -(-REACH[name] // 64) * 64 + 64
+    tiles = plan_tiles(runtime, (least, least))
+    assert tiles.exact
+    picture = noise(64, 2 * least + 200)
+    _, tiled = TiledRuntime(runtime, tiles).with_confidence(picture[None])
+    _, whole = runtime.with_confidence(picture[None])
+    assert np.abs(tiled - whole).max() < 1e-3 * whole.std()  # sums in another order
+
+
 def measured_reach(net: nn.Module, far: int) -> list[int]:
     """How far NaN in a block of 64 pixels comes to the left, right, top and bottom: `far` at most."""
     distances = []
