@@ -195,6 +195,11 @@ NOT_RUN = {
     "kerbseg import mininet-tf weights/Mininetv2_cpu/cityscapes_512x256/iou/model.ckpt -o mininet_cpu.safetensors":
     AUTHORS,
     "kerbseg import espnet-pytorch pretrained/decoder/espnet_p_2_q_8.pth -o espnet.safetensors": AUTHORS,
+    "kerbseg import ddrnet-pytorch DDRNet/best_val_smaller.pth -o ddrnet.safetensors": AUTHORS,
+    "kerbseg import pidnet-pytorch PIDNet/PIDNet_S_Cityscapes_val.pt -o pidnet.safetensors": AUTHORS,
+    "kerbseg train own --data my_streets model.name=ddrnet_23_slim --init DDRNet23s_imagenet.pth": (
+        "needs the authors' encoder; tests/importers/test_importers_dual_resolution.py starts from such a file"
+    ),
     "kerbseg evaluate erfnet.safetensors --data cityscapes --data-root DATA/cityscapes --split val": AUTHORS,
     "kerbseg export erfnet.safetensors -o erfnet.onnx --size 512x1024": AUTHORS,
     "kerbseg train own --data my_streets --init erfnet.safetensors": AUTHORS,

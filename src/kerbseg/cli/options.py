@@ -49,6 +49,10 @@ Loggers = Annotated[
 ]
 Out = Annotated[Path, Parameter(name=["--out", "-o"], validator=_before_the_work)]
 OutOrNothing = Annotated[Path | None, Parameter(name=["--out", "-o"])]
+OneTopic = Annotated[
+    str | None,
+    Parameter(help="Of a bag: topic with the pictures (default: the only one); `kerbseg doctor BAG` lists them"),
+]
 Precision = Annotated[
     core.Precision | None,
     Parameter(help="Number format (default: that of the file)"),

@@ -14,7 +14,7 @@ from kerbseg.runtime.upsample_kernels import compiled, exp, fill_strip, mix, str
 
 BLOCK, ROWS = 128, 8  # columns in which a class is left out or not, and rows that are summed up at once
 PART = 64  # columns that are interpolated from one row at once
-FEW = 4  # cells between four that are certain: fewer in a row are computed like their neighbors
+FEW = 10  # cells between four that are certain: fewer in a row are computed like their neighbors
 PROBABILITY, ENTROPY, MARGIN = 0, 1, 2
 
 
@@ -152,7 +152,8 @@ def write(measure, scale, log_classes, sums, best, more, line):  # type: ignore[
             best[i] = (best[i] - more[i]) / sums[i]
     else:
         for i in range(len(line)):
-            best[i] = max(1 - (np.log(sums[i]) - more[i] / sums[i]) / log_classes, np.float32(0))
+            entropy = max(np.log(sums[i]) - more[i] / sums[i], np.float32(0))
+            best[i] = max(1 - entropy / log_classes, np.float32(0))
     if scale > 1:
         for i in range(len(line)):
             line[i] = np.int32(scale * best[i] + np.float32(0.5))  # of 32 bits, which fit wide registers
@@ -295,4 +296,5 @@ def exactly(pixels, around, weights, factor, measure, own):  # type: ignore[no-u
         return 1 / total
     if measure == MARGIN:
         return (1 - np.exp(min(nearest, 0.0))) / total
-    return max(1 - (np.log(total) - slope / total) / np.log(pixels.shape[2]), 0.0)
+    entropy = max(np.log(total) - slope / total, 0.0)
+    return max(1 - entropy / np.log(pixels.shape[2]), 0.0)

@@ -85,7 +85,7 @@ class IdsOnly(KerbsegError):
     def __init__(self, runtime: str) -> None:
         super().__init__(
             f"{runtime} gives class ids without confidence; use the bundle (.safetensors), or an exported model with"
-            " openvino or onnx on the CPU"
+            " openvino or onnx"
         )
 
 

@@ -118,10 +118,12 @@ def open_source(given: str | Path, raw: RawFrames | None = None, topics: Collect
     return source
 
 
-def as_source(given: str | Path | int | Source | Iterable[Frame], raw: RawFrames | None = None) -> Source:
+def as_source(
+    given: str | Path | int | Source | Iterable[Frame], raw: RawFrames | None = None, topics: Collection[str] = ()
+) -> Source:
     """The source of a path, an address, a camera's number, or of frames that the caller makes."""
     if isinstance(given, str | Path | int):
-        return open_source(given if isinstance(given, Path) else str(given), raw)
+        return open_source(given if isinstance(given, Path) else str(given), raw, topics)
     if isinstance(given, Source):
         return given
     if not isinstance(given, Iterable):
