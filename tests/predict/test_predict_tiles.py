@@ -17,7 +17,7 @@ from kerbseg.core.labels import label_set
 from kerbseg.models import create_model
 from kerbseg.predict import Predictor
 from kerbseg.predict.reach import REACH, reach_of
-from kerbseg.predict.tiles import TiledRuntime, plan_tiles, segment_tiles
+from kerbseg.predict.tiles import TiledRuntime, Tiles, plan_tiles, segment_tiles
 from kerbseg.runtime import Runtime, open_runtime
 
 
@@ -118,6 +118,17 @@ def test_seams_that_are_not_exact_are_said():
     assert tiles.to_dict() == {"size": [320, 192], "overlap": 64, "reach": None, "exact": False}
     with pytest.warns(KerbsegWarning, match="no overlap is known"):
         assert plan_tiles(made_runtime("mininet_v2_cpu"), (1024, 1024)).overlap == 128
+
+
+def test_a_file_of_one_size_says_of_which_pictures_its_seams_are_not_exact(recwarn):
+    runtime = looking(64, (320, 320))
+    runtime.card, runtime.name, runtime.device = SimpleNamespace(model="kerbnet_s", options={}), "onnx", "cpu"
+    runtime.precision, runtime.threads = "float32", 1
+    tiled = TiledRuntime(runtime, Tiles((320, 320), 128, reach=64))
+    tiled(noise(320, 640)[None])
+    assert not recwarn.list
+    with pytest.warns(KerbsegWarning, match="not exact in pictures of 320x650"):
+        tiled(noise(320, 650)[None])
 
 
 def made_runtime(model: str, foreign: object = None, **options: object) -> SimpleNamespace:
