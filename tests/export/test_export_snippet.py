@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.resources import files
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from string import Template
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from kerbseg.export import export, export_int8, unlabelled
 from kerbseg.export.snippet import check_beside, snippet, write_beside
 
 SIZE = (64, 96)
+SCRIPTS = files("kerbseg.export") / "snippets"
 ENGINES = {".onnx": "onnxruntime", ".xml": "openvino"}
 
 # runs a script where nothing can be imported but what it says it needs
@@ -294,6 +297,11 @@ def test_nothing_of_others_is_lost(tmp_path):
     (tmp_path / "mine.py").write_text("# SPDX-License-Identifier: Apache-2.0\nprint('mine')\n")
     with pytest.raises(KerbsegError, match=r"mine.py is not a script of kerbseg"):
         check_beside(tmp_path / "mine.onnx", labels)
+    text = Template(SCRIPTS.joinpath("segment.txt").read_text()).safe_substitute(model_text='"both.onnx"')
+    (tmp_path / "both.py").write_text(text)
+    check_beside(tmp_path / "both.onnx", labels)
+    with pytest.raises(KerbsegError, match=r"both.py runs both.onnx, and would be lost"):
+        check_beside(tmp_path / "both.xml", labels)
     for name in ("numpy", "json", "openvino"):
         with pytest.raises(KerbsegError, match=f"would hide Python's own module {name}"):
             check_beside(tmp_path / f"{name}.onnx", labels)

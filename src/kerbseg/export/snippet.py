@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from kerbseg.predict.classes import check_classes, write_classes
 from kerbseg.runtime import open_runtime
 from kerbseg.runtime.engines import exporting, files_of
 
-WRITTEN = "# Written by `kerbseg export --snippet`"  # the second line of a script, by which ours are known
+WRITTEN = "\n# Written by `kerbseg export --snippet`"  # the second line of a script, by which ours are known
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ def check_beside(model: Path, labels: LabelSet) -> None:
     script = script_beside(model)
     if model.stem in PACKAGES | sys.stdlib_module_names:
         raise KerbsegError(f"{script.name} would hide Python's own module {model.stem}; give the model another name")
-    if script.exists() and not is_ours(script):
-        raise KerbsegError(f"{script} is not a script of kerbseg, and would be lost; give the model another name")
+    if script.exists() and (runs := model_of(script)) != model.name:
+        what = "is not a script of kerbseg" if runs is None else f"runs {runs}"
+        raise KerbsegError(f"{script} {what}, and would be lost; give the model another name")
     check_writable(script)
     check_classes(model.parent, labels)
 
@@ -99,10 +101,13 @@ def write_beside(model: Path) -> list[Path]:
     return [script] if classes is None else [script, classes]
 
 
-def is_ours(script: Path) -> bool:
-    """Whether a file is a script that was written here."""
-    with script.open("rb") as file:
-        return file.read(200).partition(b"\n")[2].startswith(WRITTEN.encode())
+def model_of(script: Path) -> str | None:
+    """The name of the file that a script runs; None where the script was not written here."""
+    head, _, text = script.read_text(encoding="utf-8", errors="replace").partition("\nMODEL = ")
+    if WRITTEN not in head:
+        return None
+    name = re.match(r"Path\(__file__\)\.with_name\((\".*\")\)\n", text)
+    return None if name is None else str(json.loads(name[1]))
 
 
 def _text(name: str) -> str:
