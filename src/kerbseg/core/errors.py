@@ -44,6 +44,7 @@ class MissingExtra(KerbsegError, ImportError):
     def __init__(self, package: str, extra: str | None) -> None:
         how = f"run: pip install {package}" if extra is None else how_to_install(extra)
         super().__init__(f"{package} is not installed; {how}")
+        self.package = package
 
 
 @contextmanager

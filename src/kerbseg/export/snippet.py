@@ -18,7 +18,7 @@ from kerbseg.core.files import atomic_write, check_writable
 from kerbseg.core.labels import LabelSet
 from kerbseg.predict.classes import check_classes, write_classes
 from kerbseg.runtime import open_runtime
-from kerbseg.runtime.engines import exporting, files_of
+from kerbseg.runtime.engines import exporting, files_of, suffix_of
 
 WRITTEN = "\n# Written by `kerbseg export --snippet`"  # the second line of a script, by which ours are known
 
@@ -51,7 +51,7 @@ def snippet(model: str | Path, script: str = "segment.py") -> str:
     Raises BundleError for a bundle, and for a file that is damaged or foreign.
     """
     path = locate(model)
-    engine = exporting().get(path.suffix)
+    engine = exporting().get(suffix_of(path))
     if engine is None or engine.name not in PARTS:
         command = shlex.join(["kerbseg", "export", str(model), "-o", f"{path.stem}.onnx"])
         raise BundleError(f"{model} is not an exported model ({' or '.join(exporting())}); export it first: {command}")
