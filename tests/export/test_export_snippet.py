@@ -275,7 +275,7 @@ def test_the_script_runs_on_old_python_and_has_a_license(made):
         text = (made / f"m_{engine}.py").read_text()
         ast.parse(text, feature_version=(3, 8))
         assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
-        assert len(text.splitlines()) <= 260
+        assert len(text.splitlines()) <= 270
         assert max(map(len, text.splitlines())) <= 120
         assert text.count("class Engine:") == 1
     classes = json.loads((made / "classes.json").read_text())["classes"]
@@ -303,7 +303,7 @@ def test_nothing_of_others_is_lost(tmp_path):
     with pytest.raises(KerbsegError, match=r"both.py runs both.onnx, and would be lost"):
         check_beside(tmp_path / "both.xml", labels)
     for name in ("numpy", "json", "openvino"):
-        with pytest.raises(KerbsegError, match=f"would hide Python's own module {name}"):
+        with pytest.raises(KerbsegError, match=f"would hide the Python module {name}"):
             check_beside(tmp_path / f"{name}.onnx", labels)
     (tmp_path / "classes.json").write_text('{"format": "kerbseg classes 1", "classes": [{"name": "x"}]}')
     with pytest.raises(KerbsegError, match="results of other classes"):

@@ -33,7 +33,7 @@ from kerbseg.predict import (
     write_classes,
 )
 from kerbseg.predict.bags import BagJob, bag_job, predict_bag
-from kerbseg.predict.classes import check_classes, has_other_classes
+from kerbseg.core.classes import check_classes, has_other_classes
 from kerbseg.predict.files import checked_folder
 from kerbseg.predict.reports import LINE, milliseconds
 from kerbseg.predict.sinks import SINKS, SinkKind, saved, usual

@@ -16,7 +16,7 @@ from kerbseg.core.display import display_palette
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.files import atomic_write, check_writable
 from kerbseg.core.labels import LabelSet
-from kerbseg.predict.classes import check_classes, write_classes
+from kerbseg.core.classes import check_classes, write_classes
 from kerbseg.runtime import open_runtime
 from kerbseg.runtime.engines import exporting, files_of, suffix_of
 
@@ -41,8 +41,28 @@ PARTS = {  # by name of an engine
         "from onnxruntime.capi import onnxruntime_pybind11_state as state",
     ),
     "openvino": Part("OpenVINO", "openvino", "import openvino"),
+    "litert": Part(
+        "LiteRT",
+        "ai-edge-litert",
+        "from ai_edge_litert import interpreter\nfrom ai_edge_litert import schema_py_generated as schema",
+    ),
+    "executorch": Part(
+        "ExecuTorch (and torch, which comes with it)",
+        "executorch",
+        "import torch\nfrom executorch.extension.pybindings import portable_lib",
+    ),
+    "ncnn": Part("ncnn", "ncnn", "import ncnn"),
 }
-PACKAGES = {"numpy", "cv2", "onnxruntime", "openvino"}  # a script of such a name would import itself
+PACKAGES = {
+    "numpy",
+    "cv2",
+    "torch",
+    "ai_edge_litert",
+    "executorch",
+    "ncnn",
+    "onnxruntime",
+    "openvino",
+}  # a script of such a name would import itself
 
 
 def snippet(model: str | Path, script: str = "segment.py") -> str:
@@ -74,14 +94,14 @@ def snippet(model: str | Path, script: str = "segment.py") -> str:
 
 def script_beside(model: Path) -> Path:
     """Where the script of an exported file stands: beside it, under its name."""
-    return model.with_suffix(".py")
+    return model.with_name(model.name.removesuffix(suffix_of(model)) + ".py")
 
 
 def check_beside(model: Path, labels: LabelSet) -> None:
     """Raises KerbsegError, before any work, where the script or `classes.json` could not be written beside a model."""
     script = script_beside(model)
-    if model.stem in PACKAGES | sys.stdlib_module_names:
-        raise KerbsegError(f"{script.name} would hide Python's own module {model.stem}; give the model another name")
+    if script.stem in PACKAGES | sys.stdlib_module_names:
+        raise KerbsegError(f"{script.name} would hide the Python module {script.stem}; give the model another name")
     if script.exists() and (runs := model_of(script)) != model.name:
         what = "is not a script of kerbseg" if runs is None else f"runs {runs}"
         raise KerbsegError(f"{script} {what}, and would be lost; give the model another name")
