@@ -12,11 +12,11 @@ from pathlib import Path
 from string import Template
 
 from kerbseg.bundle import locate
+from kerbseg.core.classes import check_classes, write_classes
 from kerbseg.core.display import display_palette
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.files import atomic_write, check_writable
 from kerbseg.core.labels import LabelSet
-from kerbseg.core.classes import check_classes, write_classes
 from kerbseg.runtime import open_runtime
 from kerbseg.runtime.engines import exporting, files_of, suffix_of
 
