@@ -270,6 +270,27 @@ def test_what_the_script_cannot_take_is_one_line(made, script, tmp_path, monkeyp
         script.engine(made / "m_onnxruntime.onnx", 2)
 
 
+def test_the_program_for_a_camera_in_the_documents_runs(script, monkeypatch, capsys):
+    cv2 = pytest.importorskip("cv2")
+    page = (Path(__file__).parents[2] / "docs" / "small-computers.md").read_text()
+    program = page.partition("```python\n")[2].partition("```")[0]
+    frames = iter([np.zeros((48, 64, 3), np.uint8)] * 2)
+
+    class Camera:
+        def __init__(self, _):
+            self.set = lambda *_: True
+
+        def read(self):
+            frame = next(frames, None)
+            return frame is not None, frame
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setitem(sys.modules, "street", script)
+    with pytest.raises(SystemExit, match="the camera gives no frames"):
+        exec(program, {})
+    assert capsys.readouterr().out.count(" ms\n") == 2
+
+
 def test_the_script_runs_on_old_python_and_has_a_license(made):
     for engine in ENGINES.values():
         text = (made / f"m_{engine}.py").read_text()
