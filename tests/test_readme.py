@@ -247,6 +247,9 @@ FOREIGN = {
     "--backend-store-uri",
     "--shm-size",
     "--cpus",
+    "--only-binary",
+    "--platform",
+    "--user",
 }  # options of programs that are not ours
 
 
