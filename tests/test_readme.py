@@ -126,6 +126,9 @@ RUN |= {
         ("street.onnx", "256x512", " --batch 1"),
     )
 }
+RUN["kerbseg export mininet_v2_cpu-camvid -o m.onnx --size 360x480 --snippet"] = Run(
+    ("m.onnx", "m.py", "classes.json"), instead=STREET, slow=True
+)
 RUN["kerbseg predict runs/camvid street.jpg -o out --confidence"] = Run(
     ("out/street_ids.png", "out/street_confidence.png")
 )
@@ -149,6 +152,7 @@ RUN["kerbseg predict mininet_v2_cpu-camvid drive.mp4 -o out --stride 2 --size 18
 AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
 OTHERS = "needs a network of another house; tests/accelerate makes some and runs these commands on them"
 NOT_RUN = {
+    "kerbseg export mininet_v2_cpu-camvid -o street.onnx --size 256x512 --snippet": "as that of 360x480",
     "kerbseg accelerate net.onnx -o fast.xml --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225": OTHERS,
     "kerbseg profile fast.xml --against net.onnx --threads 2": OTHERS,
     "kerbseg predict fast.xml street.jpg -o out": OTHERS,
@@ -253,6 +257,9 @@ FOREIGN = {
     "--backend-store-uri",
     "--shm-size",
     "--cpus",
+    "--only-binary",
+    "--platform",
+    "--user",
 }  # options of programs that are not ours
 
 
