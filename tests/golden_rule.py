@@ -129,10 +129,12 @@ def _value(key: str, shape: list[int], gain: float) -> np.ndarray:
     noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(tuple(shape))
     if len(shape) >= 2:
         values = noise * np.sqrt(gain / (noise.size / shape[0]))
-    elif key.endswith("running_mean"):
+    elif key.endswith("_mean"):  # torch's and Paddle's
         values = 0.1 * noise
-    elif key.endswith("running_var"):
+    elif key.endswith(("running_var", "_variance")):
         values = np.exp(0.2 * noise)
+    elif key.endswith("_scale"):
+        values = np.ones_like(noise)
     elif key.endswith("weight"):
         values = 1 + 0.1 * noise
     else:

@@ -133,6 +133,9 @@ RUN |= {
         ("kept/keyframes.csv", "kept/keyframes.html", "kept/scores.csv"), ("of 3 frames",)
     ),
 }
+RUN["kerbseg predict mininet_v2_cpu-camvid drive.mp4 -o out --stride 2 --size 180x240"] = Run(
+    ("out/drive_overlay.mp4",), ("2 frames",)
+)
 AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
 OTHERS = "needs a network of another house; tests/accelerate makes some and runs these commands on them"
 NOT_RUN = {
@@ -153,6 +156,16 @@ NOT_RUN = {
     "kerbseg keyframes mininet_v2_cpu-camvid drive.mp4 --target pedestrian --budget 20000 -o kept": (
         "tests/keyframes sends within a budget"
     ),
+    "kerbseg predict mininet_v2_cpu-camvid 0 -o out --newest --cpus 0,2": "needs a camera;"
+    " tests/predict/test_predict_live.py has streams",
+    "kerbseg predict mininet_v2_cpu-camvid street.jpg -o out --roi 0,120,480,240": "the picture here is smaller;"
+    " tests/predict/test_predict_roi.py does it",
+    "kerbseg predict kerbnet_s-camvid large.png -o out --tiles 1024x1024": "there is no large picture here;"
+    " tests/predict/test_predict_tiles.py does it",
+    "kerbseg node mininet_v2_cpu-camvid --image /cam/image_raw --out /kerbseg --confidence": "runs until it is told to"
+    " end; tests/robots/test_robots_zenoh.py does so",
+    "kerbseg node street.xml --image /cam/image_raw --connect tcp/192.168.1.5:7447": "as above",
+    "kerbseg node street.xml --image /cam/image_raw --listen tcp/0.0.0.0:7448": "as above",
     "kerbseg train own --data my_streets epochs=60 batch_size=4 --hours 2": (
         "tests/train/test_train_own.py does, shorter"
     ),

@@ -33,6 +33,8 @@ FAMILIES = (  # one of each file of networks
     "segnet_basic",
     "espnet",
     "kerbnet_s",
+    "fast_scnn",
+    "pp_liteseg_t",
     "ddrnet_23_slim",
     "pidnet_s",
 )
@@ -74,6 +76,8 @@ def agree(name: str, size: tuple[int, int], streets: Streets, folder: Path) -> N
     bundle = calibrated(name, pictures_of(streets("train"), size, 4))
     shown = pictures_of(streets("test"), size, 3)
     proto, exported = onnx_export.converted(bundle, size)
+    # OpenVINO 2024.0 misses a Resize to a size that is made while the graph runs, and gives ids of another shape
+    assert not {"Shape", "Size"} & {node.op_type for node in proto.graph.node}, name
     onnx_export.save(proto, exported, folder / "m.onnx")
     openvino_export.save(openvino_export.of_onnx(proto), exported, folder / "m.xml")
     for file in ("m.onnx", "m.xml"):

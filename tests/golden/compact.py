@@ -29,6 +29,7 @@ NETWORKS = {  # file of golden numbers -> key list that its weights follow
     "efficientseg_unet_bn": "efficientseg_unet_bn",
     "ddrnet_23_slim": "ddrnet_23_slim",
     "pidnet_s": "pidnet_s",
+    "pp_liteseg_t": "pp_liteseg_t",
 }
 HEADS = {  # how the reference describes an output beside the main one -> training head, or the whole picture's logits
     "auxiliary head: net(x)[1]": "seghead_extra",
@@ -36,8 +37,10 @@ HEADS = {  # how the reference describes an output beside the main one -> traini
     "boundary D head: net(x)[2]": "seghead_d",
     "main logits x8, bilinear, align_corners=False": "picture",
     "main logits x8, bilinear, align_corners=True": "picture",
+    "seg_heads.1, resized to the input": "seg_heads.1",
+    "seg_heads.2, resized to the input": "seg_heads.2",
 }
-IMAGENET = "erfnet_imagenet"  # a key list without golden numbers
+KEYS_ALONE = ("erfnet_imagenet", "fast_scnn")  # key lists without golden numbers
 CHECKPOINTS = (
     "mininet_v2_cpu_tf_camvid_480x360",
     "mininet_v2_cpu_tf_cityscapes_512x256",
@@ -56,7 +59,8 @@ def main(reference: Path) -> None:
         golden = json.loads((reference / "golden" / f"{name}.json").read_text())
         write(HERE / "keys" / f"{keys}.json", dict(golden["state"]))
         write(HERE / "logits" / f"{name}.json", network(golden, keys))
-    write(HERE / "keys" / f"{IMAGENET}.json", json.loads((reference / f"keys_{IMAGENET}.json").read_text()))
+    for keys in KEYS_ALONE:
+        write(HERE / "keys" / f"{keys}.json", json.loads((reference / f"keys_{keys}.json").read_text()))
     for checkpoint in CHECKPOINTS:
         roles = json.loads((reference / f"roles_{checkpoint}.json").read_text())
         table = {row["tf"]: [row["role"], row["tf_shape"]] for row in roles}

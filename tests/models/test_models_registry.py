@@ -155,7 +155,7 @@ def test_learns_at_two_sizes_and_answers_alike_twice(trained):
 def test_one_picture_at_a_time_trains_or_says_why_not(trained):
     name, net = trained
     net.train()
-    if name.startswith(("liteseg_", "ddrnet_", "pidnet_")):
+    if name.startswith(("liteseg_", "ddrnet_", "pidnet_", "pp_liteseg_", "fast_scnn")):
         with pytest.raises(InputError, match=r"cannot train on 1 picture.*batches of 2 or more, or eval\(\)"):
             net(picture(small(name)))
     else:

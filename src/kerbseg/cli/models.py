@@ -143,7 +143,7 @@ def import_(format: str, source: Path, *, out: Out, classes: LabelSetName = None
     format
         Format of the checkpoint: {formats}
     source
-        Checkpoint file (.pth, .pt, .tar, .npz, or a TensorFlow checkpoint prefix)
+        Checkpoint file (.pth, .pt, .tar, .pdparams, .npz, or a TensorFlow checkpoint prefix)
     out
         File to write (.safetensors)
     classes

@@ -101,11 +101,14 @@ class Table:
     rows: tuple[Row, ...]
     classes: int = 19
     size: Size = (512, 1024)
+    unprinted: bool = False  # of a network without a paper: rows print nothing, and every figure is ours
 
     @model_validator(mode="after")
     def _rectangular(self) -> Table:
         names = {column.name for column in self.columns}
         for row in self.rows:
+            if self.unprinted and any(each not in NOTHING for each in row.printed):
+                raise ValueError(f"row {row.name!r} prints figures in a table that is nowhere printed")
             if len(row.printed) != len(self.columns):
                 raise ValueError(f"row {row.name!r} prints {len(row.printed)} cells for {len(self.columns)} columns")
             if unknown := (row.notes.keys() | row.models.keys()) - names:
