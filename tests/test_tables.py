@@ -393,7 +393,7 @@ def test_a_table_that_is_nowhere_printed_prints_nothing():
         replace(table, rows=(row,))
 
 
-@pytest.mark.parametrize("name", ["ddrnet", "pidnet_s"])
+@pytest.mark.parametrize("name", ["enet", "segnet_basic"])
 def test_networks_without_a_papers_tables_are_said_to_be_that(name):
     with pytest.raises(KerbsegError, match=f"no tables of '{models.card(name).paper}' are here, only its networks"):
         tables.load_paper(name)
