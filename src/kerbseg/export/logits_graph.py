@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from kerbseg.bundle import Bundle, versions
 from kerbseg.core.errors import KerbsegError
@@ -73,7 +73,7 @@ def fold_batch_norm(module: fx.GraphModule) -> None:
     """
     for node in list(module.graph.nodes):
         if node.target == ATEN.batch_norm.default:
-            weight, bias, mean, variance = (_constant(module, each) for each in node.args[1:5])
+            weight, bias, mean, variance = (constant(module, each) for each in node.args[1:5])
             assert mean is not None
             assert variance is not None
             scale = (variance.double() + node.args[7]).rsqrt()
@@ -94,13 +94,13 @@ def fold_factor(module: fx.GraphModule) -> None:
     for node in list(module.graph.nodes):
         if node.target != ATEN.mul.Tensor:
             continue
-        factor = _constant(module, node.args[1])
+        factor = constant(module, node.args[1])
         readers = list(node.users)
         if factor is None or factor.shape != (3, 1, 1):
             continue
         if all(one.target == ATEN.conv2d.default and _option(one, 6, 1) == 1 for one in readers):
             for reader in readers:
-                kernel = _constant(module, reader.args[1])
+                kernel = constant(module, reader.args[1])
                 assert kernel is not None
                 changed = _put(module, reader, kernel * factor[None])
                 reader.args = (node.args[0], changed, *reader.args[2:])
@@ -125,8 +125,8 @@ def _scaled(module: fx.GraphModule, made: fx.Node, before: fx.Node, scale: Tenso
 
 
 def _folded(module: fx.GraphModule, made: fx.Node, scale: Tensor, shift: Tensor) -> fx.Node:
-    kernel = _constant(module, made.args[1])
-    bias = _constant(module, made.args[2]) if len(made.args) > 2 else None
+    kernel = constant(module, made.args[1])
+    bias = constant(module, made.args[2]) if len(made.args) > 2 else None
     assert kernel is not None
     if made.target == ATEN.conv2d.default:
         kernel = kernel.double() * scale[:, None, None, None]
@@ -151,7 +151,7 @@ def _drop_what_training_needs(module: fx.GraphModule) -> None:
         module.graph.erase_node(node)
 
 
-def _constant(module: fx.GraphModule, node: Any) -> Tensor | None:
+def constant(module: fx.GraphModule, node: Any) -> Tensor | None:
     """The values of a parameter or buffer; None for anything else."""
     if not (isinstance(node, fx.Node) and node.op == "get_attr"):
         return None
