@@ -26,13 +26,14 @@ def export(
     logits: bool = False,
     batch: int | None = None,
     parity: float = 0.999,
+    install_converter: bool = False,
     threads: Threads = None,
     json: Json = None,
 ) -> None:
-    """Export a model to ONNX or OpenVINO, as float32 or int8.
+    """Export a model to ONNX, OpenVINO, LiteRT (.tflite), ExecuTorch (.pte) or ncnn, as float32 or int8.
 
-    Input of the exported file: uint8 RGB pictures [b h w 3] of one size. Output: uint8 class ids [b h w]. The file is
-    compared with torch before it is kept.
+    Input of .onnx and .xml files: uint8 RGB pictures [b h w 3] of one size. Output: uint8 class ids [b h w]. The other
+    kinds give logits, and kerbseg makes ids of them. The file is compared with torch before it is kept.
 
     Examples: `kerbseg export run/best.safetensors -o m.xml --size 256x512`,
     `kerbseg export run/best.safetensors -o m8.xml --int8 --calibration camvid`
@@ -65,6 +66,8 @@ def export(
         Fixed batch size, for engines that need one (default: any batch size); float files only
     parity
         Smallest fraction of pixels that must get the same class as in torch; float files only
+    install_converter
+        Install the converter for .tflite files first, in an environment of its own in your cache folder (2 GB)
     """
     from kerbseg.bundle import load
     from kerbseg.data import open_dataset
@@ -80,6 +83,8 @@ def export(
         raise KerbsegError(f"{option} is for float files only; leave out {option} or --int8")
     if not int8 and (limit, threads) != (None, None):
         raise KerbsegError("--limit and --threads are for --int8 only; leave them out, or add --int8")
+    if install_converter:
+        _install_converter(out)
     if float_logits and not int8:
         raise KerbsegError("--float-logits is for --int8 only; leave it out, or add --int8")
     place = _plain_folder(calibration, data_root)
@@ -116,6 +121,16 @@ def export(
         write_json(json, report.to_dict())
     show(render(report))
     after_export(bundle, out, int8, calibration, data_root, train)
+
+
+def _install_converter(out: Path) -> None:
+    """Makes the environment of LiteRT's converter."""
+    from kerbseg.export.litert_converter import home, install
+
+    if out.suffix != ".tflite":
+        raise KerbsegError(f"--install-converter is for .tflite files, not for {out.name}; leave it out")
+    tell(f"installing LiteRT's converter in {home()}, which takes minutes")
+    install()
 
 
 def _plain_folder(calibration: str | None, data_root: Path | None) -> Path | None:

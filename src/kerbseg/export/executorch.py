@@ -76,7 +76,7 @@ def _quiet() -> Iterator[None]:
 
 
 class ExecutorchQuantizer(StaticQuantizer):
-    """By torch's own quantization of exported programs (PT2E), with the rules of XNNPACK: weights channel by channel."""
+    """By torch's quantization of exported programs (PT2E), with the rules of XNNPACK: weights channel by channel."""
 
     def _prepared(self, bundle: Bundle) -> fx.GraphModule:
         executorch()

@@ -29,7 +29,7 @@ def home() -> Path:
 
 
 def python() -> Path:
-    """The interpreter of the converter's environment. Raises KerbsegError where there is none, and says how to get one."""
+    """The interpreter of the converter's environment. Raises KerbsegError where there is none, with the remedy."""
     if own := os.environ.get(PYTHON):
         if not Path(own).is_file():
             raise KerbsegError(f"{PYTHON} names {own}, which is not there; name the python of that environment")

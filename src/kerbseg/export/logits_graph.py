@@ -1,7 +1,7 @@
 """What the small engines get: from pixels to logits, as a graph of torch's operations with batch-norm folded.
 
-LiteRT, ExecuTorch and ncnn all take a module of torch, and end at the logits: the last stage is our own there. Batch-norm
-is folded here, before any of them looks at the network, so that all run the same graph.
+LiteRT, ExecuTorch and ncnn all take a module of torch, and end at the logits: the last stage is our own there.
+Batch-norm is folded here, before any of them looks at the network, so that all run the same graph.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """int8 where an engine brings its own quantization: calibrated on pictures, within a limit of mIoU lost.
 
-The same calls as `int8.Quantizer`. Neither tool has an accuracy control, so it is here: convolutions are ranked by how far
-int8 in that one alone moves the logits, and those that move them most stay in float, one, two, four, until the limit is
-kept.
+The same calls as `int8.Quantizer`. Neither tool has an accuracy control, so it is here: convolutions are ranked by how
+far int8 in that one alone moves the logits, and those that move them most stay in float, one, two, four, until the
+limit is kept.
 """
 
 from __future__ import annotations
