@@ -108,7 +108,7 @@ def fold_factor(module: fx.GraphModule) -> None:
         return
 
 
-def _scaled(module: fx.GraphModule, made: fx.Node, before: fx.Node, scale: Tensor, shift: Tensor) -> fx.Node:
+def _scaled(module: fx.GraphModule, made: Any, before: fx.Node, scale: Tensor, shift: Tensor) -> Any:
     """What gives `made * scale + shift`, channel by channel."""
     if len(made.users) == 1 and made.target in CONVOLUTIONS:
         return _folded(module, made, scale, shift)
@@ -124,7 +124,7 @@ def _scaled(module: fx.GraphModule, made: fx.Node, before: fx.Node, scale: Tenso
         return _as(made, module.graph.call_function(ATEN.add.Tensor, (product, shift_at)))
 
 
-def _folded(module: fx.GraphModule, made: fx.Node, scale: Tensor, shift: Tensor) -> fx.Node:
+def _folded(module: fx.GraphModule, made: Any, scale: Tensor, shift: Tensor) -> Any:
     kernel = constant(module, made.args[1])
     bias = constant(module, made.args[2]) if len(made.args) > 2 else None
     assert kernel is not None
@@ -161,7 +161,7 @@ def constant(module: fx.GraphModule, node: Any) -> Tensor | None:
     return value.detach() if isinstance(value, Tensor) else None
 
 
-def _put(module: fx.GraphModule, before: fx.Node, values: Tensor) -> fx.Node:
+def _put(module: fx.GraphModule, before: fx.Node, values: Tensor) -> Any:
     """A new constant, read just before a node."""
     name = f"folded_{len(module._buffers)}"
     module.register_buffer(name, values.contiguous())
@@ -169,11 +169,11 @@ def _put(module: fx.GraphModule, before: fx.Node, values: Tensor) -> fx.Node:
         return module.graph.get_attr(name)
 
 
-def _option(node: fx.Node, place: int, default: Any) -> Any:
+def _option(node: Any, place: int, default: Any) -> Any:
     return node.args[place] if len(node.args) > place else default
 
 
-def _as(other: fx.Node, node: fx.Node) -> fx.Node:
+def _as(other: Any, node: Any) -> Any:
     """The node with the shape of another."""
     if "val" in other.meta:
         node.meta["val"] = other.meta["val"]
