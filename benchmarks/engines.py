@@ -1,6 +1,7 @@
 """What small engines make of each network: whether it converts, equal pixels, int8, milliseconds and bytes.
 
-Each network is exported for each engine, in float and in int8 where the engine has it; a refusal is kept with its reason.
+Each network is exported for each engine, in float and in int8 where the engine has it; a refusal is kept with its
+reason.
 Shipped weights are taken where there are any (calibrated on CamVid's train split, evaluated on val, with --data-root);
 the other networks have random weights whose batch-norms have seen drawn streets. All files are then timed by turns, a
 process each. --work keeps the files, so that a second run only times.

@@ -52,7 +52,7 @@ def install() -> Path:
     folder = home()
     if not (folder / "ready").is_file():
         venv.create(folder, clear=True, with_pip=True)
-        command = [_python_in(folder), "-m", "pip", "install", "--quiet", *_requirements()]
+        command = [str(_python_in(folder)), "-m", "pip", "install", "--quiet", *_requirements()]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             raise KerbsegError(f"{REQUIREMENT} could not be installed in {folder}: {_last_line(done.stderr)}")
