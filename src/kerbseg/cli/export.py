@@ -26,14 +26,15 @@ def export(
     logits: bool = False,
     batch: int | None = None,
     parity: float = 0.999,
+    install_converter: bool = False,
     threads: Threads = None,
     json: Json = None,
     snippet: bool = False,
 ) -> None:
-    """Export a model to ONNX or OpenVINO, as float32 or int8.
+    """Export a model to ONNX, OpenVINO, LiteRT (.tflite), ExecuTorch (.pte) or ncnn, as float32 or int8.
 
-    Input of the exported file: uint8 RGB pictures [b h w 3] of one size. Output: uint8 class ids [b h w]. The file is
-    compared with torch before it is kept.
+    Input of .onnx and .xml files: uint8 RGB pictures [b h w 3] of one size. Output: uint8 class ids [b h w]. The other
+    kinds give logits, and kerbseg makes ids of them. The file is compared with torch before it is kept.
 
     Examples: `kerbseg export run/best.safetensors -o m.xml --size 256x512`,
     `kerbseg export run/best.safetensors -o m8.xml --int8 --calibration camvid`
@@ -66,6 +67,8 @@ def export(
         Fixed batch size, for engines that need one (default: any batch size); float files only
     parity
         Smallest fraction of pixels that must get the same class as in torch; float files only
+    install_converter
+        Install the converter for .tflite files first, in an environment of its own in your cache folder (2 GB)
     snippet
         Write a Python script beside the file, under its name, that runs it without kerbseg: with NumPy, OpenCV and the
         engine alone; and classes.json with the names and colors of the ids
@@ -85,6 +88,8 @@ def export(
         raise KerbsegError(f"{option} is for float files only; leave out {option} or --int8")
     if not int8 and (limit, threads) != (None, None):
         raise KerbsegError("--limit and --threads are for --int8 only; leave them out, or add --int8")
+    if install_converter:
+        _install_converter(out)
     if float_logits and not int8:
         raise KerbsegError("--float-logits is for --int8 only; leave it out, or add --int8")
     if snippet:
@@ -137,6 +142,16 @@ def _write_snippet(model: Path, wanted: bool) -> None:
     tell(
         f"{script}: runs {model.name} without kerbseg; {' and '.join(map(str, beside)) or 'no classes.json'} beside it"
     )
+
+
+def _install_converter(out: Path) -> None:
+    """Makes the environment of LiteRT's converter."""
+    from kerbseg.export.litert_converter import home, install
+
+    if out.suffix != ".tflite":
+        raise KerbsegError(f"--install-converter is for .tflite files, not for {out.name}; leave it out")
+    tell(f"installing LiteRT's converter in {home()}, which takes minutes")
+    install()
 
 
 def _plain_folder(calibration: str | None, data_root: Path | None) -> Path | None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import fx
 
 from kerbseg.bundle import Bundle
 from kerbseg.core.files import atomic_write
 from kerbseg.export.logits_graph import LogitsGraph, exported_card, program, traced
+from kerbseg.export.static_int8 import StaticQuantizer
 from kerbseg.exported_card import ExportedCard
 from kerbseg.runtime.engines import ENGINES
 from kerbseg.runtime.executorch import CARD, executorch
@@ -70,3 +73,28 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+class ExecutorchQuantizer(StaticQuantizer):
+    """By torch's quantization of exported programs (PT2E), with the rules of XNNPACK: weights channel by channel."""
+
+    def _prepared(self, bundle: Bundle) -> fx.GraphModule:
+        executorch()
+        self._exported = exported_card(self._graph, bundle)
+        return traced(self._graph)
+
+    def _model(self, in_float: Collection[str]) -> torch.export.ExportedProgram:
+        with _quiet(), torch.no_grad():
+            from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack
+            from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+            quantizer = xnnpack.XNNPACKQuantizer()
+            quantizer.set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True))
+            quantizer.set_filter_function(lambda node: node.name not in in_float)
+            watched = prepare_pt2e(program(self._module, self._graph).module(), quantizer)
+            for index in self._chosen:
+                watched(torch.from_numpy(np.require(self._seen(index), requirements="W")))
+            return program(convert_pt2e(watched), self._graph)
+
+    def _write(self, model: torch.export.ExportedProgram, exported: ExportedCard, path: Path) -> None:
+        save(model, exported, path)

@@ -29,7 +29,7 @@ def home() -> Path:
 
 
 def python() -> Path:
-    """The interpreter of the converter's environment. Raises KerbsegError where there is none, and says how to get one."""
+    """The interpreter of the converter's environment. Raises KerbsegError where there is none, with the remedy."""
     if own := os.environ.get(PYTHON):
         if not Path(own).is_file():
             raise KerbsegError(f"{PYTHON} names {own}, which is not there; name the python of that environment")
@@ -52,7 +52,7 @@ def install() -> Path:
     folder = home()
     if not (folder / "ready").is_file():
         venv.create(folder, clear=True, with_pip=True)
-        command = [_python_in(folder), "-m", "pip", "install", "--quiet", *_requirements()]
+        command = [str(_python_in(folder)), "-m", "pip", "install", "--quiet", *_requirements()]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             raise KerbsegError(f"{REQUIREMENT} could not be installed in {folder}: {_last_line(done.stderr)}")

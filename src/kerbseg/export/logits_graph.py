@@ -1,7 +1,7 @@
 """What the small engines get: from pixels to logits, as a graph of torch's operations with batch-norm folded.
 
-LiteRT, ExecuTorch and ncnn all take a module of torch, and end at the logits: the last stage is our own there. Batch-norm
-is folded here, before any of them looks at the network, so that all run the same graph.
+LiteRT, ExecuTorch and ncnn all take a module of torch, and end at the logits: the last stage is our own there.
+Batch-norm is folded here, before any of them looks at the network, so that all run the same graph.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from kerbseg.bundle import Bundle, versions
 from kerbseg.core.errors import KerbsegError
@@ -73,7 +73,7 @@ def fold_batch_norm(module: fx.GraphModule) -> None:
     """
     for node in list(module.graph.nodes):
         if node.target == ATEN.batch_norm.default:
-            weight, bias, mean, variance = (_constant(module, each) for each in node.args[1:5])
+            weight, bias, mean, variance = (constant(module, each) for each in node.args[1:5])
             assert mean is not None
             assert variance is not None
             scale = (variance.double() + node.args[7]).rsqrt()
@@ -94,13 +94,13 @@ def fold_factor(module: fx.GraphModule) -> None:
     for node in list(module.graph.nodes):
         if node.target != ATEN.mul.Tensor:
             continue
-        factor = _constant(module, node.args[1])
+        factor = constant(module, node.args[1])
         readers = list(node.users)
         if factor is None or factor.shape != (3, 1, 1):
             continue
         if all(one.target == ATEN.conv2d.default and _option(one, 6, 1) == 1 for one in readers):
             for reader in readers:
-                kernel = _constant(module, reader.args[1])
+                kernel = constant(module, reader.args[1])
                 assert kernel is not None
                 changed = _put(module, reader, kernel * factor[None])
                 reader.args = (node.args[0], changed, *reader.args[2:])
@@ -108,7 +108,7 @@ def fold_factor(module: fx.GraphModule) -> None:
         return
 
 
-def _scaled(module: fx.GraphModule, made: fx.Node, before: fx.Node, scale: Tensor, shift: Tensor) -> fx.Node:
+def _scaled(module: fx.GraphModule, made: Any, before: fx.Node, scale: Tensor, shift: Tensor) -> Any:
     """What gives `made * scale + shift`, channel by channel."""
     if len(made.users) == 1 and made.target in CONVOLUTIONS:
         return _folded(module, made, scale, shift)
@@ -124,9 +124,9 @@ def _scaled(module: fx.GraphModule, made: fx.Node, before: fx.Node, scale: Tenso
         return _as(made, module.graph.call_function(ATEN.add.Tensor, (product, shift_at)))
 
 
-def _folded(module: fx.GraphModule, made: fx.Node, scale: Tensor, shift: Tensor) -> fx.Node:
-    kernel = _constant(module, made.args[1])
-    bias = _constant(module, made.args[2]) if len(made.args) > 2 else None
+def _folded(module: fx.GraphModule, made: Any, scale: Tensor, shift: Tensor) -> Any:
+    kernel = constant(module, made.args[1])
+    bias = constant(module, made.args[2]) if len(made.args) > 2 else None
     assert kernel is not None
     if made.target == ATEN.conv2d.default:
         kernel = kernel.double() * scale[:, None, None, None]
@@ -151,7 +151,7 @@ def _drop_what_training_needs(module: fx.GraphModule) -> None:
         module.graph.erase_node(node)
 
 
-def _constant(module: fx.GraphModule, node: Any) -> Tensor | None:
+def constant(module: fx.GraphModule, node: Any) -> Tensor | None:
     """The values of a parameter or buffer; None for anything else."""
     if not (isinstance(node, fx.Node) and node.op == "get_attr"):
         return None
@@ -161,7 +161,7 @@ def _constant(module: fx.GraphModule, node: Any) -> Tensor | None:
     return value.detach() if isinstance(value, Tensor) else None
 
 
-def _put(module: fx.GraphModule, before: fx.Node, values: Tensor) -> fx.Node:
+def _put(module: fx.GraphModule, before: fx.Node, values: Tensor) -> Any:
     """A new constant, read just before a node."""
     name = f"folded_{len(module._buffers)}"
     module.register_buffer(name, values.contiguous())
@@ -169,11 +169,11 @@ def _put(module: fx.GraphModule, before: fx.Node, values: Tensor) -> fx.Node:
         return module.graph.get_attr(name)
 
 
-def _option(node: fx.Node, place: int, default: Any) -> Any:
+def _option(node: Any, place: int, default: Any) -> Any:
     return node.args[place] if len(node.args) > place else default
 
 
-def _as(other: fx.Node, node: fx.Node) -> fx.Node:
+def _as(other: Any, node: Any) -> Any:
     """The node with the shape of another."""
     if "val" in other.meta:
         node.meta["val"] = other.meta["val"]

@@ -37,6 +37,7 @@ class Engine:
     extra: str | None = None  # of kerbseg's packages; None for what is always installed
     write: str | None = None  # (bundle, path, size, logits, batch=N) -> ExportedCard; None: nothing is exported
     quantizes: str | None = None  # its graph for int8, or what quantizes for it; None where it stays in float
+    int8_extra: str = "int8"  # what that needs beside
     why_float: str = ""  # where nothing is brought to int8, the reason
     logits_layout: Literal["nchw", "nhwc"] = "nchw"  # in the engine's own memory; `Runtime.logits` is always nchw
     devices: tuple[str, ...] = ("cpu",)  # for help; an engine may know more
@@ -126,7 +127,8 @@ ENGINES: dict[str, Engine] = {
             summary="LiteRT",
             extra="tflite",
             write="kerbseg.export.tflite:write_tflite",
-            quantizes="kerbseg.export.tflite:TfliteQuantizer",
+            # kerbseg.export.tflite:TfliteQuantizer gives logits in int8, which the runtime does not take yet
+            why_float="their logits come out in int8, which kerbseg does not run yet",
             logits_layout="nhwc",
         ),
         Engine(
@@ -137,6 +139,7 @@ ENGINES: dict[str, Engine] = {
             extra="executorch",
             write="kerbseg.export.executorch:write_executorch",
             quantizes="kerbseg.export.executorch:ExecutorchQuantizer",
+            int8_extra="executorch",
             logits_layout="nhwc",
         ),
         Engine(

@@ -1,7 +1,8 @@
 """A digest at the end of each exported file, over all before it: what was changed on the way is never run.
 
 It stands where the format lets anything stand, an entry of an ONNX file's metadata, a comment in an .xml and behind the
-end of a FlatBuffer (.tflite, .pte), and is looked at before an engine sees the file: some changes of one bit end a process, others change the ids and nothing else.
+end of a FlatBuffer (.tflite, .pte), and is looked at before an engine sees the file: some changes of one bit end a
+process, others change the ids and nothing else.
 """
 
 from __future__ import annotations

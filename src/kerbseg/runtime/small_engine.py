@@ -55,7 +55,7 @@ class SmallEngine(ABC):
 
     @abstractmethod
     def _opened(self) -> Infer:
-        """What gives the logits of one picture, with `threads` threads. Raises BundleError where the file is no good."""
+        """What gives the logits of one picture, with `threads` threads. Raises BundleError where it cannot be had."""
 
     def _begin(self) -> None:
         layout = ENGINES[self.name].logits_layout
@@ -81,7 +81,7 @@ class SmallEngine(ABC):
         """Class ids at the pictures' size, and the probability of each."""
         return self._head.with_confidence(pictures)
 
-    def synchronize(self) -> None:
+    def synchronize(self) -> None:  # noqa: B027 # there is nothing to wait for
         """A call of such an engine returns when its result is there."""
 
     def forward_only(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Callable[[], object]:

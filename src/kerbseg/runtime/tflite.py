@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from kerbseg.core.errors import BundleError
 from kerbseg.bundle_card import METADATA_KEY
+from kerbseg.core.errors import BundleError
 from kerbseg.exported_card import FOREIGN_KEY, LAST_STAGE_KEY, ExportedCard
 from kerbseg.runtime.cpu_head import Infer
 from kerbseg.runtime.engines import ENGINES
 from kerbseg.runtime.seal import TAIL_SEAL
 from kerbseg.runtime.small_engine import DividedEngine
-
 
 WANTED = (METADATA_KEY, LAST_STAGE_KEY, FOREIGN_KEY)
 
