@@ -40,6 +40,7 @@ FAMILIES = (  # one of each file of networks
 )
 SELDOM = ("mininet_v1", "unet_minicity", "enet", "segnet_basic", "espnet")  # baselines, which nobody exports every day
 MIXED = ("erfnet_dg2s", "mininet_erfnet_d")  # of operations that erfnet and mininet_v2_cpu, or kerbnet_s, have too
+LARGE = ("ddrnet_23_slim", "pidnet_s")  # a quarter of a minute each
 UNPOOLING = ("enet", "segnet", "segnet_basic")
 
 
@@ -90,7 +91,7 @@ def agree(name: str, size: tuple[int, int], streets: Streets, folder: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SELDOM + MIXED else ()) for name in FAMILIES]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SELDOM + MIXED + LARGE else ()) for name in FAMILIES]
 )
 def test_a_family_agrees_with_torch(name, streets, tmp_path):
     agree(name, SIZES[0], streets, tmp_path)
