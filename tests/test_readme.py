@@ -122,7 +122,6 @@ RUN |= {
     for file, size, batch in (
         ("street.onnx", "360x480", ""),
         ("street.xml", "360x480", ""),
-        ("street.onnx", "256x512", ""),
         ("street.onnx", "256x512", " --batch 1"),
     )
 }
