@@ -345,3 +345,13 @@ def test_reliability_runs_and_draws_both_panels(script, tmp_path):
     script("reliability", tmp_path / "m.safetensors", "--limit", 1, "--out", tmp_path / "r.svg")
     drawn = ElementTree.parse(tmp_path / "r.svg").getroot()
     assert len(drawn.findall("{http://www.w3.org/2000/svg}g")) == 2
+
+
+@pytest.mark.slow
+def test_out_of_place_runs_and_tells_by_every_figure(script, tmp_path, capsys):
+    few = ["augment.progressive=[]", "augment.crop=[64,128]", "batch_size=2", "validate_every=1"]
+    small = ["--epochs", 1, "--scenes", 4, "--size", "64x128", "--hold", "car,building"]
+    script("out_of_place", *small, "--json", tmp_path / "figures.json", "--set", *few)
+    written = json.loads((tmp_path / "figures.json").read_text())["held_out"]
+    assert all(0 <= figure <= 1 for each in written.values() for figure in each["max_logit"])
+    assert "energy" in capsys.readouterr().out

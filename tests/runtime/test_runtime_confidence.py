@@ -152,11 +152,11 @@ def test_confidence_of_extreme_logits_is_a_number(measure):
 
 def test_cells_between_four_certain_pixels_are_filled_and_their_borders_are_not():
     logits = np.zeros((1, 3, 16, 64), np.float32)
-    logits[:, 0, :, :40], logits[:, 2, :, 40:] = 30, 30
+    logits[:, 0, :, :40], logits[:, 2, :, 40:] = 8, 8
     ids, sure = kerbseg.upsample_argmax(logits, (64, 256), confidence=True, dtype="uint8")
     expected = measured(interpolated(logits, (64, 256), "half_pixel"), ids, "probability")
     assert np.abs(sure - 255 * expected).max() <= 0.52
-    assert sure.min() < 140 < 255 == sure[0, :, :150].min()
+    assert sure.min() < 230 < 255 == sure[0, :, :150].min()
 
 
 @pytest.mark.parametrize(("options", "said"), [({"confidence": "entrpy"}, "entropy"), ({"dtype": "int8"}, "uint8")])

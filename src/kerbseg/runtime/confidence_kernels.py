@@ -41,14 +41,15 @@ def fill_distances(logits, planes, b, y, factor, tops, largest, distances):  # t
 
 
 @compiled
-def fill_others(distances, others):  # type: ignore[no-untyped-def]
+def fill_others(distances, tops, others):  # type: ignore[no-untyped-def]
     """The powers of all classes but the largest of each pixel, of which `1 / (1 + others)` is its probability."""
     width = len(others)
     for x in range(width):
-        others[x] = -1
+        others[x] = 0
     for k in range(len(distances)):
         for x in range(width):
-            others[x] += exp(distances[k, x])
+            power = exp(distances[k, x])
+            others[x] += power if tops[x] != k else np.float32(0)
 
 
 @compiled
@@ -117,26 +118,26 @@ def keep(near, far, x0, x1, least, kept):  # type: ignore[no-untyped-def]
 def add_class(weights, near, far, measure, sums, best, more):  # type: ignore[no-untyped-def]
     """To the sums of some rows the powers of a class, to `best` if larger; `more` is what the measure needs besides.
 
-    That is the sum of powers times distances for entropy, and the second largest power for a margin.
+    Sums are of all powers but the largest, beside which many small ones would be rounded away. `more` is the sum of powers times distances for entropy, and the second largest power for a margin.
     """
     for row in range(len(weights)):
         v = weights[row]
         if measure == PROBABILITY:
             for i in range(len(near)):
                 power = exp(mix(v, near[i], far[i]))
-                sums[row, i] += power
+                sums[row, i] += min(best[row, i], power)
                 best[row, i] = max(best[row, i], power)
         elif measure == ENTROPY:
             for i in range(len(near)):
                 distance = mix(v, near[i], far[i])
                 power = exp(distance)
-                sums[row, i] += power
+                sums[row, i] += min(best[row, i], power)
                 best[row, i] = max(best[row, i], power)
                 more[row, i] += power * max(distance, np.float32(-87))
         else:
             for i in range(len(near)):
                 power = exp(mix(v, near[i], far[i]))
-                sums[row, i] += power
+                sums[row, i] += min(best[row, i], power)
                 more[row, i] = max(more[row, i], min(best[row, i], power))
                 best[row, i] = max(best[row, i], power)
 
@@ -146,13 +147,14 @@ def write(measure, scale, log_classes, sums, best, more, line):  # type: ignore[
     """The confidence of some pixels times `scale`, from what `add_class` has made; it ends in `best`."""
     if measure == PROBABILITY:
         for i in range(len(line)):
-            best[i] = best[i] / sums[i]
+            best[i] = best[i] / (best[i] + sums[i])
     elif measure == MARGIN:
         for i in range(len(line)):
-            best[i] = (best[i] - more[i]) / sums[i]
+            best[i] = (best[i] - more[i]) / (best[i] + sums[i])
     else:
         for i in range(len(line)):
-            entropy = max(np.log(sums[i]) - more[i] / sums[i], np.float32(0))
+            total = best[i] + sums[i]
+            entropy = max(np.log(total) - more[i] / total, np.float32(0))
             best[i] = max(1 - entropy / log_classes, np.float32(0))
     if scale > 1:
         for i in range(len(line)):
@@ -216,11 +218,11 @@ def confident(  # type: ignore[no-untyped-def]
                 unsure[0] = unsure[1]
             else:
                 fill_distances(logits, planes, b, y, factor, upper, largest, near)
-                fill_others(near, others)
+                fill_others(near, upper, others)
                 unsure[0] = others > certain
                 made_near[:] = False
             fill_distances(logits, planes, b, below, factor, lower, largest, far)
-            fill_others(far, others)
+            fill_others(far, lower, others)
             unsure[1] = others > certain
             made_far[:] = False
             known = below
