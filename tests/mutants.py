@@ -39,6 +39,9 @@ AUGMENT, LITESEG, EFFICIENTSEG = "data/augment.py", "models/liteseg.py", "models
 TESTS_AUGMENT, TESTS_LITESEG = "data/test_data_augment.py", "models/test_models_liteseg.py"
 OUTPUTS = "test_bundle.py::test_as_many_outputs_as_there_are_uint8_ids_and_no_more"
 CLASSES = "test_bundle.py::test_as_many_classes_as_there_are_uint8_ids_beside_void"
+DDRNET, PIDNET = "models/ddrnet.py", "models/pidnet.py"
+DUAL = "models/test_models_dual_resolution.py"  # which also makes its reference's mistakes by itself
+IMPORT_DUAL = "importers/test_importers_dual_resolution.py"
 OPTIM, CARDS = "train/test_train_optim.py", "models/test_models_cards.py"
 
 MUTANTS = (
@@ -100,6 +103,24 @@ MUTANTS = (
     Mutant("warm-up-begins-a-step-late", "train/optim.py", "(step + 1) / (warmup + 1)", "(step + 1) / warmup", OPTIM),
     Mutant("liteseg-last-corners", LITESEG, "    align_corners = True", "    align_corners = False", TESTS_LITESEG),
     Mutant("liteseg-inner-corners", LITESEG, "[-2:], align_corners=True", "[-2:], align_corners=False", TESTS_LITESEG),
+    Mutant("ddrnet-padding", DDRNET, "count_include_pad=True", "count_include_pad=False", DUAL),
+    Mutant(
+        "ddrnet-stage-end",
+        DDRNET,
+        "BasicBlock(outputs, outputs, end=nn.Identity())",
+        "BasicBlock(outputs, outputs)",
+        DUAL,
+    ),
+    Mutant("pidnet-corners", PIDNET, "align_corners = True", "align_corners = False", CARDS),
+    Mutant("pidnet-bag", PIDNET, "self.conv_p((1 - edge) * i + p)", "self.conv_p((1 - edge) * p + i)", DUAL),
+    Mutant("pidnet-head-d", PIDNET, "self.seghead_d(d)", "self.seghead_d(p)", DUAL),
+    Mutant(
+        "pidnet-camvid",
+        "importers/pidnet_pytorch.py",
+        '"bicyclist", "building"',
+        '"building", "bicyclist"',
+        IMPORT_DUAL,
+    ),
     Mutant("liteseg-rates", LITESEG, "RATES = (3, 6, 9)", "RATES = (6, 12, 18)", TESTS_LITESEG),
     Mutant("liteseg-rates-reversed", LITESEG, "RATES = (3, 6, 9)", "RATES = (9, 6, 3)", TESTS_LITESEG),
     Mutant(

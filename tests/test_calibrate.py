@@ -20,7 +20,8 @@ from kerbseg.core.types import VOID, Sample
 from kerbseg.evaluate import evaluate
 from kerbseg.export import export, export_int8, pictures_of
 from kerbseg.predict import Predictor
-from kerbseg.runtime import IdsOnly, open_runtime, segment_with_logits
+from kerbseg.runtime import onnx as onnx_runtime
+from kerbseg.runtime import open_runtime, segment_with_logits
 from kerbseg.runtime.torch import FlipAveraged
 
 HEAT = 2.0
@@ -281,13 +282,17 @@ def test_other_programs_see_it_in_the_metadata(exported, calibrated):
         assert openvino.Core().read_model(exported).get_rt_info("temperature").astype(str) == expected
 
 
-def test_an_onnx_file_on_a_gpu_gives_ids_alone(exported, drawn):
+def test_an_onnx_file_on_a_gpu_gives_confidence_from_its_logits(exported, drawn, monkeypatch):
     if exported.suffix != ".onnx":
         return
-    runtime = open_runtime(exported, threads=1)
-    runtime.device = "cuda"  # whose provider this machine lacks
-    with pytest.raises(IdsOnly, match=r"onnx on cuda gives class ids without confidence; use the bundle.*openvino"):
-        runtime.with_confidence(drawn[0].image[None])
+    pictures = drawn[0].image[None]
+    expected = open_runtime(exported, threads=1).with_confidence(pictures)
+    monkeypatch.setitem(onnx_runtime.PROVIDERS, "cuda", ("CPUExecutionProvider",))  # this machine has no other
+    runtime = open_runtime(exported, threads=1, device="cuda")
+    assert runtime._output == "ids", "ids alone are those of the file's own last stage"
+    assert (runtime(pictures) == expected[0]).mean() > 0.999
+    for ours, theirs in zip(runtime.with_confidence(pictures), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_predict_writes_it_for_every_engine(exported, calibrated, drawn, tmp_path, capsys):

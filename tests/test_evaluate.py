@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kerbseg.apps.evaluation_table import render_corruptions, render_table
 from kerbseg.bundle import load
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, DataError, KerbsegError
@@ -16,7 +17,7 @@ from kerbseg.core.types import VOID, Sample
 from kerbseg.data import open_dataset
 from kerbseg.data.corrupt import corrupt_picture, kinds_of
 from kerbseg.data.drives import drive_of
-from kerbseg.evaluate import evaluate, render_corruptions, render_table
+from kerbseg.evaluate import evaluate
 from kerbseg.runtime import open_runtime
 
 # mean IoU and IoU of each class as the weights' fact sheet gives them: test split, 480x360, no TTA

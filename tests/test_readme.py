@@ -133,6 +133,9 @@ RUN |= {
         ("kept/keyframes.csv", "kept/keyframes.html", "kept/scores.csv"), ("of 3 frames",)
     ),
 }
+RUN["kerbseg predict mininet_v2_cpu-camvid drive.mp4 -o out --stride 2 --size 180x240"] = Run(
+    ("out/drive_overlay.mp4",), ("2 frames",)
+)
 AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
 OTHERS = "needs a network of another house; tests/accelerate makes some and runs these commands on them"
 NOT_RUN = {
@@ -153,6 +156,16 @@ NOT_RUN = {
     "kerbseg keyframes mininet_v2_cpu-camvid drive.mp4 --target pedestrian --budget 20000 -o kept": (
         "tests/keyframes sends within a budget"
     ),
+    "kerbseg predict mininet_v2_cpu-camvid 0 -o out --newest --cpus 0,2": "needs a camera;"
+    " tests/predict/test_predict_live.py has streams",
+    "kerbseg predict mininet_v2_cpu-camvid street.jpg -o out --roi 0,120,480,240": "the picture here is smaller;"
+    " tests/predict/test_predict_roi.py does it",
+    "kerbseg predict kerbnet_s-camvid large.png -o out --tiles 1024x1024": "there is no large picture here;"
+    " tests/predict/test_predict_tiles.py does it",
+    "kerbseg node mininet_v2_cpu-camvid --image /cam/image_raw --out /kerbseg --confidence": "runs until it is told to"
+    " end; tests/robots/test_robots_zenoh.py does so",
+    "kerbseg node street.xml --image /cam/image_raw --connect tcp/192.168.1.5:7447": "as above",
+    "kerbseg node street.xml --image /cam/image_raw --listen tcp/0.0.0.0:7448": "as above",
     "kerbseg train own --data my_streets epochs=60 batch_size=4 --hours 2": (
         "tests/train/test_train_own.py does, shorter"
     ),
@@ -182,6 +195,11 @@ NOT_RUN = {
     "kerbseg import mininet-tf weights/Mininetv2_cpu/cityscapes_512x256/iou/model.ckpt -o mininet_cpu.safetensors":
     AUTHORS,
     "kerbseg import espnet-pytorch pretrained/decoder/espnet_p_2_q_8.pth -o espnet.safetensors": AUTHORS,
+    "kerbseg import ddrnet-pytorch DDRNet/best_val_smaller.pth -o ddrnet.safetensors": AUTHORS,
+    "kerbseg import pidnet-pytorch PIDNet/PIDNet_S_Cityscapes_val.pt -o pidnet.safetensors": AUTHORS,
+    "kerbseg train own --data my_streets model.name=ddrnet_23_slim --init DDRNet23s_imagenet.pth": (
+        "needs the authors' encoder; tests/importers/test_importers_dual_resolution.py starts from such a file"
+    ),
     "kerbseg evaluate erfnet.safetensors --data cityscapes --data-root DATA/cityscapes --split val": AUTHORS,
     "kerbseg export erfnet.safetensors -o erfnet.onnx --size 512x1024": AUTHORS,
     "kerbseg train own --data my_streets --init erfnet.safetensors": AUTHORS,

@@ -6,14 +6,14 @@ import math
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 import kerbseg
@@ -24,11 +24,13 @@ from kerbseg.core.types import VOID, Dataset, Sample
 from kerbseg.data.corrupt import SOURCE, chosen, corrupt_picture
 from kerbseg.data.drives import drives_of
 from kerbseg.metrics import Metrics, compute_metrics, confusion_metric
-from kerbseg.metrics.calibration import BINS, Reliability, ReliabilityCounter
+from kerbseg.metrics.calibration import Reliability, ReliabilityCounter
 from kerbseg.metrics.corruptions import CorruptionScores
 from kerbseg.metrics.details import DetailCounter, Details
+from kerbseg.metrics.risk import Kept, KeptCounter, RiskCounter, RiskCoverage, doubts
 from kerbseg.metrics.text import TextReport
 from kerbseg.runtime import (
+    ConfidenceMeasure,
     Fit,
     IdsOnly,
     InputSizePolicy,
@@ -38,12 +40,8 @@ from kerbseg.runtime import (
     segment,
     segment_with_logits,
 )
+from kerbseg.runtime.checks import checked_measure
 from kerbseg.text_evaluation import text_counter
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions
-    from rich.measure import Measurement
-    from rich.table import Table
 
 TTA = Literal["none", "flip", "flip_scales"]
 TTA_SCALES = (0.75, 1.0, 1.25)  # of flip_scales
@@ -87,6 +85,8 @@ class Report:
     corruptions: CorruptionScores | None = None  # likewise
     reliability: Reliability | None = None  # likewise, where the runtime tells more than ids
     text: TextReport | None = None  # where the classes are background and text
+    risk: RiskCoverage | None = None  # as `reliability`
+    kept: Kept | None = None  # where unsure pixels are unknown
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg evaluate --json` writes it."""
@@ -102,10 +102,12 @@ class Report:
             "images": self.images,
             "confusion": metrics.confusion.tolist(),
             "calibration": None if self.reliability is None else self.reliability.to_dict(),
+            "risk_coverage": None if self.risk is None else self.risk.to_dict(),
             "protocol": dict(self.protocol),
             **({} if drives is None else {"drives": drives}),
             **({} if self.details is None else self.details.to_dict()),
             **({} if self.corruptions is None else {"corruptions": self.corruptions.to_dict()}),
+            **({} if self.kept is None else {"unknown": self.kept.to_dict()}),
             **({} if self.text is None else {"iou_text": self.text.own.iou, "text": self.text.to_dict()}),
         }
 
@@ -123,6 +125,8 @@ def evaluate(
     fit: Fit = "letterbox",
     corrupt: str | Sequence[str] | None = None,
     severity: int | None = None,
+    unknown: float | None = None,
+    measure: ConfidenceMeasure = "probability",
     on_prediction: PredictionCallback | None = None,
     on_corrupted: CorruptedCallback | None = None,
     progress: Callable[[range], Any] = iter,
@@ -132,7 +136,9 @@ def evaluate(
     The model is what `open_runtime` takes, or a runtime. `by` adds the metrics of each drive, from a matrix of its own;
     a class that it lacks is left out of its mean. `details` adds where it errs: boundary IoU, mIoU by distance to the
     border, IoU by the size of regions, and the worst pictures. `calibration` adds how far its confidence can be
-    believed, at the temperature of its card and without; for a runtime that gives ids alone there is a warning instead.
+    believed, at the temperature of its card and without, and how many errors are left where it is sure, by `measure`;
+    for a runtime that gives ids alone there is a warning instead. `unknown` adds the metrics of the pixels whose
+    confidence is at least that, and their share; a runtime that gives ids alone raises IdsOnly, then.
     `corrupt` adds the mIoU on corrupted pictures (`kerbseg.data.corrupt`), each drawn from its name, so that every
     network sees the same: kinds and groups, as a list or between commas, at a `severity` of 1 to 5 (3). All else is of
     the pictures as they are. Raises BundleError where the model's classes are not the data set's, DataError for a split
@@ -152,11 +158,17 @@ def evaluate(
     if by is not None and by not in get_args(By):
         raise KerbsegError(f"unknown by {by!r}; {did_you_mean(by, get_args(By))}")
     drives = drives_of(dataset.names) if by == "drive" else None
+    checked_measure(measure)
+    if unknown is not None and not 0 < unknown <= 1:
+        raise KerbsegError(f"unknown is {unknown:g}; give a confidence above 0 and at most 1, such as 0.5")
     predictor = _with_tta(runtime, tta)
     confusions: defaultdict[str, MulticlassConfusionMatrix] = defaultdict(lambda: confusion_metric(len(dataset.labels)))
     corrupted = {kind: confusion_metric(len(dataset.labels)) for kind in kinds}
     detail_counter = DetailCounter(dataset.labels) if details else None
-    reliability = ReliabilityCounter(runtime.card.temperature) if calibration else None
+    temperature = runtime.card.temperature
+    reliability = ReliabilityCounter(temperature) if calibration else None
+    risk = RiskCounter(measure) if calibration else None
+    kept = None if unknown is None else KeptCounter(unknown, measure, dataset.labels)
     text = text_counter(predictor, dataset, input_size, fit)
     images: Counter[str] = Counter()
     count = min(limit or len(dataset), len(dataset))
@@ -165,10 +177,12 @@ def evaluate(
     for index in progress(range(count)):
         sample = dataset[index]
         try:
-            ids = _segment(predictor, sample, input_size, fit, reliability)
+            ids = _segment(predictor, sample, input_size, fit, _Counters(temperature, measure, reliability, risk, kept))
         except IdsOnly as error:
+            if kept is not None:
+                raise
             warnings.warn(KerbsegWarning(f"calibration is not measured: {error}"), stacklevel=2)
-            reliability = None
+            reliability = risk = None
             ids = segment(predictor, sample.image, input_size, fit)
         drive = "" if drives is None else drives[index]
         images[drive] += 1
@@ -222,6 +236,8 @@ def evaluate(
         reliability=None if reliability is None else reliability.compute(),
         corruptions=CorruptionScores(severity, package, metrics.miou, of_kind) if of_kind else None,
         text=None if text is None else text.compute(),
+        risk=None if risk is None else risk.compute(),
+        kept=None if kept is None else kept.compute(),
     )
 
 
@@ -229,15 +245,42 @@ def _count(confusion: MulticlassConfusionMatrix, ids: UInt8[np.ndarray, "h w"], 
     confusion.update(torch.from_numpy(ids)[None].long(), torch.from_numpy(mask)[None].long())
 
 
+@dataclass(frozen=True)
+class _Counters:
+    """What counts labelled pixels by how sure the network is of them."""
+
+    temperature: float | None
+    measure: ConfidenceMeasure
+    reliability: ReliabilityCounter | None
+    risk: RiskCounter | None
+    kept: KeptCounter | None
+
+    def __bool__(self) -> bool:
+        return any(each is not None for each in (self.reliability, self.risk, self.kept))
+
+    def update(
+        self, logits: Float[torch.Tensor, "k n"], ids: UInt8[np.ndarray, " n"], truth: UInt8[np.ndarray, " n"]
+    ) -> None:
+        if self.reliability is not None:
+            self.reliability.update(logits, truth)
+        if self.risk is None and self.kept is None:
+            return
+        doubt = doubts(logits, self.temperature, self.measure)
+        if self.risk is not None:
+            self.risk.update(doubt, ids != truth)
+        if self.kept is not None:
+            self.kept.update(doubt, ids, truth)
+
+
 def _segment(
-    runtime: Runtime, sample: Sample, input_size: InputSizePolicy, fit: Fit, reliability: ReliabilityCounter | None
+    runtime: Runtime, sample: Sample, input_size: InputSizePolicy, fit: Fit, counters: _Counters
 ) -> UInt8[np.ndarray, "h w"]:
     """The ids of a picture, whose labelled pixels are counted where they are asked for. Raises IdsOnly, then."""
-    if reliability is None:
+    if not counters:
         return segment(runtime, sample.image, input_size, fit)
     ids, logits_of = segment_with_logits(runtime, sample.image, input_size, fit)
     known = sample.mask != VOID
-    reliability.update(logits_of(known), sample.mask[known])
+    counters.update(logits_of(known), ids[known], sample.mask[known])
     return ids
 
 
@@ -276,103 +319,3 @@ def _with_tta(runtime: Runtime, tta: TTA) -> Runtime:
 
 def _only(sizes: set[tuple[int, int]]) -> list[int] | str:
     return list(next(iter(sizes))) if len(sizes) == 1 else "mixed"
-
-
-@dataclass(frozen=True)
-class _Bar:
-    """A share as a bar, in characters that the terminal has."""
-
-    share: float | None
-    width: int = 20
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[str]:
-        full = round(self.width * min(self.share or 0.0, 1.0))
-        yield (("#" if options.ascii_only else "█") * full).ljust(self.width)
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        from rich.measure import Measurement
-
-        return Measurement(self.width, self.width)
-
-
-def render_table(report: Report) -> Table:
-    """IoU class by class, for a terminal of 80 columns."""
-    from rich.table import Table
-
-    metrics, how = report.metrics, report.protocol
-    size = how["label_size"] if isinstance(how["label_size"], str) else "x".join(map(str, how["label_size"]))
-    table = Table(
-        "class",
-        "IoU",
-        "",
-        title=f"{how['model']} on {how['data']} {how['split']}: {report.images} pictures",
-        min_width=66,  # lest title and caption are broken into many lines
-        caption=f"labels at {size} (HxW), TTA {how['tta']}, {how['runtime']} {how['precision']} on {how['device']},"
-        f" {report.elapsed_s:.0f} s",
-    )
-    for name, value in metrics.class_iou.items():
-        table.add_row(name, _figure(value), _Bar(value))
-    table.add_section()
-    table.add_row("mIoU", _figure(metrics.miou), style="bold")
-    if metrics.category_miou is not None:
-        table.add_row("category mIoU", _figure(metrics.category_miou))
-    table.add_row("pixel accuracy", _figure(metrics.pixel_accuracy))
-    table.add_row("mean class accuracy", _figure(metrics.mean_accuracy))
-    if report.reliability is not None:
-        table.add_section()
-        _add_reliability(table, report.reliability)
-    if report.details is not None:
-        table.add_section()
-        table.add_row("boundary mIoU", _figure(report.details.boundary_miou))
-        for distance, value in report.details.trimap_miou.items():
-            table.add_row(f"mIoU at most {distance} px from a border", _figure(value))
-        table.add_row("mIoU farther away", _figure(report.details.interior_miou))
-        for kind, figures in report.details.size_iou.items():
-            table.add_row(f"mean IoU of {figures.regions} {kind} region(s)", _figure(figures.iou))
-    if report.drives is not None:
-        table.add_section()
-        for name, subset in report.drives.items():
-            table.add_row(f"mIoU of {name or 'no drive'}: {subset.images} picture(s)", _figure(subset.metrics.miou))
-    return table
-
-
-def render_corruptions(scores: CorruptionScores) -> Table:
-    """mIoU under each corruption and what is kept of the clean one, for a terminal of 80 columns."""
-    from rich.table import Table
-
-    table = Table(
-        "corruption",
-        "mIoU",
-        "kept",
-        "",
-        title=f"Corrupted pictures, severity {scores.severity} of 5",
-        min_width=66,
-        caption=f"kept: share of the clean mIoU; {scores.package}",
-    )
-    table.add_row("none", _figure(scores.clean), _figure(1.0 if scores.kept is not None else None), _Bar(1.0))
-    table.add_section()
-    for name, value in scores.miou.items():
-        share = scores.share[name]
-        table.add_row(name, _figure(value), _figure(share), _Bar(share))
-    table.add_section()
-    table.add_row("mean", "", _figure(scores.kept), style="bold")
-    return table
-
-
-def _add_reliability(table: Table, reliability: Reliability) -> None:
-    """Rows of how far confidence can be believed; the last column has the figure without the temperature."""
-    calibration, without = reliability.calibration, reliability.uncalibrated
-    rows = {
-        f"ECE, {BINS} bins": "ece",
-        f"adaptive ECE, {BINS} bins": "adaptive_ece",
-        "Brier score": "brier",
-    }
-    for name, key in rows.items():
-        before = "" if without is None else f"{getattr(without, key):.4f} at temperature 1"
-        table.add_row(name, _figure(getattr(calibration, key)), before)
-    temperature = "none" if reliability.temperature is None else f"{reliability.temperature:.4g}"
-    table.add_row("temperature", temperature, "")
-
-
-def _figure(value: float | None) -> str:
-    return "absent" if value is None or math.isnan(value) else f"{value:.4f}"

@@ -25,7 +25,12 @@ from kerbseg.profiling.latency import Budget, Latency
 from kerbseg.profiling.machine import processor_name
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-LIBRARIES = {"trainings", "captured_training", "timed_training"}  # of scripts, and tested by themselves or with them
+LIBRARIES = {
+    "trainings",
+    "captured_training",
+    "timed_training",
+    "taught",
+}  # of scripts, and tested by themselves or with them
 ELSEWHERE = {
     "train_throughput",
     "train_trees",
@@ -36,6 +41,7 @@ ELSEWHERE = {
     "start",
     "growth",
     "peers",
+    "kerbnet",
 }  # in files of their own
 
 

@@ -11,7 +11,7 @@ import test_importers_mininet_tf as mininet
 import torch
 from PIL import Image
 
-from golden_rule import filled
+from golden_rule import filled, read_keys
 from kerbseg.bundle import read_card
 from kerbseg.cli import main
 
@@ -30,6 +30,9 @@ def put_file(source: Path, write_checkpoint) -> None:
         from test_importers_espnet import authors_state
 
         torch.save(authors_state(20, 2, 8), source)
+    elif "ddrnet" in str(source).lower() or "pidnet" in str(source).lower():
+        name = "ddrnet_23_slim" if "ddrnet" in str(source).lower() else "pidnet_s"
+        torch.save({f"model.{key}": value for key, value in filled(read_keys(name), 1.2).items()}, source)
     else:
         plan = mininet.CPU if "_cpu" in str(source) else mininet.GPU
         write_checkpoint(source, mininet.Graph(19, 0, **plan).variables)

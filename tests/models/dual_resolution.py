@@ -1,7 +1,7 @@
 """DDRNet and PIDNet a second time: plain functions of weights and pictures, written from the authors' layer tables.
 
-Nothing of kerbseg is used, so that a slip in the networks is not a slip here. `state` holds weights and statistics under
-the authors' names; in training the statistics are moved in place, as batch-norm does.
+Nothing of kerbseg is used, so that a slip in the networks is not a slip here. `state` holds weights and statistics
+under the authors' names; in training the statistics are moved in place, as batch-norm does.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 
+import dual_resolution
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-import dual_resolution
 from golden_rule import check_outputs, deviation, filled, golden_state, picture, read_counts, read_golden, read_mistakes
 from kerbseg.models import SegmentationNet, card, create_model, ddrnet
 from kerbseg.models._net import resize
@@ -65,7 +65,10 @@ def test_entries_and_parameters_are_the_authors(name):
 @pytest.mark.parametrize("name", SECOND)
 def test_cards_say_what_the_authors_networks_cost(name):
     counts, facts = read_counts(f"{name}/C19"), card(name)
-    assert (facts.parameters, facts.parameters_with_heads) == (counts["params"]["total"], counts["params"]["with_heads"])
+    assert (facts.parameters, facts.parameters_with_heads) == (
+        counts["params"]["total"],
+        counts["params"]["with_heads"],
+    )
     assert (facts.macs, facts.input, facts.classes) == (counts["at"]["1024x512"]["MAC"], (512, 1024), 19)
 
 
@@ -85,7 +88,7 @@ def test_counts_are_the_authors(name, classes):
     assert sum(each.numel() for each in headed.parameters()) == counts["params"]["with_heads"]
     norms = [each for each in net.modules() if isinstance(each, nn.BatchNorm2d)]
     assert sum(each.numel() for norm in norms for each in norm.parameters()) == counts["params"]["bn_affine"]
-    for size in counts["at"].keys():
+    for size in counts["at"]:
         width, height = map(int, size.split("x"))
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             logits = net.logits(torch.empty(1, 3, height, width, device="meta"))
@@ -116,13 +119,26 @@ def test_a_training_step_is_that_of_a_second_writing(name):
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-12)
     sizes = {key: theirs[key].grad.abs().max().item() for key in learned}
     shifts = {key for key, size in sizes.items() if size < 1e-6}  # which a batch-norm takes off again: rounding is left
-    assert len(shifts) <= 8 and all(key.endswith("bias") for key in shifts), shifts
+    assert len(shifts) <= 8
+    assert all(key.endswith("bias") for key in shifts), shifts
     for key, parameter in net.named_parameters():
         near = {"rtol": 0, "atol": 1e-10 * max(1, sizes[key])}
         torch.testing.assert_close(parameter.grad, theirs[key].grad, **near, msg=key)
     for key, value in net.named_buffers():
         if not key.endswith("num_batches_tracked"):
             torch.testing.assert_close(value, theirs[key], rtol=0, atol=1e-12, msg=key)
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_its_convolutions_can_be_grouped(name):
+    groups = {"groups": 4, "kinds": ["pointwise", "spatial"], "channels": 64}
+    with torch.device("meta"):
+        net, grouped = create_model(name, 3).eval(), create_model(name, 3, grouped=groups).eval()
+        image = torch.empty(1, 3, 32, 64)
+    before, after = (sum(each.numel() for each in one.parameters()) for one in (net, grouped))
+    assert after < 0.45 * before
+    assert grouped(image).shape == (1, 3, 32, 64)
+    assert (net.spp.compression[2].groups, grouped.spp.compression[2].groups) == (1, 4)
 
 
 def weighed(output: Tensor, place: int) -> Tensor:

@@ -13,6 +13,7 @@ from PIL import Image
 
 import kerbseg.models as models
 from kerbseg.apps.deployment import Say, deploy, heading
+from kerbseg.apps.evaluation_table import render_table
 from kerbseg.apps.report import SHEET, Shipped, Trained, page, scenes, sheet
 from kerbseg.bundle import random_bundle
 from kerbseg.core.console import SafeConsole
@@ -22,7 +23,7 @@ from kerbseg.core.types import Dataset
 from kerbseg.data import open_dataset
 from kerbseg.data.doctor import examine_all, render
 from kerbseg.data.scenes import Scenes
-from kerbseg.evaluate import evaluate, render_table
+from kerbseg.evaluate import evaluate
 from kerbseg.predict.files import predict_files, saving
 from kerbseg.predict.predictor import Predictor
 from kerbseg.profiling.latency import timed

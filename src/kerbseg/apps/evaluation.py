@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from kerbseg.apps.html import data_uri, display_colors, facts, render, thumbnail
-from kerbseg.apps.reliability import diagram
+from kerbseg.apps.reliability import diagram, risk_curve
 from kerbseg.core.labels import Color, LabelSet
 from kerbseg.core.types import VOID, Sample
 from kerbseg.evaluate import Report
@@ -107,6 +107,7 @@ def page(
         matrix=_table(report, labels) if len(labels) <= LARGEST_TABLE else None,
         heat=_heat(report, labels) if len(labels) > LARGEST_TABLE else None,
         diagram=None if report.reliability is None else diagram(report.reliability),
+        curve=None if report.risk is None else risk_curve(report.risk),
         worst=[
             {"shown": shown, "miou": miou, "pictures": {what: data_uri(jpeg) for what, jpeg in shown.jpegs.items()}}
             for shown, miou in worst

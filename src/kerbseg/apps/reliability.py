@@ -1,11 +1,15 @@
-"""The reliability diagram: how often a network is right where it is so and so sure, as an SVG."""
+"""How often a network is right where it is so and so sure, and what is left where it is sure, as SVGs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
+from kerbseg.core.files import atomic_write
+from kerbseg.evaluate import Report
 from kerbseg.metrics.calibration import BINS, Bin, Calibration, Reliability
+from kerbseg.metrics.risk import RiskCoverage
 
 SIDE, STRIP = 210, 44  # pixels: of a panel's square, and the height of the shares below it
 LEFT, TOP, GAP = 54, 34, 24  # left of the square, above it, and between the shares and their words
@@ -73,3 +77,59 @@ def _bar(left: float, bottom: float, low: float, high: float, color: str) -> str
     return (
         f'<rect x="{left + 0.5:.1f}" y="{top:.1f}" width="{SIDE / BINS - 1:.1f}" height="{height:.1f}" fill="{color}"/>'
     )
+
+
+def risk_curve(risk: RiskCoverage) -> str:
+    """The errors that are left where unsure pixels are left out, as an SVG: share that is wrong, by share that is kept.
+
+    Pale is what a perfect order of the pixels would leave.
+    """
+    top = _round_up(max(each for _, each in risk.points))
+    width, height = PANEL[0], TOP + SIDE + 36
+    bottom = TOP + SIDE
+
+    def at(coverage: float, value: float) -> str:
+        return f"{LEFT + SIDE * coverage:.1f} {bottom - SIDE * min(value / top, 1):.1f}"
+
+    curve = "L".join(at(*point) for point in risk.points)
+    right = 1 - risk.risk  # up to this coverage a perfect order has no error
+    perfect = [(right + (1 - right) * step / 20, (1 - right) * step / 20) for step in range(21)]
+    best = "L".join([at(0, 0), *(at(coverage, wrong / coverage) for coverage, wrong in perfect if coverage)])
+    ticks = "".join(
+        f'<text x="{LEFT - 6}" y="{bottom - SIDE * tick + 4:g}" text-anchor="end" fill="{SOFT}">{top * tick:.1%}</text>'
+        for tick in TICKS
+    ) + "".join(
+        f'<text x="{LEFT + SIDE * tick:g}" y="{bottom + 17}" text-anchor="{"end" if tick else "start"}" fill="{SOFT}">'
+        f"{tick:.0%}</text>"
+        for tick in (0, 1)
+    )
+    words = f"AURC {risk.aurc:.4f}, risk {risk.risk:.4f} of all pixels"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="Risk and coverage. {words}" width="{width}"'
+        f' height="{height}" viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" font-size="11"'
+        f' fill="{INK}"><rect width="{width}" height="{height}" fill="#fff"/>'
+        f'<text x="{LEFT}" y="{TOP - 12}" font-size="12" font-weight="600">{risk.measure}: AURC {risk.aurc:.4f}</text>'
+        f'<rect x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" fill="{PALE}"/>{ticks}'
+        f'<path d="M{best}" fill="none" stroke="{TOO_UNSURE}" stroke-width="2"/>'
+        f'<path d="M{curve}" fill="none" stroke="{RIGHT}" stroke-width="2"/>'
+        f'<text transform="translate(14 {TOP + SIDE / 2:g}) rotate(-90)" text-anchor="middle">wrong</text>'
+        f'<text x="{LEFT + SIDE / 2:g}" y="{bottom + 17}" text-anchor="middle">share that is kept</text></svg>'
+    )
+
+
+def save_confidence(report: Report, folder: Path) -> None:
+    """Writes the reliability diagram and the risk-coverage curve into a folder, where they were measured."""
+    pictures = {
+        "reliability.svg": None if report.reliability is None else diagram(report.reliability),
+        "risk_coverage.svg": None if report.risk is None else risk_curve(report.risk),
+    }
+    for name, picture in pictures.items():
+        if picture is not None:
+            with atomic_write(folder / name) as temporary:
+                temporary.write_text(picture, encoding="utf-8")
+
+
+def _round_up(value: float) -> float:
+    """To the next of 1, 2 and 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(max(value, 1e-6)))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))

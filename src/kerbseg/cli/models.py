@@ -19,7 +19,7 @@ WITH_SUMMARY = 120  # characters a line that a table needs to say what each netw
 
 @app.command
 def models(*, all: bool = False, json: Json = None) -> None:
-    """List the networks with parameters, MACs at the paper's input size, and paper.
+    """List the networks with parameters, what heads of training add, MACs at the paper's input size, and paper.
 
     Example: `kerbseg models --all --json models.json`
 
@@ -143,7 +143,7 @@ def import_(format: str, source: Path, *, out: Out, classes: LabelSetName = None
     format
         Format of the checkpoint: {formats}
     source
-        Checkpoint file (.pth, .tar, .pdparams, .npz, or a TensorFlow checkpoint prefix)
+        Checkpoint file (.pth, .pt, .tar, .pdparams, .npz, or a TensorFlow checkpoint prefix)
     out
         File to write (.safetensors)
     classes

@@ -10,7 +10,19 @@ from cyclopts import Parameter
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_evaluate
-from kerbseg.cli.options import DataRoot, Device, Fit, Html, Json, OutOrNothing, Precision, Runtime, Submission, Threads
+from kerbseg.cli.options import (
+    DataRoot,
+    Device,
+    Fit,
+    Html,
+    Json,
+    OutOrNothing,
+    Precision,
+    Runtime,
+    Submission,
+    Threads,
+    Topic,
+)
 from kerbseg.cli.terminal import progress, show, tell, write_json, write_page
 from kerbseg.core.collector import no_collection
 from kerbseg.core.errors import KerbsegError
@@ -42,6 +54,8 @@ def evaluate(
     boundary: bool = False,
     save: Path | None = None,
     submission: Submission = None,
+    unknown: float | None = None,
+    measure: Literal["probability", "entropy", "margin"] = "probability",
 ) -> None:
     """Compute mIoU, per-class IoU and calibration on a split.
 
@@ -76,17 +90,25 @@ def evaluate(
     boundary
         Also measure boundary IoU, mIoU near borders and IoU by size (with --html always)
     save
-        Folder to write predictions, overlays and a picture of the confusion matrix to
+        Folder to write predictions, overlays, and pictures of the confusion matrix, of how often the network is right
+        where it is so and so sure (reliability.svg), and of the errors where it is sure (risk_coverage.svg) to
+    unknown
+        Also compute mIoU of the pixels whose confidence is at least UNKNOWN (0 to 1), and their share (coverage)
+    measure
+        What the confidence is: probability of the class; entropy: 1 - entropy / log(classes); margin: distance of the
+        probability to the second class
     """
     from contextlib import nullcontext
 
     with no_collection():
         from kerbseg.apps.evaluation import CorruptedPictures, WorstPictures, page
+        from kerbseg.apps.evaluation_table import render_corruptions, render_table
+        from kerbseg.apps.reliability import save_confidence
         from kerbseg.apps.text import render_text
         from kerbseg.data import open_dataset
         from kerbseg.data.corrupt import chosen
-        from kerbseg.evaluate import UnlabelledError, render_corruptions, render_table
-        from kerbseg.evaluate import evaluate as measure
+        from kerbseg.evaluate import UnlabelledError
+        from kerbseg.evaluate import evaluate as compute
         from kerbseg.predict.draw import confusion_picture
         from kerbseg.predict.files import saving
         from kerbseg.predict.submission import submission as open_submission
@@ -109,7 +131,7 @@ def evaluate(
                 submit(sample.name, ids)
 
         try:
-            report = measure(
+            report = compute(
                 opened,
                 dataset,
                 limit=limit,
@@ -120,6 +142,8 @@ def evaluate(
                 fit=fit,
                 corrupt=corrupt,
                 severity=severity,
+                unknown=unknown,
+                measure=measure,
                 on_prediction=on_prediction,
                 on_corrupted=corrupted,
                 progress=progress,
@@ -138,6 +162,7 @@ def evaluate(
     if save is not None:
         with atomic_write(save / "confusion.png") as temporary:
             confusion_picture(report.metrics, dataset.labels).save(temporary)
+        save_confidence(report, save)
     if html is not None and worst is not None and corrupted is not None:
         write_page(html, page(report, dataset.labels, worst.in_order(), corrupted.shown))
         tell(f"report: {html}")
@@ -171,30 +196,47 @@ def predict(
     sink: Annotated[tuple[str, ...], Parameter(show=False)] = (),
     recursive: bool = False,
     json: Json = None,
+    topic: Topic = (),
+    only: Annotated[bool, Parameter(negative="")] = False,
+    prefix: str | None = None,
+    size: str | None = None,
+    roi: str | None = None,
+    tiles: str | None = None,
+    overlap: int | None = None,
+    stride: int = 1,
+    newest: Annotated[bool, Parameter(negative="")] = False,
+    cpus: str | None = None,
+    unknown: float | None = None,
+    measure: Literal["probability", "entropy", "margin"] = "probability",
 ) -> None:
-    """Segment pictures, folders, globs, videos and streams.
+    """Segment pictures, folders, globs, videos, streams and bags.
 
     Prints a line for each picture: name, height x width, shares of the largest classes, time of the prediction.
     Writes STEM_ids.png (train ids) and STEM_overlay.png, for a video STEM_overlay.mp4, and classes.json, which says
     what the ids mean. A stream is `-` (a video on the standard input), a camera (0, /dev/video0), a named pipe or an
     address; Ctrl-C ends it and keeps the file. An input that cannot be read is left out; the others are segmented, and
-    the status is 1.
+    the status is 1. A bag is a robot's recording: a rosbag2 folder, .mcap, .db3, or ROS 1 .bag. With -o out.mcap its
+    masks, confidence and names of classes go into a bag beside all that it holds; with a folder each of its topics is
+    a video.
 
-    Example: `kerbseg predict run/best.safetensors street.jpg -o out --save ids,overlay,json`
+    Examples: `kerbseg predict run/best.safetensors street.jpg -o out --save ids,overlay,json`,
+    `kerbseg predict mininet_v2_cpu-camvid drive.mcap --topic /cam/image_raw -o out.mcap`
 
     Parameters
     ----------
     model
         Model: a file, a run folder, or the name of shipped weights
     inputs
-        Pictures, folders, globs, videos, streams
+        Pictures, folders, globs, videos, streams, bags
     out
-        Folder for the results (default: predictions); other files in it stay as they are
+        Folder for the results (default: predictions); other files in it stay as they are. Of a bag also a bag: a name
+        that ends with .mcap, or with `--save bag` a folder (rosbag2)
     save
         What to write, separated by commas: {saved} (default: ids,overlay; for videos overlay). ids is gray and right in
-        every program, palette is in color and right in Pillow alone, frames is a video's overlays as pictures
+        every program, palette is in color and right in Pillow alone, frames is a video's overlays as pictures. Into a
+        bag go ids, confidence and overlay (default: ids,confidence)
     confidence
-        Also write STEM_confidence.png, the probability of each pixel's class (0 to 255), of a video a folder of them;
+        Also write STEM_confidence.png, how sure each pixel's class is (0 to 255), of a video a folder of them;
         as --save with confidence. `kerbseg calibrate` makes it one that can be believed
     show
         Open the first result in this system's viewer
@@ -215,31 +257,85 @@ def predict(
         Older name of --save
     recursive
         Also take what is in the subfolders of folders; results then lie in subfolders of OUT
+    only
+        Into a bag write what is predicted only, without copying what was recorded
+    prefix
+        Into a bag write topics under this name (default: `segmentation` beside each camera's topic)
+    size
+        HEIGHTxWIDTH that pictures are looked at, such as 256x512 (default: the height that the network was trained on,
+        their proportions kept); smaller is faster. An exported model takes its own size alone
+    roi
+        X,Y,W,H of the part that is looked at, in pixels, such as 0,120,640,240; ids elsewhere are 255
+    tiles
+        HEIGHTxWIDTH of tiles, multiples of 64, in which pictures are looked at as large as they are; for large ones
+    overlap
+        Pixels by which tiles overlap (default: as far as the network looks, without a seam, if tiles have room)
+    stride
+        Of videos: look at each N-th frame only; frames keep their times
+    newest
+        Of live streams: drop the frames that come while one is worked on, so that results are never late
+    cpus
+        CPUs to run on, such as 0,2 or 4-7 (Linux)
+    unknown
+        Give pixels the id 255 (no class) where the confidence is below UNKNOWN (0 to 1); drawings show them black
+    measure
+        What the confidence is: probability of the class; entropy: 1 - entropy / log(classes); margin: distance of the
+        probability to the second class
     """
+    from kerbseg.core.cpus import on_cpus, parse_cpus
     from kerbseg.predict.interrupts import FROM_OUTSIDE, ending_once
 
-    if submission is not None and (out is not None or save is not None or sink or show or confidence):
+    beside = out is not None or save is not None or sink or show or confidence or roi or unknown is not None
+    if submission is not None and beside:
         raise KerbsegError(
-            "--submission writes label ids for a server and nothing else; leave --out, --save, --show, --confidence out"
+            "--submission writes label ids for a server and nothing else; leave --out, --save, --show, --confidence,"
+            " --roi, --unknown out"
         )
-    with ending_once(SIGINT, *FROM_OUTSIDE, last=True):
+    if measure != "probability" and unknown is None and not (confidence or "confidence" in (save or "")):
+        raise KerbsegError(f"--measure {measure} is of the confidence; add --confidence, or --unknown")
+    bound = None if cpus is None else parse_cpus(cpus)
+    with on_cpus(bound), ending_once(SIGINT, *FROM_OUTSIDE, last=True):
         with no_collection():
-            from kerbseg.cli.predicting import Results, kinds_to_save, predict_and_tell, results_folder
-            from kerbseg.predict import Predictor, RawFrames, Style, VideoOptions
+            from kerbseg.cli.predicting import (
+                Looks,
+                Results,
+                bag_to_write,
+                kinds_to_save,
+                predict_and_tell,
+                predict_bag_and_tell,
+                results_folder,
+            )
+            from kerbseg.predict import RawFrames, Style, VideoOptions
             from kerbseg.runtime import open_runtime
 
-            kinds, style = kinds_to_save(save, sink, confidence), Style(alpha, legend)
+            style, asked = Style(alpha, legend), Looks.parse(size, roi, tiles, overlap, bound)
+            bag = bag_to_write(inputs, out, save, topic, only, prefix, confidence, smooth)
+            kinds = None if bag is not None else kinds_to_save(save, sink, confidence)
             opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
-        predictor = Predictor(opened, fit=fit)
+        predictor, segmenter, looks = asked.open(opened, fit=fit, measure=measure, unknown=unknown)
         if submission is not None:
             from kerbseg.predict.submission import submit_files
 
             count = submit_files(predictor, inputs, submission, progress, recursive)
             tell(f"{count} prediction(s) for the server: {submission}")
             return
+        if bag is not None:
+            options = VideoOptions(smooth, flicker, stride=stride, newest=newest)
+            predict_bag_and_tell(predictor, segmenter, inputs[0], bag, options, style, json, looks)
+            return
         folder = results_folder(out, predictor)
-        results = Results(predictor, folder, show, keep=json is not None)
-        options = VideoOptions(smooth, flicker, None if raw is None else RawFrames.parse(raw), results.video)
+        results = Results(predictor, folder, show, keep=json is not None, looks=looks)
+        raw_frames = None if raw is None else RawFrames.parse(raw)
+        options = VideoOptions(smooth, flicker, raw_frames, results.video, stride, newest)
         predict_and_tell(
-            predictor, inputs, folder, results, options, json, sinks=kinds, style=style, recursive=recursive
+            segmenter,
+            inputs,
+            folder,
+            results,
+            options,
+            json,
+            sinks=kinds,
+            style=style,
+            recursive=recursive,
+            topics=topic,
         )

@@ -1,4 +1,4 @@
-"""What the importers of DDRNet and PIDNet share: modules are named as the authors', and the same things are left out."""
+"""What the importers of DDRNet and PIDNet share: our modules are named as the authors', and the same is left out."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def require_network(state: Mapping[str, Tensor], source: Path, format: str) -> N
         return
     network = format.removesuffix("-pytorch")
     raise BundleError(
-        f"{source} lacks '{LAST}.bias', its last layer. If it is an encoder trained on ImageNet, it segments nothing yet;"
-        f" start a training of a {network} from it, as it is: kerbseg train ... --init {source.name}"
+        f"{source} lacks '{LAST}.bias', its last layer. If it is an encoder trained on ImageNet, it segments nothing"
+        f" yet; start a training of a {network} from it, as it is: kerbseg train ... --init {source.name}"
     )
 
 

@@ -17,7 +17,7 @@ class SegmentationNet(nn.Module):
     """
 
     align_corners = False  # of the last interpolation, as the paper's code has it
-    heads: tuple[str, ...] = ()  # submodules of this network that only training needs; `logits` runs them where they are
+    heads: tuple[str, ...] = ()  # submodules of this one that only training needs; `logits` runs those that are there
 
     def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k H W"]:
         """Logits at the network's own resolution, before the last interpolation (if it needs one)."""

@@ -170,7 +170,8 @@ class DAPPM(Pyramid):
 
     def merge(self, fine: Features, averages: list[Tensor]) -> list[Tensor]:
         merged = [fine]
-        for process, average in zip((self.process1, self.process2, self.process3, self.process4), averages, strict=True):
+        processes = (self.process1, self.process2, self.process3, self.process4)
+        for process, average in zip(processes, averages, strict=True):
             merged.append(process(average + merged[-1]))
         return merged
 

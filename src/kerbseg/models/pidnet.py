@@ -11,8 +11,8 @@ Kept from the code, because its weights need it:
   Here that ReLU stands before the heads.
 
 Paper and code differ in PIDNet-M: 34.4 M parameters and 197.4 GFLOPs at 2048x1024 are printed, 28.5 M and 177.3 come
-out of the code. S and L agree: 7.6 M and 36.9 M, without the training heads; 47.6 and 275.8 GFLOPs are printed, 47.2 and
-274.9 G multiply-accumulates come out.
+out of the code. S and L agree: 7.6 M and 36.9 M, without the training heads; 47.6 and 275.8 GFLOPs are printed, and
+47.2 and 274.9 G multiply-accumulates come out.
 
 Decided here: other sizes than multiples of 8 are refused, as in DDRNet; costs stand at 1024x512, where the other
 networks' do (the paper reports 2048x1024).

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kerbseg.core.display import display_palette
 from kerbseg.core.labels import Color, LabelSet
+from kerbseg.core.types import VOID
 from kerbseg.predict.fonts import NOTE, font_for, shown_names
 
 INK, PALE, PAPER = (30, 36, 44), (168, 174, 182), (255, 255, 255)
@@ -28,11 +29,14 @@ SMALL, SMALL_LONG = 160, 640
 def with_legend(drawn: UInt8[np.ndarray, "h w 3"], shares: Mapping[str, float], labels: LabelSet) -> Image.Image:
     """A picture above the names and colors of all classes, with their shares; those that are not there are pale.
 
-    Where each stands and how large the sheet is follow from the classes and the picture's size alone.
+    Where each stands and how large the sheet is follow from the classes and the picture's size alone, and from whether
+    unknown pixels have a share.
     """
     times = max(1, min(SMALL // min(drawn.shape[:2]), SMALL_LONG // max(drawn.shape[:2])))
     height, width = (times * side for side in drawn.shape[:2])
-    legend = _legend(labels, labels.classes, (height, width), shares)
+    unknown = unknown_name(labels)
+    entries = (*labels.classes, unknown) if unknown in shares else labels.classes
+    legend = _legend(labels, entries, (height, width), shares)
     sheet = Image.new("RGB", (max(width, legend.width), height + legend.height), PAPER)
     step = max(1, 2**20 // width)  # in bands: Pillow takes four bytes a pixel
     for top in range(0, len(drawn), step):
@@ -42,13 +46,19 @@ def with_legend(drawn: UInt8[np.ndarray, "h w 3"], shares: Mapping[str, float], 
     return sheet
 
 
-def legend_strip(labels: LabelSet, height: int, width: int) -> UInt8[np.ndarray, "n width 3"]:
+def legend_strip(labels: LabelSet, height: int, width: int, unknown: bool = False) -> UInt8[np.ndarray, "n width 3"]:
     """A legend without shares and without background, exactly as wide as frames of that size."""
     painted = [name for name in labels.classes if name not in labels.background]
+    painted += [unknown_name(labels)] * unknown
     legend = _legend(labels, painted, (height, width), None)
     if legend.width > width:
         legend = legend.resize((width, max(1, legend.height * width // legend.width)), Image.Resampling.LANCZOS)
     return np.array(legend)
+
+
+def unknown_name(labels: LabelSet) -> str:
+    """What pixels of no class are called beside the classes: void, where a class is called unknown."""
+    return "void" if "unknown" in labels.classes else "unknown"
 
 
 def percent(share: float) -> str:
@@ -106,7 +116,7 @@ def _legend(
     for n, name in enumerate(classes):
         left, top = grid.corner(n, len(classes))
         there = shares is None or shares.get(name, 0) > 0
-        red, green, blue = colors[labels.classes.index(name)].tolist()
+        red, green, blue = colors[labels.classes.index(name) if name in labels.classes else VOID].tolist()
         color = (red, green, blue) if there else _paler((red, green, blue))
         _swatch(draw, (left, top), grid, None if name in labels.background else color)
         middle, ink = top + grid.line / 2, INK if there else PALE

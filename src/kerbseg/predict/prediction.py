@@ -34,8 +34,10 @@ class Prediction:
 
     ids: UInt8[np.ndarray, "h w"]  # train ids: a class's position in `names`
     labels: LabelSet
-    confidence: Float32[np.ndarray, "h w"] | None = None  # probability of each pixel's class, where it was asked for
+    confidence: Float32[np.ndarray, "h w"] | None = None  # how sure each pixel's class is, where it was asked for
     picture: UInt8[np.ndarray, "h w 3"] | None = None  # RGB, where it is known
+    unknown: float | None = None  # the confidence below which ids are 255, where that was asked for
+    region: tuple[slice, slice] | None = None  # rows and columns that alone were looked at; None: all
     _blends: dict[float, UInt8[np.ndarray, "h w 3"]] = field(default_factory=dict, init=False)  # overlays by weight
 
     @property
@@ -49,12 +51,16 @@ class Prediction:
         return self.labels.colors
 
     def shares(self) -> dict[str, float]:
-        """The share of the pixels (0..1) of every class, the largest first; classes that are not there have 0."""
+        """The share of the pixels (0..1) of every class, the largest first; classes that are not there have 0.
+
+        Where unsure pixels are unknown, the share of these is among them; where a region alone was looked at, they are
+        shares of its pixels.
+        """
         return dict(self._shares)
 
     @cached_property
     def _shares(self) -> dict[str, float]:
-        return shares(self.ids, self.labels)
+        return shares(self.ids[self.region or ...], self.labels, self.unknown is not None)
 
     def __getitem__(self, name: str) -> Bool[np.ndarray, "h w"]:
         """Where the class of that name is. Raises InputError, with the nearest name, for one that the model lacks."""
@@ -112,7 +118,7 @@ class Prediction:
         return np.concatenate([picture, gap, blended], 1)
 
     def confidence_gray(self) -> Image.Image:
-        """The probability of each pixel's class, gray: 0 is none, 255 is certain. Raises InputError without it."""
+        """How sure each pixel's class is, gray: 0 is not at all, 255 is certain. Raises InputError without it."""
         if self.confidence is None:
             raise InputError("this prediction has no confidence; ask for it: predictor(picture, confidence=True)")
         return Image.fromarray((self.confidence * 255).round().astype(np.uint8))
@@ -177,7 +183,7 @@ class Prediction:
         return content.getvalue()
 
     def _present(self) -> dict[str, float]:
-        return {name: share for name, share in self.shares().items() if share}
+        return {name: share for name, share in self.shares().items() if share or name not in self.names}
 
     def _sheet(self, drawn: UInt8[np.ndarray, "h w 3"], legend: bool, names: bool = True, left: int = 0) -> Image.Image:
         sheet = with_legend(drawn, self._present(), self.labels) if legend else Image.fromarray(drawn)
@@ -196,4 +202,9 @@ class Prediction:
                 "this prediction does not know its picture, so there is nothing to lay colors over; use color()"
             )
         check_alpha(alpha)
-        return blend_overlay(self.picture, self.ids, self.labels, alpha, paint)
+        if self.region is None:
+            return blend_overlay(self.picture, self.ids, self.labels, alpha, paint)
+        blended = self.picture.copy()  # as it is, where nobody looked
+        inside = blend_overlay(self.picture[self.region], self.ids[self.region], self.labels, alpha, paint)
+        blended[self.region] = inside
+        return blended

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 from jaxtyping import UInt8
 
+from kerbseg.core.errors import InputError
 from kerbseg.core.labels import LabelSet
+from kerbseg.core.types import VOID
 from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.sources.arrays import Channels, Picture, Pictures, as_batch, as_rgb, checked_channels
 from kerbseg.predict.temporal.vote import TemporalVote
 from kerbseg.runtime import (
+    ConfidenceKeywords,
+    ConfidenceMeasure,
     Fit,
     InputSizePolicy,
     Runtime,
@@ -21,6 +25,7 @@ from kerbseg.runtime import (
     segment,
     segment_with_confidence,
 )
+from kerbseg.runtime.checks import checked_measure
 from kerbseg.runtime.segment import checked_fit
 from kerbseg.runtime.shared import SharedRuntime, shared
 
@@ -39,6 +44,10 @@ class Predictor:
     `channels` is the order of the channels in arrays and tensors. **OpenCV's frames are BGR: say `channels="bgr"`. One
     that was not marked kept 37 % of the right ids, without any error.** Other options are those of `open_runtime`:
     engine, device, threads, precision.
+
+    With `unknown`, pixels of which the network is less sure than that (0 to 1) get the id 255, of no class. `measure`
+    is how it says how sure it is: the "probability" of its class, 1 - "entropy" / log(classes), or the "margin" by
+    which the probability is above that of the second class.
     """
 
     def __init__(
@@ -48,11 +57,17 @@ class Predictor:
         channels: Channels = "rgb",
         input_size: InputSizePolicy = "trained",
         fit: Fit = "letterbox",
+        measure: ConfidenceMeasure = "probability",
+        unknown: float | None = None,
         **options: Unpack[RuntimeKeywords],
     ) -> None:
         self.channels = checked_channels(channels)
         self.input_size = input_size
         self.fit = checked_fit(fit)
+        checked_measure(measure)
+        if unknown is not None and not 0 < unknown <= 1:
+            raise InputError(f"unknown is {unknown:g}; give a confidence above 0 and at most 1, such as 0.5")
+        self.measure, self.unknown = measure, unknown
         self.runtime = open_runtime(model, **options)
         self._shared: SharedRuntime | None = None
 
@@ -70,10 +85,16 @@ class Predictor:
         return (self, 1) if self._shared is None else (self._with(self._shared), self._shared.calls)
 
     def _with(self, runtime: Runtime) -> Predictor:
-        return Predictor(runtime, channels=self.channels, input_size=self.input_size, fit=self.fit)
+        kept: dict[str, Any] = {"channels": self.channels, "input_size": self.input_size, "fit": self.fit}
+        return Predictor(runtime, **kept, measure=self.measure, unknown=self.unknown)
 
     def with_vote(self, memory: float) -> Predictor:
-        """One for the frames of one video: its ids are a vote over time that follows what moves (`TemporalVote`)."""
+        """One for the frames of one video: its ids are a vote over time that follows what moves (`TemporalVote`).
+
+        Raises InputError where unsure pixels are to be unknown.
+        """
+        if self.unknown is not None:
+            raise InputError("a vote over time has no confidence; leave either smooth or unknown out")
         return self._with(TemporalVote(self.runtime, memory))
 
     # a batch as one array gives a list too, which no type can tell from a picture; text is a sequence of text
@@ -92,9 +113,9 @@ class Predictor:
 
         A picture is a path, a PIL picture, or uint8 [h w 3]; gray [h w], [h w 4] with transparency, and tensors
         [3 h w] are taken too. `channels` ("rgb" or "bgr") is their order in this call. With `confidence`, the
-        prediction's `confidence` is the probability (float32 [h w]) of each pixel's class, at the temperature that
-        `kerbseg calibrate` gave the model. Raises InputError for anything else, DataError for a file that cannot be
-        read, IdsOnly for confidence of an engine that has none.
+        prediction's `confidence` is how sure each pixel's class is (float32 [h w], its probability where `measure` says
+        nothing else), at the temperature that `kerbseg calibrate` gave the model. Raises InputError for anything else,
+        DataError for a file that cannot be read, IdsOnly for confidence of an engine that has none.
         """
         order = self.channels if channels is None else checked_channels(channels)
         batch = as_batch(picture)
@@ -103,7 +124,10 @@ class Predictor:
         return self._predict(as_rgb(picture, order), confidence)
 
     def _predict(self, rgb: UInt8[np.ndarray, "h w 3"], confidence: bool) -> Prediction:
-        if not confidence:
+        if not confidence and self.unknown is None:
             return Prediction(segment(self.runtime, rgb, self.input_size, self.fit), self.labels, picture=rgb)
-        ids, probability = segment_with_confidence(self.runtime, rgb, self.input_size, self.fit)
-        return Prediction(ids, self.labels, probability, rgb)
+        how: ConfidenceKeywords = {} if self.measure == "probability" else {"measure": self.measure}
+        ids, sure = segment_with_confidence(self.runtime, rgb, self.input_size, self.fit, **how)
+        if self.unknown is not None:
+            ids = np.where(sure < self.unknown, np.uint8(VOID), ids)
+        return Prediction(ids, self.labels, sure if confidence else None, rgb, self.unknown)

@@ -12,23 +12,30 @@ from rich.cells import cell_len, set_cell_size
 
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.text import printable
+from kerbseg.core.types import VOID
 from kerbseg.predict.draw import counts
+from kerbseg.predict.legend import unknown_name
 
 if TYPE_CHECKING:
     from kerbseg.predict.prediction import Prediction
 
 
-def shares(ids: UInt8[np.ndarray, "h w"], labels: LabelSet) -> dict[str, float]:
-    """The share of the pixels (0..1) of every class, the largest first; classes that are not there have 0."""
-    return shares_of(counts(ids), labels)
+def shares(ids: UInt8[np.ndarray, "h w"], labels: LabelSet, unknown: bool = False) -> dict[str, float]:
+    """The share of the pixels (0..1) of every class, the largest first; classes that are not there have 0.
+
+    With `unknown`, and where there are any, pixels of no class (VOID) are a class of their own.
+    """
+    return shares_of(counts(ids), labels, unknown)
 
 
-def shares_of(pixels: np.ndarray, labels: LabelSet) -> dict[str, float]:
+def shares_of(pixels: np.ndarray, labels: LabelSet, unknown: bool = False) -> dict[str, float]:
     """The same of the number of pixels of each id, of one picture or of many."""
     total = max(1, int(pixels.sum()))
-    of_classes = pixels[: len(labels)]
-    order = np.argsort(-of_classes, kind="stable").tolist()
-    return {labels.classes[i]: float(of_classes[i] / total) for i in order}
+    names, listed = list(labels.classes), pixels[: len(labels)]
+    if unknown or pixels[VOID]:
+        names, listed = [*names, unknown_name(labels)], np.append(listed, pixels[VOID])
+    order = np.argsort(-listed, kind="stable").tolist()
+    return {names[i]: float(listed[i] / total) for i in order}
 
 
 def share_words(shares: Mapping[str, float], columns: int) -> str:
@@ -64,7 +71,7 @@ def shares_figures(prediction: Prediction, index: int = 0, time_ns: int = 0) -> 
         "index": index,
         "time_ns": time_ns,
         "size": [height, width],
-        "shares": {name: shares[name] for name in prediction.names},
+        "shares": {name: shares[name] for name in (*prediction.names, *(set(shares) - set(prediction.names)))},
     }
     return f"\n  {json.dumps(figures)}"
 

@@ -3,6 +3,9 @@
 from kerbseg.core.precision import Precision
 from kerbseg.runtime.engines import ENGINES, Engine, open_runtime
 from kerbseg.runtime.protocols import (
+    Confidence,
+    ConfidenceKeywords,
+    ConfidenceMeasure,
     Exported,
     IdsOnly,
     LayerTime,
@@ -24,6 +27,9 @@ from kerbseg.runtime.segment import (
 
 __all__ = [
     "ENGINES",
+    "Confidence",
+    "ConfidenceKeywords",
+    "ConfidenceMeasure",
     "Engine",
     "Exported",
     "Fit",

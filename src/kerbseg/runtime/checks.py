@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 from numbers import Integral
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import UInt8
 
-from kerbseg.core.errors import InputError, KerbsegError
+from kerbseg.core.errors import InputError, KerbsegError, did_you_mean
 from kerbseg.core.limits import MOST_THREADS
+from kerbseg.runtime.protocols import ConfidenceDtype, ConfidenceMeasure
 
 
 def all_threads() -> int:
@@ -26,6 +27,16 @@ def checked_threads(threads: int | None) -> int:
             f"threads is {threads!r}; give at least 1 and at most {MOST_THREADS}, or leave it out for all"
         )
     return threads or all_threads()
+
+
+def checked_measure(measure: str, dtype: str = "float32") -> None:
+    """Raises InputError for words that name no confidence."""
+    for what, word, known in (
+        ("measure", measure, get_args(ConfidenceMeasure)),
+        ("dtype", dtype, get_args(ConfidenceDtype)),
+    ):
+        if word not in known:
+            raise InputError(f"{what} is {word!r}; {did_you_mean(str(word), known)}")
 
 
 class PictureCheck:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.exported_card import MOST_PICTURES, ExportedCard, LastStageCard
 from kerbseg.runtime.checks import PictureCheck, check_finite
+from kerbseg.runtime.protocols import Confidence, ConfidenceKeywords
 from kerbseg.runtime.upsample_argmax import UpsampleArgmax
 
 if TYPE_CHECKING:
@@ -74,9 +75,9 @@ class CpuArgmaxHead:
         return ids, _interpolated(small, self._exported.last_stage)[..., :height, :width]
 
     def with_confidence(
-        self, pictures: UInt8[np.ndarray, "b h w 3"]
-    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the probability of each. Raises KerbsegError where none can be told."""
+        self, pictures: UInt8[np.ndarray, "b h w 3"], **how: Unpack[ConfidenceKeywords]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
+        """Class ids at the pictures' size, and how sure each is. Raises KerbsegError where none can be told."""
         foreign = self._exported.foreign
         if foreign is not None and not foreign.softmax:
             raise KerbsegError(
@@ -86,7 +87,7 @@ class CpuArgmaxHead:
         temperature, kept = self._exported.card.temperature, []
 
         def read(logits: Logits) -> UInt8[np.ndarray, "b h w"]:
-            ids, confidence = self._stage_for(logits).with_confidence(logits, temperature or 1.0)
+            ids, confidence = self._stage_for(logits).with_confidence(logits, temperature or 1.0, **how)
             kept.append(confidence)
             return ids
 

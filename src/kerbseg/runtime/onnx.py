@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -20,7 +20,7 @@ from kerbseg.exported_card import IDS, LOGITS, PICTURES, ExportedCard
 from kerbseg.runtime.checks import PictureCheck, checked_threads
 from kerbseg.runtime.cpu_head import CpuArgmaxHead
 from kerbseg.runtime.engines import ENGINES
-from kerbseg.runtime.protocols import IdsOnly, LayerTime, RuntimeOptions
+from kerbseg.runtime.protocols import Confidence, ConfidenceKeywords, LayerTime, RuntimeOptions
 from kerbseg.runtime.seal import ONNX_SEAL
 
 if TYPE_CHECKING:
@@ -36,7 +36,11 @@ PROVIDERS = {
 
 
 class OnnxRuntime:
-    """An ONNX file of ours; on a CPU its last stage is our own, on another device the one inside the file."""
+    """An ONNX file of ours; on a CPU its last stage is our own, on another device the one inside the file.
+
+    Logits, and the confidence that follows from them, come from a second session there, whose last stage is our own:
+    it is opened when they are first asked for. (Run with the provider of a processor in its place; not on a GPU here.)
+    """
 
     name = "onnx"
 
@@ -60,14 +64,15 @@ class OnnxRuntime:
         self._layout = ENGINES[self.name].logits_layout
         self._logits = LOGITS_NHWC if self._layout == "nhwc" else LOGITS
         self._output = self._logits if self.device == "cpu" else IDS
-        graph = _ending_at_logits(model, self._logits, path) if self.device == "cpu" else model
         self._path, self._errors = path, ort_errors()
-        self._open = partial(self._opened, ort, graph, providers)
+        shortened = _ending_at_logits(model, self._logits, path)
+        self._open = partial(self._opened, ort, shortened if self.device == "cpu" else model, providers)
         self._session = self._open()
+        self._logits_session = cache(partial(self._opened, ort, shortened, providers))
         self._check = PictureCheck(exported.card.input_size)
         batch = self._checked_batch(exported)
         self._new_head = lambda run, threads: CpuArgmaxHead(run, exported, threads, self._layout, batch)
-        self._head = self._new_head(self._run, self.threads)
+        self._head = self._new_head(self._run if self.device == "cpu" else self._run_logits, self.threads)
 
     def divided(self, calls: int) -> list[OnnxRuntime]:
         """Runtimes of this network, each for one call at a time, with `threads // calls` threads."""
@@ -79,8 +84,7 @@ class OnnxRuntime:
         return parts
 
     def logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k H W"]:
-        """Logits of the classes before the last interpolation. Raises IdsOnly on another device than a CPU."""
-        self._check_logits()
+        """Logits of the classes before the last interpolation."""
         return self._head.logits(pictures)
 
     def __call__(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
@@ -92,27 +96,24 @@ class OnnxRuntime:
     def with_logits(
         self, pictures: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[Tensor, "b k h w"]]:
-        """Class ids at the pictures' size, and the logits behind them. Raises IdsOnly on another device than a CPU."""
-        self._check_logits()
+        """Class ids at the pictures' size, and the logits behind them."""
         return self._head.with_logits(pictures)
 
     def with_confidence(
-        self, pictures: UInt8[np.ndarray, "b h w 3"]
-    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the probability of each.
-
-        Raises IdsOnly on another device than a CPU.
-        """
-        self._check_logits()
-        return self._head.with_confidence(pictures)
-
-    def _check_logits(self) -> None:
-        if self.device != "cpu":
-            raise IdsOnly(f"onnx on {self.device}")
+        self, pictures: UInt8[np.ndarray, "b h w 3"], **how: Unpack[ConfidenceKeywords]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
+        """Class ids at the pictures' size, and how sure each is."""
+        return self._head.with_confidence(pictures, **how)
 
     def _run(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> np.ndarray:
+        return self._answer(self._session, self._output, pictures)
+
+    def _run_logits(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> np.ndarray:
+        return self._answer(self._logits_session(), self._logits, pictures)
+
+    def _answer(self, session: Any, output_name: str, pictures: UInt8[np.ndarray, "b h w 3"]) -> np.ndarray:
         try:
-            output: np.ndarray = self._session.run([self._output], {PICTURES: pictures})[0]
+            output: np.ndarray = session.run([output_name], {PICTURES: pictures})[0]
         except self._errors as error:
             raise BundleError(f"onnxruntime cannot run {self._path} ({_brief(error)}); export it again") from error
         return output

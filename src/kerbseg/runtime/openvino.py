@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -23,7 +23,7 @@ from kerbseg.exported_card import LEVELS, LOGITS, PICTURES, ExportedCard, LastSt
 from kerbseg.runtime.checks import checked_threads
 from kerbseg.runtime.cpu_head import CpuArgmaxHead
 from kerbseg.runtime.engines import ENGINES
-from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
+from kerbseg.runtime.protocols import Confidence, ConfidenceKeywords, LayerTime, RuntimeOptions
 from kerbseg.runtime.seal import XML_SEAL
 
 if TYPE_CHECKING:
@@ -97,10 +97,10 @@ class OpenvinoRuntime:
         return self._head.with_logits(pictures)
 
     def with_confidence(
-        self, pictures: UInt8[np.ndarray, "b h w 3"]
-    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the probability of each."""
-        return self._head.with_confidence(pictures)
+        self, pictures: UInt8[np.ndarray, "b h w 3"], **how: Unpack[ConfidenceKeywords]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
+        """Class ids at the pictures' size, and how sure each is."""
+        return self._head.with_confidence(pictures, **how)
 
     def synchronize(self) -> None:
         """A call of OpenVINO returns when its result is there."""

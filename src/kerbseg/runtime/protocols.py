@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, Unpack, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 
     from kerbseg.bundle import BundleCard
     from kerbseg.exported_card import ForeignCard, LastStageCard
+
+
+ConfidenceMeasure = Literal["probability", "entropy", "margin"]
+"""How sure a network is, 0 to 1: the probability of the class, 1 - entropy / log(classes), or how much the probability
+is above that of the second class."""
+ConfidenceDtype = Literal["float32", "uint8"]  # uint8 is 255 times it, rounded
+
+Confidence = Float32[np.ndarray, "b h w"] | UInt8[np.ndarray, "b h w"]
+
+
+class ConfidenceKeywords(TypedDict, total=False):
+    """How a runtime's `with_confidence` says how sure it is."""
+
+    measure: ConfidenceMeasure  # "probability" where left out
+    dtype: ConfidenceDtype  # "float32" where left out
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,7 @@ class IdsOnly(KerbsegError):
     def __init__(self, runtime: str) -> None:
         super().__init__(
             f"{runtime} gives class ids without confidence; use the bundle (.safetensors), or an exported model with"
-            " openvino or onnx on the CPU"
+            " openvino or onnx"
         )
 
 
@@ -79,9 +94,12 @@ class SupportsConfidence(Protocol):
     """A runtime that also tells how sure it is. Raises IdsOnly on a device where it does not."""
 
     def with_confidence(
-        self, pictures: UInt8[np.ndarray, "b h w 3"]
-    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids of RGB pictures, and the probability of each pixel's class, at the temperature of the card."""
+        self, pictures: UInt8[np.ndarray, "b h w 3"], **how: Unpack[ConfidenceKeywords]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
+        """Class ids of RGB pictures, and how sure each pixel's is, at the temperature of the card.
+
+        The ids are those without confidence.
+        """
 
 
 @runtime_checkable

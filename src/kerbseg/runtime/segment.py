@@ -5,14 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, did_you_mean
 from kerbseg.core.resize import Resample, resize_ids, resize_picture
-from kerbseg.runtime.protocols import IdsOnly, Runtime, SupportsConfidence, SupportsLogits
+from kerbseg.runtime.protocols import (
+    Confidence,
+    ConfidenceKeywords,
+    IdsOnly,
+    Runtime,
+    SupportsConfidence,
+    SupportsLogits,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,12 +89,16 @@ def segment_with_confidence(
     picture: UInt8[np.ndarray, "h w 3"],
     input_size: InputSizePolicy = "trained",
     fit: Fit = "letterbox",
-) -> tuple[UInt8[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
-    """As `segment`, with the probability of each pixel's class. Raises IdsOnly where a runtime gives ids alone."""
+    **how: Unpack[ConfidenceKeywords],
+) -> tuple[UInt8[np.ndarray, "h w"], Confidence]:
+    """As `segment`, with how sure each pixel's class is: its probability where `measure` does not say otherwise.
+
+    Raises IdsOnly where a runtime gives ids alone.
+    """
     if not isinstance(runtime, SupportsConfidence):
         raise IdsOnly(runtime.name)
     placed = _placed(runtime, picture, input_size, fit)
-    ids, confidence = runtime.with_confidence(placed.input)
+    ids, confidence = runtime.with_confidence(placed.input, **how)
     return placed.back(ids[0]), placed.back(confidence[0])
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, Unpack, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from kerbseg.runtime.protocols import IdsOnly, Runtime, SupportsConfidence
+from kerbseg.runtime.protocols import Confidence, ConfidenceKeywords, IdsOnly, Runtime, SupportsConfidence
 
 if TYPE_CHECKING:
     from kerbseg.bundle import BundleCard
@@ -58,14 +58,14 @@ class SharedRuntime:
         return self._with_free(lambda runtime: runtime.logits(pictures))
 
     def with_confidence(
-        self, pictures: UInt8[np.ndarray, "b h w 3"]
-    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the probability of each. Raises IdsOnly where there is none."""
+        self, pictures: UInt8[np.ndarray, "b h w 3"], **how: Unpack[ConfidenceKeywords]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
+        """Class ids at the pictures' size, and how sure each is. Raises IdsOnly where there is none."""
 
-        def ask(runtime: Runtime) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
+        def ask(runtime: Runtime) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
             if not isinstance(runtime, SupportsConfidence):
                 raise IdsOnly(runtime.name)
-            return runtime.with_confidence(pictures)
+            return runtime.with_confidence(pictures, **how)
 
         return self._with_free(ask)
 

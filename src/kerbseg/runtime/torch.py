@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from kerbseg.core.precision import Precision
 from kerbseg.core.resize import resize_picture
 from kerbseg.runtime.checks import PictureCheck, check_finite, checked_threads
 from kerbseg.runtime.confidence import confidence
-from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
+from kerbseg.runtime.protocols import Confidence, ConfidenceKeywords, LayerTime, RuntimeOptions
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -152,11 +153,11 @@ class TorchRuntime:
         return self.upsampled_logits(pictures).softmax(1)
 
     def with_confidence(
-        self, pictures: UInt8[np.ndarray, "b h w 3"]
-    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the probability of each."""
+        self, pictures: UInt8[np.ndarray, "b h w 3"], **how: Unpack[ConfidenceKeywords]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
+        """Class ids at the pictures' size, and how sure each is."""
         ids, logits = self.with_logits(pictures)
-        return ids, confidence(ids, logits, self.card.temperature)
+        return ids, confidence(ids, logits, self.card.temperature, **how)
 
     def with_logits(
         self, pictures: UInt8[np.ndarray, "b h w 3"]
@@ -206,11 +207,11 @@ class FlipAveraged:
         return _ids(self.probabilities(pictures))
 
     def with_confidence(
-        self, pictures: UInt8[np.ndarray, "b h w 3"]
-    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the mean probability of each, which the temperature then sharpens."""
+        self, pictures: UInt8[np.ndarray, "b h w 3"], **how: Unpack[ConfidenceKeywords]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
+        """Class ids at the pictures' size, and how sure each is by the mean, which the temperature sharpens."""
         ids, logits = self.with_logits(pictures)
-        return ids, confidence(ids, logits, self.card.temperature)
+        return ids, confidence(ids, logits, self.card.temperature, **how)
 
     def with_logits(
         self, pictures: UInt8[np.ndarray, "b h w 3"]

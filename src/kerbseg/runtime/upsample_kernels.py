@@ -1,4 +1,4 @@
-"""Machine code behind `upsample_argmax`: ids and confidence of some rows, without full-size logits.
+"""Machine code behind `upsample_argmax`: ids of some rows, without full-size logits.
 
 What torch computes for contiguous NCHW logits is computed in the same order, with the same roundings: along the row
 first, then along the column, each mixture `fma(1 - w, a, w * b)`. Every step is monotone in the logits, so that a class
@@ -19,8 +19,6 @@ try:
     from numba.extending import intrinsic
 except ImportError as error:
     raise MissingExtra("numba", "export") from error
-
-BLOCK = 128  # columns, in which a class is left out or not
 
 
 def compiled(kernel: Callable[..., Any]) -> Any:
@@ -156,6 +154,41 @@ def fill_ids(corners, rivals, count, row_weights, column_weights, rows, columns,
 
 
 @compiled
+def strip_scratch(width, classes):  # type: ignore[no-untyped-def]
+    """What `fill_strip` works in."""
+    corners, mixed = np.empty((4, classes), np.float32), np.empty((2, classes), np.float32)
+    rivals, four = np.empty(2 * classes + 1, np.int32), np.empty(4, np.int32)
+    return corners, mixed, rivals, four, np.empty(width, np.int32)
+
+
+@compiled
+def fill_strip(pixels, y, upper, lower, rows, row_weights, starts, column_weights, ids, scratch):  # type: ignore[no-untyped-def]
+    """The ids [H W] of the rows between source row y and the next, whose pixels' largest classes [w] are known."""
+    corners, mixed, rivals, four, borders = scratch
+    width, below = len(upper), min(y + 1, pixels.shape[0] - 1)
+    line = ids[rows[0]]
+    count = 0
+    for x in range(width):
+        beside = min(x + 1, width - 1)
+        top = upper[x]
+        if top == upper[beside] and top == lower[x] and top == lower[beside]:
+            for column in range(starts[x], starts[x + 1]):
+                line[column] = top
+        elif starts[x] < starts[x + 1]:
+            borders[count] = x
+            count += 1
+    for row in range(rows[0] + 1, rows[1]):
+        ids[row] = line
+    for border in range(count):
+        x = borders[border]
+        columns, beside = (starts[x], starts[x + 1]), min(x + 1, width - 1)
+        fill_corners(pixels, y, below, x, beside, corners)
+        four[0], four[1], four[2], four[3] = upper[x], upper[beside], lower[x], lower[beside]
+        left = rivals_of(corners, four, rivals)
+        fill_ids(corners, rivals, left, row_weights, column_weights, rows, columns, ids, mixed)
+
+
+@compiled
 def interpolate(logits, planes, row_starts, row_weights, starts, column_weights, ids, first, last):  # type: ignore[no-untyped-def]
     """Fills the ids [b H W] below source rows `first` to `last` of the logits.
 
@@ -164,9 +197,7 @@ def interpolate(logits, planes, row_starts, row_weights, starts, column_weights,
     pixels = logits.transpose(0, 2, 3, 1) if planes else logits.transpose(0, 1, 2, 3)
     batch, height, width, classes = pixels.shape
     upper, lower = np.empty(width, np.uint8), np.empty(width, np.uint8)
-    largest, borders = np.empty(width, np.float32), np.empty(width, np.int32)
-    corners, mixed = np.empty((4, classes), np.float32), np.empty((2, classes), np.float32)
-    rivals, four = np.empty(2 * classes + 1, np.int32), np.empty(4, np.int32)
+    largest, scratch = np.empty(width, np.float32), strip_scratch(width, classes)
     for b in range(batch):
         known = -1  # the source row that `lower` is of
         for y in range(first, last):
@@ -180,26 +211,7 @@ def interpolate(logits, planes, row_starts, row_weights, starts, column_weights,
                 fill_tops(logits, planes, b, y, upper, largest)
             fill_tops(logits, planes, b, below, lower, largest)
             known = below
-            line = ids[b, rows[0]]
-            count = 0
-            for x in range(width):
-                beside = min(x + 1, width - 1)
-                top = upper[x]
-                if top == upper[beside] and top == lower[x] and top == lower[beside]:
-                    for column in range(starts[x], starts[x + 1]):
-                        line[column] = top
-                elif starts[x] < starts[x + 1]:
-                    borders[count] = x
-                    count += 1
-            for row in range(rows[0] + 1, rows[1]):
-                ids[b, row] = line
-            for border in range(count):
-                x = borders[border]
-                columns, beside = (starts[x], starts[x + 1]), min(x + 1, width - 1)
-                fill_corners(pixels[b], y, below, x, beside, corners)
-                four[0], four[1], four[2], four[3] = upper[x], upper[beside], lower[x], lower[beside]
-                left = rivals_of(corners, four, rivals)
-                fill_ids(corners, rivals, left, row_weights, column_weights, rows, columns, ids[b], mixed)
+            fill_strip(pixels[b], y, upper, lower, rows, row_weights, starts, column_weights, ids[b], scratch)
 
 
 @compiled
@@ -211,100 +223,6 @@ def argmax(logits, planes, ids, first, last):  # type: ignore[no-untyped-def]
         for y in range(first, last):
             fill_tops(logits, planes, b, y, tops, largest)
             ids[b, y] = tops[: ids.shape[2]]
-
-
-@compiled
-def fill_distances(pixels, y, factor, distances):  # type: ignore[no-untyped-def]
-    """How far each class [k w] is below the largest logit of its pixel, times the factor."""
-    for x in range(pixels.shape[1]):
-        largest = np.float32(pixels[y, x, 0])
-        for k in range(1, pixels.shape[2]):
-            largest = max(largest, np.float32(pixels[y, x, k]))
-        for k in range(pixels.shape[2]):
-            distances[k, x] = max(factor * (np.float64(pixels[y, x, k]) - largest), -1e30)  # no infinite float32
-
-
-@compiled
-def fill_row(mixed, before, weights, values):  # type: ignore[no-untyped-def]
-    """A row of some columns, interpolated from one of the width of the logits."""
-    for column in range(len(before)):
-        x = np.uint32(before[column])
-        values[column] = mix(weights[column], mixed[x], mixed[x + np.uint32(1)])
-
-
-@compiled
-def add_powers(values, line, k, own, sums):  # type: ignore[no-untyped-def]
-    """To the sums of the pixels whose id is not k: `e **` the distance of class k from their id's."""
-    for column in range(len(line)):
-        power = exp(values[column] - own[column])
-        sums[column] += power if line[column] != k else np.float32(0)
-
-
-@compiled
-def softmax(logits, planes, row_starts, row_weights, before, column_weights, factor, ids, confidence, first, last):  # type: ignore[no-untyped-def]
-    """Fills the probabilities [b H W] of the ids below source rows `first` to `last`, of logits times the factor.
-
-    Distances from each source pixel's largest logit are interpolated, a row at a time; what is common to all classes
-    changes no softmax. Classes that are negligible in a whole block are left out: all together are 1e-7 at most.
-    """
-    pixels = logits.transpose(0, 2, 3, 1) if planes else logits.transpose(0, 1, 2, 3)
-    batch, height, width, classes = pixels.shape
-    across = ids.shape[2]
-    upper, lower = np.empty((classes, width), np.float32), np.empty((classes, width), np.float32)
-    mixed = np.empty((classes, width + 1), np.float32)
-    own, sums, values = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    negligible = -np.log(classes * 1e7)
-    for b in range(batch):
-        known = -1  # the source row that `lower` is of
-        for y in range(first, last):
-            if row_starts[y] == row_starts[y + 1]:
-                continue
-            below = min(y + 1, height - 1)
-            if known == y:
-                upper, lower = lower, upper
-            else:
-                fill_distances(pixels[b], y, factor, upper)
-            fill_distances(pixels[b], below, factor, lower)
-            known = below
-            for row in range(row_starts[y], row_starts[y + 1]):
-                line = ids[b, row]
-                for k in range(classes):
-                    for x in range(width):
-                        mixed[k, x] = mix(row_weights[row], upper[k, x], lower[k, x])
-                    mixed[k, width] = mixed[k, width - 1]
-                for start in range(0, across, BLOCK):
-                    end = min(start + BLOCK, across)
-                    places, weights, names = before[start:end], column_weights[start:end], line[start:end]
-                    for i in range(end - start):
-                        x, k = places[i], names[i]
-                        own[i] = mix(weights[i], mixed[k, x], mixed[k, x + 1])
-                        sums[i] = 0
-                    least = own[: end - start].min() + negligible
-                    for k in range(classes):
-                        if mixed[k, places[0] : places[-1] + 2].max() > least:
-                            fill_row(mixed[k], places, weights, values)
-                            add_powers(values, names, k, own, sums)
-                    for i in range(end - start):
-                        confidence[b, row, start + i] = 1 / (1 + sums[i])
-                        if own[i] < -8:  # float32 would lose digits
-                            around = y, below, places[i], min(places[i] + 1, width - 1)
-                            confidence[b, row, start + i] = softmax_at(
-                                pixels[b], *around, row_weights[row], weights[i], factor, names[i]
-                            )
-
-
-@compiled
-def softmax_at(pixels, y, below, x, beside, v, u, factor, own):  # type: ignore[no-untyped-def]
-    """The probability of one pixel's id, in float64."""
-    v, u = np.float64(v), np.float64(u)
-    total = 0.0
-    for k in range(pixels.shape[2]):
-        above = (1 - u) * (np.float64(pixels[y, x, k]) - np.float64(pixels[y, x, own]))
-        above += u * (np.float64(pixels[y, beside, k]) - np.float64(pixels[y, beside, own]))
-        under = (1 - u) * (np.float64(pixels[below, x, k]) - np.float64(pixels[below, x, own]))
-        under += u * (np.float64(pixels[below, beside, k]) - np.float64(pixels[below, beside, own]))
-        total += np.exp(factor * ((1 - v) * above + v * under))
-    return 1 / total
 
 
 @compiled

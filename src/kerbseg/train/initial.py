@@ -84,7 +84,8 @@ def _load_parts(net: nn.Module, source: str | Path, prefixes: str | Sequence[str
     """Takes all weights under these prefixes, which must fit."""
     wanted = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
     own = net.state_dict()
-    mine = {key: value for key, value in own.items() if key.startswith(wanted)}
+    heads = tuple(f"{name}." for name in getattr(net, "heads", ()))  # no file is asked for those of training alone
+    mine = {key: value for key, value in own.items() if key.startswith(wanted) and not key.startswith(heads)}
     if not mine:
         parts = ", ".join(f"{name}." for name, _ in net.named_children())
         raise KerbsegError(f"model.init: this network has no weights under {', '.join(wanted)}; it has {parts}")
