@@ -44,12 +44,12 @@ def raw(picture, stamp_ns, encoding="rgb8", frame_id="front_camera"):
     }
 
 
-def write_mcap(path: Path, cameras, others=True, chunk_size=8000, stamps=None, **more):
+def write_mcap(path: Path, cameras, others=True, chunk_size=8000, stamps=None):
     """A bag of `{topic: pictures}` (arrays: Image; bytes: CompressedImage), with text between the pictures."""
     from mcap_ros2.writer import Writer
 
     with path.open("wb") as file:
-        writer = Writer(file, chunk_size=chunk_size, **more)
+        writer = Writer(file, chunk_size=chunk_size)
         image = writer.register_msgdef("sensor_msgs/msg/Image", IMAGE)
         compressed = writer.register_msgdef("sensor_msgs/msg/CompressedImage", COMPRESSED)
         text = writer.register_msgdef("std_msgs/msg/String", "string data\n")
@@ -89,13 +89,17 @@ def write_rosbag2(path: Path, frames, plugin="SQLITE3", topic="/cam/image_raw"):
     return path
 
 
-def write_ros1(path: Path, frames, topic="/cam/image_raw"):
+def write_ros1(path: Path, frames, topic="/cam/image_raw", chunk_size=2**20, compression=None):
     """A ROS 1 bag by rosbags, whose text is latched."""
     from rosbags.rosbag1 import Writer
     from rosbags.typesys import Stores, get_typestore
 
     store = get_typestore(Stores.ROS1_NOETIC)
-    with Writer(path) as writer:
+    new = Writer(path)
+    new.chunk_threshold = chunk_size
+    if compression is not None:
+        new.set_compression(Writer.CompressionFormat[compression])
+    with new as writer:
         camera = writer.add_connection(topic, "sensor_msgs/msg/Image", typestore=store)
         chat = writer.add_connection("/chat", "std_msgs/msg/String", typestore=store, latching=1)
         for n, picture in enumerate(frames):

@@ -100,7 +100,7 @@ def test_documents_pin_what_the_constraints_do():
 
 
 def test_what_needs_torch_is_one_line_where_it_was_left_out(monkeypatch):
-    with pytest.raises(MissingExtra, match="^pyyaml is not installed; run: pip install pyyaml$"), needing_extras():
+    with pytest.raises(MissingExtra, match=r"^pyyaml is not installed; run: pip install pyyaml$"), needing_extras():
         raise ModuleNotFoundError("No module named 'yaml'", name="yaml")
 
     def version(name):
@@ -111,7 +111,7 @@ def test_what_needs_torch_is_one_line_where_it_was_left_out(monkeypatch):
     monkeypatch.setattr("importlib.metadata.version", version)
     assert versions().keys() == {"kerbseg", "python"}
     monkeypatch.setitem(sys.modules, "kerbseg.models", None)  # an import fails, as without torch
-    with pytest.raises(BundleError, match="model none.xml does not exist"):
+    with pytest.raises(BundleError, match=r"model none.xml does not exist"):
         locate("none.xml")
 
 

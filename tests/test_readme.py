@@ -24,6 +24,7 @@ from PIL import Image
 
 import kerbseg
 import kerbseg.predict
+import made_bags
 import made_coco_text
 from kerbseg.bundle import load, random_bundle, save
 from kerbseg.cli import app, main
@@ -125,6 +126,9 @@ RUN |= {
         ("street.onnx", "256x512", " --batch 1"),
     )
 }
+RUN["kerbseg export mininet_v2_cpu-camvid -o m.onnx --size 360x480 --snippet"] = Run(
+    ("m.onnx", "m.py", "classes.json"), instead=STREET, slow=True
+)
 RUN["kerbseg predict runs/camvid street.jpg -o out --confidence"] = Run(
     ("out/street_ids.png", "out/street_confidence.png")
 )
@@ -133,12 +137,22 @@ RUN |= {
         ("kept/keyframes.csv", "kept/keyframes.html", "kept/scores.csv"), ("of 3 frames",)
     ),
 }
+RUN |= {
+    "kerbseg doctor drive.mcap": Run(prints=("/cam/image_raw", "healthy")),
+    "kerbseg predict mininet_v2_cpu-camvid drive.mcap --topic /cam/image_raw -o out.mcap"
+    " --save ids,confidence,overlay": Run(("out.mcap",), ("3 frames",)),
+    "kerbseg extract drive.mcap --every 1s -o frames": Run(("frames/frames.csv",), ("1 picture of 3 frames",)),
+    "kerbseg keyframes mininet_v2_cpu-camvid drive.mcap --target car -o kept": Run(
+        ("kept/keyframes.csv",), ("of 3 frames",)
+    ),
+}
 RUN["kerbseg predict mininet_v2_cpu-camvid drive.mp4 -o out --stride 2 --size 180x240"] = Run(
     ("out/drive_overlay.mp4",), ("2 frames",)
 )
 AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
 OTHERS = "needs a network of another house; tests/accelerate makes some and runs these commands on them"
 NOT_RUN = {
+    "kerbseg export mininet_v2_cpu-camvid -o street.onnx --size 256x512 --snippet": "as that of 360x480",
     "kerbseg accelerate net.onnx -o fast.xml --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225": OTHERS,
     "kerbseg profile fast.xml --against net.onnx --threads 2": OTHERS,
     "kerbseg predict fast.xml street.jpg -o out": OTHERS,
@@ -243,6 +257,9 @@ FOREIGN = {
     "--backend-store-uri",
     "--shm-size",
     "--cpus",
+    "--only-binary",
+    "--platform",
+    "--user",
 }  # options of programs that are not ours
 
 
@@ -407,6 +424,7 @@ def place(tmp_path, camvid_root, camvid_bundle, monkeypatch) -> Path:
     for path in ("street.jpg", "pictures/a.png", "more/b.png"):
         picture(path)
     write_drive(folder / "drive.mp4")
+    made_bags.write_mcap(folder / "drive.mcap", {"/cam/image_raw": made_bags.pictures(3, (48, 64))})
     shutil.copytree(camvid_root, folder / "DATA" / "camvid")
     made_coco_text.make(folder / "DATA" / "coco_text")
     for split in ("train", "val"):

@@ -82,6 +82,20 @@ def test_no_script_is_left_out():
     assert scripts == tested | LIBRARIES | ELSEWHERE
 
 
+def test_drawn_bag_runs_and_is_a_healthy_bag(script, tmp_path, capsys):
+    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    from kerbseg.robots.bag_report import examine_bag
+
+    script("drawn_bag", "--out", tmp_path / "drive.mcap", "--frames", 4)
+    report = examine_bag(tmp_path / "drive.mcap")
+    assert [(each.topic, each.messages) for each in report.topics] == [
+        ("/cam/camera_info", 4),
+        ("/cam/image_raw", 4),
+        ("/imu/data", 21),
+    ]
+    assert not report.problems
+
+
 def test_gradual_grouping_runs_and_shows_what_it_has_done_again(script, small_camvid, tmp_path, capsys):
     out, plot = tmp_path / "runs" / "results.jsonl", tmp_path / "plots" / "grouping.png"
     few = ["--networks", "liteseg", "--arms", "dense", "grouped", "faded", "--seeds", 0]

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.resources import files
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from string import Template
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from kerbseg.export import export, export_int8, unlabelled
 from kerbseg.export.snippet import check_beside, snippet, write_beside
 
 SIZE = (64, 96)
+SCRIPTS = files("kerbseg.export") / "snippets"
 ENGINES = {".onnx": "onnxruntime", ".xml": "openvino"}
 
 # runs a script where nothing can be imported but what it says it needs
@@ -267,12 +270,33 @@ def test_what_the_script_cannot_take_is_one_line(made, script, tmp_path, monkeyp
         script.engine(made / "m_onnxruntime.onnx", 2)
 
 
+def test_the_program_for_a_camera_in_the_documents_runs(script, monkeypatch, capsys):
+    cv2 = pytest.importorskip("cv2")
+    page = (Path(__file__).parents[2] / "docs" / "small-computers.md").read_text()
+    program = page.partition("```python\n")[2].partition("```")[0]
+    frames = iter([np.zeros((48, 64, 3), np.uint8)] * 2)
+
+    class Camera:
+        def __init__(self, _):
+            self.set = lambda *_: True
+
+        def read(self):
+            frame = next(frames, None)
+            return frame is not None, frame
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setitem(sys.modules, "street", script)
+    with pytest.raises(SystemExit, match="the camera gives no frames"):
+        exec(program, {})
+    assert capsys.readouterr().out.count(" ms\n") == 2
+
+
 def test_the_script_runs_on_old_python_and_has_a_license(made):
     for engine in ENGINES.values():
         text = (made / f"m_{engine}.py").read_text()
         ast.parse(text, feature_version=(3, 8))
         assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
-        assert len(text.splitlines()) <= 260
+        assert len(text.splitlines()) <= 270
         assert max(map(len, text.splitlines())) <= 120
         assert text.count("class Engine:") == 1
     classes = json.loads((made / "classes.json").read_text())["classes"]
@@ -294,8 +318,13 @@ def test_nothing_of_others_is_lost(tmp_path):
     (tmp_path / "mine.py").write_text("# SPDX-License-Identifier: Apache-2.0\nprint('mine')\n")
     with pytest.raises(KerbsegError, match=r"mine.py is not a script of kerbseg"):
         check_beside(tmp_path / "mine.onnx", labels)
+    text = Template(SCRIPTS.joinpath("segment.txt").read_text()).safe_substitute(model_text='"both.onnx"')
+    (tmp_path / "both.py").write_text(text)
+    check_beside(tmp_path / "both.onnx", labels)
+    with pytest.raises(KerbsegError, match=r"both.py runs both.onnx, and would be lost"):
+        check_beside(tmp_path / "both.xml", labels)
     for name in ("numpy", "json", "openvino"):
-        with pytest.raises(KerbsegError, match=f"would hide Python's own module {name}"):
+        with pytest.raises(KerbsegError, match=f"would hide the Python module {name}"):
             check_beside(tmp_path / f"{name}.onnx", labels)
     (tmp_path / "classes.json").write_text('{"format": "kerbseg classes 1", "classes": [{"name": "x"}]}')
     with pytest.raises(KerbsegError, match="results of other classes"):

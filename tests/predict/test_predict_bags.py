@@ -205,6 +205,19 @@ def test_of_a_bag_that_is_cut_off_what_is_whole_is_kept(tmp_path, bag, frames, p
     assert len(topics[CAMERA]) == 3
 
 
+@pytest.mark.parametrize("compression", [None, "BZ2", "LZ4"])
+def test_of_a_ros1_bag_without_its_index_the_whole_chunks_are_read(tmp_path, frames, predictor, compression):
+    given = made_up.write_ros1(tmp_path / "drive.bag", frames, chunk_size=5000, compression=compression)
+    whole = list(open_source(given))
+    broken, read = cut(given, 0.6).rename(tmp_path / "cut.bag"), []
+    with pytest.raises(DataError, match="cut off"):
+        read.extend(open_source(broken))
+    assert 2 <= len(read) < 7
+    assert [each.stamp for each in read] == [each.stamp for each in whole[: len(read)]]
+    assert all(np.array_equal(one.picture, other.picture) for one, other in zip(read, whole, strict=False))
+    assert open_source(broken).count() == len(read)
+
+
 def test_of_a_folder_whose_recorder_was_killed_the_file_is_read(tmp_path, frames, bag):
     folder = tmp_path / "killed"
     folder.mkdir()
@@ -243,6 +256,7 @@ def test_an_encoding_that_is_not_read_ends_it_before_anything_is_written(tmp_pat
         ("a.mcap", b"no bag at all" * 20, "it is no MCAP file"),
         ("a.db3", b"no bag at all" * 20, "file is not a database"),
         ("a.bag", b"no bag at all" * 20, "magic is invalid"),
+        ("a.bag", b"#ROSBAG V1.2\n" * 20, "version 102 is not supported"),
     ],
 )
 def test_what_is_no_bag_is_said_and_leaves_nothing(tmp_path, predictor, name, content, told):

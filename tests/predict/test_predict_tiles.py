@@ -17,7 +17,7 @@ from kerbseg.core.labels import label_set
 from kerbseg.models import create_model
 from kerbseg.predict import Predictor
 from kerbseg.predict.reach import REACH, reach_of
-from kerbseg.predict.tiles import TiledRuntime, plan_tiles, segment_tiles
+from kerbseg.predict.tiles import TiledRuntime, Tiles, plan_tiles, segment_tiles
 from kerbseg.runtime import Runtime, open_runtime
 
 
@@ -120,6 +120,17 @@ def test_seams_that_are_not_exact_are_said():
         assert plan_tiles(made_runtime("mininet_v2_cpu"), (1024, 1024)).overlap == 128
 
 
+def test_a_file_of_one_size_says_of_which_pictures_its_seams_are_not_exact(recwarn):
+    runtime = looking(64, (320, 320))
+    runtime.card, runtime.name, runtime.device = SimpleNamespace(model="kerbnet_s", options={}), "onnx", "cpu"
+    runtime.precision, runtime.threads = "float32", 1
+    tiled = TiledRuntime(runtime, Tiles((320, 320), 128, reach=64))
+    tiled(noise(320, 640)[None])
+    assert not recwarn.list
+    with pytest.warns(KerbsegWarning, match="not exact in pictures of 320x650"):
+        tiled(noise(320, 650)[None])
+
+
 def made_runtime(model: str, foreign: object = None, **options: object) -> SimpleNamespace:
     return SimpleNamespace(card=SimpleNamespace(model=model, options=options), foreign=foreign, size=None)
 
@@ -135,6 +146,26 @@ def test_how_far_a_network_looks_is_known_of_its_usual_form_alone():
 @pytest.mark.slow
 def test_the_table_says_how_far_networks_look(name):
     assert max(measured_reach(create_model(name, 4).eval(), -(-REACH[name] // 64) * 64)) == REACH[name]
+
+
+@pytest.mark.parametrize("name", ["enet", "segnet_basic", "segnet", "kerbnet_m", "erfnet_dg2"])
+@pytest.mark.slow
+def test_tiles_that_overlap_by_what_the_table_says_have_no_seam(name):
+    network = open_runtime(random_bundle(name, label_set("camvid"), seed=0), threads=1)
+
+    class Logits(SimpleNamespace):
+        def with_confidence(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # random ids are all alike
+            return network(pictures), network.upsampled_logits(pictures)[:, 0].numpy()
+
+    runtime = Logits(**{each: getattr(network, each) for each in ("card", "size", "name", "device", "precision")})
+    runtime.threads = 1
+    least = 2 * -(-REACH[name] // 64) * 64 + 64
+    tiles = plan_tiles(runtime, (least, least))
+    assert tiles.exact
+    picture = noise(64, 2 * least + 200)
+    _, tiled = TiledRuntime(runtime, tiles).with_confidence(picture[None])
+    _, whole = runtime.with_confidence(picture[None])
+    assert np.abs(tiled - whole).max() < 1e-3 * whole.std()  # sums in another order
 
 
 def measured_reach(net: nn.Module, far: int) -> list[int]:

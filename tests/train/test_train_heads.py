@@ -12,7 +12,7 @@ from kerbseg.bundle import load, random_bundle, read_card, save
 from kerbseg.core.errors import RecipeError
 from kerbseg.core.labels import label_set
 from kerbseg.train.fit import fit
-from kerbseg.train.heads import freeze_others, heads_of, without_heads
+from kerbseg.train.heads import check_kinds, freeze_others, heads_of, without_heads
 from kerbseg.train.initial import load_initial_weights
 from kerbseg.train.matching import Target
 from kerbseg.train.outputs import NetworkOutputs
@@ -94,14 +94,11 @@ def test_a_run_that_learns_boundaries_is_cut_off_and_ends_as_an_unbroken_one(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddrnet_23_slim", "fast_scnn", "pidnet_s", "pp_liteseg_t"])
-@pytest.mark.parametrize("kind", ["modern", "zoo", "cityscapes"])
-def test_each_recipe_trains_an_epoch_of_a_few_pictures(kind, name, tmp_path):
-    if f"{kind}/{name}" not in shipped():
-        pytest.skip("no recipe of that name")
+@pytest.mark.parametrize("name", [name for name in shipped() if name.partition("/")[2] in HEADS])
+def test_each_recipe_trains_an_epoch_of_a_few_pictures(name, tmp_path):
     few = ["epochs=1", "batch_size=2", "data.name=scenes", "data.limit=4", "data.val_size=null", "precision=float32"]
     few += ["data.size=[128, 256]", "augment.crop=[64, 128]", "augment.progressive=[]", "schedule={name: constant}"]
-    run = fit(read(f"{kind}/{name}", few), tmp_path / "run", device="cpu")
+    run = fit(read(name, few), tmp_path / "run", device="cpu")
     assert run.card.options == {}
     assert all(torch.isfinite(value).all() for value in run.model.state_dict().values())
 
@@ -129,6 +126,27 @@ def test_heads_that_a_network_does_not_have_are_refused_in_one_line(recipe, head
         assert str(caught.value).startswith(says)
         assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("run/*"))
+
+
+@pytest.mark.parametrize(
+    ("heads", "says"),
+    [
+        (
+            "{seghead_p: {}, seghead_d: {}}",
+            "heads.seghead_d: it gives 1 channel, loss: pixel takes 5; say loss",
+        ),
+        (
+            "{seghead_p: {loss: boundary}}",
+            "heads.seghead_p: it gives 5 channels, loss: boundary takes 1; say",
+        ),
+    ],
+)
+def test_a_head_with_the_loss_of_another_kind_is_refused(heads, says):
+    edges = ["data.edges={}"] if "boundary" in heads else []
+    recipe = read("modern/erfnet", [f"heads={heads}", *edges])
+    with pytest.raises(RecipeError) as caught:
+        check_kinds(models.create_model("pidnet_s", 5, heads=True), recipe.heads, 5)
+    assert str(caught.value).startswith(says)
 
 
 def test_an_option_of_the_network_is_no_way_around_the_section():

@@ -67,7 +67,18 @@ def _doctor_bag(bag: str, json: Path | None) -> None:
     if report.problems:
         raise KerbsegError(f"bag {bag!r} has {len(report.problems)} problem(s), listed above")
     for topic in [each.topic for each in report.topics if each.pictures][:1]:
-        next_commands(["kerbseg", "predict", "mininet_v2_cpu-camvid", bag, "--topic", topic, "-o", "out.mcap"])
+        next_commands(
+            [
+                "kerbseg",
+                "predict",
+                "mininet_v2_cpu-camvid",
+                bag,
+                "--topic",
+                topic,
+                "-o",
+                f"{Path(bag).stem}_labeled.mcap",
+            ]
+        )
 
 
 def _named(data: str, data_root: Path | None) -> tuple[str, Path | None]:

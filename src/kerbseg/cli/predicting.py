@@ -18,6 +18,7 @@ from rich.cells import cell_len
 from kerbseg.bundle_card import versions
 from kerbseg.cli.options import parse_size
 from kerbseg.cli.terminal import progress, tell, width, write_json
+from kerbseg.core.classes import check_classes, has_other_classes
 from kerbseg.core.errors import DataError, KerbsegError, KerbsegWarning
 from kerbseg.core.text import counted, redact
 from kerbseg.predict import (
@@ -33,7 +34,6 @@ from kerbseg.predict import (
     write_classes,
 )
 from kerbseg.predict.bags import BagJob, bag_job, predict_bag
-from kerbseg.predict.classes import check_classes, has_other_classes
 from kerbseg.predict.files import checked_folder
 from kerbseg.predict.reports import LINE, milliseconds
 from kerbseg.predict.sinks import SINKS, SinkKind, saved, usual

@@ -15,7 +15,7 @@ def snippet(model: str, *, out: OutOrNothing = None) -> None:
     """Print a Python script that runs an exported model without kerbseg.
 
     The script needs only numpy, OpenCV and the engine: onnxruntime or openvino. It writes the class ids of pictures and
-    colored overlays, and prints the share of each class. `kerbseg export --snippet` writes it together with the model.
+    colored overlays, and prints the share of each class. Option --snippet of export writes it together with the model.
 
     Example: `kerbseg snippet model.onnx -o segment.py`, then `python segment.py model.onnx street.jpg`
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -11,15 +12,15 @@ from pathlib import Path
 from string import Template
 
 from kerbseg.bundle import locate
+from kerbseg.core.classes import check_classes, write_classes
 from kerbseg.core.display import display_palette
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.core.files import atomic_write, check_writable
 from kerbseg.core.labels import LabelSet
-from kerbseg.predict.classes import check_classes, write_classes
 from kerbseg.runtime import open_runtime
 from kerbseg.runtime.engines import exporting, files_of, suffix_of
 
-WRITTEN = "# Written by `kerbseg export --snippet`"  # the second line of a script, by which ours are known
+WRITTEN = "\n# Written by `kerbseg export --snippet`"  # the second line of a script, by which ours are known
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,28 @@ PARTS = {  # by name of an engine
         "from onnxruntime.capi import onnxruntime_pybind11_state as state",
     ),
     "openvino": Part("OpenVINO", "openvino", "import openvino"),
+    "litert": Part(
+        "LiteRT",
+        "ai-edge-litert",
+        "from ai_edge_litert import interpreter\nfrom ai_edge_litert import schema_py_generated as schema",
+    ),
+    "executorch": Part(
+        "ExecuTorch (and torch, which comes with it)",
+        "executorch",
+        "import torch\nfrom executorch.extension.pybindings import portable_lib",
+    ),
+    "ncnn": Part("ncnn", "ncnn", "import ncnn"),
 }
-PACKAGES = {"numpy", "cv2", "onnxruntime", "openvino"}  # a script of such a name would import itself
+PACKAGES = {
+    "numpy",
+    "cv2",
+    "torch",
+    "ai_edge_litert",
+    "executorch",
+    "ncnn",
+    "onnxruntime",
+    "openvino",
+}  # a script of such a name would import itself
 
 
 def snippet(model: str | Path, script: str = "segment.py") -> str:
@@ -73,16 +94,17 @@ def snippet(model: str | Path, script: str = "segment.py") -> str:
 
 def script_beside(model: Path) -> Path:
     """Where the script of an exported file stands: beside it, under its name."""
-    return model.with_suffix(".py")
+    return model.with_name(model.name.removesuffix(suffix_of(model)) + ".py")
 
 
 def check_beside(model: Path, labels: LabelSet) -> None:
     """Raises KerbsegError, before any work, where the script or `classes.json` could not be written beside a model."""
     script = script_beside(model)
-    if model.stem in PACKAGES | sys.stdlib_module_names:
-        raise KerbsegError(f"{script.name} would hide Python's own module {model.stem}; give the model another name")
-    if script.exists() and not is_ours(script):
-        raise KerbsegError(f"{script} is not a script of kerbseg, and would be lost; give the model another name")
+    if script.stem in PACKAGES | sys.stdlib_module_names:
+        raise KerbsegError(f"{script.name} would hide the Python module {script.stem}; give the model another name")
+    if script.exists() and (runs := model_of(script)) != model.name:
+        what = "is not a script of kerbseg" if runs is None else f"runs {runs}"
+        raise KerbsegError(f"{script} {what}, and would be lost; give the model another name")
     check_writable(script)
     check_classes(model.parent, labels)
 
@@ -99,10 +121,13 @@ def write_beside(model: Path) -> list[Path]:
     return [script] if classes is None else [script, classes]
 
 
-def is_ours(script: Path) -> bool:
-    """Whether a file is a script that was written here."""
-    with script.open("rb") as file:
-        return file.read(200).partition(b"\n")[2].startswith(WRITTEN.encode())
+def model_of(script: Path) -> str | None:
+    """The name of the file that a script runs; None where the script was not written here."""
+    head, _, text = script.read_text(encoding="utf-8", errors="replace").partition("\nMODEL = ")
+    if WRITTEN not in head:
+        return None
+    name = re.match(r"Path\(__file__\)\.with_name\((\".*\")\)\n", text)
+    return None if name is None else str(json.loads(name[1]))
 
 
 def _text(name: str) -> str:

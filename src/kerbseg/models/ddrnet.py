@@ -134,6 +134,13 @@ def pooled(inputs: int, outputs: int, kernel: int) -> NormConv:
     return NormConv(inputs, outputs, pool=[pool])
 
 
+class WholeAverage(nn.Module):
+    """The average of the whole map; torch's adaptive pooling is the same, and comes out of an export as gathers."""
+
+    def forward(self, x: Features) -> Float[Tensor, "b c 1 1"]:
+        return x.mean(dim=(2, 3), keepdim=True)
+
+
 class Pyramid(nn.Module):
     """A map and its averages at four scales, brought together as a subclass says, beside a shortcut."""
 
@@ -142,7 +149,7 @@ class Pyramid(nn.Module):
         self.scale1 = pooled(inputs, width, 5)
         self.scale2 = pooled(inputs, width, 9)
         self.scale3 = pooled(inputs, width, 17)
-        self.scale4 = NormConv(inputs, width, pool=[nn.AdaptiveAvgPool2d(1)])
+        self.scale4 = NormConv(inputs, width, pool=[WholeAverage()])
         self.scale0 = NormConv(inputs, width)
         self.compression = NormConv(5 * width, outputs)
         self.shortcut = NormConv(inputs, outputs)

@@ -1,6 +1,6 @@
 """Prediction of pictures, folders, videos and streams: source -> predictor -> (vote over time) -> sinks."""
 
-from kerbseg.predict.classes import write_classes
+from kerbseg.core.classes import write_classes
 from kerbseg.predict.drawings import Style
 from kerbseg.predict.files import Unfinished, predict_files
 from kerbseg.predict.prediction import Prediction

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from kerbseg.core.classes import CLASSES
 from kerbseg.core.errors import DataError, KerbsegError, KerbsegWarning
-from kerbseg.predict.classes import CLASSES
 from kerbseg.predict.sinks import endings_of_results
 from kerbseg.predict.sources import BagSource, RawFrames, Source, find_source, input_suffixes, open_source
 from kerbseg.predict.sources.streams import takes_raw

@@ -112,6 +112,15 @@ class TiledRuntime:
     def _tiled(
         self, picture: UInt8[np.ndarray, "h w 3"], look: Callable[..., Sequence[Shaped[np.ndarray, "b h w"]]]
     ) -> list[Shaped[np.ndarray, "h w"]]:
+        height, width = picture.shape[:2]
+        if self.tiles.exact and self._runtime.size is not None and (height % STEP or width % STEP):
+            warnings.warn(
+                KerbsegWarning(
+                    f"seams of tiles are not exact in pictures of {height}x{width}: the last tile of a file of one size"
+                    f" ends with the picture, whose sides are no multiples of {STEP}; take the bundle for exact ones"
+                ),
+                stacklevel=2,
+            )
         return _looked_at(self._runtime, picture, self.tiles.size, self.tiles.overlap, look)
 
 

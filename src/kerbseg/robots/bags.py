@@ -173,12 +173,12 @@ def _storages(folder: Path) -> list[Path]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    if isinstance(error, AssertionError | TypeError | LookupError | EOFError):
+    if isinstance(error, AssertionError | TypeError | LookupError | EOFError | MemoryError):
         return "a part of it lacks or is damaged"
     return str(error).rstrip(".") or type(error).__name__
 
 
 def _remedy(path: Path) -> str:
-    if path.suffix == ".bag":
-        return "if its recording was broken off, run: rosbag reindex"
+    if path.suffix == ".db3":
+        return f"it is damaged, or none of ROS; of a copy that broke off try: sqlite3 {path.name} .recover"
     return "it is damaged, or none of ROS"

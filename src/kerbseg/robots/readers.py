@@ -1,10 +1,12 @@
-"""rosbags' readers, and of an MCAP file that was cut off what is whole: a robot's power goes before a file's end."""
+"""rosbags' readers, and of a file that was cut off what is whole: a robot's power goes before a file's end."""
 
 from __future__ import annotations
 
 import os
 import struct
+from collections import Counter, defaultdict
 from collections.abc import Collection, Generator, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -12,9 +14,10 @@ import apsw
 from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag1 import ReaderError as Ros1Error
+from rosbags.rosbag1.reader import ChunkInfo, Header, IndexData, RecordType, read_bytes, read_uint32
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.rosbag2.metadata import ReaderMetadata
-from rosbags.rosbag2.reader import DirectoryReader
+from rosbags.rosbag2.reader import DirectoryReader, zstd
 from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from ruamel.yaml.error import YAMLError
@@ -28,10 +31,12 @@ DAMAGE = (  # what the readers raise for files that are cut off, damaged or fore
     ReaderError,
     apsw.Error,
     YAMLError,
+    zstd.ZstdError,
     struct.error,
     AssertionError,
     EOFError,
     LookupError,
+    MemoryError,  # of a length that is wrong
     RuntimeError,  # lz4's
     TypeError,
     ValueError,
@@ -72,6 +77,72 @@ class WholeRecords(McapReader):
             yield from self.messages_scan(connections, start, stop)
         else:
             yield from super().messages(connections, start, stop)
+
+
+class WholeChunks(Ros1Reader):
+    """A ROS 1 bag; of one without its index, which is written last, the chunks that are whole."""
+
+    cut = False
+
+    def open(self) -> None:
+        """Opens it, looking through all chunks where there is no index."""
+        try:
+            super().open()
+        except Ros1Error as error:
+            if "ind" not in str(error):  # not indexed, or its index is damaged
+                raise
+            self.cut = True
+            self._look_through()
+
+    def _look_through(self) -> None:
+        self.bio = self.path.open("rb")
+        size = self.path.stat().st_size
+        self.bio.readline()  # its version, which was looked at
+        connections: dict[int, Connection] = {}
+        indexes: dict[int, list[IndexData]] = defaultdict(list)
+        while True:
+            place = self.bio.tell()
+            try:
+                kind = Header.read(self.bio).get_uint8("op")
+                end = self.bio.tell() + 4 + read_uint32(self.bio)
+            except Ros1Error:
+                break
+            if end > size:
+                break
+            if kind == RecordType.CHUNK:
+                self.bio.seek(place)
+                self._look_into_chunk(place, connections, indexes)
+            self.bio.seek(end)
+        self.indexes = {each: sorted(indexes[each]) for each in connections}
+        self.connections = [each._replace(msgcount=len(indexes[number])) for number, each in connections.items()]
+
+    def _look_into_chunk(
+        self, place: int, connections: dict[int, Connection], indexes: dict[int, list[IndexData]]
+    ) -> None:
+        assert self.bio is not None
+        chunk = self.chunks[place] = self.read_chunk()
+        self.bio.seek(chunk.datapos)
+        content = BytesIO(chunk.decompressor(read_bytes(self.bio, chunk.datasize)))
+        counts, times = Counter[int](), []
+        file, end = self.bio, len(content.getbuffer())
+        while (offset := content.tell()) < end:
+            header = Header.read(content)
+            after = content.tell() + 4 + read_uint32(content)
+            number = header.get_uint32("conn")
+            if header.get_uint8("op") == RecordType.CONNECTION:
+                content.seek(offset)
+                self.bio = content
+                try:
+                    connections.setdefault(number, self.read_connection())
+                finally:
+                    self.bio = file
+            else:
+                times.append(header.get_time("time"))
+                indexes[number].append(IndexData(times[-1], place, offset))
+                counts[number] += 1
+            content.seek(after)
+        if times:
+            self.chunk_infos.append(ChunkInfo(place, min(times), max(times) + 1, dict(counts)))
 
 
 class FolderReader(DirectoryReader):
@@ -137,6 +208,6 @@ def _after_header(file: BinaryIO, path: Path) -> int:
     return len(MAGIC) + 9 + int(length)
 
 
-def open_reader(path: Path) -> Ros1Reader | Ros2Reader:
+def open_reader(path: Path) -> WholeChunks | Ros2Reader:
     """The reader that a path needs, not yet open."""
-    return Ros1Reader(path) if path.suffix.lower() == ".bag" else Ros2Reader(path)
+    return WholeChunks(path) if path.suffix.lower() == ".bag" else Ros2Reader(path)

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 import kerbseg.models as models
 from kerbseg.core.distributed import SINGLE, Rank
+from kerbseg.core.errors import RecipeError
+from kerbseg.core.text import counted
 from kerbseg.losses import boundary_loss, boundary_pixels
 from kerbseg.models import SegmentationNet
-from kerbseg.train.outputs import Outputs
+from kerbseg.train.outputs import Outputs, channels_at
 from kerbseg.train.pixel_loss import PixelLoss, pixel_loss
-from kerbseg.train.recipe_loss import BoundaryHead, Head, Loss, PixelHead
+from kerbseg.train.recipe_loss import Head, Loss, PixelHead
 
 
 class HeadsLoss:
@@ -60,6 +62,15 @@ def heads_of(model: str, options: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     with torch.device("meta"):
         return models.create_model(model, **{**options, "heads": True}).heads
+
+
+def check_kinds(net: nn.Module, heads: Mapping[str, Head], outputs: int) -> None:
+    """Raises RecipeError for a head whose loss is not for what it gives: classes, or whether there is a boundary."""
+    for (name, head), width in zip(heads.items(), channels_at(net, list(heads)), strict=True):
+        wanted = outputs if head.loss == "pixel" else 1
+        if width != wanted:
+            gives, other = counted(width, "channel"), "boundary" if width == 1 else "pixel"
+            raise RecipeError(f"heads.{name}: it gives {gives}, loss: {head.loss} takes {wanted}; say loss: {other}")
 
 
 def freeze_others(net: SegmentationNet, heads: Mapping[str, Head]) -> None:

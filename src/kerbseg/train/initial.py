@@ -98,7 +98,8 @@ def _load_parts(net: nn.Module, source: str | Path, prefixes: str | Sequence[str
     elif path.suffix == ".weights":
         state = _darknet(path, mine)
     else:
-        state = _by_name(path, mine) if path.suffix == ".safetensors" else _by_order(path, read_initial_weights(path), mine)
+        named = path.suffix == ".safetensors"
+        state = _by_name(path, mine) if named else _by_order(path, read_initial_weights(path), mine)
     load_strictly(net, {key: value for key, value in own.items() if key not in mine} | state, str(path))
 
 

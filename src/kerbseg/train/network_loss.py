@@ -12,7 +12,7 @@ import kerbseg.models as models
 from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.train.auxiliary import AuxiliaryLoss
 from kerbseg.train.distill import DistillationLoss, teachers
-from kerbseg.train.heads import HeadsLoss
+from kerbseg.train.heads import HeadsLoss, check_kinds
 from kerbseg.train.outputs import Outputs
 from kerbseg.train.pixel_loss import PixelLoss, class_weights, lovasz_loss, pixel_loss
 from kerbseg.train.recipe import Recipe
@@ -59,7 +59,7 @@ def build_loss(
 ) -> NetworkLoss:
     """The recipe's loss of a network, which may have more `outputs` than classes.
 
-    Raises KerbsegError for a teacher or a place of a head that cannot be used.
+    Raises KerbsegError for a teacher, a place of a head or a kind of one that cannot be used.
     """
     outputs = len(train.labels) if outputs is None else outputs
     weights = class_weights(recipe.loss, train)
@@ -73,7 +73,10 @@ def build_loss(
     if recipe.distill is not None:
         known = teachers(recipe.distill, train.labels, models.card(recipe.model.name).preprocessing)
         distillation = DistillationLoss(known, recipe.distill, rank)
-    heads = HeadsLoss(recipe.heads, recipe.loss, weights, rank) if recipe.heads else None
+    heads = None
+    if recipe.heads:
+        check_kinds(net, recipe.heads, outputs)
+        heads = HeadsLoss(recipe.heads, recipe.loss, weights, rank)
     return NetworkLoss(loss_terms(recipe.loss, weights, rank), auxiliary, distillation, recipe.epochs, heads)
 
 

@@ -185,7 +185,7 @@ class PixelHead(_TrainingHead):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class BoundaryHead(_TrainingHead):
-    """It says where classes meet (PIDNet); the pixels that it is sure of count once more in the logits' cross entropy."""
+    """It says where classes meet (PIDNet); where it is sure, the cross entropy of the logits counts once more."""
 
     loss: Literal["boundary"]
     weight: HeadWeight = 20.0  # of its binary cross entropy, added
