@@ -210,6 +210,11 @@ NOT_RUN = {
     "kerbseg import espnet-pytorch pretrained/decoder/espnet_p_2_q_8.pth -o espnet.safetensors": AUTHORS,
     "kerbseg import ddrnet-pytorch DDRNet/best_val_smaller.pth -o ddrnet.safetensors": AUTHORS,
     "kerbseg import pidnet-pytorch PIDNet/PIDNet_S_Cityscapes_val.pt -o pidnet.safetensors": AUTHORS,
+    "kerbseg import pp_liteseg-paddle PaddleSeg/model.pdparams -o pp_liteseg.safetensors": AUTHORS,
+    "kerbseg import fast_scnn-pytorch Fast-SCNN/fast_scnn_citys.pth -o fast_scnn.safetensors": AUTHORS,
+    "kerbseg train own --data my_streets model.name=pp_liteseg_t --init STDC1.pdparams": (
+        "needs the authors' encoder; tests/importers/test_importers_paddle.py starts from such a file"
+    ),
     "kerbseg train own --data my_streets model.name=ddrnet_23_slim --init DDRNet23s_imagenet.pth": (
         "needs the authors' encoder; tests/importers/test_importers_dual_resolution.py starts from such a file"
     ),

@@ -21,10 +21,12 @@ PRINTED = {
     "ddrnet": 1,
     "efficientseg": 1,
     "erfnet": 4,
+    "fast_scnn": 2,
     "grouping": 5,
     "kerbnet": 1,
     "liteseg": 5,
     "mininet": 8,
+    "pp_liteseg": 2,
     "pidnet": 1,
 }  # tables of each paper
 ALL = [(paper, table.number) for paper in tables.list_papers() for table in tables.load_paper(paper).tables]

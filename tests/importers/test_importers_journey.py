@@ -1,5 +1,6 @@
 """The four commands of docs/authors-weights.md, for each network, with random weights in the authors' layout."""
 
+import pickle
 import re
 import shlex
 from pathlib import Path
@@ -33,6 +34,11 @@ def put_file(source: Path, write_checkpoint) -> None:
     elif "ddrnet" in str(source).lower() or "pidnet" in str(source).lower():
         name = "ddrnet_23_slim" if "ddrnet" in str(source).lower() else "pidnet_s"
         torch.save({f"model.{key}": value for key, value in filled(read_keys(name), 1.2).items()}, source)
+    elif source.suffix == ".pdparams":
+        weights = filled(read_keys("pp_liteseg_t"), 1.2)
+        source.write_bytes(pickle.dumps({key: value.numpy() for key, value in weights.items()}, 4))
+    elif "fast_scnn" in source.name:
+        torch.save(filled(read_keys("fast_scnn"), 1.2), source)
     else:
         plan = mininet.CPU if "_cpu" in str(source) else mininet.GPU
         write_checkpoint(source, mininet.Graph(19, 0, **plan).variables)

@@ -18,7 +18,7 @@ ESPNET = (  # as cv2 reads, (x - mean) / std / 255
     (45.3192215, 46.15289307, 44.91483307),
 )
 
-FAMILIES = {  # first word of a name, or all of it -> pixels, and whether corners are aligned where the family interpolates
+FAMILIES = {  # first word of a name, or all of it -> pixels, and whether corners are aligned in interpolation
     "erfnet": (PLAIN, False),
     "mininet": (TENSORFLOW, True),
     "liteseg": (IMAGENET, True),

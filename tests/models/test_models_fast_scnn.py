@@ -25,7 +25,7 @@ def shapes(name: str, classes: int = 19) -> Shapes:
         head = {key.removeprefix("auxlayer"): shape for key, shape in keys.items() if key.startswith("auxlayer")}
         keys = {key: shape for key, shape in keys.items() if key not in BIASES and not key.startswith("auxlayer")}
         for ours, channels in (("aux_downsample", 64), ("aux_global", 128)):
-            keys |= {ours + leaf: shape if leaf != ".0.weight" else [32, channels, 3, 3] for leaf, shape in head.items()}
+            keys |= {ours + leaf: shape for leaf, shape in head.items()} | {f"{ours}.0.weight": [32, channels, 3, 3]}
     return {key: [classes if n == 19 else n for n in shape] for key, shape in keys.items()}
 
 

@@ -93,6 +93,10 @@ def _encoded(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
+def _table() -> dict[str, Any]:
+    return {}
+
+
 def _kind(code: Any, *rest: Any) -> Kind:
     if not isinstance(code, str):
         raise Foreign("numbers of an unknown kind")
@@ -100,7 +104,7 @@ def _kind(code: Any, *rest: Any) -> Kind:
 
 
 MADE: dict[str, Callable[..., Any]] = {  # what pickles of arrays name, under the spellings of all versions of numpy
-    "collections.OrderedDict": lambda: {},
+    "collections.OrderedDict": _table,
     "_codecs.encode": _encoded,
     "numpy.dtype": _kind,
     **{f"numpy.{core}.multiarray._reconstruct": lambda *_: Array() for core in ("core", "_core")},
@@ -248,6 +252,4 @@ def _weight(key: str, value: Any, where: Path) -> Tensor:
 
 
 def _refuse(path: Path, problem: str, error: Exception | None = None) -> NoReturn:
-    raise BundleError(
-        f"{path} cannot be read as a PaddlePaddle file ({problem}); it is damaged or foreign"
-    ) from error
+    raise BundleError(f"{path} cannot be read as a PaddlePaddle file ({problem}); it is damaged or foreign") from error

@@ -8,7 +8,6 @@ network; a training takes it as it is (`--init`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -81,15 +80,16 @@ def read_weights(source: Path) -> dict[str, Tensor]:
 def initial_weights(source: Path) -> dict[str, Tensor]:
     """The weights of a Paddle file under our names where they are PP-LiteSeg's or of its encoder on ImageNet."""
     ours = module_names(heads=True)
-    encoder = {theirs.removeprefix("backbone."): name for theirs, name in ours.items() if theirs.startswith("backbone.")}
+    # the encoder alone has no `backbone.` before its names
+    names = {theirs.removeprefix("backbone."): name for theirs, name in ours.items()} | ours
     state = {}
     for key, value in read_weights(source).items():
         module, dot, leaf = key.rpartition(".")
-        state[f"{(encoder | ours).get(module, module)}{dot}{leaf}"] = value
+        state[f"{names.get(module, module)}{dot}{leaf}"] = value
     return state
 
 
-def module_names(heads: bool = False) -> Mapping[str, str]:
+def module_names(heads: bool = False) -> dict[str, str]:
     """The authors' name of every module with weights -> ours."""
     with torch.device("meta"):
         net = models.create_model(MODEL, heads=heads)
