@@ -245,7 +245,13 @@ MISFITS = {
 }
 
 
-@pytest.mark.parametrize(("change", "says"), MISFITS.values(), ids=MISFITS)
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param(*row, id=name, marks=() if name in ("a weight less", "the larger") else pytest.mark.slow)
+        for name, row in MISFITS.items()
+    ],
+)
 def test_what_does_not_fit_is_named(change, says, put):
     state = paddles()
     change(state)

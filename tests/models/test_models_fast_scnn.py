@@ -200,7 +200,10 @@ MISTAKES: list[Callable[[SegmentationNet, pytest.MonkeyPatch], None]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize(
+    "mistake",
+    [pytest.param(each, marks=() if number < 4 else pytest.mark.slow) for number, each in enumerate(MISTAKES)],
+)
 def test_a_single_mistake_shows(mistake, monkeypatch):
     net, theirs = pair("fast_scnn")
     image = picture(96, 128).double()

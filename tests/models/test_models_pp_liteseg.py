@@ -55,7 +55,7 @@ def check(net: SegmentationNet, precision: str, size: str) -> dict[str, Tensor]:
     return shown
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [SMALL, pytest.param(LARGE, marks=pytest.mark.slow)])
 def test_logits_and_heads_are_the_authors(size, precision, state):
     assert GOLDEN["heads"].keys() == {"seg_heads.1", "seg_heads.2"}
