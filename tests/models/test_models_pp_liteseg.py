@@ -55,14 +55,14 @@ def check(net: SegmentationNet, precision: str, size: str) -> dict[str, Tensor]:
     return shown
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [SMALL, pytest.param(LARGE, marks=pytest.mark.slow)])
 def test_logits_and_heads_are_the_authors(size, precision, state):
     assert GOLDEN["heads"].keys() == {"seg_heads.1", "seg_heads.2"}
     check(network(state), precision, size)
 
 
-@pytest.mark.parametrize("classes", [19, 11])
+@pytest.mark.parametrize("classes", [19, pytest.param(11, marks=pytest.mark.slow)])
 def test_counts_are_the_authors(classes):
     counts = read_counts(f"{NAME}/C{classes}")
     with torch.device("meta"):
@@ -107,10 +107,11 @@ def test_the_start_is_the_authors():
             assert (module.eps, module.momentum) == (1e-5, 0.1)
 
 
-def test_a_training_step_is_that_of_a_second_writing():
-    shapes = {key: list(value.shape) for key, value in golden_state(GOLDEN).items()}
+def test_a_training_step_is_that_of_a_second_writing(state):
+    shapes = {key: list(value.shape) for key, value in state.items()}
     shapes |= {f"seg_heads.{n}.conv_out.weight": [5, width, 1, 1] for n, width in enumerate((32, 64, 64))}
-    mine, theirs = ({key: value.double() for key, value in filled(shapes, 1.2).items()} for _ in range(2))
+    weights = filled(shapes, 1.2)
+    mine, theirs = ({key: value.double() for key, value in weights.items()} for _ in range(2))
     net = network(mine, 5)
     for key, value in theirs.items():
         value.requires_grad_(not key.endswith(("_mean", "_variance", "_scale")))
@@ -140,7 +141,7 @@ def weighed(output: Tensor, place: int) -> Tensor:
     return (output * torch.linspace(-1, 1 + place, output.numel(), dtype=output.dtype).view_as(output)).sum()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (33, 47)])
+@pytest.mark.parametrize("size", [(33, 47), pytest.param((1, 1), marks=pytest.mark.slow)])
 def test_any_size_will_do(size):
     with torch.device("meta"), torch.no_grad():
         net = create_model(NAME, 3).eval()

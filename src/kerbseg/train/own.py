@@ -16,6 +16,7 @@ from typing import Any
 
 import kerbseg
 from kerbseg.core.errors import KerbsegError, RecipeError
+from kerbseg.core.strides import STRIDES
 from kerbseg.core.text import counted, printable
 from kerbseg.train.own_data import OwnData, look_at, title_of
 from kerbseg.train.recipe import Recipe
@@ -31,7 +32,7 @@ EPOCHS = (10, 150)  # fewest, most
 BATCH = 8  # pictures, where there are enough
 LONGEST_SIDE = 960  # pixels; larger pictures are brought to it
 CROP_PIXELS = 360 * 512  # at most
-MULTIPLE = 16  # pixels, of which a crop's sides are multiples
+MULTIPLE = 16  # pixels, of which a crop's sides are multiples, or the network's stride if that is larger
 STEP_BYTES = {"mininet_v2_cpu": 1_800}  # of memory that a step takes a pixel of its batch; measured on a CPU
 MOST_STEP_BYTES = 5_000  # likewise, the most of the networks that were measured
 MEMORY_SHARE = 0.5  # of the free memory, for a step
@@ -120,7 +121,7 @@ def plan(
     start = _start(wanted, initial, seen, (height, width))
     model = _model(wanted, start)
     batch = _given(wanted, "batch_size") or _batch(seen.train)
-    crop = _given_size(wanted, "augment", "crop", _crop(height, width))
+    crop = _given_size(wanted, "augment", "crop", _crop(height, width, max(MULTIPLE, STRIDES.get(model["name"], 1))))
     if "batch_size" not in wanted and crop is not None:
         batch = min(batch, _most_pictures(model["name"], crop))
     epochs = _given(wanted, "epochs") or _epochs(seen.train, batch)
@@ -225,10 +226,10 @@ def _working_size(data: OwnData) -> tuple[int, int] | None:
     return (height, width) if len(data.sizes) > 1 else None
 
 
-def _crop(height: int, width: int) -> tuple[int, int] | None:
+def _crop(height: int, width: int, multiple: int) -> tuple[int, int] | None:
     """The canvas: as the picture, of no more pixels than a step should take; None where a picture is that small."""
     zoom = min(1.0, math.sqrt(CROP_PIXELS / (height * width)))
-    sides = tuple(int(side * zoom) // MULTIPLE * MULTIPLE for side in (height, width))
+    sides = tuple(int(side * zoom) // multiple * multiple for side in (height, width))
     return (sides[0], sides[1]) if min(sides) > 0 else None
 
 
