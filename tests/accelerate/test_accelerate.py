@@ -16,6 +16,7 @@ from tails import CLASSES, GOOD, SIZE, SMALL, network, written
 import kerbseg
 from kerbseg.accelerate.early_mixing import mix_early
 from kerbseg.accelerate.files import open_network
+from kerbseg.accelerate.int8 import accelerate_int8
 from kerbseg.accelerate.normalization import read_preprocessing
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, DataError, InputError, KerbsegError
@@ -470,14 +471,19 @@ def test_ids_of_another_size_in_openvino_are_refused(tmp_path, accelerate):
     assert kerbseg.accelerate(source, tmp_path / "fast.onnx").equal == 1
 
 
-def test_a_file_that_disagrees_is_not_written(tmp_path, accelerate, monkeypatch):
-    """A network whose ids are read wrongly is found by the comparison on pictures."""
+def test_a_file_that_disagrees_is_not_written_in_float_or_int8(tmp_path, accelerate, monkeypatch, streets):
+    """A network whose ids are read wrongly is found by the comparison on pictures, and named."""
     source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
+    (tmp_path / "pictures").mkdir()
+    for index, street in enumerate(streets):
+        Image.fromarray(street).save(tmp_path / "pictures" / f"{index}.png")
+    in_int8 = partial(accelerate_int8, calibration=tmp_path / "pictures")
     wrong = {"half_pixel": (True, None)}
     monkeypatch.setattr("kerbseg.accelerate.tail.COORDINATES", wrong)
-    with pytest.raises(KerbsegError, match=r"would not agree with its network.*nothing was written"):
-        accelerate(source, tmp_path / "fast.onnx")
-    assert not (tmp_path / "fast.onnx").exists()
+    for write in (accelerate, in_int8):
+        with pytest.raises(KerbsegError, match=r"net\.onnx: .* would not agree with its network.*nothing was written"):
+            write(source, tmp_path / "fast.onnx")
+        assert not (tmp_path / "fast.onnx").exists()
 
 
 def test_damaged_and_foreign_files_are_told_in_one_line(tmp_path, accelerate, camvid_bundle):

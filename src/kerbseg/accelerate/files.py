@@ -188,7 +188,9 @@ def write_agreeing(
         result = compared(tried, runtime, shown)
         if result.equal >= floor:
             return tried, runtime, result
-    raise KerbsegError(f"{made.name} would not agree with its network: {result}; nothing was written")
+    raise KerbsegError(
+        f"{known.path}: what is made of it would not agree with its network: {result}; nothing was written"
+    )
 
 
 def check_target(source: Path, target: Path) -> None:
