@@ -93,7 +93,7 @@ def test_the_command_writes_what_the_contract_says(camvid_root, camvid_bundle, t
     found = json.loads(scores.read_text())
     assert set(found) == {
         "miou", "class_iou", "pixel_accuracy", "mean_accuracy", "category_miou", "category_iou", "images", "confusion",
-        "calibration", "protocol",
+        "calibration", "risk_coverage", "protocol",
     }  # fmt: skip
     assert found["images"] == 2
     assert {"data", "split", "label_size", "tta", "runtime", "precision", "device", "versions"} <= set(
