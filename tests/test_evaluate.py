@@ -101,7 +101,8 @@ def test_the_command_writes_what_the_contract_says(camvid_root, camvid_bundle, t
     )
     assert f"{found['miou']:.4f}" in capsys.readouterr().out
     assert {path.name for path in saved.iterdir()} == {
-        "confusion.png", "val_000_ids.png", "val_000_overlay.png", "val_001_ids.png", "val_001_overlay.png",
+        "confusion.png", "reliability.svg", "risk_coverage.svg",
+        "val_000_ids.png", "val_000_overlay.png", "val_001_ids.png", "val_001_overlay.png",
     }  # fmt: skip
     # the saved ids are those that were scored
     confusion = np.zeros((11, 11), int)
