@@ -51,7 +51,7 @@ CAPTURED_CHANGES = {
     *("offset_p", "mid_contrast_p", "jpeg_quality"),  # without effect but beside keys that are refused
 }
 CAPTURED_KEYS = {
-    *("model", "data", "epochs", "batch_size", "augment", "loss", "optim", "schedule", "grouping", "distill"),
+    *("model", "data", "epochs", "batch_size", "augment", "loss", "optim", "schedule", "grouping", "heads", "distill"),
     *("precision", "ema", "norm_momentum", "validate_every", "seed", "nonfinite_grace"),
 }
 SOURCE = "trained by kerbseg (benchmarks/gpu_day.py: captured steps)"
@@ -203,6 +203,13 @@ class CapturedTraining:
             mask = mask_at(mask, (logits.shape[-2], logits.shape[-1]))
         return cross_entropy(logits, mask, self._weights, loss.average, loss.smoothing)
 
+    def _heads(self, logits: Tensor, features: tuple[Tensor, ...], mask: Tensor) -> Tensor:
+        """The losses of the network's training heads."""
+        net, size = self.net, (mask.shape[-2], mask.shape[-1])
+        by_name = dict(zip(self.recipe.heads, features, strict=True))
+        outputs = Outputs(logits, by_name, lambda logits: net.upsample(logits, size), net.align_corners)
+        return torch.stack(self.task.network_loss.heads(outputs, mask)).sum()
+
     def _distillation(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:
         net, size = self.net, (image.shape[-2], image.shape[-1])
         outputs = Outputs(logits, {}, lambda logits: net.upsample(logits, size), net.align_corners)
@@ -215,8 +222,10 @@ class CapturedTraining:
         image, mask = self._batch(self.pictures, self.masks, row, canvas, self.recipe.augment)
         image = self.task.normalize(image).contiguous(memory_format=self.layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed, cache_enabled=False):
-            logits, _ = self.task.outputs(image)
+            logits, features = self.task.outputs(image)
             loss = self._loss_of(logits.float(), mask)
+            if self.recipe.heads:
+                loss = loss + self._heads(logits, features, mask)
             if self.recipe.distill is not None:
                 loss = loss + self._distillation(logits.float(), image, mask)
         loss.backward()
@@ -375,6 +384,8 @@ def supported(recipe: Recipe) -> None:
         "loss.boundary": recipe.loss.boundary,
         "optim.groups": recipe.optim.groups,
         "optim.clip": recipe.optim.clip,
+        "optim.no_decay": recipe.optim.no_decay,
+        "heads (loss: boundary)": any(head.loss == "boundary" for head in recipe.heads.values()),
         "optim.weight_decay_until": recipe.optim.weight_decay_until,
         f"optim.name={recipe.optim.name}": recipe.optim.name != "adamw",
         "schedule.name=plateau": recipe.schedule.name == "plateau",

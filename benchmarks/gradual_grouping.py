@@ -15,7 +15,8 @@ from typing import Any
 
 from trainings import Training, arms, read, run_all, spread
 
-from kerbseg.train.recipe import Augment, Data, Grouping, MedianFrequencyLoss, Model, Recipe
+from kerbseg.train.recipe import Augment, Data, Grouping, Model, Recipe
+from kerbseg.train.recipe_loss import MedianFrequencyLoss
 from kerbseg.train.recipe_optim import AdamW, OneCycle
 
 POINTWISE = {"groups": 4, "kinds": ["pointwise"], "channels": 16}

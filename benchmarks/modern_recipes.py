@@ -16,18 +16,8 @@ from typing import Any
 
 from trainings import Training, arms, read, run_all, spread
 
-from kerbseg.train.recipe import (
-    Augment,
-    AuxHead,
-    Boundary,
-    Data,
-    Distill,
-    Lovasz,
-    MedianFrequencyLoss,
-    Model,
-    Ohem,
-    Recipe,
-)
+from kerbseg.train.recipe import Augment, Data, Distill, Model, Recipe
+from kerbseg.train.recipe_loss import AuxHead, Boundary, Lovasz, MedianFrequencyLoss, Ohem
 from kerbseg.train.recipe_optim import Adam, AdamW, Cosine, OneCycle, Poly
 
 SIZE, CROP = (120, 160), (96, 128)

@@ -92,10 +92,10 @@ class Trainer:
         torch.manual_seed(0)
         self.arm, self._recipe, self._train, self._device, self._workers = arm, recipe, train, device, workers
         self._augment: Augmentation = augmentation(recipe.augment, recipe.epochs)
-        net = models.create_model(recipe.model.name, len(train.labels), **recipe.model.options).to(device)
+        net = models.create_model(recipe.model.name, len(train.labels), **recipe.network_options).to(device)
         net = models.channels_last(net) if arm.channels_last else net
         self._network_loss = build_loss(recipe, net, train).to(device)
-        self._outputs = NetworkOutputs(net, [head.at for head in recipe.auxiliary])
+        self._outputs = NetworkOutputs(net, [*(head.at for head in recipe.auxiliary), *recipe.heads])
         if arm.compiled:
             self._outputs.compile()
         self._normalize = Normalize(models.card(recipe.model.name).preprocessing).to(device)
@@ -110,10 +110,10 @@ class Trainer:
             for start in range(0, len(order), size):
                 batch = batches.__getitems__(order[start : start + size])
                 batch["image"], batch["mask"] = batch["image"].to(self._device), batch["mask"].to(self._device)
-                yield self._augment(batch, self._recipe.epochs - 1)
+                yield self._augment(batch, self._recipe.epochs - 1)[:2]
             return
         loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            OneByOne(batches, lambda batch: self._augment(batch, self._recipe.epochs - 1)),
+            OneByOne(batches, lambda batch: self._augment(batch, self._recipe.epochs - 1)[:2]),
             batch_size=size,
             sampler=order,
             num_workers=self._workers,

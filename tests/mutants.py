@@ -39,6 +39,11 @@ AUGMENT, LITESEG, EFFICIENTSEG = "data/augment.py", "models/liteseg.py", "models
 TESTS_AUGMENT, TESTS_LITESEG = "data/test_data_augment.py", "models/test_models_liteseg.py"
 OUTPUTS = "test_bundle.py::test_as_many_outputs_as_there_are_uint8_ids_and_no_more"
 CLASSES = "test_bundle.py::test_as_many_classes_as_there_are_uint8_ids_beside_void"
+PP_LITESEG, FAST_SCNN = "models/pp_liteseg.py", "models/fast_scnn.py"
+TESTS_PP_LITESEG, TESTS_FAST_SCNN = "models/test_models_pp_liteseg.py", "models/test_models_fast_scnn.py"
+DDRNET, PIDNET = "models/ddrnet.py", "models/pidnet.py"
+DUAL = "models/test_models_dual_resolution.py"  # which also makes its reference's mistakes by itself
+IMPORT_DUAL = "importers/test_importers_dual_resolution.py"
 OPTIM, CARDS = "train/test_train_optim.py", "models/test_models_cards.py"
 
 MUTANTS = (
@@ -100,6 +105,36 @@ MUTANTS = (
     Mutant("warm-up-begins-a-step-late", "train/optim.py", "(step + 1) / (warmup + 1)", "(step + 1) / warmup", OPTIM),
     Mutant("liteseg-last-corners", LITESEG, "    align_corners = True", "    align_corners = False", TESTS_LITESEG),
     Mutant("liteseg-inner-corners", LITESEG, "[-2:], align_corners=True", "[-2:], align_corners=False", TESTS_LITESEG),
+    Mutant("ddrnet-padding", DDRNET, "count_include_pad=True", "count_include_pad=False", DUAL),
+    Mutant(
+        "ddrnet-stage-end",
+        DDRNET,
+        "BasicBlock(outputs, outputs, end=nn.Identity())",
+        "BasicBlock(outputs, outputs)",
+        DUAL,
+    ),
+    Mutant("pp-liteseg-padding", PP_LITESEG, "count_include_pad=False", "count_include_pad=True", TESTS_PP_LITESEG),
+    Mutant("pp-liteseg-gate", PP_LITESEG, "x * share + y * (", "y * share + x * (", TESTS_PP_LITESEG),
+    Mutant("pp-liteseg-start", PP_LITESEG, "std=0.001", "std=0.01", TESTS_PP_LITESEG),
+    Mutant("fast-scnn-dilation", FAST_SCNN, "dilation=4, bias", "dilation=1, bias", TESTS_FAST_SCNN),
+    Mutant("fast-scnn-head", FAST_SCNN, "deep if name == GLOBAL else shallow", "shallow", TESTS_FAST_SCNN),
+    Mutant(
+        "paddle-any-size",
+        "importers/_paddle_file.py",
+        "if len(content) != math.prod(shape) * int(kind.code[1:]):",
+        "if False:",
+        "importers/test_importers_paddle.py",
+    ),
+    Mutant("pidnet-corners", PIDNET, "align_corners = True", "align_corners = False", CARDS),
+    Mutant("pidnet-bag", PIDNET, "self.conv_p((1 - edge) * i + p)", "self.conv_p((1 - edge) * p + i)", DUAL),
+    Mutant("pidnet-head-d", PIDNET, "self.seghead_d(d)", "self.seghead_d(p)", DUAL),
+    Mutant(
+        "pidnet-camvid",
+        "importers/pidnet_pytorch.py",
+        '"bicyclist", "building"',
+        '"building", "bicyclist"',
+        IMPORT_DUAL,
+    ),
     Mutant("liteseg-rates", LITESEG, "RATES = (3, 6, 9)", "RATES = (6, 12, 18)", TESTS_LITESEG),
     Mutant("liteseg-rates-reversed", LITESEG, "RATES = (3, 6, 9)", "RATES = (9, 6, 3)", TESTS_LITESEG),
     Mutant(

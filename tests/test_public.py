@@ -137,8 +137,9 @@ def test_the_version_is_said_once():
 def test_the_citation_names_every_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     references = [f"{each['title']} {each.get('abbreviation', '')}" for each in citation["references"]]
-    assert len(references) == len(list_papers()) == 5
-    for paper in list_papers():
+    printed = [name for name in list_papers() if not all(table.unprinted for table in load_paper(name).tables)]
+    assert len(references) == len(printed)
+    for paper in printed:
         name = load_paper(paper).title.removesuffix("-v2").lower()
         assert any(name in reference.lower() for reference in references), name
     assert all(each["authors"] and each["year"] and each["type"] for each in citation["references"])

@@ -24,6 +24,7 @@ from PIL import Image
 
 import kerbseg
 import kerbseg.predict
+import made_bags
 import made_coco_text
 from kerbseg.bundle import load, random_bundle, save
 from kerbseg.cli import app, main
@@ -121,7 +122,6 @@ RUN |= {
     for file, size, batch in (
         ("street.onnx", "360x480", ""),
         ("street.xml", "360x480", ""),
-        ("street.onnx", "256x512", ""),
         ("street.onnx", "256x512", " --batch 1"),
     )
 }
@@ -132,6 +132,9 @@ RUN |= {
         prints=("coverage",), writes=("report.html",)
     ),
 }
+RUN["kerbseg export mininet_v2_cpu-camvid -o m.onnx --size 360x480 --snippet"] = Run(
+    ("m.onnx", "m.py", "classes.json"), instead=STREET, slow=True
+)
 RUN["kerbseg predict runs/camvid street.jpg -o out --confidence"] = Run(
     ("out/street_ids.png", "out/street_confidence.png")
 )
@@ -140,9 +143,22 @@ RUN |= {
         ("kept/keyframes.csv", "kept/keyframes.html", "kept/scores.csv"), ("of 3 frames",)
     ),
 }
+RUN |= {
+    "kerbseg doctor drive.mcap": Run(prints=("/cam/image_raw", "healthy")),
+    "kerbseg predict mininet_v2_cpu-camvid drive.mcap --topic /cam/image_raw -o out.mcap"
+    " --save ids,confidence,overlay": Run(("out.mcap",), ("3 frames",)),
+    "kerbseg extract drive.mcap --every 1s -o frames": Run(("frames/frames.csv",), ("1 picture of 3 frames",)),
+    "kerbseg keyframes mininet_v2_cpu-camvid drive.mcap --target car -o kept": Run(
+        ("kept/keyframes.csv",), ("of 3 frames",)
+    ),
+}
+RUN["kerbseg predict mininet_v2_cpu-camvid drive.mp4 -o out --stride 2 --size 180x240"] = Run(
+    ("out/drive_overlay.mp4",), ("2 frames",)
+)
 AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
 OTHERS = "needs a network of another house; tests/accelerate makes some and runs these commands on them"
 NOT_RUN = {
+    "kerbseg export mininet_v2_cpu-camvid -o street.onnx --size 256x512 --snippet": "as that of 360x480",
     "kerbseg accelerate net.onnx -o fast.xml --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225": OTHERS,
     "kerbseg profile fast.xml --against net.onnx --threads 2": OTHERS,
     "kerbseg predict fast.xml street.jpg -o out": OTHERS,
@@ -160,6 +176,16 @@ NOT_RUN = {
     "kerbseg keyframes mininet_v2_cpu-camvid drive.mp4 --target pedestrian --budget 20000 -o kept": (
         "tests/keyframes sends within a budget"
     ),
+    "kerbseg predict mininet_v2_cpu-camvid 0 -o out --newest --cpus 0,2": "needs a camera;"
+    " tests/predict/test_predict_live.py has streams",
+    "kerbseg predict mininet_v2_cpu-camvid street.jpg -o out --roi 0,120,480,240": "the picture here is smaller;"
+    " tests/predict/test_predict_roi.py does it",
+    "kerbseg predict kerbnet_s-camvid large.png -o out --tiles 1024x1024": "there is no large picture here;"
+    " tests/predict/test_predict_tiles.py does it",
+    "kerbseg node mininet_v2_cpu-camvid --image /cam/image_raw --out /kerbseg --confidence": "runs until it is told to"
+    " end; tests/robots/test_robots_zenoh.py does so",
+    "kerbseg node street.xml --image /cam/image_raw --connect tcp/192.168.1.5:7447": "as above",
+    "kerbseg node street.xml --image /cam/image_raw --listen tcp/0.0.0.0:7448": "as above",
     "kerbseg train own --data my_streets epochs=60 batch_size=4 --hours 2": (
         "tests/train/test_train_own.py does, shorter"
     ),
@@ -189,6 +215,16 @@ NOT_RUN = {
     "kerbseg import mininet-tf weights/Mininetv2_cpu/cityscapes_512x256/iou/model.ckpt -o mininet_cpu.safetensors":
     AUTHORS,
     "kerbseg import espnet-pytorch pretrained/decoder/espnet_p_2_q_8.pth -o espnet.safetensors": AUTHORS,
+    "kerbseg import ddrnet-pytorch DDRNet/best_val_smaller.pth -o ddrnet.safetensors": AUTHORS,
+    "kerbseg import pidnet-pytorch PIDNet/PIDNet_S_Cityscapes_val.pt -o pidnet.safetensors": AUTHORS,
+    "kerbseg import pp_liteseg-paddle PaddleSeg/model.pdparams -o pp_liteseg.safetensors": AUTHORS,
+    "kerbseg import fast_scnn-pytorch Fast-SCNN/fast_scnn_citys.pth -o fast_scnn.safetensors": AUTHORS,
+    "kerbseg train own --data my_streets model.name=pp_liteseg_t --init STDC1.pdparams": (
+        "needs the authors' encoder; tests/importers/test_importers_paddle.py starts from such a file"
+    ),
+    "kerbseg train own --data my_streets model.name=ddrnet_23_slim --init DDRNet23s_imagenet.pth": (
+        "needs the authors' encoder; tests/importers/test_importers_dual_resolution.py starts from such a file"
+    ),
     "kerbseg evaluate erfnet.safetensors --data cityscapes --data-root DATA/cityscapes --split val": AUTHORS,
     "kerbseg export erfnet.safetensors -o erfnet.onnx --size 512x1024": AUTHORS,
     "kerbseg train own --data my_streets --init erfnet.safetensors": AUTHORS,
@@ -232,6 +268,9 @@ FOREIGN = {
     "--backend-store-uri",
     "--shm-size",
     "--cpus",
+    "--only-binary",
+    "--platform",
+    "--user",
 }  # options of programs that are not ours
 
 
@@ -396,6 +435,7 @@ def place(tmp_path, camvid_root, camvid_bundle, monkeypatch) -> Path:
     for path in ("street.jpg", "pictures/a.png", "more/b.png"):
         picture(path)
     write_drive(folder / "drive.mp4")
+    made_bags.write_mcap(folder / "drive.mcap", {"/cam/image_raw": made_bags.pictures(3, (48, 64))})
     shutil.copytree(camvid_root, folder / "DATA" / "camvid")
     made_coco_text.make(folder / "DATA" / "coco_text")
     for split in ("train", "val"):

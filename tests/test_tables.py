@@ -17,7 +17,18 @@ from kerbseg.tables.markdown import WIDEST
 from kerbseg.tables.measure import Network, NetworkTimes, network_latency
 from kerbseg.tables.schema import TIMES, number_in
 
-PRINTED = {"efficientseg": 1, "erfnet": 4, "grouping": 5, "liteseg": 5, "mininet": 8}  # tables of each paper
+PRINTED = {
+    "ddrnet": 1,
+    "efficientseg": 1,
+    "erfnet": 4,
+    "fast_scnn": 2,
+    "grouping": 5,
+    "kerbnet": 1,
+    "liteseg": 5,
+    "mininet": 8,
+    "pp_liteseg": 2,
+    "pidnet": 1,
+}  # tables of each paper
 ALL = [(paper, table.number) for paper in tables.list_papers() for table in tables.load_paper(paper).tables]
 
 
@@ -359,3 +370,34 @@ def test_an_unknown_key_or_an_unquoted_figure_is_an_error():
         tables.Row(name="x", printed=(10.590,))
     with pytest.raises(ValueError, match="one of: measure, reason, text"):
         tables.Column(name="x")
+
+
+def test_what_is_nowhere_printed_is_shown_as_ours_alone():
+    text = tables.render("kerbnet", "1", measure=False)
+    assert "printed" not in text
+    [small] = [line for line in text.splitlines() if line.startswith("| Parameters (M)") and "KerbNet-S" in line]
+    assert [cell.strip() for cell in small.split("|")[1:-1]] == [
+        "Parameters (M)",
+        "KerbNet-S",
+        "kerbnet_s",
+        "0.207",
+        "206,915",
+    ]
+    [accuracy] = [line for line in text.splitlines() if line.startswith("| CamVid mIoU") and "kerbnet_s" in line]
+    ours = max(each.miou for each in tables.shipped_accuracies() if each.model == "kerbnet_s")
+    assert f"{100 * ours:.3f} [" in accuracy
+
+
+def test_a_table_that_is_nowhere_printed_prints_nothing():
+    table = tables.find_table("kerbnet", "1")
+    row = replace(table.rows[0], printed=("0.2", "-", "-", "-"))
+    with pytest.raises(ValueError, match="nowhere printed"):
+        replace(table, rows=(row,))
+
+
+@pytest.mark.parametrize("name", ["enet", "segnet_basic"])
+def test_networks_without_a_papers_tables_are_said_to_be_that(name):
+    with pytest.raises(KerbsegError, match=f"no tables of '{models.card(name).paper}' are here, only its networks"):
+        tables.load_paper(name)
+    with pytest.raises(KerbsegError, match="unknown paper 'erfnett'; did you mean 'erfnet'"):
+        tables.load_paper("erfnett")

@@ -48,10 +48,13 @@ def _page(name: str, measure: bool) -> str:
 
 
 def _citation(name: str) -> str:
-    """The entry of CITATION.cff as one line."""
-    title = load_paper(name).title.removesuffix("-v2").lower()
+    """The entry of CITATION.cff as one line; a network that nobody printed has none."""
+    paper = load_paper(name)
+    if all(table.unprinted for table in paper.tables):
+        return "A network of our own, without a paper."
+    named = re.compile(rf"(?<![\w-]){re.escape(paper.title.removesuffix('-v2').lower())}\b")  # LiteSeg, not PP-LiteSeg
     references = yaml.safe_load((ROOT / "CITATION.cff").read_text())["references"]
-    [entry] = [each for each in references if title in f"{each['title']} {each.get('abbreviation', '')}".lower()]
+    [entry] = [each for each in references if named.search(f"{each['title']} {each.get('abbreviation', '')}".lower())]
     authors = ", ".join(each.get("family-names", each.get("name", "")) for each in entry["authors"])
     where = entry.get("journal") or (entry.get("conference") or {}).get("name") or entry.get("collection-title") or ""
     return ". ".join(filter(None, (authors, f"*{entry['title']}*", where, str(entry["year"])))) + "."

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from kerbseg.core.errors import RecipeError
 from kerbseg.core.strict_yaml import read_yaml
-from kerbseg.train import recipe, recipe_optim
+from kerbseg.train import recipe, recipe_loss, recipe_optim
 from kerbseg.train.recipe import AnyRecipe, Classification, Recipe
 from kerbseg.train.recipe_file import find, shipped
 from kerbseg.train.recipe_header import shipped_recipes
@@ -68,23 +68,35 @@ def _document(title: str, kind: type[AnyRecipe]) -> Iterator[str]:
         yield f"\n{heading(depth, links[names[0]])}\n"
         shared = _shared([root["$defs"][name] for name in names])
         if len(names) > 1:
-            yield f"{inspect.getdoc(_class(names[0]).__mro__[1])}\n\n"
-            yield _keys(kind, key, {"properties": shared}, names[0], links)
+            yield f"{inspect.getdoc(_class(names[0]).__mro__[1])}\n"
+            if shared:
+                yield "\n" + _keys(kind, key, {"properties": shared}, names[0], links)
         for name in names:
             schema = root["$defs"][name]
+            only: tuple[str, str] | None = None
             own = {each: value for each, value in schema["properties"].items() if each not in shared or len(names) == 1}
             if len(names) > 1:
                 [(tag, chosen)] = [(each, value) for each, value in own.items() if "const" in value]
                 yield f"\n**`{tag}: {chosen['const']}`** {inspect.getdoc(_class(name))}\n\n"
                 del own[tag]
+                only = (tag, chosen["const"])
             else:
                 yield f"{inspect.getdoc(_class(name))}\n\n"
             if own:
-                yield _keys(kind, key, {**schema, "properties": own}, name, links)
+                yield _keys(kind, key, {**schema, "properties": own}, name, links, only)
 
 
-def _keys(kind: type[AnyRecipe], section: str, schema: Schema, name: str, links: Mapping[str, str]) -> str:
-    examples = {key: _example(kind, f"{section}.{key}".lstrip(".")) for key in schema["properties"]}
+def _keys(
+    kind: type[AnyRecipe],
+    section: str,
+    schema: Schema,
+    name: str,
+    links: Mapping[str, str],
+    only: tuple[str, str] | None = None,
+) -> str:
+    """The table of a section's keys; where several may stand there, `only` is the key that tells them apart."""
+    which = None if only is None else (f"{section}.{only[0]}", only[1])
+    examples = {key: _example(kind, f"{section}.{key}".lstrip("."), which) for key in schema["properties"]}
     return table(schema["properties"], schema.get("required", []), meanings(_class(name)), links, examples)
 
 
@@ -95,6 +107,7 @@ def _sections(schema: Schema, definitions: Schema, above: str = "") -> Iterator[
         if not names:
             continue
         many = "[]" if any(each.get("type") == "array" for each in (value, *value.get("anyOf", ()))) else ""
+        many = ".NAME" if "additionalProperties" in value else many
         here = f"{above}{key}{many}"
         yield here, names
         for name in names:
@@ -120,14 +133,17 @@ def _shared(schemas: list[Schema]) -> dict[str, Any]:
 
 
 def _class(name: str) -> type:
-    modules: tuple[ModuleType, ...] = (recipe, recipe_optim)
+    modules: tuple[ModuleType, ...] = (recipe, recipe_loss, recipe_optim)
     each: type = next(getattr(module, name) for module in modules if hasattr(module, name))
     return each
 
 
-def _example(kind: type[AnyRecipe], key: str) -> str:
-    """A shipped recipe that sets a key, and to what."""
+def _example(kind: type[AnyRecipe], key: str, which: tuple[str, str] | None = None) -> str:
+    """A shipped recipe that sets a key, and to what; its section is of the kind `which`, where there are several."""
     for name, settings in _shipped(kind):
+        said = dict(settings)
+        if which is not None and said.get(which[0], which[1]) != which[1]:
+            continue
         for where, value in settings:
             if where == key and len(text := json.dumps(value).strip('"')) < 40:
                 return f"`{name}`: `{text}`"

@@ -101,7 +101,8 @@ def value_of(schema: Mapping[str, Any], links: Mapping[str, str]) -> str:
     if kind == "array":
         return _list_of(schema, links)
     if kind == "object":
-        return "keys and values"
+        inside = schema.get("additionalProperties")
+        return f"names, each with {value_of(inside, links)}" if isinstance(inside, dict) else "keys and values"
     return f"{TYPES.get(str(kind), 'any')} {_bounds(schema)}".strip()
 
 

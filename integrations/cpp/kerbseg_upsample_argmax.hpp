@@ -9,7 +9,7 @@
 //
 //   kerbseg::UpsampleArgmax last_stage({128, 256}, {512, 1024}, 19);    // (height, width) of logits and ids, classes
 //   last_stage(logits, ids);                                            // const float* [k h w], uint8_t* [H W]
-//   last_stage(logits, ids, confidence);                                // also float* [H W]
+//   last_stage(logits, ids, confidence);                                // also float* or uint8_t* [H W]
 //
 // Compile with -O3 and for your processor (-march=native): without fused multiply-add it is right, but slower.
 
@@ -63,6 +63,15 @@ inline float fused(float a, float b, float c) {
 
 // Of two values, the second by its weight, as torch rounds it.
 inline float mix(float weight, float before, float after) { return fused(1 - weight, before, weight * after); }
+
+// A probability as it is stored: itself, or 255 times it, rounded.
+template <class C>
+C stored(float probability) {
+    if constexpr (std::is_same_v<C, std::uint8_t>)
+        return static_cast<std::uint8_t>(probability * 255 + 0.5f);
+    else
+        return probability;
+}
 
 // e ** x for x <= 0, to 2e-7 of itself: a power of two times Taylor's polynomial; compilers vectorize it.
 inline float power(float x) {
@@ -129,10 +138,10 @@ class UpsampleArgmax {
 
     Size size() const { return size_; }
 
-    // Ids [H W] of one picture, and the probability of each where `confidence` is given. T is float or uint8_t.
-    // Throws std::invalid_argument where float logits hold NaN or infinite values.
-    template <class T>
-    void operator()(const T* logits, std::uint8_t* ids, float* confidence = nullptr) const {
+    // Ids [H W] of one picture, and the probability of each where `confidence` is given: float, or uint8_t for 255 times
+    // it, rounded. T is float or uint8_t. Throws std::invalid_argument where float logits hold NaN or infinite values.
+    template <class T, class C = float>
+    void operator()(const T* logits, std::uint8_t* ids, C* confidence = nullptr) const {
         check_finite(logits);
         if constexpr (std::is_same_v<T, std::uint8_t>) {
             if (confidence && options_.scale.empty())
@@ -148,8 +157,8 @@ class UpsampleArgmax {
 
     // The same for what lies below rows `first` to `last` of the logits, 0 to their height for all; nothing is checked.
     // Calls for different rows may run at once. Integers with a range for each class are not taken here.
-    template <class T>
-    void rows(const T* logits, std::uint8_t* ids, float* confidence, int first, int last) const {
+    template <class T, class C>
+    void rows(const T* logits, std::uint8_t* ids, C* confidence, int first, int last) const {
         fill_ids(logits, ids, first, last);
         if (confidence) fill_confidence(logits, ids, confidence, first, last);
     }
@@ -199,8 +208,8 @@ class UpsampleArgmax {
         return values;
     }
 
-    template <class T>
-    void in_bands(const T* logits, std::uint8_t* ids, float* confidence) const {
+    template <class T, class C>
+    void in_bands(const T* logits, std::uint8_t* ids, C* confidence) const {
         const int height = logits_.height, bands = std::min(options_.threads, height);
         const auto bound = [&](int band) { return static_cast<int>(static_cast<long long>(height) * band / bands); };
         std::vector<std::thread> others;
@@ -343,8 +352,8 @@ class UpsampleArgmax {
 
     // The softmax of the ids. Distances from each source pixel's largest logit are interpolated, a row at a time; what
     // is common to all classes changes no softmax.
-    template <class T>
-    void fill_confidence(const T* logits, const std::uint8_t* ids, float* confidence, int first, int last) const {
+    template <class T, class C>
+    void fill_confidence(const T* logits, const std::uint8_t* ids, C* confidence, int first, int last) const {
         const int height = logits_.height, width = logits_.width;
         const double factor = (options_.scale.size() == 1 ? options_.scale[0] : 1.0) / options_.temperature;
         const std::size_t stride = static_cast<std::size_t>(width) + 1;
@@ -390,11 +399,11 @@ class UpsampleArgmax {
                     for (int column = 0; column < size_.width; ++column)
                         sums[column] += line[column] != k ? detail::power(values[column] - own[column]) : 0.0f;
                 }
-                float* out = confidence + static_cast<std::size_t>(row) * size_.width;
+                C* out = confidence + static_cast<std::size_t>(row) * size_.width;
                 for (int column = 0; column < size_.width; ++column)
-                    out[column] = own[column] < -8  // float would lose digits
-                                      ? softmax_at(logits, y, below, row, column, line[column], factor)
-                                      : 1 / (1 + sums[column]);
+                    out[column] = detail::stored<C>(own[column] < -8  // float would lose digits
+                                                        ? softmax_at(logits, y, below, row, column, line[column], factor)
+                                                        : 1 / (1 + sums[column]));
             }
         }
     }

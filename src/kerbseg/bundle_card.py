@@ -116,11 +116,15 @@ def _brief(error: Exception) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions that a figure or a file depends on."""
-    from importlib.metadata import version
+    """Versions that a figure or a file depends on; without torch's where exported files are run without it."""
+    from importlib.metadata import PackageNotFoundError, version
     from platform import python_version
 
-    return {"kerbseg": version("kerbseg"), "torch": version("torch"), "python": python_version()}
+    try:
+        torch = {"torch": version("torch")}
+    except PackageNotFoundError:
+        torch = {}
+    return {"kerbseg": version("kerbseg"), **torch, "python": python_version()}
 
 
 def labels_to_dict(labels: LabelSet) -> dict[str, Any]:

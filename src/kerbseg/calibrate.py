@@ -17,7 +17,7 @@ from kerbseg.core.types import VOID, Dataset, Sample
 from kerbseg.evaluate import UnlabelledError, check_classes
 from kerbseg.metrics.calibration import Calibration, CalibrationCounter, Pixels, fit_temperature
 from kerbseg.runtime import open_runtime, segment_with_logits
-from kerbseg.runtime.engines import BUNDLE_SUFFIX, exporting
+from kerbseg.runtime.engines import BUNDLE_SUFFIX, exporting, suffix_of
 
 MOST_LOGITS = 2**26  # that are kept, 256 MiB; of more pixels some are left out, evenly
 DIGITS = 4  # of the temperature
@@ -132,7 +132,7 @@ def _calibrated(
 
 
 def _load(path: Path) -> Bundle:
-    if path.suffix in exporting():
+    if suffix_of(path) in exporting():
         raise BundleError(
             f"{path} is an exported model, which has the temperature of its bundle; calibrate the bundle"
             f" ({BUNDLE_SUFFIX}), then export it again"

@@ -21,7 +21,7 @@ def cross_entropy(
     logits: Float[Tensor, "b k h w"],
     mask: UInt8[Tensor, "b h w"],
     weights: Float[Tensor, " k"] | None = None,
-    average: Literal["weights", "pixels", "pictures", "none"] = "pixels",
+    average: Literal["weights", "pixels", "all", "pictures", "none"] = "pixels",
     smoothing: float = 0.0,
     rank: Rank = SINGLE,
 ) -> Float[Tensor, ""]:
@@ -29,8 +29,10 @@ def cross_entropy(
 
     Divided by the sum of the pixels' weights (ERFNet's code), or by the number of pixels of classes whose weight is
     not 0 (MiniNet's code): the second makes the step of a picture of rare classes larger. Divided by the number of
-    pictures (LiteSeg's code) it is larger the more pixels a picture has, and wants a rate as small as 1e-7. By nothing
-    (`none`, as MiniNet's ablation says) it is their sum, whose scale Adam does not see, but its weight decay does.
+    `all` pixels (auxiliary heads of PIDNet's code), VOID included, it is smaller the more of them is VOID. Divided by
+    the number of pictures (LiteSeg's code) it is larger the more pixels a picture has, and wants a rate as small as
+    1e-7. By nothing (`none`, as MiniNet's ablation says) it is their sum, whose scale Adam does not see, but its weight
+    decay does.
 
     What it is divided by is the mean over the processes, however unequally VOID or rare classes are shared out.
     """
@@ -40,6 +42,8 @@ def cross_entropy(
         return total * rank.count  # of which the processes take the mean
     if average == "pictures":
         return total / len(logits)
+    if average == "all":
+        return total / mask.numel()
     if weights is None:
         return total / rank.mean((target != VOID).sum()).clamp(min=1e-6)
     by_id = torch.zeros(256, device=logits.device, dtype=weights.dtype)
@@ -70,16 +74,111 @@ def hardest(
 
     Where fewer than a share `min_kept` of the labelled pixels are hard, the least probable ones make up that share.
     """
-    labelled = mask != VOID
-    true = torch.where(labelled, mask, 0).long()[:, None]
-    probability = logits.float().softmax(1).gather(1, true)[:, 0]
-    known = rank.gather(torch.where(labelled, probability, 2.0))  # 2: more than any probability
-    known = known[known < 2]
+    probability = _of_true_class(logits, mask)
+    known = _known(probability, rank)
     if not len(known):
         return mask
     needed = max(1, round(min_kept * len(known)))
     hard = (probability < threshold) | (probability <= known.kthvalue(needed).values)
     return torch.where(hard, mask, VOID)
+
+
+@torch.no_grad()
+def hardest_hrnet(
+    logits: Float[Tensor, "b k h w"],
+    mask: UInt8[Tensor, "b h w"],
+    threshold: float = 0.9,
+    min_kept: int = 131_072,
+    rank: Rank = SINGLE,
+) -> UInt8[Tensor, "b h w"]:
+    """As `hardest`, by the rule of HRNet's code, which DDRNet and PIDNet train with.
+
+    Those labelled pixels count whose probability is below t: `threshold`, or that of pixel number `min_kept` (from 0,
+    the least probable first; the last one if there are no more) where this is larger. Of pixels alike at t none counts,
+    so there may be fewer than `min_kept`, or none at all.
+    """
+    probability = _of_true_class(logits, mask)
+    known = _known(probability, rank)
+    place = min(min_kept, len(known) - 1)
+    return torch.where(probability < _at_least(threshold, known, place), mask, VOID)
+
+
+@torch.no_grad()
+def hardest_paddleseg(
+    logits: Float[Tensor, "b k h w"],
+    mask: UInt8[Tensor, "b h w"],
+    threshold: float = 0.7,
+    min_kept: int = 130_000,
+    rank: Rank = SINGLE,
+) -> UInt8[Tensor, "b h w"]:
+    """As `hardest`, by the rule of PaddleSeg's code, which PP-LiteSeg trains with.
+
+    Of at most `min_kept` labelled pixels all count. Of more, those whose probability is below t: `threshold`, or that
+    of pixel number `min_kept` (from 1, the least probable first) where this is larger.
+    """
+    probability = _of_true_class(logits, mask)
+    known = _known(probability, rank)
+    if len(known) <= min_kept:
+        return mask
+    return torch.where(probability < _at_least(threshold, known, min_kept - 1), mask, VOID)
+
+
+def _of_true_class(logits: Float[Tensor, "b k h w"], mask: UInt8[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """Probability of each pixel's class; 2 where there is none, more than any."""
+    labelled = mask != VOID
+    true = torch.where(labelled, mask, 0).long()[:, None]
+    return torch.where(labelled, logits.float().softmax(1).gather(1, true)[:, 0], 2.0)
+
+
+def _known(probability: Float[Tensor, "b h w"], rank: Rank) -> Float[Tensor, " n"]:
+    """Those of the labelled pixels of the whole batch."""
+    known = rank.gather(probability)
+    return known[known < 2]
+
+
+def _at_least(threshold: float, known: Float[Tensor, " n"], place: int) -> float:
+    """The threshold, or the value at a place (from 0) in order of size where it is larger."""
+    if int((known < threshold).sum()) > place:  # spares a search among millions
+        return threshold
+    return max(threshold, float(known.kthvalue(place + 1).values))
+
+
+def mean_of_hard(
+    logits: Float[Tensor, "b k h w"],
+    hard: UInt8[Tensor, "b h w"],
+    weights: Float[Tensor, " k"] | None = None,
+    slack: float = 0.0,
+    smoothing: float = 0.0,
+    rank: Rank = SINGLE,
+) -> Float[Tensor, ""]:
+    """Class-weighted cross entropy over the pixels that are not VOID, by their number; 0 where all of them are.
+
+    They are counted whatever their classes weigh (HRNet's code). A share `slack` of all pixels is added to their number
+    (PaddleSeg's code: 1e-5), which makes the loss a little smaller the fewer they are.
+    """
+    total = cross_entropy(logits, hard, weights, "none", smoothing)
+    return total / (rank.mean((hard != VOID).sum()) + slack * hard.numel()).clamp(min=1e-6)
+
+
+def boundary_loss(
+    logits: Float[Tensor, "b 1 h w"], edge: UInt8[Tensor, "b h w"], rank: Rank = SINGLE
+) -> Float[Tensor, ""]:
+    """Binary cross entropy of where classes meet, over all pixels, also VOID ones (PIDNet's code, before its factor).
+
+    A pixel of an edge (1) weighs the share of those of none (0), and the reverse, so that the few edges count as much
+    as all else.
+    """
+    edges = rank.mean((edge == 1).float().mean())
+    weight = torch.where(edge == 1, 1 - edges, edges).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits[:, 0], edge.to(logits.dtype), weight)
+
+
+@torch.no_grad()
+def boundary_pixels(
+    logits: Float[Tensor, "b 1 h w"], mask: UInt8[Tensor, "b h w"], threshold: float = 0.8
+) -> UInt8[Tensor, "b h w"]:
+    """The mask with VOID where the logits of a boundary give it no more than this probability (PIDNet's code)."""
+    return torch.where(logits[:, 0].float().sigmoid() > threshold, mask, VOID)
 
 
 def near_boundaries(mask: UInt8[Tensor, "b h w"], radius: int) -> UInt8[Tensor, "b h w"]:

@@ -39,10 +39,11 @@ def locate(model: str | Path) -> Path:
             raise BundleError(f"model {model} is a pipe or a device, which cannot be read twice; copy it to a file")
     except OSError as error:  # a name that is too long, a folder that is closed to us
         raise BundleError(f"model {model} cannot be read ({error.strerror or error}); check its name") from error
-    from kerbseg.models import list_models  # and with it torch, which only this error needs
+    if not path.suffix:
+        from kerbseg.models import list_models  # and with it torch, which only this error needs
 
-    if str(model) in list_models():
-        raise BundleError(f"model {model} is a network without weights; name a bundle of it, or a run's folder")
+        if str(model) in list_models():
+            raise BundleError(f"model {model} is a network without weights; name a bundle of it, or a run's folder")
     hint = "" if path.suffix else f"; of the weights that come with kerbseg, {did_you_mean(str(model), shipped())}"
     raise BundleError(f"model {model} does not exist{hint}")
 

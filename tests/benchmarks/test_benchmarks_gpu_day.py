@@ -140,10 +140,31 @@ def test_captured_training_goes_on_alike(camvid: Path) -> None:
     assert any(not torch.equal(a, b) for a, b in zip(whole.net.parameters(), half.net.parameters(), strict=True))
 
 
+@pytest.mark.slow
+def test_captured_training_trains_heads_and_saves_none(camvid: Path, tmp_path: Path) -> None:
+    """Its loss is that of a step of kerbseg's with the same pictures."""
+    recipe = read_any("zoo/fast_scnn", [*SMALL, "precision=float32"])
+    training = captured.CapturedTraining(recipe, torch.device("cpu"), camvid)
+    before = {name: value.clone() for name, value in training.net.state_dict().items() if name.startswith("aux_")}
+    image, mask = torch.rand(2, 3, 64, 96), torch.randint(0, 11, (2, 64, 96)).to(torch.uint8)
+    training.net.eval()
+    logits, features = training.task.outputs(image)
+    ours = training._loss(logits, mask) + training._heads(logits, features, mask)
+    assert torch.isclose(ours, training.task.network_loss(training.task.outputs.of(image), image, mask), rtol=1e-5)
+    training.net.train()
+    while not training.over:
+        training.launch(3)
+    after = training.net.state_dict()
+    assert all(not torch.equal(after[name], value) for name, value in before.items() if name.endswith("weight"))
+    training.save(tmp_path / "last.safetensors", training.validate())
+    assert not any(name.startswith("aux_") for name in load(tmp_path / "last.safetensors").model.state_dict())
+
+
 @pytest.mark.parametrize(
     "asked",
     [
         *("loss.lovasz=0.5", "augment.hue=0.1", "augment.offset=0.1", "augment.turn=5", "augment.shift=[2, 2]"),
+        *("augment.shuffle=true", "augment.scale_step=0.1", "optim.no_decay=[bias]"),
         *("augment.resample=lanczos", "patience=3", "drop_last=false", "optim.weight_decay_until=1", "optim.name=adam"),
     ],
 )

@@ -25,7 +25,12 @@ from kerbseg.profiling.latency import Budget, Latency
 from kerbseg.profiling.machine import processor_name
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-LIBRARIES = {"trainings", "captured_training", "timed_training"}  # of scripts, and tested by themselves or with them
+LIBRARIES = {
+    "trainings",
+    "captured_training",
+    "timed_training",
+    "taught",
+}  # of scripts, and tested by themselves or with them
 ELSEWHERE = {
     "train_throughput",
     "train_trees",
@@ -36,6 +41,7 @@ ELSEWHERE = {
     "start",
     "growth",
     "peers",
+    "kerbnet",
 }  # in files of their own
 
 
@@ -74,6 +80,20 @@ def test_no_script_is_left_out():
     scripts = {path.stem for path in FOLDER.glob("*.py")}
     tested = {name.removeprefix("test_").partition("_runs")[0] for name in globals() if "_runs" in name}
     assert scripts == tested | LIBRARIES | ELSEWHERE
+
+
+def test_drawn_bag_runs_and_is_a_healthy_bag(script, tmp_path, capsys):
+    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    from kerbseg.robots.bag_report import examine_bag
+
+    script("drawn_bag", "--out", tmp_path / "drive.mcap", "--frames", 4)
+    report = examine_bag(tmp_path / "drive.mcap")
+    assert [(each.topic, each.messages) for each in report.topics] == [
+        ("/cam/camera_info", 4),
+        ("/cam/image_raw", 4),
+        ("/imu/data", 21),
+    ]
+    assert not report.problems
 
 
 def test_gradual_grouping_runs_and_shows_what_it_has_done_again(script, small_camvid, tmp_path, capsys):

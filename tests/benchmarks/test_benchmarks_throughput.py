@@ -45,6 +45,7 @@ def test_each_arm_changes_one_thing(throughput):
     assert [arm.cache for arm in arms[:1] + arms[-1:]] == ["none", "device"]
 
 
+@pytest.mark.slow
 def test_two_trees_train_by_turns(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     import train_trees

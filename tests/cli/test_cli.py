@@ -210,8 +210,12 @@ def test_models_as_json(tmp_path, capsys):
     main(["models", "--json", str(tmp_path / "models.json")])
     rows = json.loads((tmp_path / "models.json").read_text())
     assert [row["name"] for row in rows] == models.list_models()
-    assert set(rows[0]) == {"name", "paper", "parameters", "macs", "input", "classes", "stride"}
-    assert "mininet_v2_cpu" in capsys.readouterr().out
+    columns = {"name", "paper", "parameters", "parameters_with_heads", "macs", "input", "classes", "stride"}
+    assert set(rows[0]) == columns
+    shown = capsys.readouterr().out
+    assert "mininet_v2_cpu" in shown
+    [line] = (line for line in shown.splitlines() if line.startswith("pidnet_s "))
+    assert "7.626 M   +0.095 M" in line  # without training heads, and what they add
 
 
 @pytest.mark.parametrize("arguments", [["models"], ["models", "--all"]])

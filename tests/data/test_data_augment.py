@@ -308,3 +308,75 @@ def test_a_network_in_bfloat16_sees_the_same_pictures(name):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             changed.append(Color(**{name: PHOTOMETRIC[name]})(image))
     assert torch.equal(*changed)
+
+
+def test_scales_by_steps_are_the_lowest_the_highest_and_those_between():
+    geometry = Geometry(scale=(0.5, 2.1), scale_step=0.1)
+    torch.manual_seed(0)
+    drawn = geometry._scales(4000, (10, 10), (10, 10))[:, 0]
+    values, counts = drawn.unique(return_counts=True)
+    assert torch.allclose(values, torch.arange(5, 22) / 10)
+    assert counts.min() > 150  # of 235
+
+
+@pytest.mark.parametrize("resample", [None, "bilinear"])
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_a_smaller_picture_lies_in_the_corner_and_a_larger_one_anywhere(resample, flip):
+    """Padded at the right and below, then mirrored."""
+    image, mask = torch.ones(20, 3, 8, 16), torch.zeros(20, 8, 16, dtype=torch.uint8)
+    geometry = Geometry(flip=flip, cornered=True, resample=resample)
+    _, placed = geometry(image, mask, (12, 20))
+    columns = slice(4, 20) if flip else slice(0, 16)
+    assert (placed[:, :8, columns] == 0).all()
+    assert (placed != VOID).sum() == 20 * 8 * 16
+    ramp = torch.arange(16.0).expand(20, 3, 8, 16) / 255
+    torch.manual_seed(0)
+    cropped, _ = geometry(ramp, mask, (12, 6))  # lower than the canvas, and wider
+    starts = (cropped[:, 0, 2, 5 if flip else 0] * 255).round()
+    assert len(starts.unique()) > 3
+
+
+@pytest.mark.parametrize("resample", [None, "bilinear"])
+def test_gray_is_what_a_picture_has_outside_where_it_is_told_so(resample):
+    image, mask = torch.rand(3, 3, 8, 16), torch.zeros(3, 8, 16, dtype=torch.uint8)
+    placed, ids = Geometry(cornered=True, border="gray", resample=resample)(image, mask, (12, 20))
+    assert torch.allclose(placed[:, :, :8, :16], image, atol=1e-6)
+    assert (placed[(ids == VOID)[:, None].expand_as(placed)] == 0.5).all()
+
+
+def test_changes_of_color_have_probabilities_where_they_are_told():
+    image = torch.rand(400, 3, 2, 2) * 0.4 + 0.3
+    for key in ("brightness", "contrast", "saturation", "hue"):
+        torch.manual_seed(0)
+        changed = Color(**{key: 0.3, f"{key}_p": 0.5})(image)
+        share = ((changed - image).abs().amax((1, 2, 3)) > 1e-5).float().mean()
+        assert share == pytest.approx(0.5, abs=0.08), key
+
+
+def test_shuffled_changes_come_in_every_order():
+    """Of one gray value: contrast about the mean leaves it, so brightness alone shows; of two, the order shows."""
+    image = torch.tensor([0.2, 0.4]).expand(300, 3, 1, 2).clone()
+    torch.manual_seed(0)
+    settings = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.07, "shuffle": True}
+    changed = Color(**settings)(image)
+    assert (changed != image).flatten(1).any(1).float().mean() > 0.95
+    torch.manual_seed(0)
+    halves = {f"{key}_p": 0.5 for key in ("brightness", "contrast", "saturation", "hue")}
+    some = Color(**settings, **halves)(image)
+    still = ((some - image).abs() < 1e-6).flatten(1).all(1).float().mean()
+    assert still == pytest.approx(0.25, abs=0.08)  # gray: saturation and hue show nothing
+    torch.manual_seed(0)
+    only = Color(brightness=0.5, shuffle=True)(image)
+    torch.manual_seed(0)
+    assert torch.allclose(only, Color(brightness=0.5)(image))  # one alone has no order
+
+    class HighestInSomeOrder(Highest):
+        def uniform(self, n, low=0.0, high=1.0, *more):
+            return Rank().uniform(n, low, high, *more) if more else super().uniform(n, low, high)
+
+    bright = torch.tensor([0.5, 0.9]).expand(40, 3, 1, 2).clone()  # cut off at 1, or both orders were alike
+    changed = Color(brightness=0.5, contrast=0.5, shuffle=True, rank=HighestInSomeOrder())(bright)
+    first, second = Color(brightness=0.5, rank=Highest()), Color(contrast=0.5, rank=Highest())
+    expected = [second(first(bright))[0], first(second(bright))[0]]
+    taken = {next(i for i, each in enumerate(expected) if torch.allclose(each, one, atol=1e-4)) for one in changed}
+    assert taken == {0, 1}

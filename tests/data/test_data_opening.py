@@ -203,6 +203,5 @@ def test_no_other_place_opens_pictures() -> None:
     opening = {
         path.relative_to(package).as_posix() for path in package.rglob("*.py") if "Image.open(" in path.read_text()
     }
-    opening.remove("export/snippet.py")  # the text of a script for people who have no kerbseg
     opening.remove("data/corruption_kinds.py")  # bytes that it has just written, as the one format that they are
     assert opening == {"data/pictures.py"}

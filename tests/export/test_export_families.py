@@ -33,9 +33,14 @@ FAMILIES = (  # one of each file of networks
     "segnet_basic",
     "espnet",
     "kerbnet_s",
+    "fast_scnn",
+    "pp_liteseg_t",
+    "ddrnet_23_slim",
+    "pidnet_s",
 )
 SELDOM = ("mininet_v1", "unet_minicity", "enet", "segnet_basic", "espnet")  # baselines, which nobody exports every day
 MIXED = ("erfnet_dg2s", "mininet_erfnet_d")  # of operations that erfnet and mininet_v2_cpu, or kerbnet_s, have too
+LARGE = ("ddrnet_23_slim", "pidnet_s")  # a quarter of a minute each
 UNPOOLING = ("enet", "segnet", "segnet_basic")
 
 
@@ -72,6 +77,8 @@ def agree(name: str, size: tuple[int, int], streets: Streets, folder: Path) -> N
     bundle = calibrated(name, pictures_of(streets("train"), size, 4))
     shown = pictures_of(streets("test"), size, 3)
     proto, exported = onnx_export.converted(bundle, size)
+    # OpenVINO 2024.0 misses a Resize to a size that is made while the graph runs, and gives ids of another shape
+    assert not {"Shape", "Size"} & {node.op_type for node in proto.graph.node}, name
     onnx_export.save(proto, exported, folder / "m.onnx")
     openvino_export.save(openvino_export.of_onnx(proto), exported, folder / "m.xml")
     for file in ("m.onnx", "m.xml"):
@@ -84,7 +91,7 @@ def agree(name: str, size: tuple[int, int], streets: Streets, folder: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SELDOM + MIXED else ()) for name in FAMILIES]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SELDOM + MIXED + LARGE else ()) for name in FAMILIES]
 )
 def test_a_family_agrees_with_torch(name, streets, tmp_path):
     agree(name, SIZES[0], streets, tmp_path)

@@ -27,8 +27,20 @@ NETWORKS = {  # file of golden numbers -> key list that its weights follow
     "efficientseg_w6.0": "efficientseg_w6.0",
     "efficientseg_unet": "efficientseg_unet",
     "efficientseg_unet_bn": "efficientseg_unet_bn",
+    "ddrnet_23_slim": "ddrnet_23_slim",
+    "pidnet_s": "pidnet_s",
+    "pp_liteseg_t": "pp_liteseg_t",
 }
-IMAGENET = "erfnet_imagenet"  # a key list without golden numbers
+HEADS = {  # how the reference describes an output beside the main one -> training head, or the whole picture's logits
+    "auxiliary head: net(x)[1]": "seghead_extra",
+    "auxiliary P head: net(x)[0]": "seghead_p",
+    "boundary D head: net(x)[2]": "seghead_d",
+    "main logits x8, bilinear, align_corners=False": "picture",
+    "main logits x8, bilinear, align_corners=True": "picture",
+    "seg_heads.1, resized to the input": "seg_heads.1",
+    "seg_heads.2, resized to the input": "seg_heads.2",
+}
+KEYS_ALONE = ("erfnet_imagenet", "fast_scnn")  # key lists without golden numbers
 CHECKPOINTS = (
     "mininet_v2_cpu_tf_camvid_480x360",
     "mininet_v2_cpu_tf_cityscapes_512x256",
@@ -47,7 +59,8 @@ def main(reference: Path) -> None:
         golden = json.loads((reference / "golden" / f"{name}.json").read_text())
         write(HERE / "keys" / f"{keys}.json", dict(golden["state"]))
         write(HERE / "logits" / f"{name}.json", network(golden, keys))
-    write(HERE / "keys" / f"{IMAGENET}.json", json.loads((reference / f"keys_{IMAGENET}.json").read_text()))
+    for keys in KEYS_ALONE:
+        write(HERE / "keys" / f"{keys}.json", json.loads((reference / f"keys_{keys}.json").read_text()))
     for checkpoint in CHECKPOINTS:
         roles = json.loads((reference / f"roles_{checkpoint}.json").read_text())
         table = {row["tf"]: [row["role"], row["tf_shape"]] for row in roles}
@@ -58,14 +71,22 @@ def main(reference: Path) -> None:
     )
     with np.load(reference / "golden" / f"{MININET_V1}_golden.npz") as stored:
         write(HERE / "logits" / f"{MININET_V1}.json", of_array(stored["logits"].transpose(0, 3, 1, 2)))
-    write(HERE / "counts.json", dict(counts(json.loads((reference / "counts.json").read_text()))))
+    modern = json.loads((reference / "golden" / "modern_counts.json").read_text())
+    rows = [*counts(json.loads((reference / "counts.json").read_text())), *counts_with_heads(modern)]
+    write(HERE / "counts.json", dict(rows))
+    write(HERE / "mistakes.json", modern["mistakes"])
 
 
 def network(golden: dict[str, Any], keys: str) -> dict[str, Any]:
     """What a copy of the network must reproduce."""
     facts = {name: golden[name] for name in ("parameters", "parameters_that_reach_the_output", "weights_sha256")}
     sizes = {f"{height}x{width}": case(one) for one in golden["cases"] for height, width in [one["input_size"]]}
-    return {"keys": keys, "gain": golden["fill_rule"]["gain"], **facts, "cases": sizes}
+    heads: dict[str, Any] = {}
+    for one in golden.get("head_cases", ()):
+        height, width = one["input_size"]
+        heads.setdefault(HEADS[one["output"]], {})[f"{height}x{width}"] = case(one)
+    beside = {"heads": heads} if heads else {}
+    return {"keys": keys, "gain": golden["fill_rule"]["gain"], **facts, "cases": sizes, **beside}
 
 
 def case(one: dict[str, Any]) -> dict[str, Any]:
@@ -79,9 +100,10 @@ def case(one: dict[str, Any]) -> dict[str, Any]:
 def logits(numbers: dict[str, Any], digits: int) -> dict[str, Any]:
     """Statistics and samples, with so many digits below their standard deviation."""
     places = digits - math.floor(math.log10(numbers["std"]))
+    argmax = {"argmax": numbers["argmax_histogram"]} if "argmax_histogram" in numbers else {}  # one channel has none
     return {
         **{name: round(numbers[name], places) for name in STATISTICS},
-        "argmax": numbers["argmax_histogram"],
+        **argmax,
         "samples": [round(value, places) for value in numbers["samples"]],
     }
 
@@ -111,6 +133,14 @@ def counts(sheet: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
             at = {size: {key: count[key] for key in COUNTED} for size, count in row["at"].items()}
             params = {key: row["params"][key] for key in ("total", "bn_affine")}
             yield name, {"params": params, **extra, "at": at}
+
+
+def counts_with_heads(sheet: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
+    for name, row in sheet.items():
+        if "parameters_with_train_heads" in row:
+            params = {"total": row["parameters"], "with_heads": row["parameters_with_train_heads"]}
+            at = {size: {key: count[key] for key in ("out", "MAC")} for size, count in row["at"].items()}
+            yield name, {"params": params | {"bn_affine": row["bn_affine"]}, "at": at}
 
 
 def write(path: Path, table: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The four commands of docs/authors-weights.md, for each network, with random weights in the authors' layout."""
 
+import pickle
 import re
 import shlex
 from pathlib import Path
@@ -11,7 +12,7 @@ import test_importers_mininet_tf as mininet
 import torch
 from PIL import Image
 
-from golden_rule import filled
+from golden_rule import filled, read_keys
 from kerbseg.bundle import read_card
 from kerbseg.cli import main
 
@@ -30,6 +31,14 @@ def put_file(source: Path, write_checkpoint) -> None:
         from test_importers_espnet import authors_state
 
         torch.save(authors_state(20, 2, 8), source)
+    elif "ddrnet" in str(source).lower() or "pidnet" in str(source).lower():
+        name = "ddrnet_23_slim" if "ddrnet" in str(source).lower() else "pidnet_s"
+        torch.save({f"model.{key}": value for key, value in filled(read_keys(name), 1.2).items()}, source)
+    elif source.suffix == ".pdparams":
+        weights = filled(read_keys("pp_liteseg_t"), 1.2)
+        source.write_bytes(pickle.dumps({key: value.numpy() for key, value in weights.items()}, 4))
+    elif "fast_scnn" in source.name:
+        torch.save(filled(read_keys("fast_scnn"), 1.2), source)
     else:
         plan = mininet.CPU if "_cpu" in str(source) else mininet.GPU
         write_checkpoint(source, mininet.Graph(19, 0, **plan).variables)

@@ -21,7 +21,7 @@ class Trap:
         return setattr, (Trap, "sprung", True)
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "model.module."])
 @pytest.mark.parametrize("wrap", [dict, lambda w: {"state_dict": w, "epoch": 3}, lambda w: {"model_state_dict": w}])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_weights_come_out_alike(prefix, wrap, zipped, tmp_path):
@@ -46,6 +46,7 @@ def test_code_in_a_file_is_never_run(tmp_path):
         ({}, "holds dict, not the weights"),
         ({"epoch": 3}, "'epoch' is int, not a tensor"),
         ({"bn.bias": torch.tensor([1.0, torch.nan])}, "'bn.bias' holds NaN"),
+        ({"bn.bias": torch.ones(2), "model.bn.bias": torch.ones(2)}, "holds 'bn.bias' twice, once as 'model.bn.bias'"),
     ],
 )
 def test_what_is_no_network_is_named(content, says, tmp_path):

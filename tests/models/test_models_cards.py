@@ -11,13 +11,14 @@ PLAIN = ("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # pixels in 0..1
 IMAGENET = ("rgb", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 MINICITY = ("rgb", (0.2870, 0.3257, 0.2854), (0.1879, 0.1908, 0.1880))
 TENSORFLOW = ("bgr", (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))  # as cv2 reads, x / 255 - 0.5
+HALF = ("rgb", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 ESPNET = (  # as cv2 reads, (x - mean) / std / 255
     "bgr",
     (72.3923111 / 255, 82.90893555 / 255, 73.15840149 / 255),
     (45.3192215, 46.15289307, 44.91483307),
 )
 
-FAMILIES = {  # first word of a name -> pixels, and whether corners are aligned where the family interpolates
+FAMILIES = {  # first word of a name, or all of it -> pixels, and whether corners are aligned in interpolation
     "erfnet": (PLAIN, False),
     "mininet": (TENSORFLOW, True),
     "liteseg": (IMAGENET, True),
@@ -27,18 +28,24 @@ FAMILIES = {  # first word of a name -> pixels, and whether corners are aligned 
     "segnet": (PLAIN, False),
     "espnet": (ESPNET, False),
     "kerbnet": (PLAIN, False),
+    "ddrnet": (IMAGENET, False),
+    "pidnet": (IMAGENET, True),
+    "pp": (HALF, False),
+    "fast": (IMAGENET, False),
+    "fast_scnn_public": (IMAGENET, True),
 }
 SEEN = {  # what the pixel (51, 102, 204) of a picture is to a network
     PLAIN: (0.2, 0.4, 0.8),
     IMAGENET: (-1.244541, -0.25, 1.751111),
     MINICITY: (-0.463012, 0.389413, 2.737234),
     TENSORFLOW: (0.3, -0.1, -0.3),
+    HALF: (-0.6, -0.2, 0.6),
     ESPNET: (0.011388, 0.001622, -0.001935),
 }
 
 
 def family(name: str) -> tuple[tuple, bool]:
-    return FAMILIES[name.partition("_")[0]]
+    return FAMILIES.get(name) or FAMILIES[name.partition("_")[0]]
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -27,7 +27,7 @@ ASKED = {  # what the five papers' tables report
     "liteseg_darknet19", "liteseg_darknet19_dense", "liteseg_darknet19_aspp",
     "efficientseg", "efficientseg_1_5", "efficientseg_6_0", "unet_minicity", "enet", "segnet_basic", "espnet",
 }  # fmt: skip
-HUGE = {"efficientseg_6_0"}  # 209 million parameters: what needs real weights is slow
+HUGE = {"efficientseg_6_0", "ddrnet_23", "pidnet_m", "pidnet_l"}  # up to 209 million parameters: real weights are slow
 EVERY = [pytest.param(name, marks=[pytest.mark.slow] if name in HUGE else []) for name in list_models()]
 
 
@@ -91,6 +91,7 @@ def test_the_command_line_lists_them_all(tmp_path, capsys):
     for name, row in rows.items():
         facts = card(name)
         assert (row["parameters"], row["macs"], tuple(row["input"])) == (facts.parameters, facts.macs, facts.input)
+        assert row["parameters_with_heads"] == facts.parameters_with_heads
     shown = capsys.readouterr().out
     assert {line.split()[0] for line in shown.splitlines() if line.strip()} >= rows.keys()
 
@@ -105,6 +106,32 @@ def test_the_card_is_true(name):
     assert logits.shape == (1, facts.classes, *facts.input)
     assert facts.summary.endswith(".") or facts.summary.endswith(")")
     assert facts.paper
+
+
+@pytest.mark.parametrize("name", [name for name in list_models() if card(name).parameters_with_heads])
+def test_training_heads_are_counted_and_leave_the_answer_alone(name):
+    with torch.device("meta"):
+        net, headed = create_model(name), create_model(name, heads=True)
+    assert sum(parameter.numel() for parameter in headed.parameters()) == card(name).parameters_with_heads
+    assert net.heads == ()
+    assert headed.heads
+    extra = headed.state_dict().keys() - net.state_dict().keys()
+    assert {key for key in headed.state_dict() if key.startswith(tuple(f"{head}." for head in headed.heads))} == extra
+    image = torch.empty(2, 3, *small(name), device="meta")
+    alone, nothing = net.with_heads(image)
+    logits, by_head = headed.with_heads(image)
+    assert nothing == {}
+    assert logits.shape == alone.shape == net.logits(image).shape
+    assert tuple(by_head) == headed.heads
+    assert all(each.ndim == 4 for each in by_head.values())
+    assert not any(module._forward_hooks for module in headed.modules())
+
+
+def test_a_network_without_training_heads_says_so():
+    assert card("erfnet").parameters_with_heads is None
+    assert create_model("erfnet").heads == ()
+    with pytest.raises(KerbsegError, match="heads"):
+        create_model("erfnet", heads=True)
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -128,7 +155,7 @@ def test_learns_at_two_sizes_and_answers_alike_twice(trained):
 def test_one_picture_at_a_time_trains_or_says_why_not(trained):
     name, net = trained
     net.train()
-    if name.startswith("liteseg_"):
+    if name.startswith(("liteseg_", "ddrnet_", "pidnet_", "pp_liteseg_", "fast_scnn")):
         with pytest.raises(InputError, match=r"cannot train on 1 picture.*batches of 2 or more, or eval\(\)"):
             net(picture(small(name)))
     else:

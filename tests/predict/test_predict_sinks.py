@@ -253,7 +253,7 @@ def test_frames_that_the_caller_makes_are_a_video(bright):
 
 
 def test_a_video_that_is_none_is_told_at_once_and_a_damaged_one_after_its_frames(bright, tmp_path):
-    with pytest.raises(DataError, match="is no picture, video or stream"):
+    with pytest.raises(DataError, match="is no picture, video, bag or stream"):
         video(tmp_path / "none.mp4", Predictor(bright))
 
     def damaged():

@@ -1,5 +1,6 @@
 """The last stage in C++: the header alone, and the program that runs an exported file; both give Python's ids."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,8 +29,12 @@ int answer(kerbseg::UpsampleArgmax& stage, std::size_t count) {
     std::cin.read(reinterpret_cast<char*>(logits.data()), count * sizeof(T));
     std::vector<std::uint8_t> ids(std::size_t(stage.size().height) * stage.size().width), alone(ids.size());
     std::vector<float> confidence(ids.size());
+    std::vector<std::uint8_t> bytes(ids.size());
     stage(logits.data(), ids.data(), confidence.data());
     stage(logits.data(), alone.data());
+    stage(logits.data(), alone.data(), bytes.data());
+    for (std::size_t n = 0; n < bytes.size(); ++n)
+        if (bytes[n] != std::uint8_t(255 * confidence[n] + 0.5f)) return 1;
     std::cout.write(reinterpret_cast<char*>(ids.data()), ids.size());
     std::cout.write(reinterpret_cast<char*>(confidence.data()), confidence.size() * sizeof(float));
     return ids != alone;
@@ -131,6 +136,115 @@ def test_the_header_refuses_what_it_cannot_take(harness, change, said):
     given = asked(case["logits"], case["size"], 0, "NCHW", 1, case["temperature"], case["ranges"])
     finished = subprocess.run([harness], input=given, capture_output=True, check=False)
     assert (finished.returncode, said in finished.stderr.decode()) == (2, True), finished.stderr
+
+
+# in place of ONNX Runtime's header: all that the program uses; what is opened is written to a file
+STUB = r"""
+#pragma once
+#include <cstdint>
+#include <fstream>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+enum { OrtArenaAllocator, OrtMemTypeDefault, ORT_LOGGING_LEVEL_ERROR };
+namespace Ort {
+struct Env { explicit Env(int) {} };
+struct SessionOptions { void SetIntraOpNumThreads(int) {} };
+struct AllocatorWithDefaultOptions {};
+struct MemoryInfo { static MemoryInfo CreateCpu(int, int) { return {}; } };
+struct RunOptions {};
+struct Shape { std::vector<std::int64_t> GetShape() const { return {1, 1, 1, 3}; } };
+struct Info { Shape GetTensorTypeAndShapeInfo() const { return {}; } };
+struct Metadata {
+    std::unique_ptr<char> LookupCustomMetadataMapAllocated(const char*, AllocatorWithDefaultOptions&) { return {}; }
+};
+struct Value : Info {
+    template <class T>
+    static Value CreateTensor(MemoryInfo&, T*, std::size_t, const std::int64_t*, int) { return {}; }
+    template <class T>
+    const T* GetTensorData() const { return nullptr; }
+};
+struct Session {
+    explicit Session(std::nullptr_t) {}
+    Session(Env&, const char* data, std::size_t size, SessionOptions&) {
+        std::ofstream("opened.onnx", std::ios::binary).write(data, size);
+    }
+    Metadata GetModelMetadata() { return {}; }
+    Info GetInputTypeInfo(int) { return {}; }
+    std::vector<Value> Run(RunOptions, const char**, const Value*, int, const char**, int) { return {}; }
+};
+}
+"""
+
+
+def compiled_onnx(folder: Path, *options: str | Path) -> Path:
+    """The program for ONNX Runtime."""
+    command = ["g++", "-std=c++17", "-O1", "-march=native", "-pthread", FOLDER / "segment_onnx.cpp", *options]
+    finished = subprocess.run(
+        [*command, "-Wall", "-Wextra", "-Werror", "-o", "segment_onnx"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return folder / "segment_onnx"
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("logits", [False, True])
+def test_the_program_for_onnx_cuts_the_graph_at_its_logits(camvid_bundle, tmp_path, logits):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    (tmp_path / "onnxruntime_cxx_api.h").write_text(STUB)
+    program = compiled_onnx(tmp_path, "-isystem", tmp_path)
+    export(camvid_bundle, tmp_path / "m.onnx", (32, 48), logits=logits)
+    finished = subprocess.run([program, "m.onnx", "a", "b"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (finished.returncode, "carries no kerbseg card" in finished.stderr) == (2, True), finished.stderr
+    whole, cut = (onnx.load(tmp_path / name) for name in ("m.onnx", "opened.onnx"))
+    assert [output.name for output in cut.graph.output] == ["logits"]
+    assert len(cut.graph.node) < len(whole.graph.node)
+    assert {"ArgMax", "Resize"}.isdisjoint(node.op_type for node in cut.graph.node[-3:])
+    assert (cut.metadata_props, cut.ir_version) == (whole.metadata_props, whole.ir_version)
+    picture = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
+    [own] = onnxruntime.InferenceSession(tmp_path / "opened.onnx").run(None, {"pictures": picture})
+    assert np.allclose(own, open_runtime(tmp_path / "m.onnx").logits(picture), atol=1e-5)
+    damaged = (tmp_path / "m.onnx").read_bytes()[:9000]
+    for content, said in [(damaged, "cut off or no ONNX file"), (b"P6 no model", "cut off or no ONNX file")]:
+        (tmp_path / "damaged.onnx").write_bytes(content)
+        finished = subprocess.run(
+            [program, "damaged.onnx", "a", "b"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (finished.returncode, said in finished.stderr) == (2, True), finished.stderr
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(128, 256), (90, 150)])
+def test_the_program_for_onnx_gives_the_ids_of_python_on_drawn_scenes(camvid_bundle, tmp_path, size):
+    """Needs ONNX Runtime's headers, which its Python package lacks: in the system, or in $ONNXRUNTIME_INCLUDE."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    places = [os.environ.get("ONNXRUNTIME_INCLUDE", ""), "/usr/include/onnxruntime", "/usr/local/include/onnxruntime"]
+    include = next((place for place in places if place and (Path(place) / "onnxruntime_cxx_api.h").is_file()), None)
+    libraries = sorted((Path(onnxruntime.__path__[0]) / "capi").glob("libonnxruntime.so.*"))
+    if include is None or not libraries:
+        pytest.skip("no headers of ONNX Runtime (libonnxruntime-dev); ONNXRUNTIME_INCLUDE names their folder")
+    library = tmp_path / "libonnxruntime.so.1"  # the name that it asks for itself
+    library.symlink_to(libraries[0])
+    program = compiled_onnx(tmp_path, "-isystem", include, library, f"-Wl,-rpath,{tmp_path}")
+    model = tmp_path / "street.onnx"
+    export(camvid_bundle, model, size=size)
+    scenes = Scenes("test", 20, size=size)
+    pictures, pairs = [np.asarray(scenes[n].image) for n in range(20)], []
+    for n, picture in enumerate(pictures):
+        write_ppm(tmp_path / f"{n}.ppm", picture)
+        pairs += [tmp_path / f"{n}.ppm", tmp_path / f"{n}.pgm"]
+    finished = subprocess.run([program, model, *pairs], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    runtime = open_runtime(model)
+    for n, picture in enumerate(pictures):
+        ids = (tmp_path / f"{n}.pgm").read_bytes().partition(b"\n255\n")[2]
+        assert (np.frombuffer(ids, np.uint8).reshape(size) == runtime(picture[None])[0]).all()
 
 
 def write_ppm(path: Path, picture: np.ndarray) -> None:

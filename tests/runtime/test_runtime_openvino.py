@@ -60,7 +60,7 @@ def test_others_cores_are_kept_from_breaking_ctrl_c():
 
 @pytest.mark.parametrize("folder", ["src", "benchmarks"])
 def test_nothing_of_ours_makes_a_second_core(folder):
-    allowed = {"openvino.py", "snippet.py"}  # the one; a program of its own
+    allowed = {"openvino.py"}  # the one
     root = Path(__file__).parents[2] / folder
     makers = {path.name for path in root.rglob("*.py") if ".Core()" in path.read_text(encoding="utf-8")}
     assert makers <= allowed, "use kerbseg.runtime.openvino.core: after two cores a signal ends the process"

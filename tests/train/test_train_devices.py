@@ -17,6 +17,7 @@ import torch
 from cuts import StopAfter
 from lightning.pytorch.callbacks import Callback
 
+import kerbseg.models as models
 import kerbseg.train.segmentation as module
 from kerbseg.bundle import load
 from kerbseg.core.distributed import Rank
@@ -25,13 +26,25 @@ from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.core.types import VOID
 from kerbseg.data import open_dataset
 from kerbseg.data.loading import ConcatDataset, Resized
-from kerbseg.losses import cross_entropy, distillation, hardest, lovasz_softmax
+from kerbseg.losses import (
+    boundary_loss,
+    cross_entropy,
+    distillation,
+    hardest,
+    hardest_hrnet,
+    hardest_paddleseg,
+    lovasz_softmax,
+    mean_of_hard,
+)
 from kerbseg.metrics import compute_metrics, confusion_metric
 from kerbseg.train.callbacks import KillPeersOnFailure
 from kerbseg.train.engine import this_rank, training_device
 from kerbseg.train.fit import fit
+from kerbseg.train.heads import HeadsLoss
+from kerbseg.train.network_loss import NetworkLoss, loss_terms
+from kerbseg.train.outputs import NetworkOutputs
 from kerbseg.train.recipe_file import read
-from kerbseg.train.shared import ExactSyncBatchNorm
+from kerbseg.train.shared import ExactSyncBatchNorm, globalize_layers
 
 # the rate is low, since rounding (1e-7) grows from step to step, and the faster the higher it is: in float64, where it
 # begins at 1e-16, both curves agree to 1e-12 with a high one
@@ -118,6 +131,9 @@ UNEQUAL = (  # losses whose figure for a batch is no mean of those of its halves
     "hard pixels: which are hardest",
     "Lovász-softmax",
     "distillation",
+    "hard pixels by number, HRNet's",
+    "hard pixels by number, PaddleSeg's",
+    "boundaries: how many edges there are",
 )
 
 
@@ -136,6 +152,9 @@ def losses(rank: Rank, alone: bool = False) -> dict[str, tuple[torch.Tensor, tor
         cross_entropy(logits, hardest(logits, mask, 0.1, 0.25, rank), rank=rank),
         lovasz_softmax(logits, mask, rank),
         distillation(logits, teacher, mask, 2.0, rank),
+        mean_of_hard(logits, hardest_hrnet(logits, mask, 0.1, 60, rank), rank=rank),
+        mean_of_hard(logits, hardest_paddleseg(logits, mask, 0.1, 60, rank), slack=1e-5, rank=rank),
+        boundary_loss(logits[:, :1], (mask == 1).to(torch.uint8), rank),
     )
     return {
         name: (loss.detach(), torch.autograd.grad(loss, logits, retain_graph=True)[0])
@@ -150,9 +169,47 @@ def test_losses_of_the_whole_batch_are_the_mean_of_the_ranks_and_so_are_their_gr
         torch.testing.assert_close((parts[0][name][0] + parts[1][name][0]) / 2, whole[name][0], msg=name)
         gradient = torch.cat([parts[0][name][1], parts[1][name][1]]) / 2  # as training takes the mean over ranks
         torch.testing.assert_close(gradient, whole[name][1], msg=name)
-    for name in ("hard pixels: which are hardest", "Lovász-softmax"):
+    for name in UNEQUAL:
+        if name == "distillation":
+            continue
         alone = sum(torch.load(runs / f"alone.{index}")[name][0] for index in range(2)) / 2
         assert abs(alone - whole[name][0]) > 0.01, "the halves do not differ enough to show anything"
+
+
+HEADED = (
+    "model={name: pidnet_s}",
+    "loss={weights: median_frequency, power: 0.3, ohem: {rule: hrnet, threshold: 0.2, min_kept: 5000}}",
+    "heads={seghead_p: {ohem: false, average: all}, seghead_d: {loss: boundary, threshold: 0.5}}",
+    "data.edges={}",
+)
+
+
+def gradients_of_heads(rank: Rank) -> dict[str, torch.Tensor]:
+    """Of PIDNet's loss with its heads, for a rank's rows of a batch whose halves differ much."""
+    recipe = read("smoke/scenes", HEADED)
+    torch.manual_seed(0)
+    net = models.create_model("pidnet_s", 5, heads=True).double()
+    globalize_layers(net, rank)
+    image, mask = torch.randn(4, 3, 64, 64).double(), torch.randint(0, 3, (4, 64, 64)).to(torch.uint8)
+    image[2:] *= 3
+    mask[2:, :32] = VOID
+    edge = (torch.rand(4, 64, 64) < torch.tensor([0.1, 0.1, 0.5, 0.5])[:, None, None]).to(torch.uint8)
+    image, mask, edge = (each[rank.rows(4 // rank.count)] for each in (image, mask, edge))
+    network_loss = NetworkLoss(
+        loss_terms(recipe.loss, None, rank), heads=HeadsLoss(recipe.heads, recipe.loss, None, rank)
+    )
+    loss = network_loss(NetworkOutputs(net, list(recipe.heads)).of(image), image, mask, 0, edge)
+    names, weights = zip(*net.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad(loss, weights), strict=True))
+
+
+def test_heads_of_the_network_have_the_gradient_of_the_whole_batch(runs):
+    whole = gradients_of_heads(Rank())
+    parts = [torch.load(runs / f"heads.{index}") for index in range(2)]
+    largest = max(gradient.abs().max() for gradient in whole.values())
+    for name, gradient in whole.items():
+        both = (parts[0][name] + parts[1][name]) / 2
+        torch.testing.assert_close(both, gradient, rtol=1e-4, atol=1e-6 * largest, msg=name)
 
 
 def test_validation_counts_every_picture_once(runs):
@@ -267,3 +324,4 @@ if __name__ == "__main__":
     here = Rank(int(os.environ["RANK"]), 2)
     torch.save(losses(here), run.parent / f"losses.{here.index}")
     torch.save(losses(here, alone=True), run.parent / f"alone.{here.index}")
+    torch.save(gradients_of_heads(here), run.parent / f"heads.{here.index}")

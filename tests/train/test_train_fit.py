@@ -99,7 +99,7 @@ OTHERWISE = (
 )
 
 
-@pytest.mark.parametrize("more", [(), OTHERWISE])
+@pytest.mark.parametrize("more", [(), pytest.param(OTHERWISE, marks=pytest.mark.slow)])
 def test_a_run_killed_in_its_middle_ends_with_the_same_weights(tmp_path, more, unbroken):
     whole = unbroken
     if more:
@@ -323,6 +323,7 @@ def test_bfloat16_trains(tmp_path):
     assert all(torch.isfinite(value).all() for value in bundle.model.state_dict().values())
 
 
+@pytest.mark.slow
 @pytest.mark.camvid
 def test_four_real_pictures_can_be_learned_by_heart(tmp_path, camvid_data):
     recipe = read(

@@ -30,8 +30,9 @@ from kerbseg.train.network_loss import NetworkLoss, build_loss, loss_terms
 from kerbseg.train.optim import parameter_groups
 from kerbseg.train.outputs import NetworkOutputs
 from kerbseg.train.pixel_loss import pixel_loss
-from kerbseg.train.recipe import AuxHead, Boundary, Distill, Lovasz, Model, Ohem, PlainLoss
+from kerbseg.train.recipe import Distill, Model
 from kerbseg.train.recipe_file import read
+from kerbseg.train.recipe_loss import AuxHead, Boundary, Lovasz, Ohem, PlainLoss
 from kerbseg.train.recipe_optim import ParamGroup
 from kerbseg.train.run import train
 

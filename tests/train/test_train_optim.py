@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kerbseg.train.callbacks import AveragedWeights
-from kerbseg.train.optim import optimizer, schedule, takes_fused
+from kerbseg.train.optim import movement, optimizer, schedule, takes_fused
 from kerbseg.train.recipe_file import read
 from kerbseg.train.recipe_optim import Adam, AdamW, Constant, Cosine, Exponential, OneCycle, Plateau, Poly, Sgd, Step
 
@@ -30,6 +30,55 @@ def test_warmup_begins_with_its_first_share_and_grows_by_it():
     # Goyal et al. (2017), sec. 2.2: by equal steps, and never from 0, where a step would be lost
     share = schedule(Constant(warmup=2), epochs=10, steps_per_epoch=5)
     assert [share(step) for step in range(12)] == pytest.approx([n / 11 for n in range(1, 12)] + [1])
+
+
+def test_warmup_from_a_given_share_is_a_line_from_there():
+    # PaddleSeg: 1e-5 + (lr - 1e-5) i / n at step i of n, then the poly rule over the other steps
+    share = schedule(Poly(power=0.9, warmup=2, warmup_from=0.002), epochs=10, steps_per_epoch=5)
+    assert [share(step) for step in (0, 5, 9)] == pytest.approx([0.002, 0.501, 0.002 + 0.998 * 0.9])
+    assert [share(step) for step in (10, 30)] == pytest.approx([1, 0.5**0.9])
+
+
+def test_a_late_schedule_gives_each_step_the_rate_of_the_one_before():
+    share = schedule(Poly(power=0.9, late=True), epochs=10, steps_per_epoch=7)
+    plain = schedule(Poly(power=0.9), epochs=10, steps_per_epoch=7)
+    assert [share(step) for step in range(70)] == [plain(max(0, step - 1)) for step in range(70)]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "spared"),
+    [
+        (("depthwise",), {"1.weight"}),
+        (("norm",), {"2.weight"}),
+        (("bias",), {"0.bias", "1.bias", "2.bias"}),
+        (("depthwise", "bias", "norm"), {"1.weight", "2.weight", "0.bias", "1.bias", "2.bias"}),
+    ],
+)
+def test_kinds_of_weights_have_no_decay(kinds, spared):
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 8, 3, groups=4), torch.nn.BatchNorm2d(8))
+    recipe = read("smoke/scenes", [f"optim={{name: sgd, lr: 1.0, weight_decay: 0.1, no_decay: {list(kinds)}}}"])
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    moves = movement(recipe, net, 5)
+    groups = moves.optimizer().param_groups
+    assert len(groups) == len(moves.schedules) == 2
+    assert {names[id(each)] for group in groups for each in group["params"]} == set(names.values())
+    assert {names[id(each)] for group in groups if not group["weight_decay"] for each in group["params"]} == spared
+
+
+def test_parts_with_rates_of_their_own_keep_them_without_decay():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 8, 3))
+    settings = "{name: sgd, lr: 1.0, weight_decay: 0.1, no_decay: [bias], groups: [{prefix: '1.', lr: 0.25}]}"
+    moves = movement(read("smoke/scenes", [f"optim={settings}", "schedule={name: constant}"]), net, 5)
+    shown = [
+        ([tuple(each.shape) for each in group["params"]], group["weight_decay"], share(0))
+        for group, share in zip(moves.optimizer().param_groups, moves.schedules, strict=True)
+    ]
+    assert shown == [
+        ([(4, 3, 1, 1)], 0.1, 1.0),
+        ([(8, 4, 3, 3)], 0.1, 0.25),
+        ([(4,)], 0.0, 1.0),
+        ([(8,)], 0.0, 0.25),
+    ]
 
 
 def test_step_falls_at_the_milestones_only():

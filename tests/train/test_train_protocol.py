@@ -12,6 +12,7 @@ from PIL import Image
 
 from kerbseg.core.distributed import SINGLE
 from kerbseg.core.types import VOID
+from kerbseg.data.augment import Geometry
 from kerbseg.data.loading import Batch
 from kerbseg.data.samplers import BatchShardSampler, EpochShuffle
 from kerbseg.losses import cross_entropy, mask_at
@@ -22,6 +23,7 @@ from kerbseg.train.optim import schedule, schedules
 from kerbseg.train.recipe import AnyRecipe, Augment, Recipe
 from kerbseg.train.recipe_file import find, read_any, shipped
 from kerbseg.train.recipe_header import read_header
+from kerbseg.train.recipe_loss import PixelHead
 
 FAMILIES = {
     "erfnet": ("cityscapes/erfnet", "cityscapes/erfnet_encoder", "cityscapes/erfnet_pretrained"),
@@ -53,6 +55,10 @@ FAMILIES = {
     ),
     "liteseg": ("liteseg/darknet19", "liteseg/mobilenet_v2", "liteseg/shufflenet"),
     "liteseg_coarse": ("liteseg/darknet19_coarse", "liteseg/mobilenet_v2_coarse", "liteseg/shufflenet_coarse"),
+    "ddrnet": ("cityscapes/ddrnet_23_slim",),
+    "pidnet": ("cityscapes/pidnet_s",),
+    "pp_liteseg": ("cityscapes/pp_liteseg_t",),
+    "fast_scnn": ("cityscapes/fast_scnn",),
     "efficientseg": (
         "minicity/efficientseg_1_5",
         "minicity/efficientseg_6_0",
@@ -93,7 +99,8 @@ def noisy(n: int, height: int, width: int, classes: int = 19) -> Batch:
 def augmented(recipe: AnyRecipe, batch: Batch, epoch: int = 0, **changes: object) -> tuple[torch.Tensor, torch.Tensor]:
     assert isinstance(recipe, Recipe)
     torch.manual_seed(1)
-    return augmentation(Augment(**{**vars(recipe.augment), **changes}), recipe.epochs)(batch, epoch)
+    changed = augmentation(Augment(**{**vars(recipe.augment), **changes}), recipe.epochs)(batch, epoch)
+    return changed.image, changed.mask
 
 
 def sharpness(image: torch.Tensor) -> float:
@@ -418,6 +425,101 @@ def check_gate(recipe: AnyRecipe) -> None:
     assert (changed & ~turned).float().mean() < 0.06  # by less than makes a corner
     corners = mask[:, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert ((corners == VOID).sum(1) >= 2)[turned].float().mean() > 0.8
+
+
+HRNET_WEIGHTS = (  # of Cityscapes' classes, which HRNet's code has, and PIDNet's
+    "0.8373 0.918 0.866 1.0345 1.0166 0.9969 0.9754 1.0489 0.8786 1.0023 0.9539 0.9843 1.1116 0.9037 1.0865 1.0955"
+    " 1.0865 1.1529 1.0507"
+)
+
+
+def check_hrnet(recipe: AnyRecipe, cards: int) -> None:
+    """SGD .01, .9, 5e-4 on all, poly .9 over 484 (2975 // 12) steps; weights of the classes; 131072 pixels a card."""
+    assert (recipe.optim.name, recipe.optim.lr, recipe.optim.momentum) == ("sgd", 0.01, 0.9)
+    assert (recipe.optim.weight_decay, recipe.optim.no_decay, recipe.optim.nesterov) == (5e-4, (), False)
+    assert (recipe.epochs, recipe.batch_size, steps_of(recipe, 2975)) == (484, 12, 2975 // 12)
+    assert recipe.loss.values == tuple(map(float, HRNET_WEIGHTS.split()))
+    ohem = recipe.loss.ohem
+    assert (ohem.rule, ohem.threshold, ohem.min_kept) == ("hrnet", 0.9, cards * 131_072)
+    assert (recipe.augment.flip, recipe.augment.place, recipe.augment.border) == (0.5, "corner", "black")
+    assert (recipe.augment.crop, recipe.data.size, recipe.data.train) == ((1024, 1024), None, ("train",))
+    assert (recipe.augment.brightness, recipe.augment.hue, recipe.augment.contrast) == (0.0, 0.0, 0.0)
+
+
+def check_auxiliary(head: PixelHead) -> None:
+    """.4 of the mean over all pixels, hard or not, ignored ones as 0."""
+    assert (head.weight, head.ohem, head.average) == (0.4, False, "all")
+
+
+def test_protocol_ddrnet():
+    """Hong et al., arXiv 2101.06085, and HRNet's code, in which the authors say they trained."""
+    [recipe] = of("ddrnet")
+    check_hrnet(recipe, cards=4)
+    assert recipe.augment.scale == (0.5, 2.0)
+    check_auxiliary(recipe.heads["seghead_extra"])
+    assert rates(recipe, [0, 242], steps=8)[0][0] == pytest.approx(0.01)
+    assert rates(recipe, [242], steps=8)[0][0] == pytest.approx(0.01 * 0.5**0.9)
+
+
+def test_protocol_pidnet():
+    """Xu et al., CVPR 2023; code: its loss, its loader, its seed."""
+    [recipe] = of("pidnet")
+    check_hrnet(recipe, cards=2)
+    assert recipe.seed == 304
+    check_auxiliary(recipe.heads["seghead_p"])
+    head = recipe.heads["seghead_d"]
+    assert (head.loss, head.weight, head.aware, head.threshold) == ("boundary", 20.0, 1.0, 0.8)
+    assert (recipe.data.edges.width, recipe.data.edges.border) == (4, 6)
+    # step i + 1 has .01 (1 - i / N)^.9, and the first one .01
+    share, n = schedule(recipe.schedule, recipe.epochs, 247), 484 * 247
+    expected = [1.0, 1.0, *((1 - i / n) ** 0.9 for i in (1, 1000, n - 2))]
+    assert [share(step) for step in (0, 1, 2, 1001, n - 1)] == pytest.approx(expected)
+    geometry = Geometry(scale=recipe.augment.scale, scale_step=recipe.augment.scale_step)
+    torch.manual_seed(0)
+    drawn = geometry._scales(2000, (8, 16), (8, 16))[:, 0].unique()
+    assert torch.allclose(drawn, 0.5 + torch.arange(17) / 10)  # .5 + randint(0 .. 16) / 10
+
+
+def test_protocol_pp_liteseg():
+    """Peng et al., arXiv 2204.02681; code: PaddleSeg's settings for a test at half of the size."""
+    [recipe] = of("pp_liteseg")
+    steps = steps_of(recipe, 2975)
+    assert recipe.batch_size == 16
+    assert recipe.epochs * steps == pytest.approx(160_000, abs=steps)
+    assert (recipe.optim.name, recipe.optim.lr, recipe.optim.momentum) == ("sgd", 5e-3, 0.9)
+    assert (recipe.optim.weight_decay, recipe.optim.no_decay) == (5e-4, ())
+    share, total = schedule(recipe.schedule, recipe.epochs, steps), recipe.epochs * steps
+    rate = [recipe.optim.lr * share(step) for step in (0, 500, 1000, 80_500)]
+    half = 5e-3 * (1 - 79_500 / (total - 1000)) ** 0.9
+    assert rate == pytest.approx([1e-5, 1e-5 + (5e-3 - 1e-5) / 2, 5e-3, half], rel=1e-4)
+    assert {name: (head.weight, head.ohem) for name, head in recipe.heads.items()} == {
+        "seg_heads.1": (1.0, True),
+        "seg_heads.2": (1.0, True),
+    }
+    ohem = recipe.loss.ohem
+    assert (ohem.rule, ohem.threshold, ohem.min_kept) == ("paddleseg", 0.7, 4 * 130_000)  # of four cards
+    assert (recipe.loss.weights, recipe.loss.at) == ("none", "picture")
+    change = recipe.augment
+    assert (change.scale, change.scale_step, change.crop, change.flip) == ((0.125, 1.5), 0.125, (512, 1024), 0.5)
+    assert (change.place, change.border, change.shuffle) == ("corner", "gray", True)
+    assert (change.brightness, change.contrast, change.saturation) == (0.5, 0.5, 0.5)
+    assert change.hue == pytest.approx(18 / 255, abs=1e-4)
+    assert {change.brightness_p, change.contrast_p, change.saturation_p, change.hue_p} == {0.5}
+
+
+def test_protocol_fast_scnn():
+    """Poudel et al., BMVC 2019."""
+    [recipe] = of("fast_scnn")
+    assert (recipe.epochs, recipe.batch_size) == (1000, 12)
+    assert (recipe.optim.name, recipe.optim.lr, recipe.optim.momentum) == ("sgd", 0.045, 0.9)
+    assert (recipe.optim.weight_decay, recipe.optim.no_decay) == (4e-5, ("depthwise",))
+    assert rates(recipe, [0, 500], steps=8)[1][0] == pytest.approx(0.045 * 0.5**0.9)
+    assert (recipe.loss.weights, recipe.loss.ohem) == ("none", None)
+    assert [head.weight for head in recipe.heads.values()] == [0.4, 0.4]
+    change = recipe.augment
+    assert (change.flip, change.scale) == (0.5, (0.5, 2.0))
+    assert change.brightness > 0
+    assert change.channel_balance > 0
 
 
 def test_an_order_of_changes_is_an_order():

@@ -8,8 +8,8 @@ import yaml
 
 from kerbseg.bundle import read_card
 from kerbseg.core.errors import KerbsegError, RecipeError
-from kerbseg.train.recipe import Lovasz, MedianFrequencyLoss
 from kerbseg.train.recipe_file import find, first_difference, read, read_any, resume_recipe, shipped
+from kerbseg.train.recipe_loss import Lovasz, MedianFrequencyLoss
 
 NAME = "camvid/mininet_v2_cpu"
 
@@ -91,6 +91,19 @@ def test_a_slip_names_the_key_and_the_way_out(override, names):
         ("augment.resample=bicubic", ["'augment.resample'", "'bicubic'"]),
         ("data.resample=warp", ["'data.resample'", "'warp'"]),
         ("model.outputs=257", ["'model.outputs'", "256"]),
+        ("loss.ohem={rule: hrnett}", ["'loss.ohem.rule'", "'hrnett'", "'hrnet'"]),
+        ("loss.ohem={rule: hrnet, min_kept: 0.5}", ["'loss.ohem.min_kept'", "0.5", "integer"]),
+        ("loss.ohem={min_kept: 130000}", ["'loss.ohem.min_kept'", "130000", "less than or equal to 1"]),
+        ("loss={average: all, ohem: {rule: paddleseg}}", ["'loss'", "paddleseg", "leave average away"]),
+        ("heads={a.b: {weight: -1}}", ["'heads.a.b.weight'", "-1", "greater than 0"]),
+        ("heads={a: {weight: 2000}}", ["'heads.a.weight'", "1000"]),
+        ("heads={a: {los: pixel}}", ["'heads.a.los'", "'loss'"]),
+        ("heads={a: {loss: boundery}}", ["'heads.a.loss'", "'boundary'"]),
+        ("heads={a: {aware: 1}}", ["'heads.a.aware' is of boundary", "heads.a.loss is pixel"]),
+        ("heads={a: {average: all}}", ["'heads.a'", "add ohem: false"]),
+        ("heads={a: {loss: boundary}}", ["add data.edges={}"]),
+        ("data.edges={}", ["data.edges", "leave it away"]),
+        ("optim={no_decay: [bias]}", ["no_decay", "set weight_decay"]),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(override, names):
@@ -121,7 +134,7 @@ def test_a_classifiers_recipe_must_make_sense_too(override, names):
 
 def test_a_resolved_recipe_holds_the_keys_in_use_and_no_others():
     resolved = read(NAME, ["schedule={name: cosine}", "optim={name: sgd}", "loss={weights: enet}"]).to_dict()
-    assert resolved["schedule"].keys() == {"name", "warmup", "hold", "min_lr_ratio"}
+    assert resolved["schedule"].keys() == {"name", "warmup", "warmup_from", "hold", "late", "min_lr_ratio"}
     assert {"momentum", "nesterov"} <= resolved["optim"].keys()
     assert "betas" not in resolved["optim"]
     assert resolved["loss"]["constant"] == 1.02

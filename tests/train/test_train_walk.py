@@ -2,8 +2,11 @@
 
 import csv
 import re
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +122,31 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
     assert re.search(rf"kerbseg train {name}\b", commands), "the command trains another recipe"
 
 
-@pytest.mark.parametrize("name", shipped())
+def settings(values: Any, above: str = "") -> Iterator[str]:
+    """The names of what differs from its default."""
+    for field in fields(values):
+        value = getattr(values, field.name)
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        if value == default:
+            continue
+        if is_dataclass(value):
+            yield from settings(value, f"{above}{field.name}.")
+        else:
+            yield f"{above}{field.name}"
+
+
+def new_ones_first() -> Iterator[Any]:
+    """All recipes; one whose network, data set and settings were all in those before it is slow."""
+    seen: set[str] = set()
+    for name in shipped():
+        recipe = read_any(name)
+        data = recipe.data.name.partition(":")[0]
+        parts = {f"model {recipe.model.name}", f"data {data}", *settings(recipe)}
+        yield pytest.param(name, marks=[pytest.mark.slow] if parts <= seen else [])
+        seen |= parts
+
+
+@pytest.mark.parametrize("name", new_ones_first())
 def test_a_recipe_trains(name: str, roots: dict[str, Path], tmp_path: Path) -> None:
     written = read_any(name)
     recipe = read_any(name, shrunk(written))

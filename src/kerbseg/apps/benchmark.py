@@ -30,7 +30,7 @@ from kerbseg.profiling.machine import Machine, busy, this_machine
 from kerbseg.profiling.workers import Say, Timing, drawn_street, time_each
 from kerbseg.runtime import Runtime, RuntimeOptions, open_runtime
 from kerbseg.runtime.checks import checked_threads
-from kerbseg.runtime.engines import BUNDLE_SUFFIX, fitting, size_bytes
+from kerbseg.runtime.engines import BUNDLE_SUFFIX, fitting, size_bytes, suffix_of
 
 DRAWN = 48  # scenes that int8 is calibrated on where no data is named
 
@@ -179,7 +179,7 @@ def _subject(model: str | Path, size: tuple[int, int] | None) -> _Subject:
                     source, *own, *(size or ())
                 )
             )
-        engines = fitting(source.suffix).values()
+        engines = fitting(suffix_of(source)).values()
         return _Subject(None, source, own, False, [Way(engine, runtime.precision == "int8") for engine in engines])
     bundle = source if isinstance(source, Bundle) else load(source)
     size = size or bundle.card.input_size

@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 Say = Callable[[RenderableType], None]
 
 REFERENCE = "torch-eager"  # what the others are compared with
-LEFT_OUT = ("torch-compiled",)  # compiling takes longer than all the rest
+LEFT_OUT = ("torch-compiled", "litert", "executorch", "ncnn")  # compiling takes longer than all the rest
 INT8_SUFFIX = ".xml"  # of the file that is made in int8
 MAX_DROP = 0.01  # mIoU that int8 may lose
 
@@ -101,7 +101,13 @@ def deploy(
     say(
         heading("4. The export", f", at {size[0]}x{size[1]} (HxW), beside torch on {counted(effort.parity, 'picture')}")
     )
-    files = exported(source, [folder / f"m{suffix}" for suffix in exporting()], eval_set, effort, say)
+    files = exported(
+        source,
+        [folder / f"m{suffix}" for suffix, engine in exporting().items() if engine.name not in LEFT_OUT],
+        eval_set,
+        effort,
+        say,
+    )
     say(heading("5. In int8", f", calibrated on {counted(min(effort.calibration, len(calibration)), 'picture')}"))
     int8 = unless_impossible(partial(quantized, source, int8_path, calibration, eval_set, effort, threads))
     say(str(int8) if isinstance(int8, Skipped) else render(int8))

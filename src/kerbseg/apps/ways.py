@@ -13,7 +13,6 @@ from kerbseg.export.int8 import Quantizer
 from kerbseg.runtime import ENGINES, Engine
 from kerbseg.runtime.engines import BUNDLE_SUFFIX, exporting, fitting
 
-INT8_EXTRA = "int8"
 ALL = "all"
 
 
@@ -41,7 +40,7 @@ class Way:
 
     def missing(self) -> MissingExtra | None:
         """The error for what is not installed of all that it needs, with the command that installs it."""
-        extra = INT8_EXTRA if self.int8 else self.engine.extra
+        extra = self.engine.int8_extra if self.int8 else self.engine.extra
         for each in dict.fromkeys(one for one in (self.engine.extra, extra) if one is not None):
             if (package := first_missing(each)) is not None:
                 return MissingExtra(package, each)

@@ -16,14 +16,14 @@ from kerbseg.core.errors import DataError, KerbsegError
 
 @app.command
 def doctor(data: str, *, data_root: DataRoot = None, html: Html = None, json: Json = None) -> None:
-    """Check a data set before training: missing masks, sizes, unknown ids, class balance.
+    """Check a data set before training: masks, sizes, ids, class balance. Of a bag: topics, rates, gaps.
 
-    Examples: `kerbseg doctor my_streets`, `kerbseg doctor camvid --data-root data/camvid`
+    Examples: `kerbseg doctor my_streets`, `kerbseg doctor camvid --data-root data/camvid`, `kerbseg doctor drive.mcap`
 
     Parameters
     ----------
     data
-        Folder with pictures, masks and dataset.yaml, or the name of a data set: {data_sets}
+        Folder with pictures, masks and dataset.yaml, or the name of a data set: {data_sets}; or a bag of ROS
     html
         Write a contact sheet (one file): pictures with their masks drawn on, classes, problems, suspicious pairs
     """
@@ -31,7 +31,13 @@ def doctor(data: str, *, data_root: DataRoot = None, html: Html = None, json: Js
     from kerbseg.data import check_name
     from kerbseg.data.doctor import examine_all, on_terminal, render
     from kerbseg.data.report import DatasetReport, Problem
+    from kerbseg.robots.bags import is_bag
 
+    if is_bag(Path(data)) and data_root is None:
+        if html is not None:
+            raise KerbsegError("--html shows pictures beside their masks, which a bag has not; leave it out")
+        _doctor_bag(data, json)
+        return
     data, data_root = _named(data, data_root)
     check_name(data)
     try:
@@ -49,6 +55,30 @@ def doctor(data: str, *, data_root: DataRoot = None, html: Html = None, json: Js
     if not report.healthy:
         raise KerbsegError(f"data set {data!r} has {len(report.problems)} problem(s), listed above; fix them first")
     after_doctor(data, data_root)
+
+
+def _doctor_bag(bag: str, json: Path | None) -> None:
+    from kerbseg.robots.bag_report import examine_bag, render
+
+    report = examine_bag(bag)
+    if json is not None:
+        write_json(json, report.to_dict())
+    show(render(report))
+    if report.problems:
+        raise KerbsegError(f"bag {bag!r} has {len(report.problems)} problem(s), listed above")
+    for topic in [each.topic for each in report.topics if each.pictures][:1]:
+        next_commands(
+            [
+                "kerbseg",
+                "predict",
+                "mininet_v2_cpu-camvid",
+                bag,
+                "--topic",
+                topic,
+                "-o",
+                f"{Path(bag).stem}_labeled.mcap",
+            ]
+        )
 
 
 def _named(data: str, data_root: Path | None) -> tuple[str, Path | None]:

@@ -26,13 +26,15 @@ def export(
     logits: bool = False,
     batch: int | None = None,
     parity: float = 0.999,
+    install_converter: bool = False,
     threads: Threads = None,
     json: Json = None,
+    snippet: bool = False,
 ) -> None:
-    """Export a model to ONNX or OpenVINO, as float32 or int8.
+    """Export a model to ONNX, OpenVINO, LiteRT (.tflite), ExecuTorch (.pte) or ncnn, as float32 or int8.
 
-    Input of the exported file: uint8 RGB pictures [b h w 3] of one size. Output: uint8 class ids [b h w]. The file is
-    compared with torch before it is kept.
+    Input of .onnx and .xml files: uint8 RGB pictures [b h w 3] of one size. Output: uint8 class ids [b h w]. The other
+    kinds give logits, and kerbseg makes ids of them. The file is compared with torch before it is kept.
 
     Examples: `kerbseg export run/best.safetensors -o m.xml --size 256x512`,
     `kerbseg export run/best.safetensors -o m8.xml --int8 --calibration camvid`
@@ -65,6 +67,11 @@ def export(
         Fixed batch size, for engines that need one (default: any batch size); float files only
     parity
         Smallest fraction of pixels that must get the same class as in torch; float files only
+    install_converter
+        Install the converter for .tflite files first, in an environment of its own in your cache folder (2 GB)
+    snippet
+        Write a Python script beside the file, under its name, that runs it without kerbseg: with NumPy, OpenCV and the
+        engine alone; and classes.json with the names and colors of the ids
     """
     from kerbseg.bundle import load
     from kerbseg.data import open_dataset
@@ -73,6 +80,7 @@ def export(
     from kerbseg.export import export_int8, pictures_of, unlabelled
     from kerbseg.export.files import COMPARED
     from kerbseg.export.int8_report import MAX_DROP, render
+    from kerbseg.export.snippet import check_beside
 
     source, chosen_size = load(bundle), parse_size(size)
     if int8 and (logits or batch is not None):
@@ -80,8 +88,12 @@ def export(
         raise KerbsegError(f"{option} is for float files only; leave out {option} or --int8")
     if not int8 and (limit, threads) != (None, None):
         raise KerbsegError("--limit and --threads are for --int8 only; leave them out, or add --int8")
+    if install_converter:
+        _install_converter(out)
     if float_logits and not int8:
         raise KerbsegError("--float-logits is for --int8 only; leave it out, or add --int8")
+    if snippet:
+        check_beside(out, source.card.labels)
     place = _plain_folder(calibration, data_root)
     if not int8:
         pictures = val = None
@@ -92,6 +104,7 @@ def export(
         tell(f"{out}: {agreement}")
         if json is not None:
             write_json(json, agreement.to_dict())
+        _write_snippet(out, snippet)
         after_export(bundle, out, int8, calibration, data_root, val)
         return
     if calibration is None:
@@ -115,7 +128,30 @@ def export(
     if json is not None:
         write_json(json, report.to_dict())
     show(render(report))
+    _write_snippet(out, snippet)
     after_export(bundle, out, int8, calibration, data_root, train)
+
+
+def _write_snippet(model: Path, wanted: bool) -> None:
+    """The script and classes.json beside an exported file, where they are wanted."""
+    if not wanted:
+        return
+    from kerbseg.export.snippet import write_beside
+
+    script, *beside = write_beside(model)
+    tell(
+        f"{script}: runs {model.name} without kerbseg; {' and '.join(map(str, beside)) or 'no classes.json'} beside it"
+    )
+
+
+def _install_converter(out: Path) -> None:
+    """Makes the environment of LiteRT's converter."""
+    from kerbseg.export.litert_converter import home, install
+
+    if out.suffix != ".tflite":
+        raise KerbsegError(f"--install-converter is for .tflite files, not for {out.name}; leave it out")
+    tell(f"installing LiteRT's converter in {home()}, which takes minutes")
+    install()
 
 
 def _plain_folder(calibration: str | None, data_root: Path | None) -> Path | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from kerbseg.cli.app import app
-from kerbseg.cli.options import Device, Fit, Json, Precision, Runtime, Threads
+from kerbseg.cli.options import Device, Fit, Json, OneTopic, Precision, Runtime, Threads
 from kerbseg.cli.terminal import progress, result, tell, write_json
 
 
@@ -38,6 +38,7 @@ def keyframes(
     precision: Precision = None,
     fit: Fit = "letterbox",
     json: Json = None,
+    topic: OneTopic = None,
 ) -> None:
     """Choose keyframes: frames that are sharp, well lit, and show a target whole.
 
@@ -52,7 +53,7 @@ def keyframes(
     model
         Model: a file, a run folder, or the name of shipped weights
     source
-        Video, stream, glob or folder of pictures, or folder of a TUM, EuRoC or KITTI sequence
+        Video, stream, bag, glob or folder of pictures, or folder of a TUM, EuRoC or KITTI sequence
     target
         Class that keyframes are to show whole; once for each class, or several separated by commas
     out
@@ -97,7 +98,7 @@ def keyframes(
         options = Options(online, step, longest, static=static, novelty=novelty)
         due_ns = None if due is None else tuple(read_times(due))
         job = Job(names, out, format, rule, options, count, keep == "all", budget, due_ns)
-        sequence = open_sequence(source, fps, None if raw is None else RawFrames.parse(raw))
+        sequence = open_sequence(source, fps, None if raw is None else RawFrames.parse(raw), topic)
         predictor = Predictor(model, fit=fit, engine=runtime, device=device, threads=threads, precision=precision)
         report = write_keyframes(predictor, sequence, job, progress)
         if json is not None:

@@ -19,7 +19,7 @@ WITH_SUMMARY = 120  # characters a line that a table needs to say what each netw
 
 @app.command
 def models(*, all: bool = False, json: Json = None) -> None:
-    """List the networks with parameters, MACs at the paper's input size, and paper.
+    """List the networks with parameters, what heads of training add, MACs at the paper's input size, and paper.
 
     Example: `kerbseg models --all --json models.json`
 
@@ -37,6 +37,7 @@ def models(*, all: bool = False, json: Json = None) -> None:
                 "name": card.name,
                 "paper": card.paper,
                 "parameters": card.parameters,
+                "parameters_with_heads": card.parameters_with_heads,
                 "macs": card.macs,
                 "input": list(card.input),
                 "classes": card.classes,
@@ -46,19 +47,19 @@ def models(*, all: bool = False, json: Json = None) -> None:
         ]
         write_json(json, rows)
     chosen = cards if all else [card for card in cards if card.main]
-    show(_networks(chosen))
+    show(_networks(chosen, heads=not all or width() >= WITH_SUMMARY))
     if len(chosen) < len(cards):
         tell(f"{len(cards) - len(chosen)} more: kerbseg models --all")
 
 
-def _networks(cards: list[Card]) -> Table:
-    """Networks on a line each; what each is stands there too where lines are long."""
+def _networks(cards: list[Card], heads: bool) -> Table:
+    """Networks on a line each, and what their training heads add; what each is, too, where lines are long."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)  # the longest name and all figures in 80 characters
     table.add_column("network", no_wrap=True)
-    for figure in ("params", "GMACs", "at (HxW)"):
+    for figure in ("params", *(["heads"] if heads else []), "GMACs", "at (HxW)"):
         table.add_column(figure, no_wrap=True, justify="right")
     table.add_column("paper", no_wrap=True)
     summaries = width() >= WITH_SUMMARY
@@ -66,7 +67,11 @@ def _networks(cards: list[Card]) -> Table:
         table.add_column("what it is")
     for card in cards:
         size = f"{card.input[0]}x{card.input[1]}"
-        row = (card.name, f"{card.parameters / 1e6:.3f} M", f"{card.macs / 1e9:.2f}", size, card.paper)
+        row = [card.name, f"{card.parameters / 1e6:.3f} M"]
+        if heads:
+            added = (card.parameters_with_heads or card.parameters) - card.parameters
+            row.append(f"+{added / 1e6:.3f} M" if added else "")
+        row += [f"{card.macs / 1e9:.2f}", size, card.paper]
         table.add_row(*row, *([card.summary] if summaries else []))
     return table
 
@@ -138,7 +143,7 @@ def import_(format: str, source: Path, *, out: Out, classes: LabelSetName = None
     format
         Format of the checkpoint: {formats}
     source
-        Checkpoint file (.pth, .tar, .npz, or a TensorFlow checkpoint prefix)
+        Checkpoint file (.pth, .pt, .tar, .pdparams, .npz, or a TensorFlow checkpoint prefix)
     out
         File to write (.safetensors)
     classes

@@ -49,6 +49,10 @@ Loggers = Annotated[
 ]
 Out = Annotated[Path, Parameter(name=["--out", "-o"], validator=_before_the_work)]
 OutOrNothing = Annotated[Path | None, Parameter(name=["--out", "-o"])]
+OneTopic = Annotated[
+    str | None,
+    Parameter(help="Of a bag: topic with the pictures (default: the only one); `kerbseg doctor BAG` lists them"),
+]
 Precision = Annotated[
     core.Precision | None,
     Parameter(help="Number format (default: that of the file)"),
@@ -59,6 +63,14 @@ Submission = Annotated[
     Parameter(help="Folder or .zip to write predictions to, for the Cityscapes or Minicity server; needs no labels"),
 ]
 Threads = Annotated[int | None, Parameter(help="Number of CPU threads (default: all)")]
+
+Topic = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="Of a bag: topic with pictures, once for each (default: the only one); `kerbseg doctor BAG` lists them",
+        negative="",
+    ),
+]
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

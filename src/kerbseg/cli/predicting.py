@@ -7,6 +7,7 @@ import time
 import warnings
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -15,23 +16,31 @@ from typing import Any
 from rich.cells import cell_len
 
 from kerbseg.bundle_card import versions
+from kerbseg.cli.options import parse_size
 from kerbseg.cli.terminal import progress, tell, width, write_json
-from kerbseg.core.errors import KerbsegError, KerbsegWarning
+from kerbseg.core.classes import check_classes, has_other_classes
+from kerbseg.core.errors import DataError, KerbsegError, KerbsegWarning
 from kerbseg.core.text import counted, redact
 from kerbseg.predict import (
     PictureReport,
     Predictor,
+    Roi,
+    RoiSegmenter,
+    Style,
     Unfinished,
     VideoOptions,
     VideoReport,
     predict_files,
     write_classes,
 )
-from kerbseg.predict.classes import check_classes, has_other_classes
+from kerbseg.predict.bags import BagJob, bag_job, predict_bag
 from kerbseg.predict.files import checked_folder
 from kerbseg.predict.reports import LINE, milliseconds
 from kerbseg.predict.sinks import SINKS, SinkKind, saved, usual
+from kerbseg.predict.tiles import TiledRuntime, plan_tiles
+from kerbseg.predict.videos import Segmenter
 from kerbseg.predict.viewer import open_file
+from kerbseg.runtime import Runtime, network_size
 
 FOLDER = "predictions"  # of results, where none is named
 SHOWN = tuple(f"_{word}{suffix}" for word in ("overlay", "side", "color", "palette") for suffix in (".png", ".mp4", ""))
@@ -78,11 +87,65 @@ def kinds_to_save(save: str | None, sink: Sequence[str], confidence: bool = Fals
     return kinds
 
 
+@dataclass(frozen=True)
+class Looks:
+    """How pictures are looked at: at another size, in part, in tiles, on which CPUs."""
+
+    size: tuple[int, int] | None = None
+    roi: Roi | None = None
+    tile: tuple[int, int] | None = None
+    overlap: int | None = None
+    cpus: frozenset[int] | None = None
+
+    @classmethod
+    def parse(
+        cls, size: str | None, roi: str | None, tiles: str | None, overlap: int | None, cpus: frozenset[int] | None
+    ) -> Looks:
+        """Of the options as they are typed. Raises KerbsegError for what is none, or contradicts another."""
+        if size is not None and tiles is not None:
+            raise KerbsegError("--tiles looks at pictures as large as they are; leave --size or --tiles out")
+        if overlap is not None and tiles is None:
+            raise KerbsegError("--overlap is that of --tiles; give both, or neither")
+        return cls(parse_size(size), None if roi is None else Roi.parse(roi), parse_size(tiles), overlap, cpus)
+
+    def open(self, runtime: Runtime, **how: Any) -> tuple[Predictor, Segmenter, dict[str, Any]]:
+        """The predictor of a runtime, what segments with it, and what `--json` says of it; `how` is for `Predictor`."""
+        tiles = None if self.tile is None else plan_tiles(runtime, self.tile, self.overlap)
+        if tiles is not None:
+            predictor = Predictor(TiledRuntime(runtime, tiles), input_size="own", **how)
+        else:
+            if self.size is not None:
+                network_size(self.size, runtime, self.size)  # refused before any picture is read
+            predictor = Predictor(runtime, input_size=self.size or "trained", **how)
+        looks = {
+            "size": None if self.size is None else list(self.size),
+            "roi": None if self.roi is None else [self.roi.x, self.roi.y, self.roi.width, self.roi.height],
+            "tiles": None if tiles is None else tiles.to_dict(),
+            "cpus": None if self.cpus is None else sorted(self.cpus),
+        }
+        return predictor, predictor if self.roi is None else RoiSegmenter(predictor, self.roi), looks
+
+
+def protocol(predictor: Predictor) -> dict[str, Any]:
+    """By what results were made, for JSON."""
+    engine = predictor.runtime
+    made: dict[str, Any] = {"model": engine.card.model, "runtime": engine.name, "precision": engine.precision}
+    made["temperature"] = engine.card.temperature  # null: of confidence as the network has it
+    if predictor.unknown is not None:
+        made |= {"unknown": predictor.unknown}
+    if predictor.measure != "probability":
+        made |= {"measure": predictor.measure}
+    return {**made, "versions": versions()}
+
+
 class Results:
     """Takes what came of each input: prints its line, writes `classes.json` at the first, opens the first."""
 
-    def __init__(self, predictor: Predictor, out: Path, show: bool, keep: bool) -> None:
+    def __init__(
+        self, predictor: Predictor, out: Path, show: bool, keep: bool, looks: Mapping[str, Any] | None = None
+    ) -> None:
         self._predictor, self._out, self._show, self._keep = predictor, out, show, keep
+        self._looks = looks or {}  # how pictures are looked at, for JSON
         self._name_columns = 0
         self._noted = False
         self._since = time.monotonic()  # when the last input was finished
@@ -126,18 +189,11 @@ class Results:
             "pictures": self._pictures,
             "videos": [video.to_dict() for video in self._videos],
             "failed": {redact(given): str(error) for given, error in failed.items()},
-            "protocol": self._protocol(),
+            "protocol": {**self._protocol(), **self._looks},
         }
 
     def _protocol(self) -> dict[str, Any]:
-        engine = self._predictor.runtime
-        made: dict[str, Any] = {"model": engine.card.model, "runtime": engine.name, "precision": engine.precision}
-        made["temperature"] = engine.card.temperature  # null: of confidence as the network has it
-        if self._predictor.unknown is not None:
-            made |= {"unknown": self._predictor.unknown}
-        if self._predictor.measure != "probability":
-            made |= {"measure": self._predictor.measure}
-        return {**made, "versions": versions()}
+        return protocol(self._predictor)
 
     def _lap(self) -> float:
         since, self._since = self._since, time.monotonic()
@@ -165,7 +221,7 @@ def _to_show(targets: Sequence[Path]) -> Path:
 
 
 def predict_and_tell(
-    predictor: Predictor,
+    predictor: Segmenter,
     inputs: Sequence[str],
     out: Path,
     results: Results,
@@ -187,3 +243,60 @@ def predict_and_tell(
     if failed:
         print(f"kerbseg: {unfinished}", file=sys.stderr)
         sys.exit(1)
+
+
+def bag_to_write(
+    inputs: Sequence[str],
+    out: Path | None,
+    save: str | None,
+    topics: Sequence[str],
+    only: bool,
+    prefix: str | None,
+    confidence: bool,
+    smooth: float | None,
+) -> BagJob | None:
+    """The bag that is asked for, None where files are. Raises KerbsegError where it is not one bag that is read."""
+    words = None if save is None else [word.strip() for word in save.split(",") if word.strip()]
+    if confidence and words is not None:
+        words.append("confidence")
+    job = bag_job(out, words, topics, only, prefix, smooth is not None)
+    if job is not None and len(inputs) != 1:
+        raise KerbsegError(f"a bag is made of one bag, and {len(inputs)} inputs are named; name one")
+    return job
+
+
+def predict_bag_and_tell(
+    predictor: Predictor,
+    segmenter: Segmenter,
+    given: str,
+    job: BagJob,
+    options: VideoOptions,
+    style: Style,
+    json: Path | None,
+    looks: Mapping[str, Any],
+) -> None:
+    """Predicts a bag as `predict_bag` does, and says what came of it; leaves with status 1 where it ended early."""
+    results = _BagResults(predictor, job.out, show=False, keep=False, looks=looks)
+    reports: list[VideoReport] = []
+
+    def keep(report: VideoReport) -> None:
+        reports.append(report)
+        results.video(report)
+
+    try:
+        predict_bag(segmenter, given, job, progress, replace(options, on_report=keep), style)
+    except DataError as error:
+        if not any(report.frames for report in reports):
+            raise
+        print(f"kerbseg: {error}", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        if json is not None:
+            write_json(json, results.to_dict({}))
+
+
+class _BagResults(Results):
+    """What a bag's classes are called stands in it, so no file beside it says so."""
+
+    def _note(self, targets: Sequence[Path]) -> None:
+        pass

@@ -12,10 +12,10 @@ from kerbseg.core.files import atomic_write
 
 @app.command
 def snippet(model: str, *, out: OutOrNothing = None) -> None:
-    """Print a short Python script that runs an exported model without kerbseg.
+    """Print a Python script that runs an exported model without kerbseg.
 
-    The script needs only onnxruntime or openvino, numpy and pillow. It writes the class ids of a picture and prints the
-    share of each class.
+    The script needs only numpy, OpenCV and the engine: onnxruntime or openvino. It writes the class ids of pictures and
+    colored overlays, and prints the share of each class. Option --snippet of export writes it together with the model.
 
     Example: `kerbseg snippet model.onnx -o segment.py`, then `python segment.py model.onnx street.jpg`
 

@@ -10,7 +10,19 @@ from cyclopts import Parameter
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_evaluate
-from kerbseg.cli.options import DataRoot, Device, Fit, Html, Json, OutOrNothing, Precision, Runtime, Submission, Threads
+from kerbseg.cli.options import (
+    DataRoot,
+    Device,
+    Fit,
+    Html,
+    Json,
+    OutOrNothing,
+    Precision,
+    Runtime,
+    Submission,
+    Threads,
+    Topic,
+)
 from kerbseg.cli.terminal import progress, show, tell, write_json, write_page
 from kerbseg.core.collector import no_collection
 from kerbseg.core.errors import KerbsegError
@@ -184,30 +196,45 @@ def predict(
     sink: Annotated[tuple[str, ...], Parameter(show=False)] = (),
     recursive: bool = False,
     json: Json = None,
+    topic: Topic = (),
+    only: Annotated[bool, Parameter(negative="")] = False,
+    prefix: str | None = None,
+    size: str | None = None,
+    roi: str | None = None,
+    tiles: str | None = None,
+    overlap: int | None = None,
+    stride: int = 1,
+    newest: Annotated[bool, Parameter(negative="")] = False,
+    cpus: str | None = None,
     unknown: float | None = None,
     measure: Literal["probability", "entropy", "margin"] = "probability",
 ) -> None:
-    """Segment pictures, folders, globs, videos and streams.
+    """Segment pictures, folders, globs, videos, streams and bags.
 
     Prints a line for each picture: name, height x width, shares of the largest classes, time of the prediction.
     Writes STEM_ids.png (train ids) and STEM_overlay.png, for a video STEM_overlay.mp4, and classes.json, which says
     what the ids mean. A stream is `-` (a video on the standard input), a camera (0, /dev/video0), a named pipe or an
     address; Ctrl-C ends it and keeps the file. An input that cannot be read is left out; the others are segmented, and
-    the status is 1.
+    the status is 1. A bag is a robot's recording: a rosbag2 folder, .mcap, .db3, or ROS 1 .bag. With -o out.mcap its
+    masks, confidence and names of classes go into a bag beside all that it holds; with a folder each of its topics is
+    a video.
 
-    Example: `kerbseg predict run/best.safetensors street.jpg -o out --save ids,overlay,json`
+    Examples: `kerbseg predict run/best.safetensors street.jpg -o out --save ids,overlay,json`,
+    `kerbseg predict mininet_v2_cpu-camvid drive.mcap --topic /cam/image_raw -o out.mcap`
 
     Parameters
     ----------
     model
         Model: a file, a run folder, or the name of shipped weights
     inputs
-        Pictures, folders, globs, videos, streams
+        Pictures, folders, globs, videos, streams, bags
     out
-        Folder for the results (default: predictions); other files in it stay as they are
+        Folder for the results (default: predictions); other files in it stay as they are. Of a bag also a bag: a name
+        that ends with .mcap, or with `--save bag` a folder (rosbag2)
     save
         What to write, separated by commas: {saved} (default: ids,overlay; for videos overlay). ids is gray and right in
-        every program, palette is in color and right in Pillow alone, frames is a video's overlays as pictures
+        every program, palette is in color and right in Pillow alone, frames is a video's overlays as pictures. Into a
+        bag go ids, confidence and overlay (default: ids,confidence)
     confidence
         Also write STEM_confidence.png, how sure each pixel's class is (0 to 255), of a video a folder of them;
         as --save with confidence. `kerbseg calibrate` makes it one that can be believed
@@ -230,40 +257,85 @@ def predict(
         Older name of --save
     recursive
         Also take what is in the subfolders of folders; results then lie in subfolders of OUT
+    only
+        Into a bag write what is predicted only, without copying what was recorded
+    prefix
+        Into a bag write topics under this name (default: `segmentation` beside each camera's topic)
+    size
+        HEIGHTxWIDTH that pictures are looked at, such as 256x512 (default: the height that the network was trained on,
+        their proportions kept); smaller is faster. An exported model takes its own size alone
+    roi
+        X,Y,W,H of the part that is looked at, in pixels, such as 0,120,640,240; ids elsewhere are 255
+    tiles
+        HEIGHTxWIDTH of tiles, multiples of 64, in which pictures are looked at as large as they are; for large ones
+    overlap
+        Pixels by which tiles overlap (default: as far as the network looks, without a seam, if tiles have room)
+    stride
+        Of videos: look at each N-th frame only; frames keep their times
+    newest
+        Of live streams: drop the frames that come while one is worked on, so that results are never late
+    cpus
+        CPUs to run on, such as 0,2 or 4-7 (Linux)
     unknown
         Give pixels the id 255 (no class) where the confidence is below UNKNOWN (0 to 1); drawings show them black
     measure
         What the confidence is: probability of the class; entropy: 1 - entropy / log(classes); margin: distance of the
         probability to the second class
     """
+    from kerbseg.core.cpus import on_cpus, parse_cpus
     from kerbseg.predict.interrupts import FROM_OUTSIDE, ending_once
 
-    beside = out is not None or save is not None or sink or show or confidence or unknown is not None
+    beside = out is not None or save is not None or sink or show or confidence or roi or unknown is not None
     if submission is not None and beside:
         raise KerbsegError(
             "--submission writes label ids for a server and nothing else; leave --out, --save, --show, --confidence,"
-            " --unknown out"
+            " --roi, --unknown out"
         )
     if measure != "probability" and unknown is None and not (confidence or "confidence" in (save or "")):
         raise KerbsegError(f"--measure {measure} is of the confidence; add --confidence, or --unknown")
-    with ending_once(SIGINT, *FROM_OUTSIDE, last=True):
+    bound = None if cpus is None else parse_cpus(cpus)
+    with on_cpus(bound), ending_once(SIGINT, *FROM_OUTSIDE, last=True):
         with no_collection():
-            from kerbseg.cli.predicting import Results, kinds_to_save, predict_and_tell, results_folder
-            from kerbseg.predict import Predictor, RawFrames, Style, VideoOptions
+            from kerbseg.cli.predicting import (
+                Looks,
+                Results,
+                bag_to_write,
+                kinds_to_save,
+                predict_and_tell,
+                predict_bag_and_tell,
+                results_folder,
+            )
+            from kerbseg.predict import RawFrames, Style, VideoOptions
             from kerbseg.runtime import open_runtime
 
-            kinds, style = kinds_to_save(save, sink, confidence), Style(alpha, legend)
+            style, asked = Style(alpha, legend), Looks.parse(size, roi, tiles, overlap, bound)
+            bag = bag_to_write(inputs, out, save, topic, only, prefix, confidence, smooth)
+            kinds = None if bag is not None else kinds_to_save(save, sink, confidence)
             opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
-        predictor = Predictor(opened, fit=fit, measure=measure, unknown=unknown)
+        predictor, segmenter, looks = asked.open(opened, fit=fit, measure=measure, unknown=unknown)
         if submission is not None:
             from kerbseg.predict.submission import submit_files
 
             count = submit_files(predictor, inputs, submission, progress, recursive)
             tell(f"{count} prediction(s) for the server: {submission}")
             return
+        if bag is not None:
+            options = VideoOptions(smooth, flicker, stride=stride, newest=newest)
+            predict_bag_and_tell(predictor, segmenter, inputs[0], bag, options, style, json, looks)
+            return
         folder = results_folder(out, predictor)
-        results = Results(predictor, folder, show, keep=json is not None)
-        options = VideoOptions(smooth, flicker, None if raw is None else RawFrames.parse(raw), results.video)
+        results = Results(predictor, folder, show, keep=json is not None, looks=looks)
+        raw_frames = None if raw is None else RawFrames.parse(raw)
+        options = VideoOptions(smooth, flicker, raw_frames, results.video, stride, newest)
         predict_and_tell(
-            predictor, inputs, folder, results, options, json, sinks=kinds, style=style, recursive=recursive
+            segmenter,
+            inputs,
+            folder,
+            results,
+            options,
+            json,
+            sinks=kinds,
+            style=style,
+            recursive=recursive,
+            topics=topic,
         )

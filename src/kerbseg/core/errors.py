@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.util import find_spec
 
-from kerbseg.core.extras import EXTRAS, how_to_install
+from kerbseg.core.extras import EXTRAS, REQUIRED, how_to_install
 from kerbseg.core.text import printable, redact
 
 
@@ -44,15 +44,21 @@ class MissingExtra(KerbsegError, ImportError):
     def __init__(self, package: str, extra: str | None) -> None:
         how = f"run: pip install {package}" if extra is None else how_to_install(extra)
         super().__init__(f"{package} is not installed; {how}")
+        self.package = package
 
 
 @contextmanager
 def needing_extras() -> Iterator[None]:
-    """Within it an optional package that is not installed is a MissingExtra; other failed imports stay as they are."""
+    """Within it an optional package that is not installed is a MissingExtra; other failed imports stay as they are.
+
+    So is one that was left out for the sake of a small image.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
+        if package in REQUIRED:
+            raise MissingExtra(REQUIRED[package], None) from error
         if package not in EXTRAS:
             raise
         raise MissingExtra(package, EXTRAS[package]) from error

@@ -12,11 +12,15 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 EXTRAS = {  # of the modules that are imported
+    "ai_edge_litert": "tflite",
+    "ai_edge_quantizer": "tflite",
     "av": "video",
     "cv2": "video",
+    "executorch": "executorch",
     "kornia": "train",
     "lightning": "train",
     "matplotlib": "train",
+    "ncnn": "ncnn",
     "nncf": "int8",
     "numba": "export",
     "onnx": "export",
@@ -24,7 +28,18 @@ EXTRAS = {  # of the modules that are imported
     "onnxruntime": "export",
     "onnxscript": "export",
     "openvino": "openvino",
+    "pnnx": "ncnn",
+    "rosbags": "bags",
     "tensorboard": "train",
+    "xxhash": "zenoh",
+    "zenoh": "zenoh",
+}
+REQUIRED = {  # modules that kerbseg always brings, but for images with exported models alone; and their packages
+    "jinja2": "jinja2",
+    "safetensors": "safetensors",
+    "torch": "torch",
+    "torchmetrics": "torchmetrics",
+    "yaml": "pyyaml",
 }
 
 

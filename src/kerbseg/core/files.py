@@ -61,6 +61,26 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             _writing.discard(temporary.name)
 
 
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """A new folder where `path` is to lie, for writers of several files; at the end it goes with what is left in it.
+
+    Raises KerbsegError where none can be made.
+    """
+    folder = path.parent / f".kerbseg-{_machine()}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    _writing.add(folder.name)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _writing.discard(folder.name)
+
+
 def check_writable(path: str | Path) -> None:
     """Raises KerbsegError where `atomic_write` would, as far as it can be known before the work and without a trace."""
     path = Path(path)
@@ -78,7 +98,7 @@ def check_writable(path: str | Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what `atomic_write` was writing into the folder when its process was killed."""
+    """Removes what `atomic_write` and `folder_beside` were writing into the folder when its process was killed."""
     for path in folder.glob(".kerbseg-*"):
         match = _TEMPORARY.fullmatch(path.name)
         if match and path.name not in _writing:
@@ -87,7 +107,9 @@ def remove_leftovers(folder: Path) -> None:
                     over = int(match["process"]) == os.getpid() or not _runs(int(match["process"]))
                 else:
                     over = time.time() - path.stat().st_mtime > FORGOTTEN
-                if over:
+                if over and path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif over:
                     path.unlink()
 
 

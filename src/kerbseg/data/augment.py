@@ -8,6 +8,7 @@ sensor, the file.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.resize import Resample
 from kerbseg.core.types import VOID
-from kerbseg.data.whole_pixels import Axis, Border, place, round_size
+from kerbseg.data.whole_pixels import GRAY, Axis, Border, place, round_size
 
 Images = Float[Tensor, "b 3 h w"]
 MIDDLE = 128 / 255  # gray of a byte
@@ -43,17 +44,20 @@ class Geometry:
     border: Border = "black"  # what a picture has outside; a mask has VOID
     unit: tuple[int, int] | None = None  # height and width that a scale of 1 means; the picture's own without it
     resample: Resample | None = None  # by whole pixels, as Pillow; one bilinear warp without it
+    scale_step: float = 0.0  # the scales are the lowest, one by this more, ... the highest; all between without it
+    cornered: bool = False  # a picture smaller than the canvas lies at its top left, the right one where it is mirrored
 
     def __call__(
         self,
         image: Float[Tensor, "b 3 h w"],
-        mask: UInt8[Tensor, "b h w"],
+        mask: UInt8[Tensor, "b *m h w"],
         canvas: tuple[int, int],
         zoom: float = 1.0,
         focus: Float[Tensor, "b 2"] | None = None,
-    ) -> tuple[Float[Tensor, "b 3 H W"], UInt8[Tensor, "b H W"]]:
+    ) -> tuple[Float[Tensor, "b 3 H W"], UInt8[Tensor, "b *m H W"]]:
         """Pictures and masks on a canvas of (height, width), drawn `zoom` times as large besides the random scale.
 
+        Several masks of a picture stand behind each other, and each has VOID outside.
         `focus` holds points (x, y) that come to lie on the canvas; NaN for a picture without one.
         """
         size = (image.shape[-2], image.shape[-1])
@@ -90,6 +94,10 @@ class Geometry:
         slack = (scale * torch.tensor([size[1], size[0]]) - torch.tensor([canvas[1], canvas[0]])).abs() / 2
         slack = slack * (not self.centered)
         lowest, highest = -slack, slack
+        if self.cornered:
+            smaller = scale * torch.tensor([size[1], size[0]]) < torch.tensor([canvas[1], canvas[0]])
+            corner = slack * torch.stack([-mirror, -torch.ones(n)], 1)
+            lowest, highest = torch.where(smaller, corner, lowest), torch.where(smaller, corner, highest)
         if focus is not None:
             # where the point lies if the centers meet; the shift must bring it between the canvas's borders
             point = target + (linear @ (focus.cpu() - center)[..., None])[..., 0]
@@ -141,6 +149,8 @@ class Geometry:
         if self.centered:
             return (canvas - size) // 2
         lowest, highest = min(0, canvas - size), max(0, canvas - size)
+        if self.cornered and size < canvas:
+            lowest = highest = canvas - size if flipped else 0
         if not math.isnan(point):
             at = (point + 0.5) * size / own - 0.5
             at = size - 1 - at if flipped else at
@@ -158,7 +168,11 @@ class Geometry:
     def _scales(
         self, n: int, size: tuple[int, int], canvas: tuple[int, int], fill: bool = True
     ) -> Float[Tensor, "b 2"]:
-        y = self.rank.uniform(n, *self.scale)
+        if self.scale_step:
+            steps = math.floor((self.scale[1] - self.scale[0]) / self.scale_step + 1e-6)
+            y = self.scale[0] + (self.rank.uniform(n) * (steps + 1)).floor().clamp(max=steps) * self.scale_step
+        else:
+            y = self.rank.uniform(n, *self.scale)
         x = (y + self.rank.uniform(n, -self.stretch, self.stretch)).clamp(min=self.scale[0]) if self.stretch else y
         scale = torch.stack([x, y], 1)
         if self.unit is not None:
@@ -177,8 +191,8 @@ class Turn:
     rank: Rank = SINGLE
 
     def __call__(
-        self, image: Images, mask: UInt8[Tensor, "b h w"], chosen: Bool[Tensor, " b"]
-    ) -> tuple[Images, UInt8[Tensor, "b h w"]]:
+        self, image: Images, mask: UInt8[Tensor, "b *m h w"], chosen: Bool[Tensor, " b"]
+    ) -> tuple[Images, UInt8[Tensor, "b *m h w"]]:
         """Of the `chosen` pictures; the others stay as they are."""
         angle = self.rank.uniform(len(image), -self.degrees, self.degrees)
         if not chosen.any():
@@ -195,14 +209,22 @@ class Turn:
 
 
 def _warp(
-    image: Images, mask: UInt8[Tensor, "b h w"], matrix: Float[Tensor, "b 2 3"], canvas: tuple[int, int], border: Border
-) -> tuple[Float[Tensor, "b 3 H W"], UInt8[Tensor, "b H W"]]:
-    outside = {"black": "zeros", "mirror": "reflection"}[border]
+    image: Images,
+    mask: UInt8[Tensor, "b *m h w"],
+    matrix: Float[Tensor, "b 2 3"],
+    canvas: tuple[int, int],
+    border: Border,
+) -> tuple[Float[Tensor, "b 3 H W"], UInt8[Tensor, "b *m H W"]]:
+    outside = {"black": "zeros", "gray": "zeros", "mirror": "reflection"}[border]
+    if border == "gray":
+        image = image - GRAY  # what comes in is 0
     image = warp_affine(image, matrix, canvas, mode="bilinear", padding_mode=outside)
-    shifted = mask[:, None].to(image.dtype) + 1
-    shifted = warp_affine(shifted, matrix, canvas, mode="nearest", padding_mode="zeros")
-    ids = shifted[:, 0].round().to(torch.int16) - 1
-    return image, torch.where(ids < 0, VOID, ids).to(torch.uint8)
+    image = image + GRAY if border == "gray" else image
+    shifted = mask[:, None] if mask.ndim == 3 else mask
+    shifted = warp_affine(shifted.to(image.dtype) + 1, matrix, canvas, mode="nearest", padding_mode="zeros")
+    ids = shifted.round().to(torch.int16) - 1
+    ids = torch.where(ids < 0, VOID, ids).to(torch.uint8)
+    return image, ids[:, 0] if mask.ndim == 3 else ids
 
 
 def _whole_pixels(
@@ -253,6 +275,11 @@ class Color:
     mid_contrast: tuple[float, float] = (1.0, 1.0)  # lowest and highest factor of the distance from middle gray
     mid_contrast_p: float = 1.0
     jpeg_first: bool = False  # before all other changes, where it is the last without this
+    brightness_p: float = 1.0  # probabilities of changes that had none at first
+    contrast_p: float = 1.0
+    saturation_p: float = 1.0
+    hue_p: float = 1.0
+    shuffle: bool = False  # those four before the others, in an order of its own for each picture
 
     def choose(self, n: int) -> Bool[Tensor, " b"]:
         """Which of n pictures are changed at all."""
@@ -263,30 +290,36 @@ class Color:
         n, device = len(image), image.device
         chosen = self.choose(n) if chosen is None else chosen
 
-        def factor(spread: float) -> Float[Tensor, " b"]:
-            return torch.where(chosen, self.rank.uniform(n, 1 - spread, 1 + spread), 1.0).to(device)
-
         def some(probability: float) -> Bool[Tensor, " b"]:
             return chosen & (self.rank.uniform(n) < probability)
 
+        def factor(spread: float, probability: float = 1.0) -> Float[Tensor, " b"]:
+            drawn = self.rank.uniform(n, 1 - spread, 1 + spread)
+            return torch.where(some(probability) if probability < 1 else chosen, drawn, 1.0).to(device)
+
+        def turns() -> Float[Tensor, " b"]:
+            drawn = self.rank.uniform(n, -self.hue, self.hue) * 2 * math.pi
+            return torch.where(some(self.hue_p) if self.hue_p < 1 else chosen, drawn, 0.0).to(device)
+
         if self.jpeg and self.jpeg_first:
             image = self._compress(image, some(self.jpeg))
-        if self.brightness:
-            image = enhance.adjust_brightness_accumulative(image, factor(self.brightness))
+        if self.shuffle:
+            image = self._shuffled(image, factor, turns)
+        if self.brightness and not self.shuffle:
+            image = enhance.adjust_brightness_accumulative(image, factor(self.brightness, self.brightness_p))
         if self.offset:
             levels = (self.rank.uniform(n, -self.offset, self.offset) * 255).trunc() / 255
             levels = torch.where(some(self.offset_p), levels, 0.0).to(device)
             image = (image + levels[:, None, None, None]).clamp(0, 1)
-        if self.contrast:
-            image = enhance.adjust_contrast_with_mean_subtraction(image, factor(self.contrast))
+        if self.contrast and not self.shuffle:
+            image = enhance.adjust_contrast_with_mean_subtraction(image, factor(self.contrast, self.contrast_p))
         if self.mid_contrast != (1.0, 1.0):
             wide = torch.where(some(self.mid_contrast_p), self.rank.uniform(n, *self.mid_contrast), 1.0).to(device)
             image = ((image - MIDDLE) * wide[:, None, None, None] + MIDDLE).clamp(0, 1)
-        if self.saturation:
-            image = enhance.adjust_saturation_with_gray_subtraction(image, factor(self.saturation))
-        if self.hue:
-            turns = torch.where(chosen, self.rank.uniform(n, -self.hue, self.hue), 0.0)
-            image = enhance.adjust_hue(image, (turns * 2 * math.pi).to(device))
+        if self.saturation and not self.shuffle:
+            image = enhance.adjust_saturation_with_gray_subtraction(image, factor(self.saturation, self.saturation_p))
+        if self.hue and not self.shuffle:
+            image = enhance.adjust_hue(image, turns())
         if self.hue_factor:
             hsv = rgb_to_hsv(image)
             angle = hsv[:, 0] * factor(self.hue_factor)[:, None, None] % (2 * math.pi)
@@ -307,6 +340,24 @@ class Color:
             image = self._add_noise(image, some(self.noise_p))
         if self.jpeg and not self.jpeg_first:
             image = self._compress(image, some(self.jpeg))
+        return image
+
+    def _shuffled(self, image: Images, factor: Callable[[float, float], Tensor], turns: Callable[[], Tensor]) -> Images:
+        """Brightness, contrast, saturation and hue, each picture's in its own order."""
+        changes: list[tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = [
+            (enhance.adjust_brightness_accumulative, factor(self.brightness, self.brightness_p)),
+            (enhance.adjust_contrast_with_mean_subtraction, factor(self.contrast, self.contrast_p)),
+            (enhance.adjust_saturation_with_gray_subtraction, factor(self.saturation, self.saturation_p)),
+            (enhance.adjust_hue, turns()),
+        ]
+        orders = self.rank.uniform(len(image), 0, 1, len(changes)).argsort(1)
+        image = image.clone()
+        for turn in range(len(changes)):
+            for index, (change, strength) in enumerate(changes):
+                still = 0.0 if index == len(changes) - 1 else 1.0
+                at = (orders[:, turn] == index).to(image.device) & (strength != still)
+                if at.any():
+                    image[at] = change(image[at], strength[at])
         return image
 
     def _blur(self, image: Images, chosen: Bool[Tensor, " b"]) -> Images:

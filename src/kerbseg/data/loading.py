@@ -17,6 +17,7 @@ from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import DataError, KerbsegError
 from kerbseg.core.resize import Resample, resize_ids, resize_picture
 from kerbseg.core.types import Dataset, Sample, samples
+from kerbseg.data.edges import EdgeLines
 from kerbseg.data.samplers import Draw, EpochShuffle, Order, RareShuffle, shared, strided_shard
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ class Batch(TypedDict):
     mask: UInt8[Tensor, "b h w"]
     name: list[str]
     focus: NotRequired[Float[Tensor, "b 2"]]  # (x, y) that a crop must show; NaN where there is none
+    edge: NotRequired[UInt8[Tensor, "b h w"]]  # 1 where classes meet
 
 
 class _SamplesOf:
@@ -142,19 +144,22 @@ class ConcatDataset:
 
 
 class InMemory(TorchDataset[Batch]):
-    """All samples decoded once into two uint8 tensors on a device; a batch is an index into them."""
+    """All samples decoded once into uint8 tensors on a device; a batch is an index into them."""
 
     in_memory = True
 
-    def __init__(self, dataset: Dataset, device: torch.device | None = None) -> None:
+    def __init__(self, dataset: Dataset, device: torch.device | None = None, edges: EdgeLines | None = None) -> None:
         first = dataset[0]
         self._image = torch.empty((len(dataset), *first.image.shape), dtype=torch.uint8, device=device)
         self._mask = torch.empty((len(dataset), *first.mask.shape), dtype=torch.uint8, device=device)
+        self._edge = None if edges is None else torch.empty_like(self._mask)
         self._names = []
         for index, sample in enumerate(samples(dataset)):
             check_equal_sizes(first, sample)
             self._image[index] = torch.from_numpy(sample.image)
             self._mask[index] = torch.from_numpy(sample.mask)
+            if self._edge is not None and edges is not None:
+                self._edge[index] = torch.from_numpy(edges(sample.mask))
             self._names.append(sample.name)
         self.device = self._image.device
 
@@ -163,7 +168,12 @@ class InMemory(TorchDataset[Batch]):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         at = torch.tensor(indices, device=self.device)
-        return Batch(image=channels_first(self._image[at]), mask=self._mask[at], name=[self._names[i] for i in indices])
+        batch = Batch(
+            image=channels_first(self._image[at]), mask=self._mask[at], name=[self._names[i] for i in indices]
+        )
+        if self._edge is not None:
+            batch["edge"] = self._edge[at]
+        return batch
 
 
 class OnDisk(TorchDataset[Batch]):
@@ -172,14 +182,18 @@ class OnDisk(TorchDataset[Batch]):
     in_memory = False
     device = torch.device("cpu")
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Dataset, edges: EdgeLines | None = None) -> None:
+        self._dataset, self._edges = dataset, edges
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        return stack([self._dataset[i] for i in indices])
+        parts = [self._dataset[i] for i in indices]
+        batch = stack(parts)
+        if self._edges is not None:
+            batch["edge"] = torch.from_numpy(np.stack([self._edges(part.mask) for part in parts]))
+        return batch
 
 
 def stack(parts: Sequence[Sample]) -> Batch:

@@ -199,12 +199,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def open_embedded(data: bytes, shown: str) -> Iterator[Image.Image]:
-    """A PNG that lies within another file, its pixels not yet decoded. Raises DataError, which calls it `shown`."""
+def open_embedded(data: bytes, shown: str, formats: tuple[str, ...] = ("PNG",)) -> Iterator[Image.Image]:
+    """A picture within another file, its pixels not yet decoded. Raises DataError, which calls it `shown`."""
     try:
-        image = Image.open(BytesIO(data), formats=("PNG",))
+        image = Image.open(BytesIO(data), formats=formats)
     except _DAMAGE as problem:
-        raise DataError(_damaged(shown, "it is no PNG" if isinstance(problem, OSError) else problem)) from problem
+        foreign = f"it is no {' or '.join(formats)}"
+        raise DataError(_damaged(shown, foreign if isinstance(problem, OSError) else problem)) from problem
     with image:
         yield image
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from kerbseg.core.resize import Resample
 from kerbseg.core.types import VOID
 
-Border = Literal["black", "mirror"]
+Border = Literal["black", "gray", "mirror"]
+GRAY = 0.5  # what `gray` has outside
 Kernel = Callable[[Tensor], Tensor]  # distance in pixels of the smaller picture -> weight
 
 
@@ -87,21 +88,22 @@ class Axis:
 
 def place(
     image: Float[Tensor, "b 3 h w"],
-    mask: UInt8[Tensor, "b h w"],
+    mask: UInt8[Tensor, "b *m h w"],
     axes: Sequence[tuple[Axis, Axis]],
     resample: Resample,
     border: Border = "black",
-) -> tuple[Float[Tensor, "b 3 H W"], UInt8[Tensor, "b H W"]]:
-    """Each picture and mask along its rows and columns; masks are VOID where there is no picture."""
+) -> tuple[Float[Tensor, "b 3 H W"], UInt8[Tensor, "b *m H W"]]:
+    """Each picture and its mask, or several, along rows and columns; masks are VOID where there is no picture."""
     pictures, masks = [], []
     with torch.autocast(image.device.type, enabled=False):  # a network's bfloat16 has too few levels for a picture
         for picture, ids, (rows, columns) in zip(image, mask, axes, strict=True):
             (tall, by_row), (wide, by_column) = (each.mix(resample, border, image.device) for each in (rows, columns))
             low = _along(picture[:, tall, wide], columns, by_column, border)  # columns first, as Pillow does
-            pictures.append(_along(low.mT, rows, by_row, border).mT)
+            high = _along(low.mT, rows, by_row, border).mT
             (row, row_there), (column, column_there) = rows.nearest(), columns.nearest()
             there = (row_there[:, None] & column_there).to(mask.device)
-            masks.append(torch.where(there, ids[row.to(mask.device)][:, column.to(mask.device)], VOID))
+            pictures.append(high + GRAY * ~there.to(high.device) if border == "gray" else high)
+            masks.append(torch.where(there, ids[..., row.to(mask.device), :][..., column.to(mask.device)], VOID))
     return torch.stack(pictures), torch.stack(masks)
 
 

@@ -17,7 +17,7 @@ from kerbseg.data import open_dataset
 from kerbseg.export.parity import FLOOR, Parity, parity, pictures_of
 from kerbseg.exported_card import MOST_PICTURES
 from kerbseg.runtime import Engine
-from kerbseg.runtime.engines import exporting, files_of
+from kerbseg.runtime.engines import exporting, files_of, suffix_of
 
 Pictures = Sequence[UInt8[np.ndarray, "h w 3"]]
 
@@ -61,9 +61,9 @@ def export(
 def engine_of(path: Path) -> Engine:
     """The engine that a file is written for. Raises KerbsegError for an ending that nothing is written for."""
     engines = exporting()
-    if path.suffix not in engines:
+    if (suffix := suffix_of(path)) not in engines:
         raise KerbsegError(f"{path} has no ending that can be exported to; choose {' or '.join(engines)}")
-    return engines[path.suffix]
+    return engines[suffix]
 
 
 def install(made: Path, path: Path) -> None:

@@ -33,7 +33,10 @@ class PreprocessStage(nn.Module):
         self.register_buffer("bias", (-mean / std).float())
 
     def forward(self, pictures: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
-        image = pictures.float().permute(0, 3, 1, 2)  # TensorRT's parser knows no transposition of uint8
+        return self.normalized(pictures.float().permute(0, 3, 1, 2))  # TensorRT's parser transposes no uint8
+
+    def normalized(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """The same of float pictures with values from 0 to 255."""
         if self.bgr:
             return nn.functional.conv2d(image, self.get_buffer("turned"), self.get_buffer("bias"))
         return (image + self.get_buffer("shift") if self.shifted else image) * self.get_buffer("scale")
@@ -62,7 +65,12 @@ class DeployGraph(nn.Module):
         return models.padded_size(self.size, self.stride)
 
     def forward(self, pictures: UInt8[Tensor, "b h w 3"]) -> tuple[UInt8[Tensor, "b h w"], Float[Tensor, "b k H W"]]:
-        image = models.pad_to_stride(self.pixels(pictures), self.stride)
-        logits = self.net.logits(image)[:, : self.classes]  # type: ignore[operator] # every network has them
-        upsampled = self.net.upsample(logits, tuple(image.shape[-2:]))  # type: ignore[operator]
+        logits = self.logits_of(self.pixels(pictures))
+        upsampled = self.net.upsample(logits, self.padded)  # type: ignore[operator]
         return upsampled[..., : self.size[0], : self.size[1]].argmax(1).to(torch.uint8), logits
+
+    def logits_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k H W"]:
+        """Logits of the classes before the last interpolation, of a normalized picture."""
+        padded = models.pad_to_stride(image, self.stride)
+        logits: Tensor = self.net.logits(padded)[:, : self.classes]  # type: ignore[operator] # every network has them
+        return logits

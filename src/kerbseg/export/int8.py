@@ -113,8 +113,12 @@ class Quantizer:
         most: int = CALIBRATION_PICTURES,
     ) -> Quantizer:
         """Of a bundle for an engine. Raises also KerbsegError for an engine without int8."""
+        kind = engine.graph()
+        if hasattr(kind, "of_bundle"):  # an engine's own
+            own: Quantizer = kind.of_bundle(bundle, engine, size, calibration, most)
+            return own
         _nncf()  # what is missing is said before the network is converted
-        graph: Graph = engine.graph()()
+        graph: Graph = kind()
         return cls(graph, *graph.converted(bundle, size), calibration, most)
 
     def quantize_all(self) -> Quantized:

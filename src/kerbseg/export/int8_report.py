@@ -133,7 +133,7 @@ def export_int8(
     check_classes(open_runtime(bundle), eval_set)
     quantizer = Quantizer.of_bundle(bundle, engine, size, calibration, calibration_pictures)
     with TemporaryDirectory() as folder:
-        plain, made = Path(folder) / f"float{path.suffix}", Path(folder) / path.name
+        plain, made = Path(folder) / f"float{engine.suffix}", Path(folder) / path.name
         judged = partial(_evaluated, quantizer, eval_set=eval_set, limit=limit, threads=threads)
         engine.writer()(bundle, plain, size, False)
         before = evaluate(open_runtime(plain, threads=threads), eval_set, limit=limit)
@@ -143,7 +143,7 @@ def export_int8(
             quantized, restored = quantizer.quantize_within(max_drop, eval_set, limit), True
             after = judged(quantized, made)
         if not float_logits and (in_uint8 := quantizer.with_uint8_logits(quantized)) is not quantized:
-            beside = Path(folder) / f"uint8{path.suffix}"
+            beside = Path(folder) / f"uint8{engine.suffix}"
             report = judged(in_uint8, beside)
             logits = _chosen(before, after, report, max_drop)
             if logits.used:

@@ -167,7 +167,7 @@ def _fold_scale(model: ir.Model) -> None:
 
 
 def _fold_sizes(model: ir.Model) -> None:
-    """Lets a whole-numbered enlargement ask for a factor instead of a size that is put together from the batch's.
+    """Lets an enlargement ask for a factor instead of a size that is put together from the batch's.
 
     OpenVINO 2024.0 misses such sizes and leaves the logits as small as they are, without a word.
     """
@@ -179,11 +179,9 @@ def _fold_sizes(model: ir.Model) -> None:
         if sizes is None or given is None or given.shape is None or made.shape is None:
             continue
         before, after = given.shape[2:], made.shape[2:]
-        if not all(
-            isinstance(n, int) and isinstance(m, int) and m % n == 0 for n, m in zip(before, after, strict=True)
-        ):
+        if not all(isinstance(n, int) for n in (*before, *after)):
             continue
-        factors = np.array([1, 1, *(int(m) // int(n) for n, m in zip(before, after, strict=True))], np.float32)
+        factors = np.array([1, 1, *(_factor(int(n), int(m)) for n, m in zip(before, after, strict=True))], np.float32)
         scales = ir.Value(name=f"{made.name}_scales", const_value=ir.tensor(factors))
         model.graph.register_initializer(scales)
         node.replace_input_with(2, scales)
@@ -192,6 +190,14 @@ def _fold_sizes(model: ir.Model) -> None:
     for name, value in list(model.graph.initializers.items()):
         if not value.uses() and not value.is_graph_output():
             del model.graph.initializers[name]
+
+
+def _factor(before: int, after: int) -> np.float32:
+    """The least float32 by which a side becomes so long: engines round the product down, however exact it is."""
+    factor = np.float32(after / before)
+    while before * float(factor) < after:
+        factor = np.nextafter(factor, np.float32(np.inf))
+    return factor
 
 
 def _remove_unread(model: ir.Model, node: ir.Node | None) -> None:

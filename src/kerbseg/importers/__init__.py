@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from torch import Tensor
+
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet
-from kerbseg.importers._torch_file import read_state_dict as read_state_dict
+from kerbseg.importers import _torch_file
 
 Importer = Callable[[Path, LabelSet | None, str | None], Bundle]
 
@@ -26,11 +28,15 @@ def _from(module: str) -> Importer:
 
 
 FORMATS: dict[str, Importer] = {
+    "ddrnet-pytorch": _from("ddrnet_pytorch"),
     "efficientseg-pytorch": _from("efficientseg_pytorch"),
     "erfnet-pytorch": _from("erfnet_pytorch"),
     "espnet-pytorch": _from("espnet_pytorch"),
+    "fast_scnn-pytorch": _from("fast_scnn_pytorch"),
     "liteseg-pytorch": _from("liteseg_pytorch"),
     "mininet-tf": _from("mininet_tf"),
+    "pidnet-pytorch": _from("pidnet_pytorch"),
+    "pp_liteseg-paddle": _from("pp_liteseg_paddle"),
 }
 
 
@@ -48,6 +54,17 @@ def import_checkpoint(
     if not isinstance(labels, LabelSet | None):
         raise KerbsegError(f"labels are a LabelSet, not {labels!r}; write: label_set('camvid')")
     return FORMATS[format](Path(source), labels, model)
+
+
+def read_initial_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a file that a training starts from: of PyTorch, or of PaddlePaddle (`.pdparams`).
+
+    Raises BundleError for a file that is damaged, foreign, or holds more than weights.
+    """
+    if path.suffix == ".pdparams":
+        weights: dict[str, Tensor] = import_module(f"{__name__}.pp_liteseg_paddle").initial_weights(path)
+        return weights
+    return _torch_file.read_state_dict(path)
 
 
 def origin(files: Sequence[Path], license: str) -> str:

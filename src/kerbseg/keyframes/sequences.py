@@ -21,6 +21,7 @@ from typing import Literal
 from kerbseg.core.errors import DataError, InputError
 from kerbseg.data.pictures import SUFFIXES, read_rgb
 from kerbseg.predict.sources import Frame, RawFrames, Source, find_source
+from kerbseg.predict.sources.bags import find_bag
 
 Layout = Literal["tum", "euroc", "kitti", "pictures", "video"]
 
@@ -58,8 +59,10 @@ class FrameSequence:
         return bool(self.entries) or self.source.path is not None
 
 
-def open_sequence(given: str | Path, fps: float | None = None, raw: RawFrames | None = None) -> FrameSequence:
-    """The sequence that a folder, a glob of pictures, a video or a stream is.
+def open_sequence(
+    given: str | Path, fps: float | None = None, raw: RawFrames | None = None, topic: str | None = None
+) -> FrameSequence:
+    """The sequence that a folder, a glob of pictures, a video, a stream or a topic of a bag is.
 
     `fps` is the rate of a folder's pictures, whatever times their names tell. Raises DataError for what is none, for
     times that do not rise, and for a listed picture that is not there; InputError where a rate is missing, or told of
@@ -68,7 +71,12 @@ def open_sequence(given: str | Path, fps: float | None = None, raw: RawFrames | 
     path = Path(given)
     if fps is not None and not 1e-6 <= fps <= 1e6:
         raise InputError(f"a rate of {fps:g} frames a second; it must be from 0.000001 to 1000000")
-    if path.is_dir():
+    bag = find_bag(str(given))
+    if topic is not None and bag is None:
+        raise InputError(f"--topic names pictures in a bag, and {given} is none; leave it out")
+    if bag is not None:
+        sequence = FrameSequence(bag.of_topics([] if topic is None else [topic]), "video")
+    elif path.is_dir():
         sequence = _folder(path, fps)
     elif path.suffix.lower() in SUFFIXES - {".gif", ".webp", ".apng"} and path.is_file():
         sequence = _of_entries("pictures", path.parent, path.parent, [Entry(path, 0, "0")])
@@ -77,7 +85,7 @@ def open_sequence(given: str | Path, fps: float | None = None, raw: RawFrames | 
     else:
         source = find_source(given, raw)
         if source is None:
-            raise DataError(f"{given} is no folder, glob, video or stream; check the path")
+            raise DataError(f"{given} is no folder, glob, video, bag or stream; check the path")
         sequence = FrameSequence(source, "video")
     if fps is not None and (sequence.layout != "pictures" or sequence.entries[0].stamp != "0"):
         raise InputError(f"{given} has times of its own; leave the rate (fps) out")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,6 +17,7 @@ class SegmentationNet(nn.Module):
     """
 
     align_corners = False  # of the last interpolation, as the paper's code has it
+    heads: tuple[str, ...] = ()  # submodules of this one that only training needs; `logits` runs those that are there
 
     def logits(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k H W"]:
         """Logits at the network's own resolution, before the last interpolation (if it needs one)."""
@@ -25,6 +29,23 @@ class SegmentationNet(nn.Module):
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         return self.upsample(self.logits(image), (image.shape[-2], image.shape[-1]))
+
+    def with_heads(
+        self, image: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b k H W"], dict[str, Float[Tensor, "b c p q"]]]:
+        """What `logits` gives, and each training head's logits by its name, at the resolution of that head.
+
+        Without heads the second is empty. Raises as `logits`.
+        """
+        seen: dict[str, Tensor] = {}
+        with ExitStack() as hooks:
+            for name in self.heads:
+                hooks.enter_context(self.get_submodule(name).register_forward_hook(partial(_keep, seen, name)))
+            return self.logits(image), seen
+
+
+def _keep(seen: dict[str, Tensor], name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    seen[name] = output
 
 
 def resize(features: Float[Tensor, "b c h w"], size: tuple[int, int], align_corners: bool) -> Float[Tensor, "b c H W"]:

@@ -23,7 +23,7 @@ class Card:
 
     name: str
     paper: str
-    parameters: int  # with `classes` outputs
+    parameters: int  # with `classes` outputs, without training heads
     macs: int  # at `input`, convolutions and linear layers only
     input: tuple[int, int]  # height, width in the paper
     classes: int
@@ -31,6 +31,7 @@ class Card:
     summary: str  # first line of the builder's docstring
     preprocessing: Preprocessing
     main: bool  # what the paper proposes; an ablation, a stage or a variant of it is not
+    parameters_with_heads: int | None = None  # of the network as it is trained, built with `heads=True`
 
 
 MOST_OF_AN_OPTION = 1024  # channels, blocks
@@ -48,6 +49,7 @@ def register(
     classes: int = 19,
     preprocessing: Preprocessing | None = None,
     main: bool = True,
+    parameters_with_heads: int | None = None,
 ) -> Callable[[Builder], Builder]:
     """Puts a builder `f(classes, **options) -> SegmentationNet` under its own name; a duplicate is an error."""
 
@@ -68,6 +70,7 @@ def register(
             summary=builder.__doc__.strip().splitlines()[0],
             preprocessing=preprocessing or Preprocessing(),
             main=main,
+            parameters_with_heads=parameters_with_heads,
         )
         _builders[name] = (builder, card)
         return builder

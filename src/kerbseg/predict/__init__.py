@@ -1,14 +1,15 @@
 """Prediction of pictures, folders, videos and streams: source -> predictor -> (vote over time) -> sinks."""
 
-from kerbseg.predict.classes import write_classes
+from kerbseg.core.classes import write_classes
 from kerbseg.predict.drawings import Style
 from kerbseg.predict.files import Unfinished, predict_files
 from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.predictor import Predictor
-from kerbseg.predict.reports import PictureReport
+from kerbseg.predict.reports import PictureReport, VideoReport
+from kerbseg.predict.roi import Roi, RoiSegmenter
 from kerbseg.predict.sinks import SINKS, SinkKind
-from kerbseg.predict.sources import SOURCES, Frame, RawFrames, Source, SourceKind
-from kerbseg.predict.videos import VideoOptions, VideoReport, segment_video, video
+from kerbseg.predict.sources import SOURCES, Frame, RawFrames, Source, SourceKind, Stamp
+from kerbseg.predict.videos import VideoOptions, segment_video, video
 
 __all__ = [
     "SINKS",
@@ -18,9 +19,12 @@ __all__ = [
     "Prediction",
     "Predictor",
     "RawFrames",
+    "Roi",
+    "RoiSegmenter",
     "SinkKind",
     "Source",
     "SourceKind",
+    "Stamp",
     "Style",
     "Unfinished",
     "VideoOptions",

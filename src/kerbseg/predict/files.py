@@ -24,6 +24,7 @@ from kerbseg.core.types import Sample
 from kerbseg.predict.drawings import Style
 from kerbseg.predict.inputs import expand
 from kerbseg.predict.interrupts import ending_once
+from kerbseg.predict.live import check_live
 from kerbseg.predict.prediction import Prediction
 from kerbseg.predict.reports import PictureReport
 from kerbseg.predict.sinks import SinkKind, open_sinks, targets_of
@@ -60,6 +61,7 @@ def predict_files(
     style: Style | None = None,
     recursive: bool = False,
     on_picture: Callable[[PictureReport], object] = _unreported,
+    topics: Sequence[str] = (),
 ) -> list[Source]:
     """Writes `<stem>_ids.png` and `<stem>_overlay.png` of pictures, `<stem>_overlay.mp4` of videos.
 
@@ -68,6 +70,7 @@ def predict_files(
     streams: `-` for the standard input, a camera's number or device, a named pipe, an address; and whatever else
     `SOURCES` knows. `sinks` name what to write instead (see `SINKS`), `style` says how overlays look. Inputs of one
     stem keep their suffixes in the names of their results. `on_picture` is called with what came of each picture.
+    `topics` are those of bags whose pictures are meant; each is a video.
 
     One of several inputs that cannot be read is warned of (KerbsegWarning), and the others are segmented; at the end
     all such are raised as Unfinished. A single one raises its own DataError. Raises KerbsegError before any work where
@@ -75,12 +78,11 @@ def predict_files(
     """
     checked_segmenter(predictor)
     options, out = options or VideoOptions(), checked_folder(out)
-    given = expand(inputs, options.raw, recursive, leave_out=out)
+    given = expand(inputs, options.raw, recursive, leave_out=out, topics=topics)
     named = partial(targets_of, out=out, names=sinks, style=style)
     plan = _with_suffixes({source: named(source) for source in given.sources}, named)
     _refuse_clashes(plan)
-    if options.flicker and given.sources and all(source.kind == "picture" for source in given.sources):
-        raise KerbsegError("flicker is measured between the frames of a video, and no input is one; leave it out")
+    _check_videos(given.sources, options)
     total = len(plan) + len(given.failures)
     if total == 1 and given.failures:
         raise next(iter(given.failures.values()))
@@ -95,6 +97,19 @@ def predict_files(
     if failures := {**given.failures, **steps.failures}:
         raise Unfinished(failures, total)
     return list(plan)
+
+
+def _check_videos(sources: Sequence[Source], options: VideoOptions) -> None:
+    """Raises KerbsegError for what is asked of a video where no input is one, or of a live stream where one is none."""
+    asked = {"flicker is measured between": options.flicker, "stride chooses from": options.stride > 1}
+    asked["the newest is taken of"] = options.newest
+    videos = [source for source in sources if source.kind == "video"]
+    for what in (what for what, wanted in asked.items() if wanted):
+        if sources and not videos:
+            raise KerbsegError(f"{what} the frames of a video, and no input is one; leave it out")
+    if options.newest:
+        for source in videos:
+            check_live(source)
 
 
 def checked_folder(out: str | Path) -> Path:
@@ -170,7 +185,8 @@ class _Steps:
         self.failures: dict[str, KerbsegError] = {}
 
     def __length_hint__(self) -> int:
-        counts = [source.count() for source in self._plan]
+        stride = self._options.stride
+        counts = [-(-source.count() // (stride if source.kind == "video" else 1)) for source in self._plan]
         return sum(counts) if all(counts) else 0  # of one nobody knows
 
     def __iter__(self) -> Iterator[None]:

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from kerbseg.core.classes import CLASSES
 from kerbseg.core.errors import DataError, KerbsegError, KerbsegWarning
-from kerbseg.predict.classes import CLASSES
 from kerbseg.predict.sinks import endings_of_results
-from kerbseg.predict.sources import RawFrames, Source, find_source, input_suffixes, open_source
+from kerbseg.predict.sources import BagSource, RawFrames, Source, find_source, input_suffixes, open_source
 from kerbseg.predict.sources.streams import takes_raw
 
 
@@ -30,12 +30,14 @@ def expand(
     raw: RawFrames | None = None,
     recursive: bool = False,
     leave_out: Path | None = None,
+    topics: Sequence[str] = (),
 ) -> Inputs:
     """The sources that inputs name.
 
     Of a folder they are the pictures and videos right in it, or with `recursive` those in its subfolders too, whose
     names then begin with the subfolder; hidden files, our own results and the folder `leave_out` do not count. A
-    KerbsegWarning counts what else is left out. Raises KerbsegError where nothing is asked for.
+    KerbsegWarning counts what else is left out. Of a bag each of `topics` is a source. Raises KerbsegError where
+    nothing is asked for.
     """
     if not inputs:
         raise KerbsegError("nothing to predict: name a picture, a folder, a glob, a video or a stream")
@@ -45,16 +47,25 @@ def expand(
     failures: dict[str, KerbsegError] = {}
     for given in inputs:
         try:
-            sources.update(dict.fromkeys(_expanded(given, raw, recursive, leave_out, failures)))
+            for source in _expanded(given, raw, recursive, leave_out, failures, topics):
+                each = source.each() if isinstance(source, BagSource) else [source]
+                sources.update(dict.fromkeys(each))
         except DataError as error:
             failures[str(given)] = error
+    if topics and not failures and not any(isinstance(source, BagSource) for source in sources):
+        raise KerbsegError("--topic names pictures in a bag, and no input is one; leave it out")
     return Inputs(list(sources), failures)
 
 
 def _expanded(
-    given: str | Path, raw: RawFrames | None, recursive: bool, leave_out: Path | None, failures: dict[str, KerbsegError]
+    given: str | Path,
+    raw: RawFrames | None,
+    recursive: bool,
+    leave_out: Path | None,
+    failures: dict[str, KerbsegError],
+    topics: Sequence[str],
 ) -> list[Source]:
-    source = find_source(given, raw)
+    source = find_source(given, raw, topics)
     if source is not None:
         return [source]
     path = Path(given)
@@ -69,7 +80,7 @@ def _expanded(
         skipped += left_out
         for name in inputs:
             try:
-                opened = open_source(name, raw)
+                opened = open_source(name, raw, topics)
                 sources.append(replace(opened, name=str(subfolder / opened.name)))
             except DataError as error:
                 failures[str(name)] = error

@@ -37,6 +37,7 @@ class Prediction:
     confidence: Float32[np.ndarray, "h w"] | None = None  # how sure each pixel's class is, where it was asked for
     picture: UInt8[np.ndarray, "h w 3"] | None = None  # RGB, where it is known
     unknown: float | None = None  # the confidence below which ids are 255, where that was asked for
+    region: tuple[slice, slice] | None = None  # rows and columns that alone were looked at; None: all
     _blends: dict[float, UInt8[np.ndarray, "h w 3"]] = field(default_factory=dict, init=False)  # overlays by weight
 
     @property
@@ -52,13 +53,14 @@ class Prediction:
     def shares(self) -> dict[str, float]:
         """The share of the pixels (0..1) of every class, the largest first; classes that are not there have 0.
 
-        Where unsure pixels are unknown, the share of these is among them.
+        Where unsure pixels are unknown, the share of these is among them; where a region alone was looked at, they are
+        shares of its pixels.
         """
         return dict(self._shares)
 
     @cached_property
     def _shares(self) -> dict[str, float]:
-        return shares(self.ids, self.labels, self.unknown is not None)
+        return shares(self.ids[self.region or ...], self.labels, self.unknown is not None)
 
     def __getitem__(self, name: str) -> Bool[np.ndarray, "h w"]:
         """Where the class of that name is. Raises InputError, with the nearest name, for one that the model lacks."""
@@ -200,4 +202,9 @@ class Prediction:
                 "this prediction does not know its picture, so there is nothing to lay colors over; use color()"
             )
         check_alpha(alpha)
-        return blend_overlay(self.picture, self.ids, self.labels, alpha, paint)
+        if self.region is None:
+            return blend_overlay(self.picture, self.ids, self.labels, alpha, paint)
+        blended = self.picture.copy()  # as it is, where nobody looked
+        inside = blend_overlay(self.picture[self.region], self.ids[self.region], self.labels, alpha, paint)
+        blended[self.region] = inside
+        return blended

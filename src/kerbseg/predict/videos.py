@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGINT
 from typing import Any, Protocol, runtime_checkable
@@ -20,20 +20,20 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.predict.draw import border_painter, counts
 from kerbseg.predict.drawings import Style
 from kerbseg.predict.interrupts import ending_once, held
-from kerbseg.predict.pipeline import Stage, ThreadedPipeline
+from kerbseg.predict.live import Newest, check_live, checked_stride, every_nth
+from kerbseg.predict.pipeline import MAX_IN_FLIGHT, Stage, ThreadedPipeline
 from kerbseg.predict.prediction import Prediction
-from kerbseg.predict.shares import share_words, shares_of
+from kerbseg.predict.reports import VideoReport, listed_paths
+from kerbseg.predict.shares import shares_of
 from kerbseg.predict.sinks import Add, SinkKind, open_sinks, targets_of
 from kerbseg.predict.sinks.full import SinkFull
 from kerbseg.predict.sources import Frame, RawFrames, Source, as_source
 from kerbseg.predict.sources.arrays import Channels
-from kerbseg.predict.temporal.flicker import Flicker, FlickerMeter
-from kerbseg.predict.temporal.vote import checked_memory, delay
+from kerbseg.predict.temporal.flicker import FlickerMeter
+from kerbseg.predict.temporal.vote import checked_memory
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The system's errors where there is no room for a file."""
-
-SHARES_COLUMNS = 50  # of a line, for the largest classes of a video
 
 LARGE = 48_000_000
 """Bytes of a frame that counts as more than one: four times those of 4K."""
@@ -73,42 +73,6 @@ def checked_segmenter(predictor: Any) -> None:
         )
 
 
-@dataclass(frozen=True)
-class VideoReport:
-    """What came of one video, whole or not."""
-
-    source: str
-    targets: tuple[Path, ...]  # one for each sink
-    frames: int
-    elapsed_s: float
-    whole: bool  # False: damaged, cut off, or interrupted
-    smooth: float | None
-    flicker: Flicker | None
-    size: tuple[int, int] | None = None  # height, width of the first frame
-    shares: Mapping[str, float] = field(default_factory=dict)  # of every class in all frames, the largest first
-
-    def to_dict(self) -> dict[str, Any]:
-        """As `kerbseg predict --json` writes it."""
-        return {
-            "source": self.source,
-            "target": str(self.targets[0]),
-            "targets": [str(target) for target in self.targets],
-            "frames": self.frames,
-            "frames_per_second": self.frames / self.elapsed_s if self.elapsed_s else None,
-            "size": None if self.size is None else list(self.size),
-            "shares": dict(self.shares),
-            "whole": self.whole,
-            "smooth": None if self.smooth is None else {"memory": self.smooth, "delay_frames": delay(self.smooth)},
-            "flicker": None if self.flicker is None else self.flicker.to_dict(),
-        }
-
-    def __str__(self) -> str:
-        speed = f"{self.frames / self.elapsed_s:.1f} a second" if self.elapsed_s else "at once"
-        measured = "" if self.flicker is None else f"; {self.flicker}"
-        shares = f"; {share_words(self.shares, SHARES_COLUMNS)}" if any(self.shares.values()) else ""
-        return f"{_listed(self.targets)}: {self.frames} frames, {speed}{shares}{measured}"
-
-
 def _unreported(report: VideoReport) -> None:
     pass
 
@@ -119,15 +83,20 @@ class VideoOptions:
 
     `smooth` is the memory of a vote over time (see `TemporalVote`), `flicker` measures how much the classes change
     between aligned frames, `raw` says what the standard input's frames are where they come without a container, and
-    `on_report` is called with what came of each video, of one that ended early too.
+    `on_report` is called with what came of each video, of one that ended early too. With a `stride` of N each N-th
+    frame is looked at; with `newest`, of a live stream the newest frame each time; those that came meanwhile are
+    dropped.
     """
 
     smooth: float | None = None
     flicker: bool = False
     raw: RawFrames | None = None
     on_report: Callable[[VideoReport], object] = _unreported
+    stride: int = 1
+    newest: bool = False
 
     def __post_init__(self) -> None:
+        checked_stride(self.stride)
         if self.smooth is not None:
             checked_memory(self.smooth)
 
@@ -138,22 +107,27 @@ def video(
     *,
     smooth: float | None = None,
     confidence: bool = False,
+    stride: int = 1,
+    newest: bool = False,
 ) -> Iterator[tuple[Frame, Prediction]]:
     """Each frame of a video with what is predicted of it: `for frame, prediction in video("drive.mp4", predictor)`.
 
     The source is a file, a camera's number, `-`, a pipe, an address, or any iterable of `Frame`. The next
     frames are decoded and segmented while the caller looks at this one. `smooth` is the memory of a vote over time (see
-    `TemporalVote`). Raises DataError after the last whole frame of a video that is damaged.
+    `TemporalVote`); with a `stride` of N each N-th frame is looked at, and with `newest` the newest one of a live
+    stream each time. Raises DataError after the last whole frame of a video that is damaged.
     """
-    opened = as_source(source)
+    opened, options = as_source(source), VideoOptions(smooth, stride=stride, newest=newest)
     checked_segmenter(predictor)
     _check_vote(smooth, confidence)
-    return _segmented(opened, predictor, smooth, confidence)
+    if newest:
+        check_live(opened)
+    return _segmented(opened, predictor, options, confidence)
 
 
-def _segmented(source: Source, predictor: Segmenter, smooth: float | None, confidence: bool) -> Iterator[Work]:
-    with segmenting(predictor, smooth, confidence) as steps:
-        work = ThreadedPipeline(source, *steps, cost=_cost)
+def _segmented(source: Source, predictor: Segmenter, options: VideoOptions, confidence: bool) -> Iterator[Work]:
+    with segmenting(predictor, options.smooth, confidence, alone=options.newest) as steps:
+        work = ThreadedPipeline(_taken(source, options), *steps, max_in_flight=_most(options), cost=_cost)
         try:
             yield from work
         finally:  # the caller may leave the loop
@@ -199,16 +173,18 @@ def video_steps(
     Whatever ends it (the end, damage, Ctrl-C, `close`, a full disk), the frames until then become files that can be
     used. Raises DataError for a stream that is damaged or none, KerbsegError where a file cannot be written.
     """
+    if options.newest:
+        check_live(source)
     meter = FlickerMeter() if options.flicker else None
-    counter = _Counter()
+    counter, taken = _Counter(), _taken(source, options)
     started, ending, unwritten = time.monotonic(), None, None
     with held():
         try:
             with (
                 open_sinks(targets, source, predictor.labels) as adds,
-                stages(predictor, list(targets), adds, options.smooth, meter) as steps,
+                stages(predictor, list(targets), adds, options.smooth, meter, options.newest) as steps,
             ):
-                work = ThreadedPipeline(source, *steps, counter, cost=_cost)
+                work = ThreadedPipeline(taken, *steps, counter, max_in_flight=_most(options), cost=_cost)
                 try:
                     for _ in work:
                         yield
@@ -236,11 +212,24 @@ def video_steps(
                 flicker=meter.result if meter else None,
                 size=counter.size,
                 shares=shares_of(counter.pixels, predictor.labels),
+                stride=options.stride,
+                received=taken.received if isinstance(taken, Newest) else None,
             )
         )
         if ending is not None or unwritten is not None:
-            kept = f"what was finished is kept: {frames} frames in {_listed(targets.values())}"
+            kept = f"what was finished is kept: {frames} frames in {listed_paths(targets.values())}"
             raise _with_rest(ending, unwritten, source, kept)
+
+
+def _taken(source: Source, options: VideoOptions) -> Iterable[Frame]:
+    """The frames of a source that are looked at."""
+    frames = source if options.stride == 1 else every_nth(source, options.stride)
+    return Newest(frames) if options.newest else frames
+
+
+def _most(options: VideoOptions) -> int:
+    """Frames in flight: of the newest one at a time, since one that waits is not the newest any more."""
+    return 1 if options.newest else MAX_IN_FLIGHT
 
 
 def _with_rest(ending: BaseException | None, unwritten: Exception | None, source: Source, kept: str) -> BaseException:
@@ -271,31 +260,33 @@ def stages(
     adds: Sequence[Add],
     smooth: float | None = None,
     meter: FlickerMeter | None = None,
+    alone: bool = False,
 ) -> Iterator[list[Stage]]:
     """What segments a frame, measures, draws and writes it, as a pipeline's stages."""
     confidence = any(kind.confidence for kind in kinds)
     blends = [_in_passing(_blending(alpha)) for alpha in {kind.alpha for kind in kinds if kind.blends}]
-    with segmenting(predictor, smooth, confidence, blends) as steps:
+    with segmenting(predictor, smooth, confidence, blends, alone) as steps:
         if meter is not None:
-            steps.append(_in_passing(lambda frame, prediction: meter.add(frame.picture, prediction.ids)))
+            steps.append(_in_passing(_measuring(meter)))
         yield [*steps, *map(_in_passing, adds)]
 
 
 @contextmanager
 def segmenting(
-    predictor: Segmenter, smooth: float | None, confidence: bool, more: Sequence[Stage] = ()
+    predictor: Segmenter, smooth: float | None, confidence: bool, more: Sequence[Stage] = (), alone: bool = False
 ) -> Iterator[list[Stage]]:
     """The stages that segment frames and do `more` with each; where the predictor can, several frames at the same time.
 
     Frames are given on in their order. Of several, each is in the hands of one thread from the first stage to the last.
 
-    A vote over time remembers, so it is of one video alone and takes one frame after another.
+    A vote over time remembers, so it is of one video alone and takes one frame after another. `alone` does too: a frame
+    has all threads, and is there sooner.
     """
     _check_vote(smooth, confidence)
     calls = 1
     if smooth is not None:
         predictor = predictor.with_vote(smooth)
-    elif isinstance(predictor, SharedSegmenter):
+    elif not alone and isinstance(predictor, SharedSegmenter):
         predictor, calls = predictor.for_frames()
     segment = _segment(predictor, confidence)
     if calls == 1:
@@ -346,6 +337,14 @@ def _in_passing(look: Add) -> Callable[[Work], Work]:
     return stage
 
 
+def _measuring(meter: FlickerMeter) -> Add:
+    def measure(frame: Frame, prediction: Prediction) -> None:
+        region = prediction.region or ...
+        meter.add(frame.picture[region], prediction.ids[region])
+
+    return measure
+
+
 def _blending(alpha: float) -> Add:
     paint = border_painter()
     return lambda frame, prediction: prediction.blend(alpha, paint)
@@ -366,11 +365,8 @@ class _Counter:
         self.pixels = np.zeros(256, np.int64)  # of each id
 
     def __call__(self, work: Work) -> None:
-        ids = work[1].ids
-        self.pixels += counts(ids)
+        prediction = work[1]
+        ids = prediction.ids
+        self.pixels += counts(ids[prediction.region or ...])
         self.size = self.size or (ids.shape[0], ids.shape[1])
         self.frames += 1
-
-
-def _listed(paths: Iterable[Path]) -> str:
-    return ", ".join(map(str, paths))

@@ -20,7 +20,7 @@ from kerbseg.profiling.cost import Cost, LayerCost, cost
 from kerbseg.profiling.latency import Budget, Latency, Skipped
 from kerbseg.profiling.workers import Ready, Say, Timing, drawn_street, source_of, time_models
 from kerbseg.runtime import ENGINES, Exported, LayerTime, Runtime, RuntimeOptions, open_runtime
-from kerbseg.runtime.engines import BUNDLE_SUFFIX, size_bytes
+from kerbseg.runtime.engines import BUNDLE_SUFFIX, size_bytes, suffix_of
 
 SLOWEST = 10
 
@@ -126,7 +126,7 @@ def subject(name: str, size: tuple[int, int] | None) -> Subject:
     if isinstance(source, Bundle):  # of random weights; its classes are the paper's
         size = size or models.card(name).input
         return Subject(models.create_model(name), size, size, None)
-    if source.suffix == BUNDLE_SUFFIX:
+    if suffix_of(source) == BUNDLE_SUFFIX:
         bundle = load(source)
         size = size or bundle.card.input_size
         return Subject(bundle.model, size, size, size_bytes(source))
@@ -168,7 +168,7 @@ def options_for(
 
 def _suffix(name: str) -> str:
     source = source_of(name)
-    return BUNDLE_SUFFIX if isinstance(source, Bundle) else source.suffix
+    return BUNDLE_SUFFIX if isinstance(source, Bundle) else suffix_of(source)
 
 
 def _profile(name: str, one: Subject, convention: str, timing: Timing | Skipped) -> Profile:

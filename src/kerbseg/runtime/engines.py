@@ -36,13 +36,16 @@ class Engine:
     companions: tuple[str, ...] = ()  # suffixes of files that belong beside
     extra: str | None = None  # of kerbseg's packages; None for what is always installed
     write: str | None = None  # (bundle, path, size, logits, batch=N) -> ExportedCard; None: nothing is exported
-    quantizes: str | None = None  # its graph for int8; None where it stays in float
+    quantizes: str | None = None  # its graph for int8, or what quantizes for it; None where it stays in float
+    int8_extra: str = "int8"  # what that needs beside
+    why_float: str = ""  # where nothing is brought to int8, the reason
     logits_layout: Literal["nchw", "nhwc"] = "nchw"  # in the engine's own memory; `Runtime.logits` is always nchw
     devices: tuple[str, ...] = ("cpu",)  # for help; an engine may know more
 
     def files(self, path: Path) -> tuple[Path, ...]:
         """All files of a model, the one that is opened last: once it is there, the model is whole."""
-        return (*(path.with_suffix(suffix) for suffix in self.companions), path)
+        stem = path.name.removesuffix(self.suffix)
+        return (*(path.with_name(stem + suffix) for suffix in self.companions), path)
 
     def missing(self, package: str) -> MissingExtra:
         """The error for a package of this engine that is not installed."""
@@ -58,7 +61,8 @@ class Engine:
         """The class behind `quantizes`. Raises KerbsegError where this engine has none."""
         if not self.quantizes:
             choices = (engine.suffix for engine in ENGINES.values() if engine.quantizes)
-            raise KerbsegError(f"{self.suffix} files are not brought to int8; choose {_either(choices)}")
+            why = f": {self.why_float}" if self.why_float else ""
+            raise KerbsegError(f"{self.suffix} files are not brought to int8{why}; choose {_either(choices)}")
         return _attribute(self.quantizes)
 
 
@@ -75,13 +79,15 @@ def _open_onnx(path: Path, options: RuntimeOptions) -> Runtime:
     return OnnxRuntime(path, options)
 
 
-def _open_openvino(path: Path, options: RuntimeOptions) -> Runtime:
+def _open_with_last_stage(path: Path, options: RuntimeOptions, name: str, runtime: str) -> Runtime:
+    """A runtime 'module:class' whose last stage is ours, with all that it needs in the extra of its engine."""
     try:
-        from kerbseg.runtime.openvino import OpenvinoRuntime
-    except MissingExtra as error:  # of its last stage: this engine's extra has all that it needs
-        raise ENGINES["openvino"].missing("numba") from error
-
-    return OpenvinoRuntime(path, options)
+        opened: Runtime = _attribute(runtime)(path, options)
+    except MissingExtra as error:
+        if error.package != "numba":
+            raise
+        raise ENGINES[name].missing(error.package) from error
+    return opened
 
 
 _torch = partial(Engine, suffix=BUNDLE_SUFFIX, devices=("cpu", "cuda"))
@@ -106,7 +112,7 @@ ENGINES: dict[str, Engine] = {
         Engine(
             "openvino",
             ".xml",
-            _open_openvino,
+            partial(_open_with_last_stage, name="openvino", runtime="kerbseg.runtime.openvino:OpenvinoRuntime"),
             summary="OpenVINO",
             companions=(".bin",),
             extra="openvino",
@@ -114,9 +120,47 @@ ENGINES: dict[str, Engine] = {
             quantizes="kerbseg.export.openvino:OpenvinoGraph",
             logits_layout="nhwc",
         ),
+        Engine(
+            "litert",
+            ".tflite",
+            partial(_open_with_last_stage, name="litert", runtime="kerbseg.runtime.tflite:TfliteRuntime"),
+            summary="LiteRT",
+            extra="tflite",
+            write="kerbseg.export.tflite:write_tflite",
+            # kerbseg.export.tflite:TfliteQuantizer gives logits in int8, which the runtime does not take yet
+            why_float="their logits come out in int8, which kerbseg does not run yet",
+            logits_layout="nhwc",
+        ),
+        Engine(
+            "executorch",
+            ".pte",
+            partial(_open_with_last_stage, name="executorch", runtime="kerbseg.runtime.executorch:ExecutorchRuntime"),
+            summary="ExecuTorch",
+            extra="executorch",
+            write="kerbseg.export.executorch:write_executorch",
+            quantizes="kerbseg.export.executorch:ExecutorchQuantizer",
+            int8_extra="executorch",
+            logits_layout="nhwc",
+        ),
+        Engine(
+            "ncnn",
+            ".ncnn.param",
+            partial(_open_with_last_stage, name="ncnn", runtime="kerbseg.runtime.ncnn:NcnnRuntime"),
+            summary="ncnn",
+            companions=(".ncnn.bin", ".ncnn.json"),
+            extra="ncnn",
+            write="kerbseg.export.ncnn:write_ncnn",
+            why_float="ncnn's tool for that is not in its Python package",
+        ),
     )
 }
 """By name; of the engines that run one kind of file the first is the one that is taken without a word."""
+
+
+def suffix_of(path: Path) -> str:
+    """The ending of a model's file: the one that the table knows, which may have two dots, else the last."""
+    known = (engine.suffix for engine in ENGINES.values() if path.name.endswith(engine.suffix))
+    return max(known, key=len, default=path.suffix)
 
 
 def fitting(suffix: str) -> dict[str, Engine]:
@@ -146,7 +190,7 @@ def devices() -> list[str]:
 
 def files_of(path: Path) -> tuple[Path, ...]:
     """All files of a model, the one that is opened last."""
-    return next((engine.files(path) for engine in fitting(path.suffix).values()), (path,))
+    return next((engine.files(path) for engine in fitting(suffix_of(path)).values()), (path,))
 
 
 def size_bytes(path: Path) -> int:
@@ -178,7 +222,7 @@ def open_runtime(
     if wanted.engine is not None and wanted.engine not in ENGINES:
         raise KerbsegError(f"unknown runtime {wanted.engine!r}; {did_you_mean(wanted.engine, ENGINES)}")
     source = locate(model) if isinstance(model, str | Path) else model
-    suitable = fitting(source.suffix if isinstance(source, Path) else BUNDLE_SUFFIX)
+    suitable = fitting(suffix_of(source) if isinstance(source, Path) else BUNDLE_SUFFIX)
     if not suitable:
         raise BundleError(f"{model} is no model that runs here; models are {', '.join(suffixes())} files")
     name = wanted.engine or next(iter(suitable))

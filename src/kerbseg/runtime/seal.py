@@ -1,7 +1,8 @@
 """A digest at the end of each exported file, over all before it: what was changed on the way is never run.
 
-It stands where the format lets anything stand, an entry of an ONNX file's metadata and a comment in an .xml, and is
-looked at before an engine sees the file: some changes of one bit end a process, others change the ids and nothing else.
+It stands where the format lets anything stand, an entry of an ONNX file's metadata, a comment in an .xml and behind the
+end of a FlatBuffer (.tflite, .pte), and is looked at before an engine sees the file: some changes of one bit end a
+process, others change the ids and nothing else.
 """
 
 from __future__ import annotations
@@ -36,6 +37,20 @@ class Seal:
                 f"{path} is damaged, or was changed since kerbseg export wrote it; copy or export it again"
             )
 
+    def read(self, path: Path) -> bytes:
+        """A whole file with its digest, for formats whose files are all sealed.
+
+        Raises BundleError for one that cannot be read, and where the digest is missing or another's.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read ({error.strerror}); choose another file") from error
+        if self.before not in content[-len(self.before) - len(self.after) - HEX :]:
+            raise BundleError(f"{path} is cut short, or kerbseg export did not write it; export it again")
+        self.check(content, path)
+        return content
+
     def _digest(self, content: bytes) -> bytes:
         return hashlib.sha256(content).hexdigest().encode()
 
@@ -48,4 +63,5 @@ def _entry() -> bytes:
 
 
 ONNX_SEAL = Seal(_entry())
+TAIL_SEAL = Seal(f"\n{DIGEST_KEY} ".encode())  # behind a FlatBuffer, whose readers stop before
 XML_SEAL = Seal(f"\n<!-- {DIGEST_KEY} ".encode(), b" -->\n")

@@ -28,13 +28,16 @@ def render(paper: str, number: str | None, measure: bool, times: NetworkTimes | 
 
 
 def _markdown(paper: Paper, table: Table, cells: Sequence[Cell]) -> str:
-    parts = [f"## {paper.title}, table {table.number}: {table.title}", _wrapped(table.protocol), "As printed:"]
-    parts.append(_as_printed(table))
+    parts = [f"## {paper.title}, table {table.number}: {table.title}", _wrapped(table.protocol)]
+    if not table.unprinted:
+        parts += ["As printed:", _as_printed(table)]
     notes: list[str] = []
     shown = [cell for cell in cells if cell.ours is not None or (cell.model and not cell.column.reason)]
     if shown:
-        parts.append("Beside ours:")
-        parts.append(_grid(_HEAD, [_line(cell, notes) for cell in shown], {0, 1, 2}))
+        beside = ["ours"] if table.unprinted else ["printed", "ours", "difference"]
+        head = ["figure", "row", "network", *beside, "true count"]
+        parts += [] if table.unprinted else ["Beside ours:"]
+        parts.append(_grid(head, [_line(cell, notes, table.unprinted) for cell in shown], {0, 1, 2}))
     parts += [_wrapped(f"[{index}] {note}") for index, note in enumerate(notes, 1)]
     parts += map(_wrapped, _protocol_of_times(table, cells))
     if reasons := list(_left_out(table, cells, shown)):
@@ -60,10 +63,7 @@ def _as_printed(table: Table) -> str:
     return _grid(turned[0], turned[1:], {0})
 
 
-_HEAD = ["figure", "row", "network", "printed", "ours", "difference", "true count"]
-
-
-def _line(cell: Cell, notes: list[str]) -> list[str]:
+def _line(cell: Cell, notes: list[str], unprinted: bool) -> list[str]:
     ours = f"not measured: {cell.reason}" if cell.ours is None else _ours(cell)
     marks = ""
     for note in filter(None, (cell.note, cell.protocol)):
@@ -72,11 +72,14 @@ def _line(cell: Cell, notes: list[str]) -> list[str]:
         marks += f" [{notes.index(note) + 1}]"
     options = ", ".join(f"{key}={value}" for key, value in cell.row.options.items())
     network = f"{cell.model}({options})" if options else str(cell.model)
-    return [cell.column.name, cell.row.name, network, cell.printed, ours, _difference(cell) + marks, cell.true]
+    beside = [ours + marks] if unprinted else [cell.printed, ours, _difference(cell) + marks]
+    return [cell.column.name, cell.row.name, network, *beside, cell.true]
 
 
 def _ours(cell: Cell) -> str:
     printed = number_in(cell.printed, cell.column.measure)
+    if isinstance(cell.ours, Decimal) and printed is None:
+        return f"{cell.ours:.{1 if cell.column.measure in TIMES else 3}f}"
     if isinstance(cell.ours, str) or cell.ours is None or printed is None:
         return str(cell.ours)
     digits = -int(printed.as_tuple().exponent)
@@ -104,11 +107,16 @@ def _protocol_of_times(table: Table, cells: Iterable[Cell]) -> Iterator[str]:
     machines = "; ".join(_here(where) for where in sorted(timed))
     devices = ", ".join(dict.fromkeys(column.device for column in table.columns if column.device))
     threads = counted(torch.get_num_threads(), "thread")
-    yield (
+    ours = (
         f"Our times: {machines}. Torch eager, float32, {threads}, batch 1, fresh weights,"
-        " from a picture on the device to logits at its size; after a warm-up, median of 3 to 50 runs. The paper's:"
-        f" {devices}. As the devices are not the same, the difference of times is ours divided by the printed one and"
-        " says nothing about a network."
+        " from a picture on the device to logits at its size; after a warm-up, median of 3 to 50 runs."
+    )
+    if table.unprinted:
+        yield ours
+        return
+    yield (
+        f"{ours} The paper's: {devices}. As the devices are not the same, the difference of times is ours divided by"
+        " the printed one and says nothing about a network."
     )
 
 

@@ -79,7 +79,7 @@ def compare(table: Table, measure: bool, times: NetworkTimes | None = None, pape
         Cell(row, column, row.printed[index], row.models.get(column.name, row.model))
         for index, column in enumerate(table.columns)
         for row in table.rows
-        if column.is_figure(row.printed[index])
+        if column.is_figure(row.printed[index]) or (table.unprinted and not column.text)
     ]
     times = times or NetworkTimes()
     # the paper's own first, then the cheapest, so that what the time limit leaves out is another's or the dearest

@@ -101,11 +101,14 @@ class Table:
     rows: tuple[Row, ...]
     classes: int = 19
     size: Size = (512, 1024)
+    unprinted: bool = False  # of a network without a paper: rows print nothing, and every figure is ours
 
     @model_validator(mode="after")
     def _rectangular(self) -> Table:
         names = {column.name for column in self.columns}
         for row in self.rows:
+            if self.unprinted and any(each not in NOTHING for each in row.printed):
+                raise ValueError(f"row {row.name!r} prints figures in a table that is nowhere printed")
             if len(row.printed) != len(self.columns):
                 raise ValueError(f"row {row.name!r} prints {len(row.printed)} cells for {len(self.columns)} columns")
             if unknown := (row.notes.keys() | row.models.keys()) - names:
@@ -131,9 +134,24 @@ def list_papers() -> list[str]:
 def load_paper(name: str) -> Paper:
     """The tables of a paper. Raises KerbsegError for an unknown one."""
     if name not in list_papers():
-        raise KerbsegError(f"unknown paper {name!r}; {did_you_mean(name, list_papers())}")
+        raise KerbsegError(_unknown(name))
     raw = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
     return TypeAdapter(Paper).validate_json(json.dumps(raw), strict=True)
+
+
+def _unknown(name: str) -> str:
+    """Why a paper has no tables: it is none, or one of which only networks are here."""
+    import kerbseg.models as models  # and with it torch, which only this error needs
+
+    facts = [models.card(each) for each in models.list_models()]
+    if networks := [each.name for each in facts if name in (each.paper, each.name)]:
+        of = models.card(networks[0]).paper
+        if of not in list_papers():
+            return (
+                f"no tables of {of!r} are here, only its networks; compare them with: kerbseg benchmark {networks[0]}"
+                f" (tables: {', '.join(list_papers())})"
+            )
+    return f"unknown paper {name!r}; {did_you_mean(name, list_papers())}"
 
 
 def find_table(paper: str, number: str) -> Table:

@@ -60,7 +60,7 @@ def processor_flags() -> set[str]:
 
 def _measure(recipe: Recipe) -> tuple[float, float | None]:
     """Seconds of a mean step of the run in float32 and in bfloat16; None where one look is enough."""
-    name, options = recipe.model.name, recipe.model.options
+    name, options = recipe.model.name, recipe.network_options
     check_options(lambda: models.create_model(name, **options))
     with torch.random.fork_rng(devices=[]):
         net = models.channels_last(models.create_model(name, **options)).train()

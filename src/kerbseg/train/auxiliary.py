@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kerbseg.losses import mask_at
 from kerbseg.train.outputs import channels_at
 from kerbseg.train.pixel_loss import PixelLoss
-from kerbseg.train.recipe import AuxHead
+from kerbseg.train.recipe_loss import AuxHead
 
 
 class AuxiliaryLoss(nn.Module):

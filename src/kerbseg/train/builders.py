@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kerbseg.compress.grouping import alpha_at
 from kerbseg.core.distributed import SINGLE, Rank
@@ -19,7 +19,7 @@ from kerbseg.data.samplers import Places
 from kerbseg.models import pad_to_stride
 from kerbseg.train.recipe import AnyRecipe, Augment, Model, Rare
 from kerbseg.train.split import CachedSplit
-from kerbseg.train.task import Augmentation
+from kerbseg.train.task import Augmentation, Augmented
 
 
 def check_options(create: Callable[[], nn.Module]) -> None:
@@ -92,9 +92,14 @@ def augmentation(settings: Augment, epochs: int, rank: Rank = SINGLE) -> Augment
     change_color = Color(
         color_p=settings.color_p,
         brightness=settings.brightness,
+        brightness_p=settings.brightness_p,
         contrast=settings.contrast,
+        contrast_p=settings.contrast_p,
         saturation=settings.saturation,
+        saturation_p=settings.saturation_p,
         hue=settings.hue,
+        hue_p=settings.hue_p,
+        shuffle=settings.shuffle,
         hue_factor=settings.hue_factor,
         gamma=settings.gamma,
         gamma_p=settings.gamma_p,
@@ -116,8 +121,10 @@ def augmentation(settings: Augment, epochs: int, rank: Rank = SINGLE) -> Augment
         rank=rank,
     )
 
-    def augment(batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-        image, mask = batch["image"].float() / 255, batch["mask"]
+    def augment(batch: Batch, epoch: int) -> Augmented:
+        image, maps = batch["image"].float() / 255, batch["mask"]
+        if "edge" in batch:  # goes wherever the mask goes
+            maps = torch.stack([maps, batch["edge"]], 1)
         canvas, zoom, rotate = settings.crop or (image.shape[-2], image.shape[-1]), 1.0, settings.rotate
         turn = settings.turn
         if settings.cycle:
@@ -136,15 +143,21 @@ def augmentation(settings: Augment, epochs: int, rank: Rank = SINGLE) -> Augment
             settings.fill,
             shift=settings.shift,
             centered=settings.place == "center",
+            cornered=settings.place == "corner",
+            scale_step=settings.scale_step,
             border=settings.border,
             unit=settings.scale_of,
             resample=None if settings.resample == "warp" else settings.resample,
             rank=rank,
         )
-        image, mask = geometry(image, mask, canvas, zoom, batch.get("focus"))
+        image, maps = geometry(image, maps, canvas, zoom, batch.get("focus"))
         chosen = change_color.choose(len(image))
         image = change_color(image, chosen)
-        return Turn(turn, settings.border, rank)(image, mask, chosen) if turn else (image, mask)
+        if turn:
+            image, maps = Turn(turn, settings.border, rank)(image, maps, chosen)
+        if "edge" not in batch:
+            return Augmented(image, maps)
+        return Augmented(image, maps[:, 0], (maps[:, 1] == 1).to(torch.uint8))  # none where VOID came in
 
     return augment
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kerbseg.bundle import METADATA_KEY, check_finite, check_seal, load, load_strictly, locate, write_sealed
 from kerbseg.core.errors import BundleError, KerbsegError
-from kerbseg.importers import read_state_dict
+from kerbseg.importers import read_initial_weights
 from kerbseg.train.matching import Start, Target, match
 
 CLASSIFIER_KEY = "kerbseg_classifier"  # of the safetensors header
@@ -71,7 +71,7 @@ def _load_what_fits(net: nn.Module, path: Path, target: Target) -> Start | None:
     elif path.suffix == ".safetensors":
         given = safetensors.torch.load_file(path)
     elif path.suffix != ".weights":
-        given = read_state_dict(path)
+        given = read_initial_weights(path)
     if given is None or (known is None and not own.keys() & given.keys()):
         _load_parts(net, path, "")
         return None
@@ -84,7 +84,8 @@ def _load_parts(net: nn.Module, source: str | Path, prefixes: str | Sequence[str
     """Takes all weights under these prefixes, which must fit."""
     wanted = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
     own = net.state_dict()
-    mine = {key: value for key, value in own.items() if key.startswith(wanted)}
+    heads = tuple(f"{name}." for name in getattr(net, "heads", ()))  # no file is asked for those of training alone
+    mine = {key: value for key, value in own.items() if key.startswith(wanted) and not key.startswith(heads)}
     if not mine:
         parts = ", ".join(f"{name}." for name, _ in net.named_children())
         raise KerbsegError(f"model.init: this network has no weights under {', '.join(wanted)}; it has {parts}")
@@ -97,7 +98,8 @@ def _load_parts(net: nn.Module, source: str | Path, prefixes: str | Sequence[str
     elif path.suffix == ".weights":
         state = _darknet(path, mine)
     else:
-        state = _by_name(path, mine) if path.suffix == ".safetensors" else _by_order(path, read_state_dict(path), mine)
+        named = path.suffix == ".safetensors"
+        state = _by_name(path, mine) if named else _by_order(path, read_initial_weights(path), mine)
     load_strictly(net, {key: value for key, value in own.items() if key not in mine} | state, str(path))
 
 

@@ -12,9 +12,11 @@ import kerbseg.models as models
 from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.train.auxiliary import AuxiliaryLoss
 from kerbseg.train.distill import DistillationLoss, teachers
+from kerbseg.train.heads import HeadsLoss, check_kinds
 from kerbseg.train.outputs import Outputs
 from kerbseg.train.pixel_loss import PixelLoss, class_weights, lovasz_loss, pixel_loss
-from kerbseg.train.recipe import Loss, Recipe
+from kerbseg.train.recipe import Recipe
+from kerbseg.train.recipe_loss import Loss
 from kerbseg.train.recipe_values import Place
 from kerbseg.train.shared import globalize_layers
 from kerbseg.train.split import CachedSplit
@@ -29,16 +31,21 @@ class NetworkLoss(nn.Module):
         auxiliary: AuxiliaryLoss | None = None,
         distillation: DistillationLoss | None = None,
         epochs: int = 1,
+        heads: HeadsLoss | None = None,
     ) -> None:
         super().__init__()
-        self._terms, self._epochs = tuple(terms), epochs
+        self._terms, self._epochs, self.heads = tuple(terms), epochs, heads
         self.auxiliary, self.distillation = auxiliary, distillation
 
-    def forward(self, outputs: Outputs, image: Tensor, mask: Tensor, epoch: int = 0) -> Tensor:
+    def forward(
+        self, outputs: Outputs, image: Tensor, mask: Tensor, epoch: int = 0, edge: Tensor | None = None
+    ) -> Tensor:
         done = epoch / self._epochs
         losses = [term(*outputs.at(place, mask), done) for term, place in self._terms]
         if self.auxiliary is not None:
             losses += self.auxiliary(outputs.features, mask, done)
+        if self.heads is not None:
+            losses += self.heads(outputs, mask, edge, done)
         if self.distillation is not None:
             losses.append(self.distillation(outputs, image, mask))
         total = losses[0]
@@ -52,7 +59,7 @@ def build_loss(
 ) -> NetworkLoss:
     """The recipe's loss of a network, which may have more `outputs` than classes.
 
-    Raises KerbsegError for a teacher or a place of a head that cannot be used.
+    Raises KerbsegError for a teacher, a place of a head or a kind of one that cannot be used.
     """
     outputs = len(train.labels) if outputs is None else outputs
     weights = class_weights(recipe.loss, train)
@@ -66,7 +73,11 @@ def build_loss(
     if recipe.distill is not None:
         known = teachers(recipe.distill, train.labels, models.card(recipe.model.name).preprocessing)
         distillation = DistillationLoss(known, recipe.distill, rank)
-    return NetworkLoss(loss_terms(recipe.loss, weights, rank), auxiliary, distillation, recipe.epochs)
+    heads = None
+    if recipe.heads:
+        check_kinds(net, recipe.heads, outputs)
+        heads = HeadsLoss(recipe.heads, recipe.loss, weights, rank)
+    return NetworkLoss(loss_terms(recipe.loss, weights, rank), auxiliary, distillation, recipe.epochs, heads)
 
 
 def loss_terms(loss: Loss, weights: Tensor | None, rank: Rank = SINGLE) -> list[tuple[PixelLoss, Place]]:

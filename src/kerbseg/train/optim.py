@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch.nn import Module, Parameter
+from torch.nn import Conv2d, Module, Parameter
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, Adam, AdamW
 from torch.optim import Optimizer as TorchOptimizer
 
@@ -29,9 +30,10 @@ def movement(recipe: AnyRecipe, net: Module, steps_per_epoch: int, besides: Iter
     """The recipe's, of a network and of weights that train with it. Raises RecipeError as `parameter_groups`."""
     groups = parameter_groups(net, recipe.optim.groups, besides)
     share, fused = schedule(recipe.schedule, recipe.epochs, steps_per_epoch), takes_fused(recipe)
-    return Movement(
-        lambda: optimizer(groups, recipe.optim, fused), tuple(schedules(share, recipe.optim, steps_per_epoch))
-    )
+    shares = schedules(share, recipe.optim, steps_per_epoch)
+    if recipe.optim.no_decay:
+        groups, shares = apart(groups, shares, undecayed(net, recipe.optim.no_decay))
+    return Movement(lambda: optimizer(groups, recipe.optim, fused), tuple(shares))
 
 
 def takes_fused(recipe: AnyRecipe) -> bool:
@@ -62,10 +64,13 @@ def optimizer(
 def schedule(settings: Schedule, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
     """Share of the learning rate at each step, at most 1. Plateau's is constant: it follows results (see callbacks)."""
     total, warmup = epochs * steps_per_epoch, settings.warmup * steps_per_epoch
-    held = getattr(settings, "hold", None)
+    held, late = getattr(settings, "hold", None), getattr(settings, "late", False)
 
     def share(step: int) -> float:
+        step = max(0, step - late)
         if step < warmup:
+            if (lowest := settings.warmup_from) is not None:
+                return lowest + (1 - lowest) * step / warmup
             return (step + 1) / (warmup + 1)
         if held is not None:
             step -= step % (held * steps_per_epoch)
@@ -112,6 +117,34 @@ def parameter_groups(
             known = ", ".join(f"{name}." for name, _ in net.named_children())
             raise RecipeError(f"optim.groups: no weights are left under {part.prefix!r}; this network has {known}")
     return [{"params": group} for group in groups]
+
+
+def undecayed(net: Module, kinds: Collection[str]) -> set[Parameter]:
+    """The weights of some kinds: `depthwise` convolutions, batch-`norm`, and each `bias`.
+
+    Of a depthwise convolution or batch-norm that has a bias, the bias is no weight of its kind.
+    """
+    chosen: set[Parameter] = set()
+    for module in net.modules():
+        depthwise = isinstance(module, Conv2d) and 1 < module.groups == module.in_channels
+        kind = "depthwise" if depthwise else "norm" if isinstance(module, _BatchNorm) else ""
+        for name, parameter in module.named_parameters(recurse=False):
+            if ("bias" if name == "bias" else kind) in kinds:
+                chosen.add(parameter)
+    return chosen
+
+
+def apart(
+    groups: Sequence[dict[str, Any]], shares: Sequence[Callable[[int], float]], without: Collection[Parameter]
+) -> tuple[list[dict[str, Any]], list[Callable[[int], float]]]:
+    """Each group, and behind all of them what it has of the weights `without` decay; their schedules likewise."""
+    parts = [
+        ({**group, "params": chosen, **more}, share)
+        for more, inside in (({}, False), ({"weight_decay": 0.0}, True))
+        for group, share in zip(groups, shares, strict=True)
+        if (chosen := [each for each in group["params"] if (each in without) == inside]) or not inside
+    ]
+    return [group for group, _ in parts], [share for _, share in parts]
 
 
 def schedules(share: Callable[[int], float], settings: Optimizer, steps_per_epoch: int) -> list[Callable[[int], float]]:

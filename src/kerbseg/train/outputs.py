@@ -40,7 +40,15 @@ class Outputs:
         """Logits to compare, in float32, and labels of their size."""
         if place == "picture":
             return self.upsampled.float(), mask
-        return self.logits.float(), mask_at(mask, (self.logits.shape[-2], self.logits.shape[-1]))
+        return self.brought(self.logits, place, mask)
+
+    def brought(
+        self, logits: Float[Tensor, "b c h w"], place: Place, mask: UInt8[Tensor, "b H W"]
+    ) -> tuple[Float[Tensor, "b c p q"], UInt8[Tensor, "b p q"]]:
+        """As `at`, of a head's own logits, which come to the picture's size as those of the network do."""
+        if place == "picture":
+            return self._upsample(logits).float(), mask
+        return logits.float(), mask_at(mask, (logits.shape[-2], logits.shape[-1]))
 
 
 class NetworkOutputs(nn.Module):

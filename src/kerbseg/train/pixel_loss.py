@@ -12,9 +12,20 @@ from torch import Tensor
 from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import RecipeError
 from kerbseg.data.statistics import enet_weights, median_frequency_weights
-from kerbseg.losses import cross_entropy, hardest, lovasz_softmax, near_boundaries
-from kerbseg.train.recipe import Loss, Lovasz
+from kerbseg.losses import (
+    cross_entropy,
+    hardest,
+    hardest_hrnet,
+    hardest_paddleseg,
+    lovasz_softmax,
+    mean_of_hard,
+    near_boundaries,
+)
+from kerbseg.train.recipe_loss import Loss, Lovasz
 from kerbseg.train.split import CachedSplit
+
+# how pixels are chosen, and the share of all pixels that is added to the number which they are divided by
+RULES = {"hrnet": (hardest_hrnet, 0.0), "paddleseg": (hardest_paddleseg, 1e-5)}
 
 
 class PixelLoss(Protocol):
@@ -35,8 +46,14 @@ def pixel_loss(loss: Loss, weights: Tensor | None, rank: Rank = SINGLE) -> Pixel
         if placed is not None:
             placed = placed.to(logits.device)  # once: a copy in each step would make a GPU wait for it
         pixels = partial(cross_entropy, weights=placed, average=loss.average, smoothing=loss.smoothing, rank=rank)
-        hard = hardest(logits, mask, loss.ohem.threshold, loss.ohem.min_kept, rank) if loss.ohem else mask
-        total = pixels(logits, hard)
+        if loss.ohem is None:
+            total = pixels(logits, mask)
+        elif loss.ohem.rule == "share":
+            total = pixels(logits, hardest(logits, mask, loss.ohem.threshold, loss.ohem.min_kept, rank))
+        else:
+            rule, slack = RULES[loss.ohem.rule]
+            hard = rule(logits, mask, loss.ohem.threshold, loss.ohem.min_kept, rank)
+            total = mean_of_hard(logits, hard, placed, slack, loss.smoothing, rank)
         if loss.boundary is not None:
             total = total + loss.boundary.weight * pixels(logits, near_boundaries(mask, loss.boundary.radius))
         return total if added is None else total + added(logits, mask, done)

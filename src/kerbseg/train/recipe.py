@@ -12,10 +12,11 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from kerbseg.core.resize import Resample
+from kerbseg.train.recipe_loss import AuxHead, Head, Loss, PlainLoss
 from kerbseg.train.recipe_optim import Adam, Optimizer, Poly, Schedule
 from kerbseg.train.recipe_values import (
     STRICT,
@@ -24,7 +25,6 @@ from kerbseg.train.recipe_values import (
     Degrees,
     Factor,
     Few,
-    NotNegative,
     Options,
     Percent,
     Pixels,
@@ -36,8 +36,6 @@ from kerbseg.train.recipe_values import (
     Size,
     ValSplit,
     ordered,
-    some_weight,
-    tag_of,
 )
 
 
@@ -64,6 +62,14 @@ class Rare:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Edges:
+    """Lines where classes or void meet, drawn in the whole mask before any change of it (PIDNet)."""
+
+    width: Annotated[int, Field(ge=1, le=100)] = 4  # pixels
+    border: Annotated[int, Field(ge=0, le=1000)] = 0  # pixels at each border of the mask in which no line is drawn
+
+
+@dataclass(frozen=True, config=STRICT)
 class Data:
     """Which pictures; `best` is chosen on `val` and never on a test split.
 
@@ -83,6 +89,7 @@ class Data:
     val_crop: Size | None = None  # validation looks at the middle of its pictures only; at all of them without it
     limit: Count | None = None  # only the first so many pictures of each split, of those that the names leave
     rare: Rare | None = None  # more pictures of rare classes
+    edges: Edges | None = None  # lines where classes meet, for a head that learns them
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -120,6 +127,8 @@ class Augment:
 
     flip: Share = 0.0  # share of pictures mirrored left to right
     scale: Range = (1.0, 1.0)  # lowest and highest factor of the size
+    # the factors are the lowest, one by this more, and so on to the highest; all between them without it
+    scale_step: Annotated[float, Field(ge=0, le=100)] = 0.0
     # the width's scale is the height's plus -s .. s, and at least the lowest of `scale`
     stretch: Annotated[float, Field(ge=0, le=100)] = 0.0
     scale_of: Size | None = None  # height and width that a scale of 1 means; the picture's own without it
@@ -134,21 +143,27 @@ class Augment:
     translate: tuple[Share, Share] = (0.0, 0.0)  # share of width and of height, either way
     # whole pixels of width and of height, either way, each number as likely; nothing is mixed where nothing else moves
     shift: tuple[Annotated[int, Field(ge=0, le=8192)], Annotated[int, Field(ge=0, le=8192)]] = (0, 0)
-    place: Literal["anywhere", "center"] = "anywhere"  # where on the canvas a picture of another size lies
-    border: Literal["black", "mirror"] = "black"  # what pictures have outside; masks have VOID
+    # where on the canvas a picture of another size lies; `corner`: a smaller one at the top left, a larger one anywhere
+    place: Literal["anywhere", "center", "corner"] = "anywhere"
+    border: Literal["black", "gray", "mirror"] = "black"  # what pictures have outside (gray: 0.5); masks have VOID
     crop: Size | None = None  # height and width of the canvas; the picture's size without it
     cycle: tuple[CycleStep, ...] = ()  # epochs take these by turns; replaces `crop`, `rotate` and `turn`
     # a schedule of resolutions; replaces `crop` while it lasts
     progressive: Annotated[tuple[ResizeStage, ...], AfterValidator(_in_turn)] = ()
     color_p: Share = 1.0  # share of pictures whose color is changed
     brightness: Share = 0.0  # factor 1 - b .. 1 + b
+    brightness_p: Share = 1.0  # share of pictures that `brightness` changes
     offset: Share = 0.0  # added to values in 0..1: -o .. o, in whole levels of 255
     offset_p: Share = 1.0  # share of pictures that `offset` changes
     contrast: Share = 0.0  # factor 1 - c .. 1 + c
+    contrast_p: Share = 1.0  # share of pictures that `contrast` changes
     mid_contrast: Range = (1.0, 1.0)  # lowest and highest factor of the distance from middle gray
     mid_contrast_p: Share = 1.0  # share of pictures that `mid_contrast` changes
     saturation: Share = 0.0  # factor 1 - s .. 1 + s
+    saturation_p: Share = 1.0  # share of pictures that `saturation` changes
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # turns of the color circle, either way
+    hue_p: Share = 1.0  # share of pictures that `hue` changes
+    shuffle: bool = False  # brightness, contrast, saturation and hue first, in an order of its own for each picture
     hue_factor: Share = 0.0  # the hue's angle times 1 - h .. 1 + h
     # values in 0..1 to the power exp(-g) .. exp(g): .4 makes .5 to .36 .. .63
     gamma: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -177,100 +192,6 @@ class Augment:
                 raise ValueError(
                     f"shift: {list(self.shift)} (x, y) leaves nothing of a {height}x{width} canvas (HxW); lower it"
                 )
-
-
-@dataclass(frozen=True, config=STRICT)
-class Ohem:
-    """Online hard example mining: the cross entropy counts hard pixels only."""
-
-    threshold: Share = 0.7  # a pixel is hard whose class has less probability
-    min_kept: Share = 0.0625  # share of the pixels that counts, however easy they are
-
-
-@dataclass(frozen=True, config=STRICT)
-class Boundary:
-    """The cross entropy of the pixels near another class, added."""
-
-    weight: Positive = 1.0  # of this term
-    radius: Annotated[int, Field(ge=1, le=100)] = 2  # pixels, either way
-
-
-@dataclass(frozen=True, config=STRICT)
-class Lovasz:
-    """The Lovász-softmax loss, added; `lovasz: 0.5` is short for its weight."""
-
-    weight: Positive = 1.0  # of this term
-    start: BelowOne = 0.0  # share of the epochs before it is added
-    at: Place | None = None  # where it compares; as the rest of the loss without it
-
-
-def _weight_alone(value: Any) -> Any:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return Lovasz(float(value)) if value else None
-    return value
-
-
-@dataclass(frozen=True, config=STRICT, kw_only=True)
-class _LossTerms:
-    """Cross entropy: how classes are weighted, over what it is averaged, and what is added."""
-
-    weights: str
-    # divide by the sum of weights, or by the number of these; `none` sums up all pixels
-    average: Literal["weights", "pixels", "pictures", "none"] = "pixels"
-    at: Place = "picture"  # where logits and labels are compared
-    smoothing: Share = 0.0  # of labels: share of the target that all classes get
-    ohem: Ohem | None = None  # hard pixels only; all count without it
-    boundary: Boundary | None = None  # more for pixels near another class
-    lovasz: Annotated[Lovasz | None, BeforeValidator(_weight_alone)] = None  # a term that follows the IoU
-
-
-@dataclass(frozen=True, config=STRICT, kw_only=True)
-class PlainLoss(_LossTerms):
-    """All classes weigh alike."""
-
-    weights: Literal["none"] = "none"
-
-
-@dataclass(frozen=True, config=STRICT, kw_only=True)
-class EnetLoss(_LossTerms):
-    """Classes weigh 1 / ln(c + p), p their share of the pixels (ENet)."""
-
-    weights: Literal["enet"] = "enet"
-    constant: Annotated[float, Field(gt=1)] = 1.02  # c; above 1, or a class that does not occur has no weight
-
-
-@dataclass(frozen=True, config=STRICT, kw_only=True)
-class MedianFrequencyLoss(_LossTerms):
-    """Classes weigh the median of all frequencies by their own."""
-
-    weights: Literal["median_frequency"] = "median_frequency"
-    power: NotNegative = 1.0  # of that quotient
-
-
-@dataclass(frozen=True, config=STRICT, kw_only=True)
-class ListLoss(_LossTerms):
-    """Classes weigh what the recipe says."""
-
-    weights: Literal["list"] = "list"
-    values: Annotated[tuple[NotNegative, ...], Field(min_length=1), AfterValidator(some_weight)]  # one a class
-
-
-Loss = Annotated[
-    Annotated[PlainLoss, Tag("none")]
-    | Annotated[EnetLoss, Tag("enet")]
-    | Annotated[MedianFrequencyLoss, Tag("median_frequency")]
-    | Annotated[ListLoss, Tag("list")],
-    tag_of("weights", "none"),
-]
-
-
-@dataclass(frozen=True, config=STRICT)
-class AuxHead:
-    """A small head on features inside the network, whose loss is that of the logits; it exists while training only."""
-
-    at: str  # module of the network whose output it reads, such as `features`
-    weight: Positive = 0.4  # of its loss, added
-    channels: Few = 64  # between its two convolutions
 
 
 def _one_or_more(value: Any) -> Any:
@@ -312,6 +233,7 @@ class Recipe:
     schedule: Schedule = Poly()  # how the learning rate moves
     grouping: Grouping | None = None  # fade dense convolutions into grouped ones
     auxiliary: tuple[AuxHead, ...] = ()  # more heads while training
+    heads: dict[str, Head] = Field(default_factory=dict)  # those that the network has of its own, by their names
     distill: Distill | None = None  # learn from a trained network too
     drop_last: bool = True  # an epoch ends with its last whole batch; else with the pictures that are left
     # numbers that are computed with; auto: float32 or bfloat16, what is faster when the run begins, which keeps it
@@ -324,6 +246,20 @@ class Recipe:
     seed: Seed = 0  # of all random draws
     # steps in a row whose loss may be no number: of float16 alone, which skips them
     nonfinite_grace: Annotated[int, Field(ge=0)] = 20
+
+    def __post_init__(self) -> None:
+        learns_edges = any(head.loss == "boundary" for head in self.heads.values())
+        if learns_edges and self.data.edges is None:
+            raise ValueError("a head with loss: boundary learns edges, and there are none; add data.edges={}")
+        if self.data.edges is not None and not learns_edges:
+            raise ValueError("data.edges is for a head with loss: boundary, and heads has none; leave it away")
+        if "heads" in self.model.options:
+            raise ValueError("model.options.heads is set by the section heads; name there what shall train")
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """Options of the network as it trains; what is saved of it has `model.options`."""
+        return {**self.model.options, "heads": True} if self.heads else dict(self.model.options)
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe as plain values; `recipe_file.read` of its YAML gives the same recipe."""

@@ -17,6 +17,8 @@ from kerbseg.core.errors import KerbsegError, RecipeError, did_you_mean
 from kerbseg.core.strict_yaml import load_yaml, read_yaml
 from kerbseg.train.recipe import AnyRecipe, Classification, Recipe
 
+TAGS = ("weights", "rule", "loss", "name")  # keys of which one says what kind of section it is
+
 
 def read(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a file, or the shipped one of that name, with `key.path=value` overrides.
@@ -183,7 +185,7 @@ def _explain(error: ValidationError, kind: type) -> tuple[str, str]:
     path, section, chosen = _walk(first["loc"], kind)
     key = ".".join(map(str, path))
     if not key:
-        return key, str(first["msg"])
+        return key, str(first.get("ctx", {}).get("error", first["msg"]))
     if first["type"] in unknown:
         return key, _explain_unknown(key, section, chosen)
     return key, _explain_value(key, first)
@@ -195,7 +197,7 @@ def _explain_value(key: str, complaint: ErrorDetails) -> str:
         return f"key {key!r} is missing; add it"
     if kind == "union_tag_invalid":
         tags = context["expected_tags"].replace("'", "").split(", ")
-        name = "weights" if "weights" in given else "name"
+        name = next(each for each in TAGS if each in given)
         return f"'{key}.{name}' is {_short(given[name])}; {did_you_mean(context['tag'][:100], tags)}"
     if kind == "union_tag_not_found":
         return f"{key!r} is {_short(given)}; it is a section of keys, such as {key}={{...}}"
@@ -223,7 +225,7 @@ def _explain_unknown(key: str, section: Any, chosen: Mapping[str, type]) -> str:
     others = [tag for tag, kind in chosen.items() if last in {field.name for field in fields(kind)}]
     if own is None or not others:
         return f"unknown key {_short(key)}; {did_you_mean(last[:100], known)}"
-    name = "weights" if "weights" in known else "name"
+    name = next(each for each in TAGS if each in known)
     return (
         f"{key!r} is of {', '.join(others)}, and {above}.{name} is {own}, which does not use it; leave it away, or give"
         f" the whole section, such as {above}={{{name}: {own}}}"
@@ -244,7 +246,10 @@ def _walk(location: Sequence[str | int], kind: type) -> tuple[list[str | int], A
         elif isinstance(part, int):
             inside = next((each for each in get_args(_section(inside)) if each is not Ellipsis), None)
             path.append(part)
-        elif is_dataclass(current := _section(inside)):
+        elif get_origin(current := _section(inside)) is dict:
+            inside = get_args(current)[1]
+            path.append(part)
+        elif is_dataclass(current):
             section = current
             inside = get_type_hints(current, include_extras=True).get(part)
             choices = choices if current in choices.values() else {}
@@ -254,6 +259,8 @@ def _walk(location: Sequence[str | int], kind: type) -> tuple[list[str | int], A
 
 def _choices(hint: Any) -> dict[str, type]:
     """The sections by name that an annotation chooses from; none where it is one section or a value."""
+    if get_origin(hint) in (UnionType, Union):  # with None
+        return {tag: kind for option in get_args(hint) for tag, kind in _choices(option).items()}
     sections = {}
     for option in get_args(get_args(hint)[0]) if get_origin(hint) is Annotated else ():
         for note in getattr(option, "__metadata__", ()):

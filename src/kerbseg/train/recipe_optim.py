@@ -38,12 +38,16 @@ class _Optimizer:
     lr: Positive = 1e-3  # learning rate, the highest of the schedule
     weight_decay: NotNegative = 0.0  # how strongly weights are drawn to 0
     weight_decay_until: NotNegative | None = None  # epochs after which there is none; all of training without it
+    # weights without weight decay: depthwise convolutions, batch-norm, biases
+    no_decay: tuple[Literal["depthwise", "norm", "bias"], ...] = ()
     clip: Positive | None = None  # largest norm of the gradient
     groups: tuple[ParamGroup, ...] = ()  # the first whose prefix fits a weight has it; the rest moves at `lr`
 
     def __post_init__(self) -> None:
         if self.weight_decay_until is not None and not self.weight_decay:
             raise ValueError("weight_decay_until ends a weight decay that is 0; set weight_decay, or leave it away")
+        if self.no_decay and not self.weight_decay:
+            raise ValueError("no_decay makes exceptions from a weight decay that is 0; set weight_decay")
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -88,6 +92,7 @@ class _Schedule:
 
     name: str
     warmup: NotNegative = 0.0  # epochs of linear growth
+    warmup_from: Share | None = None  # share of the rate at its first step; one step's growth without it
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -119,6 +124,7 @@ class Step(_Schedule):
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class _Falling(_Schedule):
     hold: Count | None = None  # epochs between two changes of the rate; it changes at every step without it
+    late: bool = False  # each step has the rate that the one before should have had
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from kerbseg.core.errors import DataError, RecipeError, did_you_mean
@@ -16,6 +16,8 @@ NETWORKS = (
     "efficientseg",
     "efficientseg_1_5",
     "efficientseg_6_0",
+    "ddrnet_23_slim",
+    "ddrnet_23",
     "enet",
     "erfnet",
     "erfnet_encoder",
@@ -39,6 +41,8 @@ NETWORKS = (
     "erfnet_grouped_encoder",
     "espnet",
     "espnet_c",
+    "fast_scnn",
+    "fast_scnn_public",
     "kerbnet_s",
     "kerbnet_m",
     "liteseg_mobilenet_v2",
@@ -66,11 +70,25 @@ NETWORKS = (
     "mininet_v2_d_i_1",
     "mininet_v2_d_i_2",
     "mininet_v2_d_i_m",
+    "pp_liteseg_t",
+    "pidnet_s",
+    "pidnet_m",
+    "pidnet_l",
     "segnet_basic",
     "segnet",
     "unet_minicity",
     "unet_minicity_bn",
 )
+HEADS = {  # those that a network has of its own while it trains; a test compares them, too
+    "ddrnet_23_slim": ("seghead_extra",),
+    "ddrnet_23": ("seghead_extra",),
+    "fast_scnn": ("aux_downsample", "aux_global"),
+    "fast_scnn_public": ("auxlayer",),
+    "pidnet_s": ("seghead_p", "seghead_d"),
+    "pidnet_m": ("seghead_p", "seghead_d"),
+    "pidnet_l": ("seghead_p", "seghead_d"),
+    "pp_liteseg_t": ("seg_heads.1", "seg_heads.2"),
+}
 CLASSIFIERS = ("erfnet_encoder", "erfnet_grouped_encoder", "mobilenet_v2", "shufflenet", "darknet19")
 
 
@@ -82,6 +100,7 @@ def check_names(recipe: AnyRecipe) -> None:
     segments = isinstance(recipe, Recipe)
     _check("model.name", recipe.model.name, NETWORKS if segments else CLASSIFIERS)
     if isinstance(recipe, Recipe):
+        check_heads(recipe.model.name, recipe.heads, HEADS.get(recipe.model.name, ()))
         try:
             check_name(recipe.data.name)
         except DataError as error:
@@ -94,6 +113,17 @@ def check_names(recipe: AnyRecipe) -> None:
             for each in names:
                 if not Path(each).suffix and not Path(each).exists():
                     _check(key, each, shipped_weights())
+
+
+def check_heads(model: str, heads: Collection[str], known: Collection[str]) -> None:
+    """Raises RecipeError for a head that is none of those which a network has."""
+    if heads and not known:
+        raise RecipeError(
+            f"heads: {model!r} has no training heads of its own; leave the section away, or see auxiliary"
+        )
+    for name in heads:
+        if name not in known:
+            raise RecipeError(f"heads: {model!r} has no {name[:100]!r}; {did_you_mean(name[:100], known)}")
 
 
 def remarks(recipe: AnyRecipe) -> Iterator[str]:

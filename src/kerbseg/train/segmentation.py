@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -24,6 +25,7 @@ from kerbseg.train.builders import (
     places_of,
     xavier_uniform,
 )
+from kerbseg.train.heads import freeze_others, heads_of, without_heads
 from kerbseg.train.machine import Machine
 from kerbseg.train.matching import Target
 from kerbseg.train.network_loss import build_loss
@@ -31,6 +33,7 @@ from kerbseg.train.norm import set_bn_momentum
 from kerbseg.train.optim import movement
 from kerbseg.train.outputs import NetworkOutputs
 from kerbseg.train.recipe import Recipe
+from kerbseg.train.recipe_sense import check_heads
 from kerbseg.train.recorder import ValidationResult
 from kerbseg.train.shared import globalize_layers
 from kerbseg.train.split import CachedSplit, open_split
@@ -48,6 +51,9 @@ class Segmentation:
         self._card = models.card(recipe.model.name)
         # a wrong option is named before any data is read
         check_options(lambda: models.create_model(recipe.model.name, **recipe.model.options))
+        if recipe.heads:
+            name = recipe.model.name
+            check_heads(name, recipe.heads, heads_of(name, recipe.model.options))
         self.train = self._open(recipe.data.train, recipe.data.train_names)
         absent = self.train.absent_classes()
         self.outputs = output_count(recipe.model, len(self.train.labels))
@@ -60,7 +66,9 @@ class Segmentation:
 
     def create(self) -> nn.Module:
         """The network with fresh weights."""
-        net = models.create_model(self.recipe.model.name, self.outputs, **self.recipe.model.options)
+        net = models.create_model(self.recipe.model.name, self.outputs, **self.recipe.network_options)
+        if self.recipe.heads:
+            freeze_others(net, self.recipe.heads)
         if self.recipe.model.initialization == "xavier_uniform":
             net.apply(xavier_uniform)
         if self.recipe.norm_momentum is not None:
@@ -93,7 +101,7 @@ class Segmentation:
             check_one_picture(net, self._card.stride)
         network_loss = build_loss(recipe, net, self.train, rank, self.outputs)
         globalize_layers(net, rank)
-        outputs = NetworkOutputs(net, [head.at for head in recipe.auxiliary])
+        outputs = NetworkOutputs(net, [*(head.at for head in recipe.auxiliary), *recipe.heads])
         if self._machine.compile:
             outputs.compile()  # in place: weights keep their names
         return SegmentationTask(
@@ -146,7 +154,12 @@ class Segmentation:
             source="trained by kerbseg",
             versions=versions(),
         )
-        save(Bundle(collapse(net) if self.recipe.grouping else net, card), path)
+        net = collapse(net) if self.recipe.grouping else net
+        if self.recipe.heads:
+            with torch.device("meta"):  # it takes over all weights
+                plain = models.create_model(card.model, self.outputs, **card.options)
+            net = without_heads(net, plain)
+        save(Bundle(net, card), path)
 
     def _pictures(self) -> int:
         """Of an epoch of training."""

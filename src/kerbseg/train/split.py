@@ -15,6 +15,7 @@ from kerbseg.core.errors import DataError
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.types import VOID, Dataset
 from kerbseg.data import open_dataset
+from kerbseg.data.edges import EdgeLines
 from kerbseg.data.loading import CenterCropped, ConcatDataset, InMemory, OnDisk, Resized, SelectedByName
 from kerbseg.train.recipe import Data
 
@@ -23,24 +24,26 @@ CPU = torch.device("cpu")
 
 
 class CachedSplit:
-    """A data set made ready for batches, and the size of its pictures.
+    """A data set made ready for batches, with the lines of its masks where they are asked for; its pictures' size.
 
     `auto` keeps it decoded on the device, or else in memory, where it takes less than a quarter of what is free.
     Raises DataError where it is to be kept in a place that cannot hold it.
     """
 
-    def __init__(self, dataset: Dataset, cache: Cache, device: torch.device = CPU) -> None:
+    def __init__(
+        self, dataset: Dataset, cache: Cache, device: torch.device = CPU, edges: EdgeLines | None = None
+    ) -> None:
         self.labels: LabelSet = dataset.labels
         first = dataset[0]
         self.size: tuple[int, int] = (first.mask.shape[0], first.mask.shape[1])
-        needed = len(dataset) * (first.image.nbytes + first.mask.nbytes)
+        needed = len(dataset) * (first.image.nbytes + first.mask.nbytes * (1 if edges is None else 2))
         place = _place(cache, needed, device)
         if place is not None and needed > (room := _most_bytes(place)):
             raise DataError(
                 f"{len(dataset)} pictures take {needed / 1e9:.1f} GB, and {place} has {room / 1e9:.1f} GB;"
                 f" use --cache {'ram, or ' if place.type != 'cpu' else ''}none"
             )
-        self.batches: InMemory | OnDisk = OnDisk(dataset) if place is None else InMemory(dataset, place)
+        self.batches: InMemory | OnDisk = OnDisk(dataset, edges) if place is None else InMemory(dataset, place, edges)
 
     def counts(self) -> tuple[np.ndarray, int]:
         """Pixels of each class, and of VOID."""
@@ -100,7 +103,8 @@ def open_split(
         parts = [Resized(part, size, data.resample) for part in parts]
     if validates and data.val_crop is not None:
         parts = [CenterCropped(part, data.val_crop) for part in parts]
-    split = CachedSplit(ConcatDataset(parts, data.limit), cache, device)
+    edges = None if data.edges is None or validates else EdgeLines(data.edges.width, data.edges.border)
+    split = CachedSplit(ConcatDataset(parts, data.limit), cache, device, edges)
     if not split.labelled():
         raise DataError(
             f"{data.name} {'+'.join(splits)}: no pixel of {len(split.batches)} pictures belongs to a class, so there is"

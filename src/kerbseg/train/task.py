@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import lightning as L
 import torch
@@ -22,7 +23,16 @@ from kerbseg.train.optim import Movement
 from kerbseg.train.outputs import NetworkOutputs
 from kerbseg.train.recorder import Shown
 
-Augmentation = Callable[[Batch, int], tuple[Tensor, Tensor]]  # batch of uint8, epoch -> pictures in 0..1, masks
+
+class Augmented(NamedTuple):
+    """A batch that has been changed at random."""
+
+    image: Float[Tensor, "b 3 h w"]  # in 0..1
+    mask: UInt8[Tensor, "b h w"]
+    edge: UInt8[Tensor, "b h w"] | None = None  # 1 where classes meet, if the batch has such lines
+
+
+Augmentation = Callable[[Batch, int], Augmented]  # of a batch of uint8, in an epoch
 
 
 class TrainingTask(L.LightningModule):
@@ -73,9 +83,9 @@ class SegmentationTask(TrainingTask):
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         """The loss of one augmented batch."""
-        image, mask = self._augment(batch, self.current_epoch)
+        image, mask, edge = self._augment(batch, self.current_epoch)
         image = self.normalize(image).contiguous(memory_format=torch.channels_last)
-        loss: Tensor = self.network_loss(self.outputs.of(image), image, mask, self.current_epoch)
+        loss: Tensor = self.network_loss(self.outputs.of(image), image, mask, self.current_epoch, edge)
         self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(image), sync_dist=True)
         return loss
 

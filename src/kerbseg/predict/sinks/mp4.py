@@ -103,6 +103,7 @@ class VideoWriter:
         self._stream: Any = None
         self._threads = 1
         self._reformatter: Any = None  # one for all frames: to set it up takes longer than to use it
+        self._start = 0  # of a robot's stamps, which count from 1970
         self._times: deque[Fraction] = deque(maxlen=REORDERED)
         self._full: SinkFull | None = None
         self._closed = False
@@ -149,7 +150,8 @@ class VideoWriter:
             new, stream.width, stream.height, "yuv420p", dst_colorspace="ITU601", threads=self._threads
         )
         unit = _unit(frame)
-        new.pts, new.duration = (round(ticks * frame.time_base / unit) for ticks in (frame.pts, frame.duration))
+        times = (frame.pts - self._start, frame.duration)
+        new.pts, new.duration = (round(ticks * frame.time_base / unit) for ticks in times)
         new.time_base = unit
         self._writer.mux(stream.encode(new))
 
@@ -181,6 +183,7 @@ class VideoWriter:
     def _open(self, frame: Frame, drawn: np.ndarray) -> None:
         av = av_module()
         unit = _unit(frame)
+        self._start = 0 if frame.stamp is None else frame.pts
         # the time of the first frame is written in this scale: in milliseconds, as it would be, it is not exact
         scale = {"movie_timescale": str(unit.denominator)}
         self._writer = av.open(local_url(self._path), "w", format="mp4", options={**FRAGMENTS, **scale})

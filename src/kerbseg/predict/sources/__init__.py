@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kerbseg.core.errors import DataError, InputError
 from kerbseg.data.pictures import SUFFIXES, is_animation
 from kerbseg.predict.sources.animations import animation_source
-from kerbseg.predict.sources.frame import Frame, Source
+from kerbseg.predict.sources.bags import BAG_SUFFIXES, BagSource, find_bag
+from kerbseg.predict.sources.frame import Frame, Source, Stamp
 from kerbseg.predict.sources.pictures import failing_source, picture_source
 from kerbseg.predict.sources.pyav import VIDEO_SUFFIXES, is_video, stream_source
 from kerbseg.predict.sources.streams import RawFrames, Stream, as_stream
 
 __all__ = [
     "SOURCES",
+    "BagSource",
     "Frame",
     "RawFrames",
     "Source",
     "SourceKind",
+    "Stamp",
     "as_source",
     "find_source",
     "input_suffixes",
@@ -45,6 +48,10 @@ def _video_file(given: str, raw: RawFrames | None) -> Source | None:
     if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
         return None
     return stream_source(Stream(path.stem, given))
+
+
+def _bag(given: str, raw: RawFrames | None) -> Source | None:
+    return find_bag(given)
 
 
 def _picture_file(given: str, raw: RawFrames | None) -> Source | None:
@@ -74,6 +81,7 @@ def _unknown_file(path: Path) -> Source:
 
 SOURCES: dict[str, SourceKind] = {
     "stream": SourceKind(_stream),
+    "bag": SourceKind(_bag, BAG_SUFFIXES),
     "video": SourceKind(_video_file, VIDEO_SUFFIXES),
     "picture": SourceKind(_picture_file, SUFFIXES),
 }
@@ -85,34 +93,37 @@ def input_suffixes() -> frozenset[str]:
     return frozenset().union(*(kind.suffixes for kind in SOURCES.values()))
 
 
-def find_source(given: str | Path, raw: RawFrames | None = None) -> Source | None:
+def find_source(given: str | Path, raw: RawFrames | None = None, topics: Collection[str] = ()) -> Source | None:
     """The source that an input names, or None: the first kind that knows it; a file that none knows is looked into.
 
-    Raises DataError where the system does not let us look at it.
+    Of a bag it is the pictures of `topics`, or of the only topic that has some. Raises DataError where the system does
+    not let us look at it, and for a bag that has not those topics.
     """
     try:
         for kind in SOURCES.values():
             source = kind.open(str(given), raw)
             if source is not None:
-                return source
+                return source.of_topics(topics) if isinstance(source, BagSource) else source
         path = Path(given)
         return _unknown_file(path) if path.is_file() else None
     except OSError as error:
         raise DataError(f"{given} cannot be opened: {error.strerror or error}; check its name and rights") from error
 
 
-def open_source(given: str | Path, raw: RawFrames | None = None) -> Source:
+def open_source(given: str | Path, raw: RawFrames | None = None, topics: Collection[str] = ()) -> Source:
     """The source that an input names. Raises DataError where it names none."""
-    source = find_source(given, raw)
+    source = find_source(given, raw, topics)
     if source is None:
-        raise DataError(f"{given} is no picture, video or stream; check the path")
+        raise DataError(f"{given} is no picture, video, bag or stream; check the path")
     return source
 
 
-def as_source(given: str | Path | int | Source | Iterable[Frame], raw: RawFrames | None = None) -> Source:
+def as_source(
+    given: str | Path | int | Source | Iterable[Frame], raw: RawFrames | None = None, topics: Collection[str] = ()
+) -> Source:
     """The source of a path, an address, a camera's number, or of frames that the caller makes."""
     if isinstance(given, str | Path | int):
-        return open_source(given if isinstance(given, Path) else str(given), raw)
+        return open_source(given if isinstance(given, Path) else str(given), raw, topics)
     if isinstance(given, Source):
         return given
     if not isinstance(given, Iterable):

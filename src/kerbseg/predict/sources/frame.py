@@ -16,6 +16,16 @@ Kind = Literal["picture", "video"]
 
 
 @dataclass(frozen=True)
+class Stamp:
+    """Where a frame comes from on a robot: its topic, and what the header of its message says."""
+
+    topic: str
+    frame_id: str = ""  # the coordinate frame of the camera
+    stamp_ns: int = 0  # of the header: when the picture was taken
+    log_ns: int = 0  # when the message was recorded or came
+
+
+@dataclass(frozen=True)
 class Frame:
     """A picture, shown from `pts * time_base` seconds on."""
 
@@ -26,6 +36,7 @@ class Frame:
     duration: int = 0  # in time_base; 0 where nothing is known
     rate: Fraction = Fraction(25)  # frames a second on average, as the source announces it
     origin: str = ""  # the source, as a user knows it
+    stamp: Stamp | None = None  # of a robot's message alone
 
     @property
     def time_ns(self) -> int:

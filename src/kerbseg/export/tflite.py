@@ -1,0 +1,144 @@
+"""Writes a bundle as a .tflite file for LiteRT, the card in its metadata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import fx
+
+from kerbseg.bundle import Bundle
+from kerbseg.core.errors import KerbsegError
+from kerbseg.core.files import atomic_write
+from kerbseg.export.litert_converter import convert, python
+from kerbseg.export.logits_graph import LogitsGraph, crop_transposed, exported_card, program, traced
+from kerbseg.export.static_int8 import StaticQuantizer
+from kerbseg.exported_card import ExportedCard
+from kerbseg.runtime.checks import checked_threads
+from kerbseg.runtime.engines import ENGINES
+from kerbseg.runtime.seal import TAIL_SEAL
+from kerbseg.runtime.tflite import litert
+
+SIGNATURE, INPUT = "serving_default", "args_0"  # names that the converter gives
+
+
+def write_tflite(
+    bundle: Bundle, path: Path, size: tuple[int, int], logits: bool = False, batch: int | None = None
+) -> ExportedCard:
+    """Writes the file and returns its cards; weights stay float32.
+
+    Raises MissingExtra without LiteRT, and KerbsegError without its converter or where that cannot take the network.
+    """
+    litert()
+    content, exported = converted(bundle, size, logits, batch)
+    save(content, exported, path)
+    return exported
+
+
+def converted(
+    bundle: Bundle, size: tuple[int, int], logits: bool = False, batch: int | None = None
+) -> tuple[bytes, ExportedCard]:
+    """The network as LiteRT's converter makes it, and its cards."""
+    graph = LogitsGraph(bundle, size)
+    graph.check_options(".tflite", logits, batch)
+    python()  # what is missing is said before the network is traced
+    module = traced(graph)
+    crop_transposed(module)
+    with TemporaryDirectory() as folder:
+        source, made = Path(folder) / "m.pt2", Path(folder) / "m.tflite"
+        torch.export.save(program(module, graph), source)
+        convert(source, made)
+        return made.read_bytes(), exported_card(graph, bundle)
+
+
+def save(content: bytes, exported: ExportedCard, path: Path) -> None:
+    """Writes a model with its cards, and a digest behind them."""
+    with atomic_write(path) as temporary:
+        Path(temporary).write_bytes(_with_metadata(content, exported.to_metadata() | exported.for_others()))
+        TAIL_SEAL.put_on(Path(temporary))
+
+
+def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
+    """A FlatBuffer with entries of ours in its metadata, which interpreters pass over."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.ModelT.InitFromPackedBuf(content)
+    model.metadata = list(model.metadata or [])
+    for name, text in metadata.items():
+        entry, data = schema.MetadataT(), schema.BufferT()
+        data.data, data.offset, data.size = list(text.encode()), 0, 0
+        model.buffers.append(data)
+        entry.name, entry.buffer = name, len(model.buffers) - 1
+        model.metadata.append(entry)
+    builder = flatbuffers.Builder(len(content) + 4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+class TfliteQuantizer(StaticQuantizer):
+    """By AI Edge Quantizer, on the float file: weights channel by channel, ranges from calibration."""
+
+    def _prepared(self, bundle: Bundle) -> fx.GraphModule:
+        self._package = ai_edge_quantizer()
+        self._float, self._exported = converted(bundle, self._size)
+        self._ranges: Any = None
+        module = traced(self._graph)
+        crop_transposed(module)
+        return module
+
+    def _model(self, in_float: Collection[str]) -> bytes:
+        operations = convolutions_of(self._float)
+        names = self._convolutions()
+        if in_float and len(operations) != len(names):
+            raise KerbsegError(
+                f"LiteRT's converter made {len(operations)} convolutions of {len(names)}, so that none can stay in"
+                " float; raise --max-drop, or choose another engine"
+            )
+        algorithm, everything = self._package.algorithm_manager.AlgorithmName, self._package.qtyping.TFLOperationName
+        quantizer = self._package.quantizer.Quantizer(self._float)
+        quantizer.add_static_config(".*", everything.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
+        for name, operation in zip(names, operations, strict=False):
+            if name in in_float:
+                quantizer.update_quantization_recipe(
+                    f"^{re.escape(operation)}", everything.ALL_SUPPORTED, algorithm_key=algorithm.NO_QUANTIZE
+                )
+        if self._ranges is None:
+            self._ranges = quantizer.calibrate({SIGNATURE: self._calibrated_on()}, num_threads=checked_threads(None))
+        return bytes(quantizer.quantize(self._ranges).quantized_model)
+
+    def _calibrated_on(self) -> list[dict[str, Any]]:
+        return [{INPUT: self._seen(index)} for index in self._chosen]
+
+    def _write(self, model: bytes, exported: ExportedCard, path: Path) -> None:
+        save(model, exported, path)
+
+
+def convolutions_of(content: bytes) -> list[str]:
+    """Names of what the convolutions of a model give, in the order in which they run."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.ModelT.InitFromPackedBuf(content)
+    (graph,) = model.subgraphs
+    kinds = {getattr(schema.BuiltinOperator, kind) for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")}
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    return [
+        graph.tensors[operation.outputs[0]].name.decode()
+        for operation in graph.operators
+        if codes[operation.opcodeIndex] in kinds
+    ]
+
+
+def ai_edge_quantizer() -> Any:
+    """The package. Raises MissingExtra without it."""
+    litert()
+    try:
+        import ai_edge_quantizer as package
+        from ai_edge_quantizer import algorithm_manager, qtyping, quantizer  # noqa: F401 # loads them
+    except ImportError as error:
+        raise ENGINES["litert"].missing("ai_edge_quantizer") from error
+    return package
