@@ -93,7 +93,7 @@ def test_the_command_writes_what_the_contract_says(camvid_root, camvid_bundle, t
     found = json.loads(scores.read_text())
     assert set(found) == {
         "miou", "class_iou", "pixel_accuracy", "mean_accuracy", "category_miou", "category_iou", "images", "confusion",
-        "calibration", "protocol",
+        "calibration", "risk_coverage", "protocol",
     }  # fmt: skip
     assert found["images"] == 2
     assert {"data", "split", "label_size", "tta", "runtime", "precision", "device", "versions"} <= set(
@@ -101,7 +101,8 @@ def test_the_command_writes_what_the_contract_says(camvid_root, camvid_bundle, t
     )
     assert f"{found['miou']:.4f}" in capsys.readouterr().out
     assert {path.name for path in saved.iterdir()} == {
-        "confusion.png", "val_000_ids.png", "val_000_overlay.png", "val_001_ids.png", "val_001_overlay.png",
+        "confusion.png", "reliability.svg", "risk_coverage.svg",
+        "val_000_ids.png", "val_000_overlay.png", "val_001_ids.png", "val_001_overlay.png",
     }  # fmt: skip
     # the saved ids are those that were scored
     confusion = np.zeros((11, 11), int)

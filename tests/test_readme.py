@@ -125,6 +125,13 @@ RUN |= {
         ("street.onnx", "256x512", " --batch 1"),
     )
 }
+RUN |= {
+    "kerbseg predict mininet_v2_cpu-camvid street.jpg -o out --confidence": Run(writes=("out/street_confidence.png",)),
+    "kerbseg predict mininet_v2_cpu-camvid street.jpg -o out --unknown 0.5": Run(writes=("out/street_ids.png",)),
+    "kerbseg evaluate mininet_v2_cpu-camvid --data camvid --split val --unknown 0.5 --html report.html": Run(
+        prints=("coverage",), writes=("report.html",)
+    ),
+}
 RUN["kerbseg export mininet_v2_cpu-camvid -o m.onnx --size 360x480 --snippet"] = Run(
     ("m.onnx", "m.py", "classes.json"), instead=STREET, slow=True
 )

@@ -118,7 +118,8 @@ def keep(near, far, x0, x1, least, kept):  # type: ignore[no-untyped-def]
 def add_class(weights, near, far, measure, sums, best, more):  # type: ignore[no-untyped-def]
     """To the sums of some rows the powers of a class, to `best` if larger; `more` is what the measure needs besides.
 
-    Sums are of all powers but the largest, beside which many small ones would be rounded away. `more` is the sum of powers times distances for entropy, and the second largest power for a margin.
+    Sums are of all powers but the largest, beside which many small ones would be rounded away. `more` is the
+    sum of powers times distances for entropy, and the second largest power for a margin.
     """
     for row in range(len(weights)):
         v = weights[row]
