@@ -26,8 +26,12 @@ from kerbseg.train.recipe import Augment
 from kerbseg.train.recipe_file import read
 
 STRENGTHS: dict[str, tuple[float, float, float]] = {
+    "brightness": (0.2, 0.4, 0.8),
     "offset": (0.05, 0.1, 0.2),
+    "contrast": (0.2, 0.4, 0.8),
     "mid_contrast": (1.13, 1.5, 2.0),  # and as much less: 1 / c
+    "saturation": (0.25, 0.5, 1.0),
+    "hue": (0.02, 0.05, 0.2),
     "gamma": (0.2, 0.4, 0.8),
     "channel_balance": (0.06, 0.12, 0.3),
     "gray": (0.25, 0.5, 1.0),

@@ -84,7 +84,7 @@ MUTANTS = (
         "self.translate[0] * canvas[0], self.translate[1] * canvas[1]",
         TESTS_AUGMENT,
     ),
-    Mutant("hue-halved", AUGMENT, "(turns * 2 * math.pi)", "(turns * math.pi)", TESTS_AUGMENT),
+    Mutant("hue-halved", AUGMENT, "self.hue) * 2 * math.pi", "self.hue) * math.pi", TESTS_AUGMENT),
     Mutant(
         "void-is-class-0-near-boundaries",
         "losses.py",

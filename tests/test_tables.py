@@ -65,9 +65,12 @@ def test_every_named_network_is_registered_and_takes_its_options(paper, number):
 
 @pytest.mark.parametrize(("paper", "number"), ALL)
 def test_a_printed_count_is_met_or_its_row_says_why_not(paper, number):
+    table = tables.find_table(paper, number)
     for cell in counts(paper, number):
         assert cell.ours is not None, cell
-        assert cell.met or cell.note, f"{cell.row.name}, {cell.column.name}: {cell.printed} printed, ours {cell.ours}"
+        assert cell.met or cell.note or table.unprinted, (
+            f"{cell.row.name}, {cell.column.name}: {cell.printed} printed, ours {cell.ours}"
+        )
 
 
 @pytest.mark.parametrize("number", ["3", "4", "5"])
@@ -384,7 +387,7 @@ def test_what_is_nowhere_printed_is_shown_as_ours_alone():
         "206,915",
     ]
     [accuracy] = [line for line in text.splitlines() if line.startswith("| CamVid mIoU") and "kerbnet_s" in line]
-    ours = max(each.miou for each in tables.shipped_accuracies() if each.model == "kerbnet_s")
+    [ours] = (each.miou for each in tables.shipped_accuracies() if (each.model, each.split) == ("kerbnet_s", "test"))
     assert f"{100 * ours:.3f} [" in accuracy
 
 

@@ -23,7 +23,7 @@ from kerbseg.profiling.latency import Latency, Skipped
 from kerbseg.profiling.machine import Machine
 from kerbseg.runtime import ENGINES, Engine
 from kerbseg.runtime.engines import BUNDLE_SUFFIX
-from kerbseg.tables import list_papers, printed_accuracies
+from kerbseg.tables import list_papers, load_paper, printed_accuracies
 
 WISH = Wish(fps=20, size=(256, 512), threads=1, minutes=1)  # 50 ms a picture, 40 with the margin
 TORCH, FILE, FILE8 = (
@@ -193,6 +193,7 @@ def test_nothing_measured_is_said_and_nothing_recommended():
 def test_a_table_of_the_longest_names_fits_80_columns(monkeypatch):
     names = {name: 100.0 + number for number, name in enumerate(models.list_models()) if models.card(name).main}
     monkeypatch.setitem(globals(), "PAPER", dict.fromkeys(names, 0.5))
+    monkeypatch.setattr(Way, "missing", lambda _: None)  # also those whose packages are not here
     ways = [*quick_ways()]
     choice, _ = chosen(names, {way.name: 3.0 for way in ways}, ways, seconds=1e4)
     text = printed(choice)
@@ -234,9 +235,10 @@ def test_a_model_that_is_there_is_exported_only():
 
 def test_every_printed_accuracy_is_of_a_network_of_ours_and_between_0_and_1():
     every = [each for name in models.list_models() for each in printed_accuracies(name)]
-    assert {each.paper for each in every} == set(list_papers())
+    printing = {name for name in list_papers() if not all(table.unprinted for table in load_paper(name).tables)}
+    assert {each.paper for each in every} == printing
     for each in every:
-        assert 0.3 < each.miou < 0.8, each
+        assert 0.3 < each.miou < 0.82, each
         assert each.data in ("Cityscapes", "CamVid", "Minicity"), each
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -80,6 +81,23 @@ def test_no_script_is_left_out():
     scripts = {path.stem for path in FOLDER.glob("*.py")}
     tested = {name.removeprefix("test_").partition("_runs")[0] for name in globals() if "_runs" in name}
     assert scripts == tested | LIBRARIES | ELSEWHERE
+
+
+@pytest.mark.slow
+def test_engines_runs_and_keeps_refusals_with_their_reasons(script, tmp_path, capsys):
+    pytest.importorskip("nncf")
+    figures = tmp_path / "engines.json"
+    script(
+        *("engines", "kerbnet_s", "--engines", "openvino", "ncnn", "--size", 32, 48, "--threads", 1),
+        *("--calibration", 1, "--pictures", 1, "--limit", 1, "--seconds", 1, "--work", tmp_path, "--json", figures),
+    )
+    rows = json.loads(figures.read_text())["rows"]
+    in_float, in_int8 = (rows[f"kerbnet_s openvino {way}"] for way in ("float", "int8"))
+    assert in_float["equal"] >= 0.999
+    assert in_int8["bytes"] < 0.6 * in_float["bytes"]
+    assert in_int8["latency_ms"]["median"] > 0
+    assert ("refused" in rows["kerbnet_s ncnn float"]) == (find_spec("ncnn") is None)
+    assert "int8" in rows["kerbnet_s ncnn int8"]["refused"] or rows["kerbnet_s ncnn int8"]["refused"] == "no float file"
 
 
 def test_drawn_bag_runs_and_is_a_healthy_bag(script, tmp_path, capsys):

@@ -220,7 +220,7 @@ def test_a_file_has_the_logits_that_its_report_tells_of(
             exported = replace(quantized.exported, last_stage=stage)
             return replace(quantized, model=graph.on_levels(quantized.model, stage), exported=exported)
 
-    monkeypatch.setattr(int8_report, "engine_of", lambda _: SimpleNamespace(writer=lambda: write))
+    monkeypatch.setattr(int8_report, "engine_of", lambda _: SimpleNamespace(suffix=".xml", writer=lambda: write))
     monkeypatch.setattr(int8_report, "Quantizer", Unquantized)
     monkeypatch.setattr(int8_report, "TIMING", Budget(runs=1))
     monkeypatch.setattr(int8_report, "MAX_LOGITS_DROP", {"too dear": -1.0}.get(way, 1.0))

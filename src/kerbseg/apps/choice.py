@@ -20,7 +20,7 @@ DRAWN = "smoke/scenes"  # the recipe that needs no data
 
 def render(choice: Choice) -> RenderableType:
     """The ranking within 80 characters; below it what is known of each network, and how it was measured."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("network", no_wrap=True)
     table.add_column("engine", no_wrap=True)
     for head in ("ms", "per s"):
