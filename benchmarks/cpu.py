@@ -28,6 +28,7 @@ from rich.table import Table
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load, random_bundle, save
+from kerbseg.core.extras import first_missing
 from kerbseg.core.files import atomic_write
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize, to_unit
@@ -99,6 +100,12 @@ class Row:
     floor_ms: float
     weights: str
     miou: float | None  # on the val split of --data, at this size
+
+
+def installed() -> list[str]:
+    """The names in RUNS whose packages are there."""
+    extras = {name: [ENGINES[engine].extra, *(["int8"] if name == INT8 else [])] for name, (_, engine) in RUNS.items()}
+    return [name for name, needs in extras.items() if not any(extra and first_missing(extra) for extra in needs)]
 
 
 def with_statistics(name: str) -> Bundle:
@@ -343,7 +350,7 @@ def main() -> None:
     parser.add_argument("--bundle", action="append", default=[], help="a bundle to time with its own weights")
     parser.add_argument("--models", nargs="*", default=list(MODELS), help="registered names without a bundle")
     parser.add_argument("--sizes", nargs="*", default=["x".join(map(str, size)) for size in SIZES], help="HxW")
-    parser.add_argument("--engines", nargs="*", default=list(RUNS), choices=list(RUNS))
+    parser.add_argument("--engines", nargs="*", choices=list(RUNS), help="those that are installed, if left out")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--data", help="data set to calibrate and evaluate the bundles on")
@@ -351,7 +358,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="accuracy against latency; needs --data")
     arguments = parser.parse_args()
+    engines = installed() if arguments.engines is None else arguments.engines
     console = Console(width=140)
+    if left_out := [name for name in RUNS if name not in engines]:
+        console.print(f"not timed: {', '.join(left_out)}")
     machine, ceilings = this_machine(), ceilings_of(arguments.threads)
     console.print(
         f"{machine.processor}, {arguments.threads} of {machine.cores} cores: {ceilings.float32_gmacs:.0f} GMAC/s in"
@@ -385,7 +395,7 @@ def main() -> None:
         for size in arguments.sizes:
             height, _, width = size.partition("x")
             at = (int(height), int(width))
-            new = measured(bundle, at, arguments.engines, arguments.threads, arguments.runs, ceilings, data)
+            new = measured(bundle, at, engines, arguments.threads, arguments.runs, ceilings, data)
             console.print(table(new))
             rows += new
             results["rows"] += [
