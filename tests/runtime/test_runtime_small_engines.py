@@ -9,13 +9,19 @@ import torch
 from kerbseg.bundle import load
 from kerbseg.core.errors import BundleError, KerbsegError, MissingExtra
 from kerbseg.core.extras import first_missing
-from kerbseg.export import export
+from kerbseg.data import open_dataset
+from kerbseg.export import export, pictures_of
+from kerbseg.export.int8 import Quantizer
+from kerbseg.export.litert_converter import python
 from kerbseg.export.logits_graph import ATEN, LogitsGraph, crop_transposed, traced
+from kerbseg.exported_card import LastStageCard
 from kerbseg.runtime import ENGINES, open_runtime
 from kerbseg.runtime.engines import files_of, suffix_of
 from kerbseg.runtime.seal import TAIL_SEAL
+from kerbseg.runtime.tflite import TfliteRuntime, unsigned
 
 SIZE = (32, 48)
+SMALL = ["litert", "executorch", "ncnn"]
 
 
 def test_an_ending_of_two_dots_is_known_and_one_of_its_halves_is_not():
@@ -55,19 +61,101 @@ def test_a_file_that_was_cut_or_changed_is_refused(tmp_path):
         TAIL_SEAL.read(path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["executorch", "ncnn"])
-def test_a_file_gives_the_ids_of_torch(name, camvid_bundle, tmp_path):
+def engine_or_skip(name):
+    """The engine, where it can write and run files."""
     engine = ENGINES[name]
     if (package := first_missing(engine.extra)) is not None:
         pytest.skip(f"{package} is not installed (docs/engines.md)")
+    if name == "litert":
+        try:
+            python()
+        except KerbsegError:
+            pytest.skip("LiteRT's converter is not installed (docs/engines.md)")
+    return engine
+
+
+def pictures_of_noise(count=2):
+    return np.random.default_rng(1).integers(0, 256, (count, *SIZE, 3), np.uint8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_a_file_gives_the_ids_of_torch(name, camvid_bundle, tmp_path):
+    engine = engine_or_skip(name)
     path = tmp_path / f"m{engine.suffix}"
     assert export(camvid_bundle, path).equal >= 0.999
-    pictures = np.random.default_rng(1).integers(0, 256, (2, *SIZE, 3), np.uint8)
+    pictures = pictures_of_noise()
     assert (open_runtime(path)(pictures) == open_runtime(camvid_bundle)(pictures)).mean() >= 0.999
 
 
-@pytest.mark.parametrize("name", ["litert", "executorch", "ncnn"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("measure", ["probability", "entropy", "margin"])
+def test_the_confidence_of_a_file_is_that_of_torch(measure, name, camvid_bundle, tmp_path):
+    engine = engine_or_skip(name)
+    path, pictures = tmp_path / f"m{engine.suffix}", pictures_of_noise()
+    export(camvid_bundle, path)
+    _, exact = open_runtime(camvid_bundle).with_confidence(pictures, measure=measure)
+    ids, sure = open_runtime(path).with_confidence(pictures, measure=measure)
+    assert (np.abs(sure - exact) <= 1 / 255).mean() >= 0.999
+    assert (ids == open_runtime(path)(pictures)).all()
+    same_ids, in_bytes = open_runtime(path).with_confidence(pictures, measure=measure, dtype="uint8")
+    assert (same_ids == ids).all()
+    assert (np.abs(in_bytes - 255.0 * sure) <= 0.6).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["litert", "executorch"])
+def test_an_int8_file_gives_nearly_the_ids_of_torch(name, tmp_path):
+    engine, streets = engine_or_skip(name), open_dataset("scenes", "val", None)
+    path, shown = tmp_path / f"m{engine.suffix}", np.stack(pictures_of(streets, (96, 128), 2))
+    quantizer = Quantizer.of_bundle(load("mininet_v2_cpu-camvid"), engine, (96, 128), streets, 8)
+    quantizer.save(quantizer.quantize_all(), path)
+    runtime = open_runtime(path)
+    assert runtime.precision == "int8"
+    ids, exact = runtime(shown), open_runtime("mininet_v2_cpu-camvid")(shown)
+    assert (ids == exact).mean() >= 0.9
+    same, sure = runtime.with_confidence(shown)
+    assert (same == ids).all()
+    small = torch.from_numpy(runtime.logits(shown))
+    logits = torch.nn.functional.interpolate(small, (96, 128), mode="bilinear")
+    assert np.abs(sure - (logits / (runtime.card.temperature or 1)).softmax(1).amax(1).numpy()).max() <= 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["litert", "executorch"])
+def test_what_stays_in_float_is_brought_nearer_to_torch(name, tmp_path):
+    engine, streets = engine_or_skip(name), open_dataset("scenes", "val", None)
+    quantizer = Quantizer.of_bundle(load("mininet_v2_cpu-camvid"), engine, (96, 128), streets, 4)
+    moved = {}
+    for way, quantized in (
+        ("all", quantizer.quantize_all()),
+        ("none", quantizer._quantized(quantizer._convolutions())),
+    ):
+        path = tmp_path / f"{way}{engine.suffix}"
+        quantizer.save(quantized, path)
+        shown = np.stack(pictures_of(streets, (96, 128), 1))
+        exact = open_runtime("mininet_v2_cpu-camvid").logits(shown)
+        moved[way] = np.abs(open_runtime(path).logits(shown) - exact).mean()
+    assert moved["none"] < 0.5 * moved["all"]
+
+
+def test_levels_of_litert_are_those_of_a_card():
+    levels = np.array([[[[-128, -1, 0, 127]]]], np.int8)
+    assert unsigned(levels).tolist() == [[[[0, 127, 128, 255]]]]
+
+
+@pytest.mark.parametrize(("scale", "zero_point"), [(0.25, 4), (0.5, 3)])
+def test_levels_that_mean_something_else_than_the_card_says_are_refused(scale, zero_point):
+    opened = object.__new__(TfliteRuntime)  # of a file that LiteRT would have read
+    opened._path = Path("m.tflite")
+    opened.last_stage = LastStageCard(SIZE, False, "int8", dtype="uint8", scale=0.25, zero_point=131)
+    opened._check_levels(0.25, 3)
+    with pytest.raises(BundleError, match=f"scale {scale} and the zero point {zero_point}, its card says 0.25"):
+        opened._check_levels(scale, zero_point)
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_without_its_package_an_engine_names_the_extra(name, tmp_path):
     engine = ENGINES[name]
     if first_missing(engine.extra) is None:

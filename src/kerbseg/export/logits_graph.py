@@ -16,6 +16,7 @@ from kerbseg.bundle import Bundle, versions
 from kerbseg.core.errors import KerbsegError
 from kerbseg.export.graph import DeployGraph
 from kerbseg.exported_card import ExportedCard, LastStageCard
+from kerbseg.models import use_shuffles
 
 ATEN = torch.ops.aten
 CONVOLUTIONS = {ATEN.conv2d.default: 0, ATEN.conv_transpose2d.input: 1}  # and the axis of the channels they give
@@ -32,6 +33,8 @@ class LogitsGraph(DeployGraph):
     def __init__(self, bundle: Bundle, size: tuple[int, int], takes: Input = "uint8 nhwc") -> None:
         super().__init__(bundle, size)
         self.takes = takes
+        if takes == "float nchw":
+            use_shuffles(self.net)  # ncnn has no comparisons
 
     def check_options(self, suffix: str, logits: bool, batch: int | None) -> None:
         """Raises KerbsegError for what such files do not have: they give nothing but logits, of one picture."""

@@ -88,7 +88,7 @@ class StaticQuantizer(ABC):
         return self._quantized(ranked)
 
     def with_uint8_logits(self, quantized: Quantized) -> Quantized:
-        """Itself: these engines give logits in float."""
+        """Itself: an engine gives logits as it likes them, and the card says how."""
         return quantized
 
     def save(self, quantized: Quantized, path: Path) -> None:
@@ -96,8 +96,13 @@ class StaticQuantizer(ABC):
         self._write(quantized.model, quantized.exported, path)
 
     def _quantized(self, in_float: Sequence[str]) -> Quantized:
-        exported = replace(self._exported, last_stage=replace(self._exported.last_stage, precision="int8"))
-        return Quantized(self._model(in_float), exported, in_float, len(self._convolutions()))
+        model = self._model(in_float)
+        last_stage = replace(self._exported.last_stage, precision="int8", **self._levels(model))
+        return Quantized(model, replace(self._exported, last_stage=last_stage), in_float, len(self._convolutions()))
+
+    def _levels(self, model: Any) -> dict[str, Any]:
+        """What the card says of the logits' levels; nothing where they are floats."""
+        return {}
 
     def _convolutions(self) -> list[str]:
         return [node.name for node in self._module.graph.nodes if node.target in CONVOLUTIONS]

@@ -21,7 +21,7 @@ from kerbseg.exported_card import ExportedCard
 from kerbseg.runtime.checks import checked_threads
 from kerbseg.runtime.engines import ENGINES
 from kerbseg.runtime.seal import TAIL_SEAL
-from kerbseg.runtime.tflite import litert
+from kerbseg.runtime.tflite import OFFSET, litert
 
 SIGNATURE, INPUT = "serving_default", "args_0"  # names that the converter gives
 
@@ -111,11 +111,27 @@ class TfliteQuantizer(StaticQuantizer):
             self._ranges = quantizer.calibrate({SIGNATURE: self._calibrated_on()}, num_threads=checked_threads(None))
         return bytes(quantizer.quantize(self._ranges).quantized_model)
 
+    def _levels(self, model: bytes) -> dict[str, Any]:
+        return levels_of(model)
+
     def _calibrated_on(self) -> list[dict[str, Any]]:
         return [{INPUT: self._seen(index)} for index in self._chosen]
 
     def _write(self, model: bytes, exported: ExportedCard, path: Path) -> None:
         save(model, exported, path)
+
+
+def levels_of(content: bytes) -> dict[str, Any]:
+    """What a card says of the logits of a model in int8: their type, scale and zero point; nothing of floats."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.ModelT.InitFromPackedBuf(content)
+    (graph,) = model.subgraphs
+    logits = graph.tensors[graph.outputs[0]]
+    if logits.type != schema.TensorType.INT8:
+        return {}
+    (scale,), (zero_point,) = logits.quantization.scale, logits.quantization.zeroPoint
+    return {"dtype": "uint8", "scale": float(scale), "zero_point": int(zero_point) + OFFSET}
 
 
 def convolutions_of(content: bytes) -> list[str]:

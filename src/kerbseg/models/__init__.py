@@ -22,7 +22,7 @@ from kerbseg.models import (
 from kerbseg.models._input import channels_last, pad_to_stride, padded_size
 from kerbseg.models._net import SegmentationNet
 from kerbseg.models._registry import Card, card, create_model, list_models, register
-from kerbseg.models._unpooling import use_slices
+from kerbseg.models._unpooling import use_shuffles, use_slices
 
 __all__ = [
     "MOST_OUTPUTS",
@@ -51,5 +51,6 @@ __all__ = [
     "register",
     "segnet",
     "unet",
+    "use_shuffles",
     "use_slices",
 ]

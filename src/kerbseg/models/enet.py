@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -130,7 +131,7 @@ class Downsampling(nn.Module):
         self.missing = outputs - inputs
         self.unpooling: Unpooling = ByIndex()
 
-    def forward(self, x: Features) -> tuple[Float[Tensor, "b k h/2 w/2"], Int[Tensor, "b c h/2 w/2"]]:
+    def forward(self, x: Features) -> tuple[Float[Tensor, "b k h/2 w/2"], Any]:
         pooled, where = self.unpooling.pool(x)
         pooled = F.pad(pooled, (0, 0, 0, 0, 0, self.missing))
         return self.activation(pooled + self.extension(x)), where
@@ -153,7 +154,7 @@ class Upsampling(nn.Module):
         self.activation = act(outputs)
         self.unpooling: Unpooling = ByIndex()
 
-    def forward(self, x: Features, where: Int[Tensor, "b k h w"]) -> Float[Tensor, "b k 2*h 2*w"]:
+    def forward(self, x: Features, where: Any) -> Float[Tensor, "b k 2*h 2*w"]:
         size = (2 * x.shape[-2], 2 * x.shape[-1])
         return self.activation(self.unpooling.unpool(self.project(x), where, size) + self.extension(x))
 

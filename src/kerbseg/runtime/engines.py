@@ -127,8 +127,8 @@ ENGINES: dict[str, Engine] = {
             summary="LiteRT",
             extra="tflite",
             write="kerbseg.export.tflite:write_tflite",
-            # kerbseg.export.tflite:TfliteQuantizer gives logits in int8, which the runtime does not take yet
-            why_float="their logits come out in int8, which kerbseg does not run yet",
+            quantizes="kerbseg.export.tflite:TfliteQuantizer",
+            int8_extra="tflite",
             logits_layout="nhwc",
         ),
         Engine(

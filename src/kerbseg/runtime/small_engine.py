@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -18,7 +18,7 @@ from kerbseg.exported_card import ExportedCard
 from kerbseg.runtime.checks import checked_threads
 from kerbseg.runtime.cpu_head import CpuArgmaxHead, Infer
 from kerbseg.runtime.engines import ENGINES
-from kerbseg.runtime.protocols import LayerTime, RuntimeOptions
+from kerbseg.runtime.protocols import Confidence, ConfidenceKeywords, LayerTime, RuntimeOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,10 +76,10 @@ class SmallEngine(ABC):
         return self._head.with_logits(pictures)
 
     def with_confidence(
-        self, pictures: UInt8[np.ndarray, "b h w 3"]
-    ) -> tuple[UInt8[np.ndarray, "b h w"], Float32[np.ndarray, "b h w"]]:
-        """Class ids at the pictures' size, and the probability of each."""
-        return self._head.with_confidence(pictures)
+        self, pictures: UInt8[np.ndarray, "b h w 3"], **how: Unpack[ConfidenceKeywords]
+    ) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
+        """Class ids at the pictures' size, and how sure each is."""
+        return self._head.with_confidence(pictures, **how)
 
     def synchronize(self) -> None:  # noqa: B027 # there is nothing to wait for
         """A call of such an engine returns when its result is there."""

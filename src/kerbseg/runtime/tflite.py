@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Int8, UInt8
 
 from kerbseg.bundle_card import METADATA_KEY
 from kerbseg.core.errors import BundleError
 from kerbseg.exported_card import FOREIGN_KEY, LAST_STAGE_KEY, ExportedCard
-from kerbseg.runtime.cpu_head import Infer
+from kerbseg.runtime.cpu_head import Infer, Logits
 from kerbseg.runtime.engines import ENGINES
 from kerbseg.runtime.seal import TAIL_SEAL
 from kerbseg.runtime.small_engine import DividedEngine
 
+OFFSET = 128  # of the levels of a card to those of LiteRT
 WANTED = (METADATA_KEY, LAST_STAGE_KEY, FOREIGN_KEY)
 
 
@@ -38,18 +39,36 @@ class TfliteRuntime(DividedEngine):
         shape = [int(n) for n in given["shape"]]
         logits = [shape[place] for place in (0, 3, 1, 2)] if len(shape) == 4 else shape
         self._exported.check_tensors([int(n) for n in taken["shape"]], logits, str(self._path))
+        in_levels = np.dtype(given["dtype"]) == np.int8
+        if in_levels:
+            self._check_levels(*given["quantization"])
         place, result = taken["index"], given["index"]
 
-        def infer(pictures: UInt8[np.ndarray, "1 h w 3"]) -> Float32[np.ndarray, "1 H W k"]:
+        def infer(pictures: UInt8[np.ndarray, "1 h w 3"]) -> Logits:
             try:
                 engine.set_tensor(place, pictures)
                 engine.invoke()
             except (ValueError, RuntimeError) as error:
                 raise BundleError(f"LiteRT cannot run {self._path} ({_brief(error)}); export it again") from error
-            logits: np.ndarray = engine.get_tensor(result)
-            return logits
+            logits: np.ndarray = engine.get_tensor(result)  # a copy
+            return unsigned(logits) if in_levels else logits
 
         return infer
+
+    def _check_levels(self, scale: float, zero_point: int) -> None:
+        """Raises BundleError where int8 logits mean something else than the card says."""
+        last_stage = self.last_stage
+        if (last_stage.scale, last_stage.zero_point) != (scale, zero_point + OFFSET):
+            raise BundleError(
+                f"{self._path}: its logits have the scale {scale} and the zero point {zero_point}, its card says"
+                f" {last_stage.scale} and {(last_stage.zero_point or 0) - OFFSET}; export it again"
+            )
+
+
+def unsigned(levels: Int8[np.ndarray, "1 H W k"]) -> UInt8[np.ndarray, "1 H W k"]:
+    """The levels of LiteRT, -128 to 127, as those of a card, 0 to 255; in the same memory."""
+    same = levels.view(np.uint8)
+    return np.bitwise_xor(same, OFFSET, out=same)
 
 
 def litert() -> Any:
