@@ -91,7 +91,7 @@ def parse_every(text: str) -> Callable[[], Choice]:
     """
     if text == KEYFRAMES:
         return Keyframes
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|min)?", text)
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|min)?", text)
     if match is not None and match[2] is not None:
         interval_ns = round(float(match[1]) * UNITS_NS[match[2]])
         if interval_ns > 0:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_calibrate
-from kerbseg.cli.options import DataRoot, Device, Json, OutOrNothing, Threads
+from kerbseg.cli.options import DataRoot, Device, Json, OutOrNothing, Threads, WholeOrNothing
 from kerbseg.cli.terminal import progress, show, tell, write_json
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import check_writable
@@ -28,7 +28,7 @@ def calibrate(
     out: OutOrNothing = None,
     device: Device = "cpu",
     threads: Threads = None,
-    limit: int | None = None,
+    limit: WholeOrNothing = None,
     json: Json = None,
 ) -> None:
     """Fit the temperature of a model, so that its confidence can be believed.

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_convert, after_doctor
-from kerbseg.cli.options import DataRoot, Html, Json
+from kerbseg.cli.options import DataRoot, Html, Json, Whole
 from kerbseg.cli.terminal import next_commands, say, show, tell, write_json, write_page
 from kerbseg.core.errors import DataError, KerbsegError
 
@@ -101,7 +101,7 @@ def convert(
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     map: Path | None = None,
     split: float | None = None,
-    seed: int = 0,
+    seed: Whole = 0,
     json: Json = None,
 ) -> None:
     """Convert labels of an annotation tool or a public data set to a `folder` data set.

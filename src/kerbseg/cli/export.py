@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_export
-from kerbseg.cli.options import DataRoot, Json, Out, Threads, parse_size
+from kerbseg.cli.options import DataRoot, Json, Out, Threads, WholeOrNothing, parse_size
 from kerbseg.cli.terminal import show, tell, write_json
 from kerbseg.core.errors import KerbsegError
 
@@ -22,9 +22,9 @@ def export(
     data_root: DataRoot = None,
     max_drop: float | None = None,
     float_logits: bool = False,
-    limit: int | None = None,
+    limit: WholeOrNothing = None,
     logits: bool = False,
-    batch: int | None = None,
+    batch: WholeOrNothing = None,
     parity: float = 0.999,
     install_converter: bool = False,
     threads: Threads = None,

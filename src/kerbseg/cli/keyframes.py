@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from kerbseg.cli.app import app
-from kerbseg.cli.options import Device, Fit, Json, OneTopic, Precision, Runtime, Threads
+from kerbseg.cli.options import Device, Fit, Json, OneTopic, Precision, Runtime, Threads, WholeOrNothing
 from kerbseg.cli.terminal import progress, result, tell, write_json
 
 
@@ -26,7 +26,7 @@ def keyframes(
     longest: float = 1.0,
     static: Literal["keep", "skip"] = "keep",
     novelty: Annotated[bool, Parameter(negative="")] = False,
-    count: int | None = None,
+    count: WholeOrNothing = None,
     keep: Literal["keyframes", "all"] = "keyframes",
     due: Path | None = None,
     budget: float | None = None,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kerbseg.cli.app import app
-from kerbseg.cli.options import Json, LabelSetName, Out
+from kerbseg.cli.options import Json, LabelSetName, Out, Whole, WholeOrNothing
 from kerbseg.cli.terminal import show, tell, width, write_json
 
 if TYPE_CHECKING:
@@ -166,11 +166,11 @@ def import_(format: str, source: Path, *, out: Out, classes: LabelSetName = None
 def group(
     model: str,
     *,
-    groups: int,
+    groups: Whole,
     out: Out,
     select: tuple[str, ...] = (),
     kinds: tuple[Literal["pointwise", "spatial", "transposed"], ...] = (),
-    channels: int | None = None,
+    channels: WholeOrNothing = None,
     into: str | None = None,
     classes: str = "cityscapes",
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kerbseg.cli.app import app
-from kerbseg.cli.options import Device, Fit, Json, Precision, Runtime, Threads
+from kerbseg.cli.options import Device, Fit, Json, Precision, Runtime, Threads, WholeOrNothing
 from kerbseg.cli.terminal import tell, write_json
 from kerbseg.core.collector import no_collection
 from kerbseg.core.errors import KerbsegError, KerbsegWarning
@@ -30,13 +30,13 @@ def node(
     confidence: Flag = False,
     overlay: Flag = False,
     alpha: float = 0.5,
-    domain: int | None = None,
+    domain: WholeOrNothing = None,
     connect: Addresses = (),
     listen: Addresses = (),
     multicast: Flag = False,
     no_hashes: Flag = False,
     name: str = "kerbseg",
-    frames: int | None = None,
+    frames: WholeOrNothing = None,
     seconds: float | None = None,
     runtime: Runtime = None,
     device: Device = "cpu",

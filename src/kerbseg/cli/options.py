@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from kerbseg.core import precision as core
 from kerbseg.core.errors import KerbsegError, KerbsegWarning
@@ -19,6 +20,15 @@ def _before_the_work(_: object, path: Path | None) -> None:
     """Refuses a file that could not be written after hours of work."""
     if path is not None:
         check_writable(path)
+
+
+def _whole(_: object, tokens: Sequence[Token]) -> int:
+    """The number that digits are; the parser itself would round 2.5, and take 0x10 and the digits of every script."""
+    (token,) = tokens
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", token.value):
+        name = token.keyword or "an argument"
+        raise KerbsegError(f"{name} takes a whole number in digits, such as 4, not {token.value!r}")
+    return int(token.value)
 
 
 DataRoot = Annotated[Path | None, Parameter(help="Folder of the data set (default: $KERBSEG_DATA/NAME)")]
@@ -62,7 +72,7 @@ Submission = Annotated[
     Path | None,
     Parameter(help="Folder or .zip to write predictions to, for the Cityscapes or Minicity server; needs no labels"),
 ]
-Threads = Annotated[int | None, Parameter(help="Number of CPU threads (default: all)")]
+Threads = Annotated[int | None, Parameter(help="Number of CPU threads (default: all)", converter=_whole)]
 
 Topic = Annotated[
     tuple[str, ...],
@@ -71,6 +81,8 @@ Topic = Annotated[
         negative="",
     ),
 ]
+Whole = Annotated[int, Parameter(converter=_whole)]  # what every option that counts takes
+WholeOrNothing = Annotated[int | None, Parameter(converter=_whole)]
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

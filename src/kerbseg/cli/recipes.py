@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_train
-from kerbseg.cli.options import DataRoot, Json, Loggers
+from kerbseg.cli.options import DataRoot, Json, Loggers, Whole
 from kerbseg.cli.own import show_device, show_plan
 from kerbseg.cli.terminal import is_quiet, show, tell, write_json
 from kerbseg.core.errors import KerbsegError, KerbsegWarning, check_installed
@@ -30,9 +30,9 @@ def train(
     out: Path | None = None,
     init: str | None = None,
     resume: bool = False,
-    devices: int = 1,
+    devices: Whole = 1,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    workers: int = 0,
+    workers: Whole = 0,
     cache: Literal["auto", "device", "ram", "none"] = "auto",
     compile: bool = False,
     hours: float | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_threshold
-from kerbseg.cli.options import DataRoot, Device, Json, Out, Threads
+from kerbseg.cli.options import DataRoot, Device, Json, Out, Threads, WholeOrNothing
 from kerbseg.cli.terminal import progress, tell, write_json
 
 
@@ -19,7 +19,7 @@ def threshold(
     stretch: bool = False,
     device: Device = "cpu",
     threads: Threads = None,
-    limit: int | None = None,
+    limit: WholeOrNothing = None,
     json: Json = None,
 ) -> None:
     """Choose from which probability on a network says text, where its IoU of text is highest.

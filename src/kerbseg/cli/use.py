@@ -22,6 +22,8 @@ from kerbseg.cli.options import (
     Submission,
     Threads,
     Topic,
+    Whole,
+    WholeOrNothing,
 )
 from kerbseg.cli.terminal import progress, show, tell, write_json, write_page
 from kerbseg.core.collector import no_collection
@@ -47,8 +49,8 @@ def evaluate(
     tta: Literal["none", "flip", "flip_scales"] = "none",
     by: Literal["drive"] | None = None,
     corrupt: str | None = None,
-    severity: int | None = None,
-    limit: int | None = None,
+    severity: WholeOrNothing = None,
+    limit: WholeOrNothing = None,
     json: Json = None,
     html: Html = None,
     boundary: bool = False,
@@ -202,8 +204,8 @@ def predict(
     size: str | None = None,
     roi: str | None = None,
     tiles: str | None = None,
-    overlap: int | None = None,
-    stride: int = 1,
+    overlap: WholeOrNothing = None,
+    stride: Whole = 1,
     newest: Annotated[bool, Parameter(negative="")] = False,
     cpus: str | None = None,
     unknown: float | None = None,

@@ -84,9 +84,12 @@ class BagReport:
     @property
     def head(self) -> str:
         """Its kind, length, size and beginning in one line."""
-        begins = datetime.fromtimestamp(self.start_ns / SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         size = f"{self.size_bytes / 1e6:,.1f} MB"
-        return f"{self.bag}: ROS {self.ros}, {self.duration_s:.2f} s, {size}, recorded {begins}"
+        told = f"{self.bag}: ROS {self.ros}, {self.duration_s:.2f} s, {size}"
+        if not self.start_ns:  # no messages
+            return told
+        begins = datetime.fromtimestamp(self.start_ns / SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"{told}, recorded {begins}"
 
 
 class _Topic:

@@ -85,6 +85,8 @@ class Bag:
                     number, last_ns = number + 1, log_ns
         except DAMAGE as error:
             raise DataError(f"{self.path} is damaged after {number} messages ({_reason(error)})") from error
+        if self.cut and not number:
+            raise DataError(f"{self.path} is cut off before its first whole message; record it anew")
         if self.cut:
             raise DataError(f"{self.path} is cut off; what is whole ends at {last_ns / 1e9:.3f} s")
 

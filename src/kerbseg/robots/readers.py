@@ -19,8 +19,9 @@ from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.rosbag2.metadata import ReaderMetadata
 from rosbags.rosbag2.reader import DirectoryReader, zstd
 from rosbags.rosbag2.storage_mcap import McapReader
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from ruamel.yaml.error import YAMLError
+
+from kerbseg.robots.sqlite_reader import WholeRows
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER = 1, 2
@@ -146,15 +147,15 @@ class WholeChunks(Ros1Reader):
 
 
 class FolderReader(DirectoryReader):
-    """A rosbag2 folder whose MCAP files may be cut off."""
+    """A rosbag2 folder whose files may be cut off."""
 
-    STORAGE_PLUGINS: ClassVar[Any] = {"mcap": WholeRecords, "sqlite3": Sqlite3Reader}
+    STORAGE_PLUGINS: ClassVar[Any] = {"mcap": WholeRecords, "sqlite3": WholeRows}
 
 
 class Ros2Reader(Reader):
     """A rosbag2 folder, or one of the files in it."""
 
-    STORAGE_PLUGINS: ClassVar[Any] = {"dir": FolderReader, ".mcap": WholeRecords, ".db3": Sqlite3Reader}
+    STORAGE_PLUGINS: ClassVar[Any] = {"dir": FolderReader, ".mcap": WholeRecords, ".db3": WholeRows}
 
     @property
     def cut(self) -> bool:

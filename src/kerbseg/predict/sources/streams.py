@@ -16,7 +16,7 @@ from kerbseg.data.pictures import SUFFIXES
 
 STANDARD_INPUT = ("-", "/dev/stdin")
 RAW_FORMAT = "rawvideo"  # as PyAV calls it
-RAW = re.compile(r"(?P<height>\d+)x(?P<width>\d+)@(?P<rate>\d+(\.\d+|/\d+)?)", re.IGNORECASE)
+RAW = re.compile(r"(?P<height>\d+)x(?P<width>\d+)@(?P<rate>\d+(\.\d+|/\d+)?)", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
