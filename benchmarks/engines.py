@@ -37,6 +37,7 @@ from kerbseg.runtime.engines import size_bytes
 NETWORKS = ["mininet_v2_cpu", "mininet_v2", "erfnet", "liteseg_mobilenet_v2", "efficientseg_1_5", "enet", "espnet"]
 SMALL = ["openvino", "litert", "executorch", "ncnn"]
 SPLITS = ("train", "val")
+NO_FLOAT = "no float file"
 Row = dict[str, Any]
 
 
@@ -51,7 +52,7 @@ def float_file(bundle: Bundle, path: Path, shown: list[np.ndarray], size: tuple[
     try:
         agreement = export(bundle, path, size, pictures=shown)
     except KerbsegError as error:
-        return {"refused": str(error)}
+        return {"refused": str(error).replace(str(path), "the file")}
     return {"equal": agreement.equal, "largest_difference": agreement.largest_difference, "bytes": size_bytes(path)}
 
 
@@ -64,7 +65,7 @@ def int8_file(
         quantizer = Quantizer.of_bundle(bundle, ENGINES[name], tuple(given.size), calibration, given.calibration)
         quantizer.save(quantizer.with_uint8_logits(quantizer.quantize_all()), path)
     except KerbsegError as error:
-        return {"refused": str(error)}
+        return {"refused": str(error).replace(str(path), "the file")}
     in_int8, in_torch = open_runtime(path), open_runtime(bundle)
     equal = [float((in_int8(picture[None]) == in_torch(picture[None])).mean()) for picture in shown]
     made: Row = {"bytes": size_bytes(path), "equal": float(np.mean(equal)), "miou_drop": "no weights"}
@@ -122,7 +123,7 @@ def make(folder: Path, rows: dict[str, Row], given: argparse.Namespace) -> None:
                 if key in rows:
                     continue
                 if way == "int8" and "bytes" not in rows[f"{network} {name} float"]:
-                    rows[key] = {"refused": "no float file"}
+                    rows[key] = {"refused": NO_FLOAT}
                 elif given.cell_seconds:
                     rows[key] = within(given.cell_seconds, network, name, way, path, given)
                 else:
@@ -172,6 +173,8 @@ def _cells(in_float: Row, in_int8: Row, reasons: list[str]) -> list[str]:
         if "bytes" in row:
             ms = f"{row['latency_ms']['median']:.1f}" if "latency_ms" in row else "not measured"
             texts.append([f"{100 * row['equal']:.3f} %", ms, f"{row['bytes'] / 1e3:.0f}"])
+        elif row.get("refused") == NO_FLOAT:  # whose reason stands in the same line
+            texts.append(["", "", ""])
         else:
             word, reason = next((word, row[word]) for word in ("refused", "not_measured") if word in row)
             if reason not in reasons:

@@ -90,6 +90,7 @@ def test_engines_runs_and_keeps_refusals_with_their_reasons(script, tmp_path, ca
     script(
         *("engines", "kerbnet_s", "--engines", "openvino", "ncnn", "--size", 32, 48, "--threads", 1),
         *("--calibration", 1, "--pictures", 1, "--limit", 1, "--seconds", 1, "--work", tmp_path, "--json", figures),
+        *("--cell-seconds", 0),
     )
     rows = json.loads(figures.read_text())["rows"]
     in_float, in_int8 = (rows[f"kerbnet_s openvino {way}"] for way in ("float", "int8"))
@@ -98,6 +99,27 @@ def test_engines_runs_and_keeps_refusals_with_their_reasons(script, tmp_path, ca
     assert in_int8["latency_ms"]["median"] > 0
     assert ("refused" in rows["kerbnet_s ncnn float"]) == (find_spec("ncnn") is None)
     assert "int8" in rows["kerbnet_s ncnn int8"]["refused"] or rows["kerbnet_s ncnn int8"]["refused"] == "no float file"
+
+
+def test_a_table_of_engines_gives_each_reason_once(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    made = {"equal": 0.99999, "bytes": 2_000, "latency_ms": {"median": 3.14}}
+    rows = {
+        "erfnet litert float": made,
+        "erfnet litert int8": made | {"miou_drop": 0.0123},
+        "enet ncnn float": {"refused": "no such layer"},
+        "enet ncnn int8": {"refused": "no float file"},
+        "espnet ncnn float": {"refused": "no such layer"},
+        "espnet ncnn int8": {"not_measured": "it took longer than 600 s"},
+    }
+    assert importlib.import_module("engines").table(rows).splitlines()[2:] == [
+        "| erfnet | .tflite | 99.999 % | 99.999 % | +0.0123 | 3.1 | 3.1 | 2 | 2 |",
+        "| enet | .ncnn.param | refused (1) |  |  |  |  |  |  |",
+        "| espnet | .ncnn.param | refused (1) | not measured (2) |  |  |  |  |  |",
+        "",
+        "1. no such layer",
+        "2. it took longer than 600 s",
+    ]
 
 
 def test_drawn_bag_runs_and_is_a_healthy_bag(script, tmp_path, capsys):

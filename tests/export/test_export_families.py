@@ -41,6 +41,18 @@ FAMILIES = (  # one of each file of networks
 SELDOM = ("mininet_v1", "unet_minicity", "enet", "segnet_basic", "espnet")  # baselines, which nobody exports every day
 MIXED = ("erfnet_dg2s", "mininet_erfnet_d")  # of operations that erfnet and mininet_v2_cpu, or kerbnet_s, have too
 LARGE = ("ddrnet_23_slim", "pidnet_s")  # a quarter of a minute each
+PAGE = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
+IN_TENSORRT = set(PAGE.partition("hold these operators:")[2].strip().partition(".")[0].replace("\n", " ").split(", "))
+ASKED_OF_TENSORRT = (
+    "mininet_v2_cpu",
+    "mininet_v2",
+    "erfnet",
+    "liteseg_mobilenet_v2",
+    "efficientseg_1_5",
+    "enet",
+    "espnet",
+    "segnet_basic",
+)
 UNPOOLING = ("enet", "segnet", "segnet_basic")
 
 
@@ -80,6 +92,8 @@ def agree(name: str, size: tuple[int, int], streets: Streets, folder: Path) -> N
     # OpenVINO 2024.0 misses a Resize to a size that is made while the graph runs, and gives ids of another shape
     assert not {"Shape", "Size"} & {node.op_type for node in proto.graph.node}, name
     onnx_export.save(proto, exported, folder / "m.onnx")
+    if name in ASKED_OF_TENSORRT:
+        assert {node.op_type for node in proto.graph.node} <= IN_TENSORRT, name
     openvino_export.save(openvino_export.of_onnx(proto), exported, folder / "m.xml")
     for file in ("m.onnx", "m.xml"):
         agreement = parity(bundle, folder / file, shown)

@@ -79,7 +79,7 @@ class ByShuffles(nn.Module):
         if height % 2 or width % 2:
             x = F.pad(x, (0, width % 2, 0, height % 2), value=torch.finfo(x.dtype).min)
         pooled = F.max_pool2d(x, 2)
-        corners = F.channel_shuffle(F.pixel_unshuffle(x, 2), channels).chunk(4, dim=1)
+        corners = _transposed(F.pixel_unshuffle(x, 2), channels).chunk(4, dim=1)
         below = [_is_positive(pooled - corner) for corner in corners]
         first, free = [1 - below[0]], below[0]
         for each in below[1:]:
@@ -91,8 +91,15 @@ class ByShuffles(nn.Module):
         self, x: Float[Tensor, "b c H W"], where: Float[Tensor, "b 4*c H W"], size: tuple[int, int]
     ) -> Float[Tensor, "b c h w"]:
         """Values at those corners, zeros elsewhere."""
-        whole = F.pixel_shuffle(F.channel_shuffle(torch.cat([x] * 4, dim=1) * where, 4), 2)
+        whole = F.pixel_shuffle(_transposed(torch.cat([x] * 4, dim=1) * where, 4), 2)
         return whole if tuple(whole.shape[2:]) == tuple(size) else whole[..., : size[0], : size[1]]
+
+
+def _transposed(x: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b c h w"]:
+    """Channels in another order: the first of each group, then the second of each, in tensors of four axes."""
+    batch, channels, height, width = x.shape
+    by_group = x.reshape(batch, groups, channels // groups, height * width)
+    return by_group.transpose(1, 2).reshape(batch, channels, height, width)
 
 
 def _is_positive(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
