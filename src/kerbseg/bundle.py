@@ -26,6 +26,7 @@ from kerbseg.core.errors import BundleError, KerbsegError, KerbsegWarning, did_y
 from kerbseg.core.files import atomic_write
 from kerbseg.core.half import narrowed, widened
 from kerbseg.core.labels import LONGEST_NAME, LabelSet
+from kerbseg.core.outline import outlines
 from kerbseg.model_files import locate as locate
 from kerbseg.model_files import shipped as shipped
 
@@ -173,7 +174,7 @@ def load(path: str | Path) -> Bundle:
 def _shapes(card: BundleCard, where: str) -> nn.Module:
     """The card's network without its weights: neither time nor memory. Raises BundleError where it cannot be made."""
     try:
-        with torch.device("meta"):
+        with outlines():
             return models.create_model(card.model, card.outputs, **card.options)
     except (KerbsegError, TypeError) as error:
         raise BundleError(f"{where}: its card asks for a network that cannot be made ({error})") from error

@@ -104,6 +104,25 @@ def test_what_python_2_wrote_is_read(put):
         assert read_paddle(put(each))["a"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("prefix", ["model.", "module.", "_layers.", "_layers.model.", "model._layers.module."])
+def test_names_come_without_what_the_network_was_wrapped_in(prefix, put):
+    wrapped = {key if key == NAMES else prefix + key: value for key, value in SMALL.items()}
+    assert list(read_paddle(put(wrapped))) == ["conv.weight", "bn._mean"]
+
+
+def test_a_name_that_is_there_twice_is_refused(put):
+    twice = {"a.weight": SMALL["bn._mean"], "_layers.model.a.weight": SMALL["bn._mean"]}
+    with pytest.raises(BundleError, match=r"holds 'a\.weight' twice, once as '_layers\.model\.a\.weight'; save"):
+        read_paddle(put(twice))
+
+
+def test_a_wrapped_file_is_imported_whole(put):
+    plain, wrapper = paddles(), "_layers.model."
+    bundle = import_checkpoint(FORMAT, put({wrapper + key: value for key, value in plain.items()}))
+    bias = bundle.model.state_dict()["backbone.features.7.conv_list.3.bn.bias"]
+    assert torch.equal(bias, torch.from_numpy(plain["backbone.features.7.conv_list.3.bn.bias"]))
+
+
 def function(module: str, name: str, *arguments: object) -> bytes:
     """A pickle that calls a function, in the two ways in which one is named."""
     packed = pickle.dumps(arguments, 2)[2:-1]
@@ -283,6 +302,8 @@ def test_a_training_starts_from_the_imagenet_encoder_or_the_whole(put):
     source = put(whole)
     load_initial_weights(net, source)
     given = read_initial_weights(source)
+    wrapped = read_initial_weights(put({f"_layers.{key}": value for key, value in whole.items()}))
+    assert wrapped.keys() == given.keys()
     own = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
     assert given.keys() == own.keys()
     assert all(torch.equal(own[key], value) for key, value in given.items())

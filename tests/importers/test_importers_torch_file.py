@@ -21,7 +21,7 @@ class Trap:
         return setattr, (Trap, "sprung", True)
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "model.module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "_layers.", "module.model.", "model.module."])
 @pytest.mark.parametrize("wrap", [dict, lambda w: {"state_dict": w, "epoch": 3}, lambda w: {"model_state_dict": w}])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_weights_come_out_alike(prefix, wrap, zipped, tmp_path):

@@ -14,6 +14,7 @@ from kerbseg.bundle import Bundle, load_strictly, versions
 from kerbseg.compress.convolutions import Selection, choose, convolutions
 from kerbseg.compress.grouping import collapse, fade, make_dense, outside_share
 from kerbseg.core.errors import KerbsegError
+from kerbseg.core.outline import outlines
 
 
 @dataclass(frozen=True)
@@ -121,5 +122,5 @@ def _same(one: nn.Module, other: nn.Module, stride: int) -> bool:
 
 def _outline(name: str, outputs: int, options: dict[str, Any]) -> nn.Module:
     """A network without memory for its weights."""
-    with torch.device("meta"):
+    with outlines():
         return models.create_model(name, outputs, **options)

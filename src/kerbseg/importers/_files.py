@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from kerbseg.core.errors import BundleError
+
+Key = TypeVar("Key", bound=Hashable)
+
+# before every name: of several GPUs (PyTorch, Paddle), and of a module that held network and loss
+PREFIXES = ("module.", "_layers.", "model.")
 
 
 def require_file(path: Path, hint: str = "") -> None:
@@ -16,3 +23,21 @@ def require_file(path: Path, hint: str = "") -> None:
     except OSError as error:  # a name that is too long, a folder that is closed to us
         problem = f"cannot be read ({error.strerror or error})"
     raise BundleError(f"{path} {problem}{hint}")
+
+
+def bare_names(keys: Iterable[Key], where: Path) -> dict[Key, str]:
+    """A file's keys -> the names in the network itself, without those of what it was wrapped in, however often.
+
+    Raises BundleError where two keys are then one.
+    """
+    names: dict[Key, str] = {}
+    seen: set[str] = set()
+    for key in keys:
+        name = str(key)
+        while name.startswith(PREFIXES):
+            name = name.partition(".")[2]
+        if name in seen:
+            raise BundleError(f"{where} holds {name!r} twice, once as {str(key)!r}; save one network alone")
+        seen.add(name)
+        names[key] = name
+    return names

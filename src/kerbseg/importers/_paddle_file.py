@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kerbseg.core.errors import BundleError
-from kerbseg.importers._files import require_file
+from kerbseg.importers._files import bare_names, require_file
 
 NAMES = "StructuredToParameterName@@"  # Paddle's entry beside the weights: a second name of each
 FLOATS = ("f2", "f4", "f8")
@@ -210,7 +210,7 @@ CONSTANTS: dict[str, Callable[[], Any]] = {
 
 
 def read_paddle(path: Path) -> dict[str, Tensor]:
-    """The weights of a file by Paddle's names, as float32, on the CPU.
+    """The weights of a file by Paddle's names, without wrappers' before them, as float32, on the CPU.
 
     Raises BundleError for a file that is missing, damaged, foreign, or holds more than arrays of floats and names.
     """
@@ -237,7 +237,8 @@ def read_paddle(path: Path) -> dict[str, Tensor]:
         _refuse(path, str(error).partition("\n")[0][:100], error)
     if not isinstance(state, dict) or not state:
         raise BundleError(f"{path} holds {type(state).__name__}, not the weights of a network by name")
-    return {key: _weight(key, value, path) for key, value in state.items() if key != NAMES}
+    names = bare_names((key for key in state if key != NAMES), path)
+    return {name: _weight(key, state[key], path) for key, name in names.items()}
 
 
 def _weight(key: str, value: Any, where: Path) -> Tensor:

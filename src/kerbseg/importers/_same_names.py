@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import BundleError
 from kerbseg.core.labels import LabelSet
+from kerbseg.core.outline import outlines
 from kerbseg.importers._torch_bundle import recognized_labels, renamed, torch_bundle
 
 LICENSE = (
@@ -48,7 +48,7 @@ def bundle_of_authors(
     """
     outputs = len(state[f"{LAST}.bias"])
     labels = recognized_labels(outputs, labels, source)
-    with torch.device("meta"):
+    with outlines():
         net, headed = (models.create_model(name, heads=heads) for heads in (False, True))
     modules = {module: module for module, _ in net.named_modules()}
     heads = [module for module, _ in headed.named_modules() if module.startswith(headed.heads)]

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from kerbseg.core.errors import BundleError
-from kerbseg.importers._files import require_file
+from kerbseg.importers._files import bare_names, require_file
 
 WRAPPERS = ("state_dict", "model_state_dict")  # keys under which training scripts keep the weights
-PREFIXES = ("module.", "model.")  # before every name: of several GPUs, and of a module that held network and loss
 DAMAGED = (  # what torch.load raises for bytes that it did not write: found by changing bytes at random
     RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, ImportError, AssertionError,
     ArithmeticError, MemoryError, struct.error, BadZipFile,
@@ -27,7 +26,7 @@ NUMBERS = {  # what weights and counters are kept in
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The weights of a file by key, on the CPU; unwrapped, without `module.` and `model.` before the keys.
+    """The weights of a file by key, on the CPU; unwrapped, without `module.`, `_layers.` and `model.` before the keys.
 
     Raises BundleError for a file that is missing, damaged, foreign, or holds more than weights and numbers.
     """
@@ -49,18 +48,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, Mapping) or not content:
         raise BundleError(f"{path} holds {type(content).__name__}, not the weights of a network by name")
-    state: dict[str, Tensor] = {}
-    for key, value in content.items():
-        if (bare := _bare(str(key))) in state:
-            raise BundleError(f"{path} holds {bare!r} twice, once as {key!r}; save one network alone")
-        state[bare] = _weight(key, value, path)
-    return state
-
-
-def _bare(key: str) -> str:
-    while key.startswith(PREFIXES):
-        key = key.partition(".")[2]
-    return key
+    return {name: _weight(key, content[key], path) for key, name in bare_names(content, path).items()}
 
 
 def _check_packing(path: Path) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 import kerbseg.models as models
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet
+from kerbseg.core.outline import outlines
 from kerbseg.importers._torch_bundle import renamed, torch_bundle
 from kerbseg.importers._torch_file import read_state_dict
 
@@ -64,7 +63,7 @@ def module_names() -> dict[str, str]:
             parts |= {f"{ours}.{n}": f"{theirs}.{n}" for n in (2, 3)}
     parts |= {f"classifier.{n}": f"classifier.dsconv{n + 1}.conv" for n in (0, 1)}
     parts |= {"classifier.3": "classifier.conv.1", "feature_fusion.dwconv": "feature_fusion.dwconv.conv"}
-    with torch.device("meta"):
+    with outlines():
         net = models.create_model(MODEL)
     names = {}
     for name in dict.fromkeys(key.rpartition(".")[0] for key in net.state_dict()):

@@ -8,15 +8,16 @@ network; a training takes it as it is (`--init`).
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LabelSet, label_set
+from kerbseg.core.outline import outlines
 from kerbseg.importers._paddle_file import read_paddle
 from kerbseg.importers._torch_bundle import renamed, torch_bundle
 
@@ -89,9 +90,10 @@ def initial_weights(source: Path) -> dict[str, Tensor]:
     return state
 
 
+@cache
 def module_names(heads: bool = False) -> dict[str, str]:
     """The authors' name of every module with weights -> ours."""
-    with torch.device("meta"):
+    with outlines():
         net = models.create_model(MODEL, heads=heads)
     own = {key.rpartition(".")[0] for key in net.state_dict()}
     return {_theirs(name): name for name, _ in net.named_modules() if name in own}

@@ -8,11 +8,10 @@ from inspect import signature
 from numbers import Integral
 from typing import Any
 
-import torch
-
 from kerbseg.compress.convolutions import group_fresh
 from kerbseg.core.errors import KerbsegError, did_you_mean
 from kerbseg.core.limits import MOST_OUTPUTS, MOST_PARAMETERS
+from kerbseg.core.outline import outlines
 from kerbseg.core.types import Preprocessing
 from kerbseg.models._net import SegmentationNet
 
@@ -104,7 +103,7 @@ def create_model(name: str, classes: int | None = None, **options: Any) -> Segme
         )
     if not options:
         return builder(outputs)
-    with torch.device("meta"):  # shapes alone: neither time nor memory, whatever a card or a recipe asks for
+    with outlines():  # shapes alone: neither time nor memory, whatever a card or a recipe asks for
         parameters = sum(each.numel() for each in _build(name, builder, outputs, options).parameters())
     if parameters > MOST_PARAMETERS:
         raise KerbsegError(

@@ -12,6 +12,7 @@ from kerbseg.compress.grouping import alpha_at
 from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import InputError, RecipeError, did_you_mean
 from kerbseg.core.limits import MOST_PARAMETERS
+from kerbseg.core.outline import outlines
 from kerbseg.data.augment import Color, Geometry, Turn
 from kerbseg.data.loading import Batch
 from kerbseg.data.objects import centers
@@ -25,7 +26,7 @@ from kerbseg.train.task import Augmentation, Augmented
 def check_options(create: Callable[[], nn.Module]) -> None:
     """Raises RecipeError where a network cannot be made of its options; nothing is allocated."""
     try:
-        with torch.device("meta"):
+        with outlines():
             parameters = sum(parameter.numel() for parameter in create().parameters())
     except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError) as error:
         why = str(error).strip().split("\n")[0] or type(error).__name__

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 import kerbseg.models as models
 from kerbseg.core.distributed import SINGLE, Rank
 from kerbseg.core.errors import RecipeError
+from kerbseg.core.outline import outlines
 from kerbseg.core.text import counted
 from kerbseg.losses import boundary_loss, boundary_pixels
 from kerbseg.models import SegmentationNet
@@ -60,7 +60,7 @@ def heads_of(model: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     """The heads that a registered network has while it trains; nothing is allocated."""
     if models.card(model).parameters_with_heads is None:
         return ()
-    with torch.device("meta"):
+    with outlines():
         return models.create_model(model, **{**options, "heads": True}).heads
 
 

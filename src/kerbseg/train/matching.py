@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from kerbseg.core.errors import BundleError
+from kerbseg.core.outline import outlines
 from kerbseg.train.start_cards import same_classes
 
 LEAST_TAKEN = 0.1  # share of a network's numbers; with less, the weights are those of another network
@@ -31,7 +31,7 @@ class Target:
         Where a weight grows along two axes or by more than a row (ESPNet computes with classes before its last layer),
         all that grow belong together.
         """
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with outlines():
             outputs = len(classes) + besides
             here, more = (create(outputs + each).state_dict() for each in (0, 1))
         axes: dict[str, int] = {}

@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -14,6 +13,7 @@ import kerbseg.models as models
 from kerbseg.bundle import Bundle, BundleCard, save, versions
 from kerbseg.compress.grouping import collapse
 from kerbseg.core.errors import KerbsegWarning
+from kerbseg.core.outline import outlines
 from kerbseg.data.loading import Batch, rare_loader, training_loader, validation_loader
 from kerbseg.data.samplers import RareShuffle
 from kerbseg.metrics import compute_metrics
@@ -156,7 +156,7 @@ class Segmentation:
         )
         net = collapse(net) if self.recipe.grouping else net
         if self.recipe.heads:
-            with torch.device("meta"):  # it takes over all weights
+            with outlines():  # it takes over all weights
                 plain = models.create_model(card.model, self.outputs, **card.options)
             net = without_heads(net, plain)
         save(Bundle(net, card), path)
