@@ -14,6 +14,7 @@ from kerbseg.export import export, pictures_of
 from kerbseg.export.int8 import Quantizer
 from kerbseg.export.litert_converter import python
 from kerbseg.export.logits_graph import ATEN, LogitsGraph, crop_transposed, traced
+from kerbseg.export.tflite import _with_metadata
 from kerbseg.exported_card import LastStageCard
 from kerbseg.runtime import ENGINES, open_runtime
 from kerbseg.runtime.engines import files_of, suffix_of
@@ -138,6 +139,24 @@ def test_what_stays_in_float_is_brought_nearer_to_torch(name, tmp_path):
         exact = open_runtime("mininet_v2_cpu-camvid").logits(shown)
         moved[way] = np.abs(open_runtime(path).logits(shown) - exact).mean()
     assert moved["none"] < 0.5 * moved["all"]
+
+
+def test_constants_behind_the_end_of_a_model_are_kept():
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="LiteRT is not installed")
+    flatbuffers = pytest.importorskip("flatbuffers")
+
+    def packed(offset):
+        model, constant = schema.ModelT(), schema.BufferT()
+        constant.data, constant.offset, constant.size = None, offset, 3
+        model.buffers, model.version = [constant], 3
+        builder = flatbuffers.Builder(64)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+    content = packed(len(packed(1_000))) + b"\x07\x08\x09"
+    with_card = schema.ModelT.InitFromPackedBuf(_with_metadata(content, {"card": "text"}))
+    assert bytes(with_card.buffers[0].data) == b"\x07\x08\x09"
+    assert bytes(with_card.buffers[with_card.metadata[0].buffer].data) == b"text"
 
 
 def test_levels_of_litert_are_those_of_a_card():

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 
@@ -68,6 +69,10 @@ def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
     model: Any = schema.ModelT.InitFromPackedBuf(content)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # the quantizer puts what is large behind the end, where a new end would cut it off
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
     model.metadata = list(model.metadata or [])
     for name, text in metadata.items():
         entry, data = schema.MetadataT(), schema.BufferT()
