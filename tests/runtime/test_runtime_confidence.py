@@ -251,3 +251,22 @@ def test_load_is_used_for_a_bundle_in_memory(models):
     bundle = load(models / "m.safetensors")
     ids, sure = open_runtime(bundle).with_confidence(PICTURES[:1], dtype="uint8")
     assert ids.shape == sure.shape == (1, *SIZE)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_of_float16_logits_confidence_is_the_softmax_of_their_values(layout):
+    logits = (torch.randn(1, 11, 16, 24, generator=torch.Generator().manual_seed(2)) * 4).half()
+    expected = interpolate(logits.double(), (64, 96), mode="bilinear").softmax(1).amax(1).numpy()
+    given = logits.numpy() if layout == "NCHW" else np.ascontiguousarray(logits.numpy().transpose(0, 2, 3, 1))
+    _, levels = kerbseg.upsample_argmax(given, (64, 96), layout=layout, confidence=True, dtype="uint8")
+    assert (np.abs(levels / 255 - expected) <= 1 / 255).all()
+
+
+@pytest.mark.parametrize("file", ["m.onnx", "m.xml"])
+def test_what_an_exported_file_leaves_unknown_is_what_torchs_softmax_is_unsure_of(file, models):
+    theirs = open_runtime(models / "m.safetensors", threads=1)
+    sure = (theirs.upsampled_logits(PICTURES[:1]).double() / 1.7).softmax(1).amax(1).numpy()[0]
+    ids = kerbseg.Predictor(models / file, unknown=0.5)(PICTURES[0]).ids
+    clear = np.abs(sure - 0.5) > 1 / 255  # nearer, rounding decides
+    assert 0.05 < (sure < 0.5).mean() < 0.95
+    assert ((ids == 255) == (sure < 0.5))[clear].mean() >= 0.999

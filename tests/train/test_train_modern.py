@@ -11,7 +11,7 @@ from PIL import Image
 
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load, random_bundle, read_card, save
-from kerbseg.core.errors import BundleError, RecipeError
+from kerbseg.core.errors import BundleError, DataError, RecipeError
 from kerbseg.core.labels import label_set
 from kerbseg.core.normalize import Normalize
 from kerbseg.core.resize import resize_ids
@@ -124,12 +124,47 @@ def test_a_network_with_outputs_beyond_the_classes_is_trained_and_they_never_win
     assert ids.max() < 19
 
 
-def test_a_network_that_cannot_train_on_one_picture_is_told_before_the_first_step():
-    check_one_picture(models.create_model("erfnet"), 8)
+@pytest.mark.parametrize(
+    ("pictures", "batch_size", "told"),
+    [
+        (9, 4, r"^an epoch ends with a batch of 1 picture: LiteSeg cannot .*; set drop_last=true$"),
+        (9, 1, r"^each batch is 1 picture: LiteSeg cannot .*; set batch_size=2 or more$"),
+        (1, 1, r"^there is 1 training picture alone: LiteSeg cannot .*; add another, and set batch_size=2$"),
+    ],
+)
+def test_a_network_that_cannot_train_on_one_picture_is_told_before_the_first_step(pictures, batch_size, told):
+    check_one_picture(models.create_model("erfnet"), 8, pictures, batch_size)
     net = models.create_model("liteseg_shufflenet")
-    with pytest.raises(RecipeError, match=r"ends with a batch of 1 picture: LiteSeg cannot .*; set drop_last=true"):
-        check_one_picture(net, 32)
+    with pytest.raises(RecipeError, match=told):
+        check_one_picture(net, 32, pictures, batch_size)
     assert net.training
+
+
+def alone(root):
+    """A data set of which one picture is for training, and one for validation."""
+    generator = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for folder, pixels in (("images", generator.integers(0, 256, (64, 96, 3))), ("masks", np.eye(64, 96))):
+            (root / folder / split).mkdir(parents=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(root / folder / split / "a.png")
+    classes = "classes:\n- {name: a, color: [0, 0, 0], ids: [0]}\n- {name: b, color: [255, 0, 0], ids: [1]}\n"
+    (root / "dataset.yaml").write_text(classes)
+    return ["data.name=folder", "epochs=1", "model.options={}"]
+
+
+def test_one_picture_alone_is_trained_on_or_refused_in_one_line(tmp_path):
+    root = tmp_path / "one"
+    words = alone(root)
+    with pytest.raises(DataError, match="1 training picture is fewer than batch_size=8; lower batch_size, or add"):
+        train(read("smoke/scenes", words), tmp_path / "run", data_root=root, device="cpu")
+    lite = [*words, "batch_size=1", "model.name=liteseg_shufflenet"]
+    with pytest.raises(RecipeError, match="alone: its batch-norm would average over a single value; add another"):
+        train(read("smoke/scenes", lite), tmp_path / "run", data_root=root, device="cpu")
+    assert not (tmp_path / "run").exists()
+    trained = load(
+        train(read("smoke/scenes", [*words, "batch_size=1"]), tmp_path / "run", data_root=root, device="cpu")
+    )
+    assert all(weights.isfinite().all() for weights in trained.model.parameters())
 
 
 def test_fewer_outputs_than_classes_are_refused():

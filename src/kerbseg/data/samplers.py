@@ -116,7 +116,8 @@ def shared(order: Order, batch_size: int, rank: Rank, drop_last: bool = True) ->
     Raises DataError where there are too few pictures for one, or where the last batch cannot be shared out.
     """
     if drop_last and len(order) < batch_size:
-        raise DataError(f"{len(order)} training pictures are fewer than batch_size={batch_size}; lower batch_size")
+        there = "1 training picture is" if len(order) == 1 else f"{len(order)} training pictures are"
+        raise DataError(f"{there} fewer than batch_size={batch_size}; lower batch_size, or add pictures")
     left = len(order) % batch_size
     if not drop_last and left % rank.count:
         raise DataError(

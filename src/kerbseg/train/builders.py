@@ -35,8 +35,8 @@ def check_options(create: Callable[[], nn.Module]) -> None:
         raise RecipeError(f"model.options make a network of {parameters:,} parameters; lower them")
 
 
-def check_one_picture(net: nn.Module, stride: int) -> None:
-    """Raises RecipeError where a network cannot train on one picture alone, which an epoch may end with."""
+def check_one_picture(net: nn.Module, stride: int, pictures: int, batch_size: int) -> None:
+    """Raises RecipeError where a network cannot train on one picture alone, as a batch of this training has it."""
     trial = copy.deepcopy(net).train()
     picture = pad_to_stride(torch.zeros(1, 3, 8 * stride, 8 * stride), stride)  # as small as networks take them
     try:
@@ -44,7 +44,15 @@ def check_one_picture(net: nn.Module, stride: int) -> None:
             trial(picture)
     except (InputError, ValueError) as error:
         why = str(error).partition(";")[0]
-        raise RecipeError(f"an epoch ends with a batch of 1 picture: {why}; set drop_last=true") from error
+        if "more than 1 value per channel" in why:  # torch's own words
+            why = "its batch-norm would average over a single value"
+        if pictures == 1:
+            what, remedy = "there is 1 training picture alone", "add another, and set batch_size=2"
+        elif batch_size == 1:
+            what, remedy = "each batch is 1 picture", "set batch_size=2 or more"
+        else:
+            what, remedy = "an epoch ends with a batch of 1 picture", "set drop_last=true"
+        raise RecipeError(f"{what}: {why}; {remedy}") from error
 
 
 def output_count(model: Model, classes: int) -> int:

@@ -97,8 +97,9 @@ class Segmentation:
     def task(self, net: nn.Module, steps_per_epoch: int) -> SegmentationTask:
         """What a step does with the network."""
         recipe, rank = self.recipe, self._machine.rank
-        if not recipe.drop_last and self._pictures() % recipe.batch_size == 1:
-            check_one_picture(net, self._card.stride)
+        pictures, batch_size = self._pictures(), recipe.batch_size
+        if batch_size == 1 or (not recipe.drop_last and pictures % batch_size == 1):
+            check_one_picture(net, self._card.stride, pictures, batch_size)
         network_loss = build_loss(recipe, net, self.train, rank, self.outputs)
         globalize_layers(net, rank)
         outputs = NetworkOutputs(net, [*(head.at for head in recipe.auxiliary), *recipe.heads])
