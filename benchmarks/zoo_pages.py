@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from marked import between
 from PIL import Image, ImageDraw, ImageFont
 
 from kerbseg.apps.info import card_facts
@@ -180,15 +181,6 @@ def protocol_words(networks: Networks) -> str:
         f" each, chosen without the test split. {time} MB: the file of weights."
     )
     return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False)
-
-
-def between(text: str, mark: str, inside: str) -> str:
-    """The text with what stands between the marks `<!-- mark -->` and `<!-- end of mark -->` made anew."""
-    start, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
-    pattern = re.compile(re.escape(start) + r".*?" + re.escape(end), re.DOTALL)
-    if not pattern.search(text):
-        raise SystemExit(f"there is no {start} ... {end} to write to")
-    return pattern.sub(lambda _: f"{start}\n\n{inside}\n\n{end}", text)
 
 
 def navigation(text: str, names: Sequence[str]) -> str:

@@ -158,7 +158,24 @@ RUN["kerbseg predict mininet_v2_cpu-camvid drive.mp4 -o out --stride 2 --size 18
 )
 AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
 OTHERS = "needs a network of another house; tests/accelerate makes some and runs these commands on them"
+WALK = "needs the authors' weights; tests/test_which_network.py walks with random ones in their layout"
 NOT_RUN = {
+    **dict.fromkeys(
+        (
+            "kerbseg import ddrnet-pytorch best_val_smaller.pth -o ddrnet.safetensors",
+            "kerbseg info ddrnet.safetensors",
+            "kerbseg export ddrnet.safetensors -o ddrnet.xml --size 512x1024 --int8 --calibration my_pictures/",
+            "kerbseg predict ddrnet.xml drive.mp4 -o out",
+            "kerbseg import pidnet-pytorch PIDNet_S_Cityscapes_val.pt -o pidnet.safetensors",
+            "kerbseg info pidnet.safetensors",
+            "kerbseg export pidnet.safetensors -o pidnet.xml --size 512x1024 --int8 --calibration my_pictures/",
+            "kerbseg predict pidnet.xml drive.mp4 -o out",
+        ),
+        WALK,
+    ),
+    "kerbseg train own --data my_streets model.name=kerbnet_s model.weights=null": (
+        "tests/train/test_train_own.py does so with another network"
+    ),
     "kerbseg export mininet_v2_cpu-camvid -o street.onnx --size 256x512 --snippet": "as that of 360x480",
     "kerbseg export run/best.safetensors -o m.tflite --install-converter": "makes an environment of 2 GB;"
     " tests/runtime/test_runtime_small_engines.py asks for one",

@@ -31,6 +31,7 @@ LIBRARIES = {
     "captured_training",
     "timed_training",
     "taught",
+    "marked",
 }  # of scripts, and tested by themselves or with them
 ELSEWHERE = {
     "train_throughput",
@@ -43,6 +44,7 @@ ELSEWHERE = {
     "growth",
     "peers",
     "kerbnet",
+    "which_network",
 }  # in files of their own
 
 
