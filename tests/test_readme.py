@@ -148,6 +148,9 @@ RUN |= {
     "kerbseg doctor drive.mcap": Run(prints=("/cam/image_raw", "healthy")),
     "kerbseg predict mininet_v2_cpu-camvid drive.mcap --topic /cam/image_raw -o out.mcap"
     " --save ids,confidence,overlay": Run(("out.mcap",), ("3 frames",)),
+    "kerbseg predict mininet_v2_cpu-camvid drive.mcap --topic /cam/image_raw -o labeled.mcap": Run(
+        ("labeled.mcap",), ("3 frames",)
+    ),
     "kerbseg extract drive.mcap --every 1s -o frames": Run(("frames/frames.csv",), ("1 picture of 3 frames",)),
     "kerbseg keyframes mininet_v2_cpu-camvid drive.mcap --target car -o kept": Run(
         ("kept/keyframes.csv",), ("of 3 frames",)
