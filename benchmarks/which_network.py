@@ -171,10 +171,11 @@ def protocol_words(figures: Mapping[str, Any]) -> str:
     least = min(row["runs"] for row in figures["networks"])
     lacks = how["instructions"] is not None and not any("vnni" in each for each in how["instructions"])
     without = " **without instructions for 8-bit integers** (no VNNI)" if lacks else ""
+    size = wide_by_high("x".join(map(str, how["size"])))
     return (
-        f"Times: {how['processor']}{without}, {how['threads']} threads, OpenVINO {how['versions']['openvino']}, int8, one"
-        f" picture of {wide_by_high('x'.join(map(str, how['size'])))} at a time, all networks by turns in one run on"
-        f" {how['date']}, medians of {least} calls or more."
+        f"Times: {how['processor']}{without}, {how['threads']} threads, OpenVINO {how['versions']['openvino']}, int8,"
+        f" one picture of {size} at a time, all networks by turns in one run on {how['date']}, medians of {least} calls"
+        " or more."
     )
 
 
