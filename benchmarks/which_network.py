@@ -54,6 +54,7 @@ NETWORKS = (
     "ddrnet_23_slim",
     "pidnet_s",
 )
+NOISE = 0.3  # share of pixels at borders above which a network sees no street
 PAPERS = {"ddrnet": "DDRNet", "pidnet": "PIDNet", "pp_liteseg": "PP-LiteSeg", "fast_scnn": "Fast-SCNN"}
 PAPERS |= {"erfnet": "ERFNet", "grouping": "Gradual grouping", "mininet": "MiniNet-v2", "liteseg": "LiteSeg"}
 PAPERS |= {"efficientseg": "EfficientSeg"}
@@ -172,10 +173,14 @@ def protocol_words(figures: Mapping[str, Any]) -> str:
     lacks = how["instructions"] is not None and not any("vnni" in each for each in how["instructions"])
     without = " **without instructions for 8-bit integers** (no VNNI)" if lacks else ""
     size = wide_by_high("x".join(map(str, how["size"])))
+    noisy = [
+        f"`{row['network']}` ({100 * row['borders']:.0f} %)" for row in figures["networks"] if row["borders"] > NOISE
+    ]
+    too_long = f" Pixels at borders were most in {', '.join(noisy)}: its whole call is too long here." if noisy else ""
     return (
         f"Times: {how['processor']}{without}, {how['threads']} threads, OpenVINO {how['versions']['openvino']}, int8,"
         f" one picture of {size} at a time, all networks by turns in one run on {how['date']}, medians of {least} calls"
-        " or more."
+        f" or more.{too_long}"
     )
 
 

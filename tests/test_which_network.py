@@ -63,7 +63,7 @@ def test_every_network_of_the_script_is_in_the_results(bench, figures):
         if row["call_ms"] is not None:
             assert 0 < row["network_ms"] < 1.25 * row["call_ms"]  # the two are timed in turns of their own
             assert row["runs"] >= 3
-            assert 0 < row["borders"] < 0.5, "noise, not a street"
+            assert 0 < row["borders"] < 1
         if card(name).input == (512, 1024):
             assert row["macs"] == card(name).macs
 
