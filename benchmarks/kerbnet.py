@@ -45,7 +45,7 @@ from kerbseg.runtime.engines import ENGINES
 RESULTS = Path(__file__).parent / "results"
 FIGURES = RESULTS / "kerbnet.json"
 SHIPPED = ("kerbnet_s-camvid", "kerbnet_m-camvid", "mininet_v2_cpu-camvid", "mininet_v2-camvid")
-RIVALS = ("mininet_v2_cpu", "fast_scnn")  # of which those that are registered are timed beside
+RIVALS = ("mininet_v2_cpu", "fast_scnn")  # timed beside
 REFERENCE = "mininet_v2_cpu"
 DILATIONS = (1, 2, 1, 4, 1, 8)
 CALIBRATION = 3  # drawn scenes: enough for a clock
@@ -430,25 +430,40 @@ def put(path: Path, what: str, size: tuple[int, int], run: Mapping[str, Any]) ->
     path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def timing_options(description: str | None) -> argparse.ArgumentParser:
+    """What is said of a run in which networks are exported and timed by turns."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=lambda text: tuple(map(int, text.split("x"))), default=(512, 1024))
     parser.add_argument("--steps", type=int, default=40, help="of training on drawn scenes")
     parser.add_argument("--threads", type=int, help="all without it")
     parser.add_argument("--seconds", type=float, default=60.0, help="of timing, shared by all")
-    parser.add_argument("--only", nargs="*", help="candidates and registered networks; the reference is always there")
-    parser.add_argument("--shipped", action="store_true", help="shipped weights in place of candidates")
     parser.add_argument("--work", type=Path, help="folder where exported files stay")
     parser.add_argument("--export-only", action="store_true", help="fill --work and time nothing")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--page", type=Path, help="write its tables from the results of the repository")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments; those that would do nothing are an error."""
     given = parser.parse_args()
+    if given.export_only and given.work is None:
+        parser.error("--export-only fills the folder of --work; name one")
+    return given
+
+
+def main() -> None:
+    parser = timing_options(__doc__)
+    parser.add_argument("--only", nargs="*", help="candidates and registered networks; the reference is always there")
+    parser.add_argument("--shipped", action="store_true", help="shipped weights in place of candidates")
+    parser.add_argument("--page", type=Path, help="write its tables from the results of the repository")
+    given = parsed(parser)
     if given.page is not None and given.json is None:
         write_page(given.page, json.loads(FIGURES.read_text()))
         return
     names = dict.fromkeys([*(given.only or CANDIDATES), *(() if given.only else RIVALS), REFERENCE])
-    known = {name: None for name in names if name in CANDIDATES or name in list_models()}
-    bundles = {name: load(locate(name)) for name in SHIPPED} if given.shipped else {name: fresh(name) for name in known}
+    if unknown := [name for name in names if name not in CANDIDATES and name not in list_models()]:
+        parser.error(f"--only {unknown[0]}: no candidate and no registered network")
+    bundles = {name: load(locate(name)) for name in SHIPPED} if given.shipped else {name: fresh(name) for name in names}
     if given.export_only:
         given.work.mkdir(parents=True, exist_ok=True)
         for name, bundle in bundles.items():

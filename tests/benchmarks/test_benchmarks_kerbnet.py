@@ -144,3 +144,18 @@ def test_weights_for_one_size_serve_for_another(search, tmp_path, monkeypatch):
     assert len(calls) == 1
     assert not again.training
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["--only", "kerbnet_x"], "--only kerbnet_x: no candidate and no registered network"),
+        (["--export-only"], "--export-only fills the folder of --work; name one"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(typed, told, search, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["kerbnet.py", *typed])
+    with pytest.raises(SystemExit) as end:
+        search.main()
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err

@@ -79,8 +79,8 @@ class WholeRows(Sqlite3Reader):
             ):
                 if topic in topics:
                     rows.extend((time_ns, row, topic))
-        except apsw.Error:
-            pass  # the first message that is not whole
+        except apsw.CorruptError:
+            pass  # the first message that is not whole; any other error is none of a file that was cut off
         table = np.frombuffer(rows, np.int64).reshape(-1, 3)
         self._whole = table[np.lexsort((table[:, 1], table[:, 0]))]
         self._counts = Counter(table[:, 2].tolist())
