@@ -33,7 +33,8 @@ def test_without_a_clock_times_are_not_measured(run, tmp_path):
     assert [row["macs"] for row in rows] == [card("erfnet").macs, card("kerbnet_s").macs]
     written = page.read_text()
     assert written.index("`kerbnet_s`") < written.index("`erfnet`")
-    assert "| 2.06 M | 26.6 | not measured | not measured | 70.5 %, Cityscapes val" in written
+    assert "| 2.06 M | 26.6 | not measured | not measured | " in written
+    assert " | 70.5 % val, 1024x512 ([" in written
     assert "were not measured" in written
     assert written.endswith("after\n")
 
