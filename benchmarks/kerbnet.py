@@ -37,7 +37,6 @@ from kerbseg.models import SegmentationNet, create_model, list_models
 from kerbseg.models.kerbnet import Downsample, Factorized, KerbNet, Merge, Project
 from kerbseg.profiling.cost import cost
 from kerbseg.profiling.latency import Budget
-from kerbseg.profiling.machine import this_machine
 from kerbseg.profiling.workers import drawn_street, time_models
 from kerbseg.runtime import RuntimeOptions
 from kerbseg.runtime.engines import ENGINES
@@ -280,8 +279,8 @@ def exported(name: str, bundle: Bundle, folder: Path, given: argparse.Namespace)
     return path
 
 
-def measured(bundles: Mapping[str, Bundle], given: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row a network, all timed by turns."""
+def measured(bundles: Mapping[str, Bundle], given: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """One row a network, all timed by turns, and what the engine's processes say of themselves and of the machine."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -301,10 +300,11 @@ def measured(bundles: Mapping[str, Bundle], given: argparse.Namespace) -> list[d
         for (name, bundle), timing in zip(bundles.items(), timings, strict=True)
     ]
     [reference] = [row for row in rows if row["network"].startswith(f"{REFERENCE}")]
-    return [
+    rows = [
         {**row, **{f"{what}_ratio": row[f"{what}_ms"] / reference[f"{what}_ms"] for what in ("network", "call")}}
         for row in rows
     ]
+    return rows, timings[0].facts.to_dict()
 
 
 def instructions() -> list[str] | None:
@@ -360,14 +360,18 @@ def ratio(runs: Mapping[str, Any], size: str, name: str, to: str) -> float:
     return float(one / other)
 
 
-def int8_loss(entry: Mapping[str, Any], logits: Mapping[str, Any] | None) -> tuple[float | None, str]:
+def int8_loss(
+    entry: Mapping[str, Any], logits: Mapping[str, Any] | None, pictures: str = ""
+) -> tuple[float | None, str]:
     """What int8 loses on val, and on how many pictures it was calibrated: the zoo's figure, or that of byte logits."""
     if "int8" in entry:
         return entry["int8"]["miou_drop"], f", calibrated on {entry['int8']['protocol']['calibration_pictures']}"
-    return (None, "") if logits is None else (entry["val"]["miou"] - logits["miou"]["uint8"], ", calibrated on 30")
+    if logits is None:
+        return None, ""
+    return entry["val"]["miou"] - logits["miou"]["uint8"], f", calibrated on {pictures}"
 
 
-def bars(figures: Mapping[str, Any], zoo: Mapping[str, Any], logits: Mapping[str, Any]) -> str:
+def bars(figures: Mapping[str, Any], zoo: Mapping[str, Any], logits: Mapping[str, Any], pictures: str = "") -> str:
     """What was asked of the networks before they were trained, what was reached, and whether that is enough."""
     networks, rows = zoo["networks"], []
 
@@ -392,7 +396,7 @@ def bars(figures: Mapping[str, Any], zoo: Mapping[str, Any], logits: Mapping[str
         what = f"{name}: mIoU on CamVid's test, {words} {REFERENCE}'s {reference:.4f}"
         bar(what, f"at least {least:.4f}", f"{miou:.4f}", miou >= least)
     for name in ("kerbnet_s", "kerbnet_m"):
-        lost, how = int8_loss(networks[f"{name}-camvid"], logits.get(f"{name}-camvid"))
+        lost, how = int8_loss(networks[f"{name}-camvid"], logits.get(f"{name}-camvid"), pictures)
         what = f"{name}: mIoU on val that int8 loses{how}"
         bar(
             what,
@@ -406,10 +410,11 @@ def bars(figures: Mapping[str, Any], zoo: Mapping[str, Any], logits: Mapping[str
 def tables(figures: Mapping[str, Any], results: Path = RESULTS) -> dict[str, str]:
     """What stands on the page between marks of these names; accuracies come from other results of the repository."""
     zoo, logits = (json.loads((results / f"{name}.json").read_text()) for name in ("zoo", "eightbit_logits"))
+    pictures = str(logits["protocol"]["calibration_pictures"]).partition(";")[0]  # then come exceptions
     return {
         "candidates": sections(figures["candidates"], costs),
         "shipped": sections(figures["shipped"], shown),
-        "bars": bars(figures, zoo, logits["networks"]),
+        "bars": bars(figures, zoo, logits["networks"], pictures),
     }
 
 
@@ -469,12 +474,10 @@ def main() -> None:
         for name, bundle in bundles.items():
             exported(name, bundle, given.work, given)
         return
-    rows = measured(bundles, given)
+    rows, protocol = measured(bundles, given)
     print(shown(rows))
     if given.json is not None:
-        threads = given.threads or this_machine().cores
-        protocol = {**this_machine().to_dict(), "size": list(given.size), "threads": threads, "precision": "int8"}
-        protocol |= {"engine": "openvino", "seconds": given.seconds, "picture": "a drawn street; all by turns"}
+        protocol |= {"seconds": given.seconds, "picture": "a drawn street; all by turns"}
         protocol["instructions"] = instructions()
         protocol["weights"] = "shipped" if given.shipped else f"{given.steps} steps on drawn scenes, 19 classes"
         what = "shipped" if given.shipped else "candidates"

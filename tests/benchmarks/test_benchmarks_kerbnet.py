@@ -59,14 +59,18 @@ def test_candidates_are_timed_by_turns_beside_the_reference(search, monkeypatch,
         assert [picture.shape for picture in pictures] == [(32, 64, 3)] * 2
         written.extend(Path(file).with_suffix(".bin").stat().st_size for file in files)
         latency = [Latency(ms, ms, 1) for ms in (2.0, 8.0)]
-        return [SimpleNamespace(call=each, forward_only=each) for each in latency]
+        facts = SimpleNamespace(to_dict=lambda: {"runtime": "openvino", "versions": {"openvino": "2026.0"}})
+        return [SimpleNamespace(call=each, forward_only=each, facts=facts) for each in latency]
 
     monkeypatch.setattr(search, "time_models", at_once)
     figures = tmp_path / "figures" / "kerbnet.json"
     few = ["--only", "nearest in the merge", "--size", "32x64", "--steps", "1", "--json", str(figures)]
     monkeypatch.setattr(sys, "argv", ["kerbnet.py", *few])
     search.main()
-    first, reference = json.loads(figures.read_text())["candidates"]["32x64"]["networks"]
+    run = json.loads(figures.read_text())["candidates"]["32x64"]
+    assert run["protocol"]["versions"] == {"openvino": "2026.0"}
+    assert run["protocol"]["weights"] == "1 steps on drawn scenes, 19 classes"
+    first, reference = run["networks"]
     assert (first["network"], reference["network"]) == ("nearest in the merge", "mininet_v2_cpu")
     assert first["call_ratio"] == pytest.approx(0.25)
     assert reference["parameters"] == models.card("mininet_v2_cpu").parameters
@@ -91,6 +95,7 @@ def test_all_candidates_and_shipped_weights_are_in_the_results(search):
     for runs in figures.values():
         for size, run in runs.items():
             assert "x".join(map(str, run["protocol"]["size"])) == size
+            assert "openvino" in run["protocol"]["versions"]
             assert {"processor", "instructions", "threads", "date", "precision", "weights"} <= set(run["protocol"])
     assert {row["network"] for row in figures["shipped"]["512x1024"]["networks"]} == set(search.SHIPPED)
 
@@ -122,8 +127,8 @@ def test_bars_say_plainly_what_is_missed(search):
         ["at most 0.0040", "not measured", "not measured"],
     ]
     assert rows[-2][0].endswith("calibrated on 7")
-    lost, _ = search.int8_loss(zoo["networks"]["kerbnet_m-camvid"], {"miou": {"uint8": 0.695}})
-    assert lost == pytest.approx(0.005)
+    lost, how = search.int8_loss(zoo["networks"]["kerbnet_m-camvid"], {"miou": {"uint8": 0.695}}, "12")
+    assert (lost, how) == (pytest.approx(0.005), ", calibrated on 12")
 
 
 def test_a_run_leaves_the_figures_of_others(search, tmp_path):
