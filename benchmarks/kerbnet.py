@@ -435,19 +435,6 @@ def put(path: Path, what: str, size: tuple[int, int], run: Mapping[str, Any]) ->
     path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def timing_options(description: str | None) -> argparse.ArgumentParser:
-    """What is said of a run in which networks are exported and timed by turns."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=lambda text: tuple(map(int, text.split("x"))), default=(512, 1024))
-    parser.add_argument("--steps", type=int, default=40, help="of training on drawn scenes")
-    parser.add_argument("--threads", type=int, help="all without it")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of timing, shared by all")
-    parser.add_argument("--work", type=Path, help="folder where exported files stay")
-    parser.add_argument("--export-only", action="store_true", help="fill --work and time nothing")
-    parser.add_argument("--json", type=Path)
-    return parser
-
-
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The arguments; those that would do nothing are an error."""
     given = parser.parse_args()
@@ -457,7 +444,14 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def main() -> None:
-    parser = timing_options(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=lambda text: tuple(map(int, text.split("x"))), default=(512, 1024))
+    parser.add_argument("--steps", type=int, default=40, help="of training on drawn scenes")
+    parser.add_argument("--threads", type=int, help="all without it")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of timing, shared by all")
+    parser.add_argument("--work", type=Path, help="folder where exported files stay")
+    parser.add_argument("--export-only", action="store_true", help="fill --work and time nothing")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--only", nargs="*", help="candidates and registered networks; the reference is always there")
     parser.add_argument("--shipped", action="store_true", help="shipped weights in place of candidates")
     parser.add_argument("--page", type=Path, help="write its tables from the results of the repository")

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from kerbnet import LABELS, in_int8, instructions, kept, parsed, timing_options, wide_by_high
+from kerbnet import LABELS, in_int8, instructions, kept, parsed, wide_by_high
 from marked import between
 
 from kerbseg.bundle import Bundle, random_bundle
@@ -199,7 +199,14 @@ def write_page(page: Path, figures: Mapping[str, Any], zoo: Mapping[str, Any]) -
 
 
 def main() -> None:
-    parser = timing_options(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=lambda text: tuple(map(int, text.split("x"))), default=(512, 1024))
+    parser.add_argument("--steps", type=int, default=40, help="of training on drawn scenes")
+    parser.add_argument("--threads", type=int, help="all without it")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of timing, shared by all")
+    parser.add_argument("--work", type=Path, help="folder where exported files stay")
+    parser.add_argument("--export-only", action="store_true", help="fill --work and time nothing")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--only", nargs="*", default=NETWORKS, help="these networks alone")
     parser.add_argument("--untimed", action="store_true", help="count only; times are shown as not measured")
     parser.add_argument("--page", type=Path, help="write its tables, from --json or from the results of the repository")
