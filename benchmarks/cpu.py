@@ -7,6 +7,8 @@ pictures, since raw random ones can fill a network with denormals. int8 is calib
 bundles that know its classes are calibrated on its train split, and evaluated on its val split in float and in int8.
 The same run measures the machine's ceilings: float and int8 arithmetic of a large convolution, and memory.
 Example: python benchmarks/cpu.py --bundle mininet_v2_cpu-camvid --data camvid --json cpu.json --plot cpu.png
+`--page docs/deployment.md` writes that page's table of the networks of other houses from the results of the repository,
+and measures nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from marked import between
 from rich.console import Console
 from rich.table import Table
 
@@ -65,6 +68,7 @@ RUNS = {  # name: file it runs, engine
     name: (f"m{ENGINES[name].suffix}", name) for name in sorted(ENGINES, key=lambda name: name != REFERENCE)
 } | {INT8: ("int8.xml", "openvino")}
 WARM_UP = 3  # calls
+MODERN = Path(__file__).parent / "results" / "cpu_modern.json"
 
 
 @dataclass(frozen=True)
@@ -319,6 +323,31 @@ def table(rows: Sequence[Row]) -> Table:
     return shown
 
 
+def page_table(results: Mapping[str, Any]) -> str:
+    """A row a network and size, a column an engine: milliseconds, and how often as fast as plain torch."""
+    rows = results["rows"]
+    engines = [name for name in RUNS if any(row["engine"] == name for row in rows)]
+    lines = [
+        f"| network | size (WxH) | {' | '.join(engines)} | int8, of ceiling |",
+        "|---|---|" + "--:|" * (len(engines) + 1),
+    ]
+    for model, size in dict.fromkeys((row["model"], tuple(row["size"])) for row in rows):
+        of_it = {row["engine"]: row for row in rows if (row["model"], tuple(row["size"])) == (model, size)}
+        base = of_it[REFERENCE]["latency"]["median"]
+        cells = [f"{base:.1f} ms"]
+        for engine in engines[1:]:
+            median = of_it[engine]["latency"]["median"]
+            cells.append(f"{median:.1f} ms ({base / median:.2f}x)")
+        cells.append(f"{of_it[INT8]['floor_ms'] / of_it[INT8]['latency']['median']:.0%}".replace("%", " %"))
+        lines.append(f"| {model} | {size[1]}x{size[0]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write_page(page: Path, results: Mapping[str, Any]) -> None:
+    """The page with its table made anew."""
+    page.write_text(between(page.read_text(), MODERN.stem, page_table(results)))
+
+
 def plot(rows: Sequence[Row], path: Path) -> None:
     """Accuracy against latency: one point an engine and size, of the networks that were evaluated."""
     import matplotlib
@@ -357,7 +386,11 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="accuracy against latency; needs --data")
+    parser.add_argument("--page", type=Path, help="write its table from the results of the repository")
     arguments = parser.parse_args()
+    if arguments.page is not None:
+        write_page(arguments.page, json.loads(MODERN.read_text()))
+        return
     engines = installed() if arguments.engines is None else arguments.engines
     console = Console(width=140)
     if left_out := [name for name in RUNS if name not in engines]:

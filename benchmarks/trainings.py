@@ -49,6 +49,11 @@ def read(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
 
 
+def run_folder(training: Training, out: Path) -> Path:
+    """Where a training's bundles lie: beside its line, named by network, arm and seed."""
+    return out.parent / f"{training.network}-{training.arm}-{training.recipe.seed}".replace(" ", "_").replace("/", "_")
+
+
 def _described(training: Training) -> dict[str, Any]:
     recipe = training.recipe
     line = {"network": training.network, "arm": training.arm, "seed": recipe.seed, "recipe": recipe.to_dict()}
@@ -61,7 +66,7 @@ def _key(line: Mapping[str, Any]) -> str:
 
 def _run(training: Training, out: Path, data_root: Path | None, tested: bool) -> dict[str, Any]:
     recipe = training.recipe
-    run = out.parent / f"{training.network}-{training.arm}-{recipe.seed}".replace(" ", "_").replace("/", "_")
+    run = run_folder(training, out)
     if run.exists():  # cut off: so small a training begins anew
         shutil.rmtree(run)
     start = time.monotonic()
@@ -78,17 +83,19 @@ def _run(training: Training, out: Path, data_root: Path | None, tested: bool) ->
         "threads": torch.get_num_threads(),
     }
     if tested:
-        line |= {"test_best": _test(bundle, recipe, data_root), "test_last": _test(last, recipe, data_root)}
+        best = score(bundle, recipe, "test", data_root)
+        line |= {"test_best": best, "test_last": score(last, recipe, "test", data_root)}
     with out.open("a") as file:
         file.write(json.dumps(line) + "\n")
     print(f"{training.network} {training.arm} {recipe.seed}: {line['val_best']:.4f} in {trained_s:.0f} s", flush=True)
     return line
 
 
-def _test(bundle: Bundle, recipe: Recipe, data_root: Path | None) -> float | None:
+def score(bundle: Bundle, recipe: Recipe, split: str, data_root: Path | None) -> float | None:
+    """mIoU on a whole split at the size that the recipe brings pictures to."""
     assert recipe.data.size is not None
-    test = Resized(open_dataset(recipe.data.name, "test", data_root), recipe.data.size)
-    return evaluate(TorchRuntime(bundle), test).metrics.miou
+    pictures = Resized(open_dataset(recipe.data.name, split, data_root), recipe.data.size)
+    return evaluate(TorchRuntime(bundle), pictures).metrics.miou
 
 
 def arms(lines: Iterable[Mapping[str, Any]]) -> Iterator[tuple[tuple[str, str], list[Mapping[str, Any]]]]:

@@ -37,6 +37,7 @@ from kerbseg.tables import PrintedAccuracy, printed_accuracies
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES, ZOO = RESULTS / "which_network.json", RESULTS / "zoo.json"
+CALLS = RESULTS / "which_network_calls.json"  # few networks for long: what a call adds to its network
 NETWORKS = (
     "kerbnet_s",
     "kerbnet_m",
@@ -165,6 +166,22 @@ def table(figures: Mapping[str, Any], zoo: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def calls_table(figures: Mapping[str, Any]) -> str:
+    """What a whole call takes beyond its network, of networks that were timed for long."""
+    lines = ["| network | network, ms | whole call, ms | added, ms | calls |", "|---|--:|--:|--:|--:|"]
+    for row in ranked(figures["networks"]):
+        added = row["call_ms"] - row["network_ms"]
+        cells = [
+            f"`{row['network']}`",
+            shown(row["network_ms"]),
+            shown(row["call_ms"]),
+            f"{added:+.1f}",
+            str(row["runs"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def protocol_words(figures: Mapping[str, Any]) -> str:
     """How the times were taken."""
     how = figures["protocol"]
@@ -185,15 +202,15 @@ def protocol_words(figures: Mapping[str, Any]) -> str:
     )
 
 
-def tables(figures: Mapping[str, Any], zoo: Mapping[str, Any]) -> dict[str, str]:
+def tables(figures: Mapping[str, Any], zoo: Mapping[str, Any], calls: Mapping[str, Any]) -> dict[str, str]:
     """What stands on the page between marks of these names."""
-    return {"networks": table(figures, zoo), "protocol": protocol_words(figures)}
+    return {"networks": table(figures, zoo), "protocol": protocol_words(figures), "calls": calls_table(calls)}
 
 
 def write_page(page: Path, figures: Mapping[str, Any], zoo: Mapping[str, Any]) -> None:
     """The page with its tables made anew."""
     text = page.read_text()
-    for mark, inside in tables(figures, zoo).items():
+    for mark, inside in tables(figures, zoo, json.loads(CALLS.read_text())).items():
         text = between(text, mark, inside)
     page.write_text(text)
 

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import zoo_pages
+from kerbnet import instructions
 from zoo_pages import ROOT, read
 
 from kerbseg.bundle import Bundle, digest, load, locate, save
@@ -195,6 +196,7 @@ def latencies(job: Job, names: Sequence[str]) -> dict[str, Entries]:
     for number, name in enumerate(names):
         float32, of_int8 = timings[2 * number : 2 * number + 2]
         protocol = of_int8.facts.to_dict() | {"load": load_before, "by_turns": len(models)}
+        protocol["instructions"] = instructions()
         latency = {"float32": float32.call.to_dict(), "int8": of_int8.call.to_dict(), "protocol": protocol}
         made[name] = {"latency": latency}
     return made
@@ -263,6 +265,14 @@ class Results:
             if looks:
                 network["looks_at_test"] = [*network.get("looks_at_test", []), *looks]
         self.write()
+
+    def keep_not_shipped(self, other: Path, names: Sequence[str]) -> None:
+        """What another file of results knows of weights that were tested and are not shipped: for the plot."""
+        theirs = read(other)["networks"]
+        known = {name: theirs[name] for name in names if name in theirs}
+        if known:
+            self.all["not_shipped"] = self.all.get("not_shipped", {}) | known
+            self.write()
 
     def write(self) -> None:
         """As JSON."""
@@ -360,6 +370,9 @@ def main() -> None:
     parser.add_argument("--steps", nargs="*", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--again", nargs="*", choices=list(STEPS), default=[], help="steps to do once more")
     parser.add_argument("--merge", nargs="*", type=Path, default=[], help="results of another machine, as JSON")
+    parser.add_argument(
+        "--not-shipped", nargs="*", default=[], help="weights of --merge whose figures are kept, and no file"
+    )
     parser.add_argument("--data", default="camvid")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--limit", type=int, help="pictures of each split, for a trial; needs another --root")
@@ -396,6 +409,9 @@ def main() -> None:
     results = Results(job.root / zoo_pages.RESULTS)
     for other in arguments.merge:
         results.merge(job, other, names)
+        results.keep_not_shipped(other, arguments.not_shipped)
+    if lost := sorted(set(arguments.not_shipped) - set(results.all.get("not_shipped", {}))):
+        parser.error(f"no results of --merge know {lost[0]!r}")
     finish(job, results, names, arguments.steps, arguments.again)
     if not arguments.no_pages:
         zoo_pages.make(job.root)

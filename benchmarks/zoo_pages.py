@@ -174,13 +174,22 @@ def protocol_words(networks: Networks) -> str:
         turns = "all networks by turns" if all(each == how for each in timed) else "timed in several runs, of which one"
         time = (
             f"Time: OpenVINO int8 at {width}x{height} (WxH), from pixels to class ids, {how['threads']} threads of"
-            f" {how['processor']}, median, {turns}; load of the machine {how['load']:.1f} when it began, {how['date']}."
+            f" {how['processor']}{vnni_words(how)}, median, {turns}; load of the machine {how['load']:.1f} when it"
+            f" began, {how['date']}."
         )
     words = (
         "mIoU: CamVid's test split, 233 pictures at 480x360 (WxH), 11 classes, no test-time augmentation, one training"
         f" each, chosen without the test split. {time} MB: the file of weights."
     )
     return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def vnni_words(how: Mapping[str, Any]) -> str:
+    """Whether the processor computes in 8-bit integers by instructions of its own, as far as the protocol says."""
+    known = how.get("instructions")
+    if known is None:
+        return ""
+    return " with VNNI" if any("vnni" in each for each in known) else " without VNNI"
 
 
 def navigation(text: str, names: Sequence[str]) -> str:
@@ -208,13 +217,15 @@ def points(networks: Networks) -> dict[str, tuple[float, float]]:
     return {model: (x, y) for model, (x, y) in pairs.items() if x is not None and y is not None}
 
 
-def plot(networks: Networks, path: Path) -> None:
-    """Accuracy against time; only trainings that are finished, tested and timed."""
+def plot(networks: Networks, path: Path, not_shipped: Networks | None = None) -> None:
+    """Accuracy against time of what is tested and timed; weights that are not shipped are hollow."""
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(7, 4.2))
-    for model, (x, y) in points(networks).items():
-        axes.plot(x, 100 * y, "o", ms=8)
-        axes.annotate(model, (x, 100 * y), xytext=(7, 5), textcoords="offset points")
+    for shipped, those in ((True, networks), (False, not_shipped or {})):
+        for model, (x, y) in points(those).items():
+            axes.plot(x, 100 * y, "o", ms=8, fillstyle="full" if shipped else "none")
+            words = model if shipped else f"{model}\n(not shipped)"
+            axes.annotate(words, (x, 100 * y), xytext=(7, 5), textcoords="offset points")
     axes.set(xlabel="int8, milliseconds a picture of 480x360, two threads", ylabel="mIoU on CamVid's test split, %")
     axes.margins(x=0.22, y=0.15)
     axes.grid(alpha=0.3)
@@ -338,10 +349,11 @@ def card_page(root: Path, name: str) -> str:
 
 def make(root: Path = ROOT, drawings: bool = True) -> None:
     """All pages and, where asked for, all drawings."""
-    networks = read(root / RESULTS)["networks"]
+    results = read(root / RESULTS)
+    networks = results["networks"]
     names = cards(root, drawings)
     if drawings and points(networks):
-        plot(networks, root / PLOT)
+        plot(networks, root / PLOT, results.get("not_shipped"))
     write(root / "README.md", lambda text: between(text, "zoo", readme_part(networks)))
     write(root / "docs/zoo.md", lambda text: between(text, "zoo", zoo_part(networks)))
     write(root / "mkdocs.yml", lambda text: navigation(text, names))

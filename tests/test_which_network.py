@@ -47,10 +47,20 @@ def cells(table):
 
 
 def test_the_tables_of_the_page_are_the_results(bench, figures):
-    zoo = json.loads(bench.ZOO.read_text())
-    for mark, inside in bench.tables(figures, zoo).items():
+    zoo, calls = (json.loads(path.read_text()) for path in (bench.ZOO, bench.CALLS))
+    for mark, inside in bench.tables(figures, zoo, calls).items():
         made = bench.between(PAGE, mark, inside)
         assert made == PAGE, "python benchmarks/which_network.py --page docs/which-network.md"
+
+
+def test_a_whole_call_adds_at_most_two_milliseconds_to_each_network_of_other_houses(bench):
+    calls = json.loads(bench.CALLS.read_text())
+    assert (calls["protocol"]["size"], calls["protocol"]["precision"]) == ([512, 1024], "int8")
+    rows = {row["network"]: row for row in calls["networks"]}
+    for name in ("fast_scnn", "pp_liteseg_t", "ddrnet_23_slim", "pidnet_s"):
+        assert rows[name]["call_ms"] - rows[name]["network_ms"] <= 2, name
+        assert rows[name]["borders"] < bench.NOISE, "a street's, or the last stage has other work"
+    assert rows["fast_scnn"]["call_ms"] <= 0.5 * rows["mininet_v2_cpu"]["call_ms"]
 
 
 def test_every_network_of_the_script_is_in_the_results(bench, figures):

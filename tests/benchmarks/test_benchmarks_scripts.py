@@ -44,6 +44,7 @@ ELSEWHERE = {
     "growth",
     "peers",
     "kerbnet",
+    "kerbnet_trained",
     "which_network",
 }  # in files of their own
 
@@ -308,6 +309,18 @@ def test_cpu_runs_with_all_in_one_process(script, camvid_bundle, small_camvid, t
     assert shown(plot)
     assert "x torch-eager" in capsys.readouterr().out
     assert torch.get_num_threads() == 1
+
+
+def test_the_table_of_a_processor_says_what_the_results_say(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    cpu = importlib.import_module("cpu")
+    results, page = json.loads(cpu.MODERN.read_text()), (FOLDER.parent / "docs" / "deployment.md").read_text()
+    made = cpu.between(page, cpu.MODERN.stem, cpu.page_table(results))
+    assert made == page, "python benchmarks/cpu.py --page docs/deployment.md"
+    assert {row["model"] for row in results["rows"]} >= {"fast_scnn", "ddrnet_23_slim", "pp_liteseg_t", "pidnet_s"}
+    eager = {"model": "enet", "size": [32, 64], "engine": "torch-eager", "latency": {"median": 5.0}, "floor_ms": 1.0}
+    int8 = eager | {"engine": "openvino-int8", "latency": {"median": 2.0}}
+    assert cpu.page_table({"rows": [eager, int8]}).endswith("| enet | 64x32 | 5.0 ms | 2.0 ms (2.50x) | 50 % |")
 
 
 @pytest.mark.slow

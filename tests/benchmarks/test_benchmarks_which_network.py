@@ -10,7 +10,8 @@ import pytest
 from kerbseg.models import card
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-PAGE = "# Page\n\n<!-- networks -->\n<!-- end of networks -->\n\n<!-- protocol -->\n<!-- end of protocol -->\n\nafter\n"
+MARKS = ("networks", "protocol", "calls")
+PAGE = "\n\n".join(["# Page", *(f"<!-- {mark} -->\n<!-- end of {mark} -->" for mark in MARKS), "after\n"])
 
 
 @pytest.fixture

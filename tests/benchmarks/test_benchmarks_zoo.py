@@ -140,6 +140,30 @@ def test_results_of_another_machine_count_for_the_same_weights_alone(finish, roo
     assert len(steps) == 1
 
 
+def test_figures_of_weights_that_are_not_shipped_are_kept_apart(finish, root, steps, tmp_path, monkeypatch, capsys):
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"networks": {"fast_scnn-camvid": {"test": {"miou": 0.4}}}}))
+    go = ("--root", root, "--no-pages", "--steps", "--merge", other, "--not-shipped")
+    run(finish, monkeypatch, *go, "fast_scnn-camvid")
+    known = json.loads((root / "benchmarks/results/zoo.json").read_text())
+    assert known["not_shipped"] == {"fast_scnn-camvid": {"test": {"miou": 0.4}}}
+    assert "fast_scnn-camvid" not in known["networks"]
+    with pytest.raises(SystemExit):
+        run(finish, monkeypatch, *go, "enet-camvid")
+    assert "no results of --merge know 'enet-camvid'" in capsys.readouterr().err
+
+
+def test_the_plot_tells_what_is_shipped_from_what_is_not(pages, monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(pages, "_store", lambda figure, path: figures.append(figure))
+    other = ENTRY | {"model": "fast_scnn", "test": {"miou": 0.45}}
+    pages.plot({NAME: ENTRY, "untimed": {"test": {"miou": 0.5}}}, tmp_path / "zoo.png", {"fast_scnn-camvid": other})
+    [axes] = figures[0].axes
+    drawn = [(round(float(line.get_ydata()[0]), 6), line.get_fillstyle()) for line in axes.lines]
+    assert drawn == [(62.34, "full"), (45.0, "none")]
+    assert [text.get_text() for text in axes.texts] == ["mininet_v2_cpu", "fast_scnn\n(not shipped)"]
+
+
 def test_a_trial_touches_no_card_of_the_repository(finish, steps, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(finish, monkeypatch, "--limit", 2)
