@@ -102,6 +102,11 @@ class Quantizer:
             "subset_size": len(chosen),
             "ignored_scope": self._nncf.IgnoredScope(names=self._graph.after_logits(self._model)),
         }
+        # weights keep to half their range: processors without VNNI add two products of bytes in 16 bits, which whole
+        # ones overflow (docs/deployment.md)
+        self._advanced = self._nncf.AdvancedQuantizationParameters(
+            overflow_fix=self._nncf.quantization.advanced_parameters.OverflowFix.ENABLE
+        )
 
     @classmethod
     def of_bundle(
@@ -124,7 +129,9 @@ class Quantizer:
     def quantize_all(self) -> Quantized:
         """All but the last stage in int8."""
         with keeping_signal_stack():
-            return self._quantized(self._nncf.quantize(self._model, self._pictures, **self._options))
+            return self._quantized(
+                self._nncf.quantize(self._model, self._pictures, advanced_parameters=self._advanced, **self._options)
+            )
 
     def quantize_within(self, max_drop: float, eval_set: Dataset, limit: int | None) -> Quantized:
         """What loses most is put back into float, until the mIoU on `eval_set` is at most `max_drop` lower."""
@@ -135,7 +142,13 @@ class Quantizer:
 
         with keeping_signal_stack():
             restored = self._nncf.quantize_with_accuracy_control(
-                self._model, self._pictures, self._nncf.Dataset(few), validate, max_drop=max_drop, **self._options
+                self._model,
+                self._pictures,
+                self._nncf.Dataset(few),
+                validate,
+                max_drop=max_drop,
+                advanced_quantization_parameters=self._advanced,
+                **self._options,
             )
         return self._quantized(restored)
 
