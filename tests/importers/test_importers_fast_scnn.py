@@ -8,6 +8,8 @@ from golden_rule import filled, picture, read_keys
 from kerbseg.bundle import load, save
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.importers import import_checkpoint
+from kerbseg.models import create_model
+from kerbseg.train.initial import load_initial_weights
 
 FORMAT = "fast_scnn-pytorch"
 
@@ -86,3 +88,8 @@ def test_weights_of_another_precision_become_float32(precision, state, written):
 def test_the_papers_own_reading_is_another_network(state, written):
     with pytest.raises(KerbsegError, match="holds no 'fast_scnn'; did you mean 'fast_scnn_public'"):
         import_checkpoint(FORMAT, written(state), model="fast_scnn")
+
+
+def test_a_training_asks_to_convert_such_a_file_first(state, written):
+    with pytest.raises(BundleError, match=r"shares only .* \(an authors' file: convert it first, kerbseg import\)"):
+        load_initial_weights(create_model("fast_scnn_public", 11), written(state))
