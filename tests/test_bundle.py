@@ -346,6 +346,19 @@ def test_shipped_weights_are_sealed():
         assert b"digest" in locate(name).read_bytes()
 
 
+def test_a_variance_below_zero_is_neither_saved_nor_loaded(small, saved, tmp_path):
+    tensors = safetensors.torch.load_file(saved)
+    tensors["features.1.far_bn.running_var"] = -tensors["features.1.far_bn.running_var"]
+    assert "'features.1.far_bn.running_var' holds negative numbers, which no variance is" in refusal(
+        write(saved, tensors)
+    )
+    broken = bundle_of("mininet_v2_cpu")
+    broken.model.load_state_dict(tensors)
+    with pytest.raises(BundleError, match="running_var' holds negative numbers"):
+        save(broken, tmp_path / "broken.safetensors")
+    assert not (tmp_path / "broken.safetensors").exists()
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_weights_that_are_no_finite_numbers_are_neither_saved_nor_loaded(small, saved, value):
     tensors = safetensors.torch.load_file(saved)

@@ -203,10 +203,17 @@ def _check_fit(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) 
 
 
 def check_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Raises BundleError naming the first weight that holds NaN or an infinite value."""
+    """Raises BundleError naming the first weight that holds NaN, an infinite value, or a variance below zero."""
     for key, value in state.items():
         if not torch.isfinite(value).all():
             raise BundleError(f"{where}: {key!r} holds NaN or infinite values; copy or train it again")
+        check_variance(key, value, f"{where}: {key!r}")
+
+
+def check_variance(key: str, value: torch.Tensor, which: str) -> None:
+    """Raises BundleError for a batch-norm's variance below zero, whose root is no number; `which` says whose it is."""
+    if key.endswith(".running_var") and (value < 0).any():
+        raise BundleError(f"{which} holds negative numbers, which no variance is; copy or train it again")
 
 
 def digest(state: Mapping[str, torch.Tensor], text: str = "") -> str:

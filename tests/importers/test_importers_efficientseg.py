@@ -143,7 +143,7 @@ def test_the_unet_is_recognised(model, written):
         (lambda state: state.pop("dec_layers.15.1.bias"), "lacks 'dec_layers.15.1.bias', its last layer"),
         (lambda state: state.pop("enc_layers.0.0.weight"), "no EfficientSeg and no Minicity U-Net"),
         (lambda state: state.update({"extra.weight": torch.ones(3)}), "unknown 'extra.weight'"),
-        (lambda state: state.update({"conv.1.weight": torch.ones(3)}), r"'middle.0.1.weight' is \[3\]"),
+        (lambda state: state.update({"conv.1.weight": torch.ones(3)}), r"'conv.1.weight' is \[3\]"),
         (lambda state: state.update({"enc_layers.9.conv.8.bias": torch.ones(7)}), "fit no width"),
     ],
 )

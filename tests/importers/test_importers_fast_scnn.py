@@ -8,6 +8,8 @@ from golden_rule import filled, picture, read_keys
 from kerbseg.bundle import load, save
 from kerbseg.core.errors import BundleError, KerbsegError
 from kerbseg.importers import import_checkpoint
+from kerbseg.models import create_model
+from kerbseg.train.initial import load_initial_weights
 
 FORMAT = "fast_scnn-pytorch"
 
@@ -48,7 +50,23 @@ def test_logits_are_a_second_writings(prefix, head, state, written, tmp_path):
         (lambda state: state.update({"auxlayer.5.weight": torch.ones(3)}), "unknown 'auxlayer.5.weight'"),
         (
             lambda state: state.update({"classifier.dsconv1.conv.1.bias": torch.ones(3)}),
-            r"'classifier.0.1.bias' is \[3",
+            r"'classifier.dsconv1.conv.1.bias' is \[3",
+        ),
+        (
+            lambda state: state.update({"classifier.dsconv1.conv.1.mean": torch.ones(3)}),
+            "unknown 'classifier.dsconv1.conv.1.mean' for a fast_scnn_public",
+        ),
+        (
+            lambda state: state.update({"classifier.dsconv1.conv.1.running_var": torch.full((128,), -1e-3)}),
+            "'classifier.dsconv1.conv.1.running_var' holds negative numbers, which no variance is",
+        ),
+        (
+            lambda state: state.update({"classifier.dsconv1.conv.1.bias": torch.ones(128, dtype=torch.float64) * 1e39}),
+            "'classifier.dsconv1.conv.1.bias' holds numbers beyond torch.float32; copy",
+        ),
+        (
+            lambda state: state.update({"classifier.dsconv1.conv.1.bias": torch.ones(128, dtype=torch.int32)}),
+            "'classifier.dsconv1.conv.1.bias' is torch.int32, the network needs torch.float32; is it",
         ),
     ],
 )
@@ -58,6 +76,20 @@ def test_what_does_not_fit_is_named(change, says, state, written):
         import_checkpoint(FORMAT, written(state))
 
 
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_become_float32(precision, state, written):
+    cast = {key: value.to(precision) if value.is_floating_point() else value for key, value in state.items()}
+    made = import_checkpoint(FORMAT, written(cast)).model.state_dict()
+    assert {value.dtype for value in made.values()} == {torch.float32, torch.int64}
+    expected = cast["feature_fusion.dwconv.conv.0.weight"].float()
+    assert torch.equal(made["feature_fusion.dwconv.0.weight"], expected)
+
+
 def test_the_papers_own_reading_is_another_network(state, written):
     with pytest.raises(KerbsegError, match="holds no 'fast_scnn'; did you mean 'fast_scnn_public'"):
         import_checkpoint(FORMAT, written(state), model="fast_scnn")
+
+
+def test_a_training_asks_to_convert_such_a_file_first(state, written):
+    with pytest.raises(BundleError, match=r"shares only .* \(an authors' file: convert it first, kerbseg import\)"):
+        load_initial_weights(create_model("fast_scnn_public", 11), written(state))

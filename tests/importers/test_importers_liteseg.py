@@ -94,7 +94,7 @@ def test_a_file_without_counters_of_batches_loads(state, written):
         (lambda state: state.pop("aspp3.bn.weight"), "lacks 'aspp3.bn.weight'"),
         (lambda state: state.pop("last_conv.6.bias"), "lacks 'last_conv.6.bias'"),
         (lambda state: state.update({"aspp5.bn.weight": torch.ones(3)}), "unknown 'aspp5.bn.weight'"),
-        (lambda state: state.update({"bn2.weight": torch.ones(3)}), r"'reduction.1.weight' is \[3\]"),
+        (lambda state: state.update({"bn2.weight": torch.ones(3)}), r"'bn2.weight' is \[3\]"),
         (lambda state: state.update({"mobile_features.features.0.0.weight": torch.ones(3)}), "mobilenet.*shufflenet"),
         (lambda state: state.clear() or state.update({"fc.weight": torch.ones(3)}), "no LiteSeg: .*no backbone"),
     ],

@@ -253,6 +253,7 @@ def test_unknown_format_and_model_are_answered_with_the_nearest(tmp_path, graph)
         ({"separable_conv2d/depthwise_kernel": np.full((3, 3, 64, 1), np.nan)}, "NaN"),
         ({"separable_conv2d/depthwise_kernel": np.full((3, 3, 64, 1), 1e300)}, "'separable_conv2d/depthwise_kernel'"),
         ({"batch_normalization/moving_mean": np.full(16, -1e39)}, "numbers beyond float32"),
+        ({"batch_normalization/moving_variance": np.full(16, -1.0)}, "'batch_normalization/moving_variance' holds neg"),
         ({"conv2d_transpose_1/bias": np.zeros(0)}, "0 classes"),
         ({"conv2d_transpose_1/bias": np.zeros((11, 100))}, "1100 classes"),
     ],
@@ -265,7 +266,9 @@ def test_variables_that_do_not_fit_are_named(tmp_path, graph, changes, named):
 def test_foreign_and_damaged_npz_is_refused(tmp_path, graph):
     path = npz(tmp_path / "a.npz", graph.variables)
     data = path.read_bytes()
-    for kept in (0, 10, len(data) // 2, len(data) - 1):
+    path.write_bytes(b"")
+    assert "is empty; copy it again" in message(path)
+    for kept in (10, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:kept])
         assert "damaged or foreign" in message(path)
     path.write_bytes(data[:3000] + b"????" + data[3004:])

@@ -123,6 +123,25 @@ def test_a_wrapped_file_is_imported_whole(put):
     assert torch.equal(bias, torch.from_numpy(plain["backbone.features.7.conv_list.3.bn.bias"]))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        (
+            "ppseg_head.cm.conv_out._conv.weight",
+            np.ones((3, 128, 3, 3)),
+            r"_conv\.weight' is \[3, 128, 3, 3\], the net",
+        ),
+        ("ppseg_head.cm.conv_out._batch_norm._variance", -np.ones(128), r"_batch_norm\._variance' holds negative numb"),
+        ("ppseg_head.cm.conv_out._batch_norm._mean", None, r"lacks 'ppseg_head\.cm\.conv_out\._batch_norm\._mean' for"),
+        ("ppseg_head.cm.conv_out._conv.gain", np.ones(1), r"unknown 'ppseg_head\.cm\.conv_out\._conv\.gain' for"),
+    ],
+)
+def test_what_does_not_fit_is_named_as_in_the_file(key, value, says, put):
+    changed = {**paddles(), key: value}
+    with pytest.raises(BundleError, match=says):
+        import_checkpoint(FORMAT, put({name: each for name, each in changed.items() if each is not None}))
+
+
 def function(module: str, name: str, *arguments: object) -> bytes:
     """A pickle that calls a function, in the two ways in which one is named."""
     packed = pickle.dumps(arguments, 2)[2:-1]
@@ -170,10 +189,10 @@ WRONG = {
     "no table": ((1, 2), "holds tuple, not the weights"),
     "NaN": ({"a": np.array([1, np.nan], np.float32)}, "'a' holds NaN or infinite values"),
     "beyond float32": ({"a": np.array([1e300])}, "'a' holds NaN or infinite values"),
-    "an archive": (gzip.compress(b"model"), "is an archive; unpack it"),
+    "an archive": (gzip.compress(b"model"), "is an archive, or a PyTorch file; unpack it"),
     "text of old": (pickle.dumps(SMALL, 0), "no pickle of protocol 2"),
     "an inference model": (b"\x00" * 64, "no pickle of protocol 2"),
-    "an empty file": (b"", "no pickle of protocol 2"),
+    "an empty file": (b"", "is empty; copy it again"),
     "a place far away": (b"\x80\x02}j\xff\xff\xff\xff.", "cannot be read as a PaddlePaddle file"),
     "a length beyond the end": (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.", "cannot be read as a PaddlePaddle file"),
     "no mark": (b"\x80\x02}t.", "cannot be read as a PaddlePaddle file"),
@@ -245,7 +264,7 @@ def test_the_command_writes_a_bundle_and_ends_with_2_on_code(put, tmp_path, caps
 
 
 MISFITS = {
-    "a weight less": (lambda state: state.pop("ppseg_head.arm_list.1._scale"), "lacks 'ppseg_head.arm_list.1.scale'"),
+    "a weight less": (lambda state: state.pop("ppseg_head.arm_list.1._scale"), "lacks 'ppseg_head.arm_list.1._scale'"),
     "a norm less": (lambda state: state.pop("ppseg_head.cm.conv_out._batch_norm._mean"), r"conv_out\._batch_norm"),
     "an unknown": (lambda state: state.update({"extra.weight": np.ones(2, "f4")}), "holds an unknown 'extra.weight'"),
     "another shape": (lambda state: state.update({"backbone.features.0.bn.bias": np.ones(3, "f4")}), r"is \[3\]"),
@@ -294,7 +313,7 @@ def test_a_training_starts_from_the_imagenet_encoder_or_the_whole(put):
     encoder |= {"fc.weight": np.ones((4, 3), np.float32)}
     net = create_model("pp_liteseg_t", 5, heads=True)
     start = load_initial_weights(net, put(encoder))
-    assert start.fresh.keys() <= {"ppseg_head", "seg_heads", "backbone"}  # there are no counters in the file
+    assert start.fresh.keys() == {"ppseg_head", "seg_heads"}  # batch-norm's counters, not in the file, are no weights
     taken = net.state_dict()
     for key in ("backbone.features.7.conv_list.3.bn.running_var", "backbone.features.2.avd_layer.0.weight"):
         assert torch.equal(taken[key], torch.from_numpy(whole[key.replace("running_var", "_variance")])), key

@@ -66,6 +66,22 @@ def test_damage_anywhere_is_one_line(tmp_path):
         with pytest.raises(BundleError) as caught:
             read_state_dict(path)
         assert "\n" not in str(caught.value)
+        assert "copy it again" in str(caught.value) or "save its state_dict alone" in str(caught.value)
+    path.write_bytes(b"")
+    with pytest.raises(BundleError, match=r"net\.pth is empty; copy it again$"):
+        read_state_dict(path)
+    path.write_bytes(b"hello\n" * 50)
+    with pytest.raises(
+        BundleError, match=r"cannot be read as a PyTorch file \(KeyError\); it is damaged or foreign: copy"
+    ):
+        read_state_dict(path)
+
+
+def test_a_file_that_is_closed_to_us_is_no_damaged_one(tmp_path, monkeypatch):
+    torch.save(WEIGHTS, tmp_path / "net.pth")
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may read everything
+    with pytest.raises(BundleError, match=r"net\.pth may not be read by you; change its permissions"):
+        read_state_dict(tmp_path / "net.pth")
 
 
 @pytest.mark.parametrize(

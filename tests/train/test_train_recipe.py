@@ -98,6 +98,11 @@ def test_a_slip_names_the_key_and_the_way_out(override, names):
         ("heads={a.b: {weight: -1}}", ["'heads.a.b.weight'", "-1", "greater than 0"]),
         ("heads={a: {weight: 2000}}", ["'heads.a.weight'", "1000"]),
         ("heads={a: {los: pixel}}", ["'heads.a.los'", "'loss'"]),
+        ("heads=null", ["'heads' is None; it is a section of keys, such as heads={...}"]),
+        ("optim.groups=[3]", ["'optim.groups.0' is 3; it is a section of keys"]),
+        ("heads.a.1.los=pixel", ["'heads.a.1.los'", "'loss'"]),
+        ("model.options.classes=3", ["'model.options'", "classes follows from the classes of the data; leave it out"]),
+        ("model.options.name=erfnet", ["'model.options'", "name follows from model.name; leave it out"]),
         ("heads={a: {loss: boundery}}", ["'heads.a.loss'", "'boundary'"]),
         ("heads={a: {aware: 1}}", ["'heads.a.aware' is of boundary", "heads.a.loss is pixel"]),
         ("heads={a: {average: all}}", ["'heads.a'", "add ohem: false"]),
@@ -123,6 +128,7 @@ def test_what_makes_no_sense_is_refused_with_the_reason(override, names):
         ("data.ratio=[2.0, 1.0]", ["'data.ratio'", "[1.0, 2.0]"]),
         ("data.val=test", ["'data.val'", "test split"]),
         ("seed=-1", ["'seed'"]),
+        ("model.options.classes=3", ["'model.options'", "classes follows from the classes of the data"]),
     ],
 )
 def test_a_classifiers_recipe_must_make_sense_too(override, names):
@@ -130,6 +136,13 @@ def test_a_classifiers_recipe_must_make_sense_too(override, names):
         read_any("imagenet/erfnet_encoder", [override])
     for name in names:
         assert name in str(caught.value)
+
+
+def test_a_head_with_a_number_in_its_name_can_be_changed():
+    before = read("modern/pp_liteseg_t").heads
+    heads = read("modern/pp_liteseg_t", ["heads.seg_heads.1.weight=0.125", "heads.seg_heads.2={weight: 0.25}"]).heads
+    assert list(heads) == list(before) == ["seg_heads.1", "seg_heads.2"]
+    assert [head.weight for head in heads.values()] == [0.125, 0.25]
 
 
 def test_a_resolved_recipe_holds_the_keys_in_use_and_no_others():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -14,10 +15,17 @@ Key = TypeVar("Key", bound=Hashable)
 PREFIXES = ("module.", "_layers.", "model.")
 
 
-def require_file(path: Path, hint: str = "") -> None:
-    """Raises BundleError, with the hint, where there is no file, or something that is read once at most."""
+def require_file(path: Path, hint: str = "", empty: bool = False) -> None:
+    """Raises BundleError, with the hint, where there is no file, or something that is read once at most.
+
+    One that may not be read, or is empty where that is not said to be right, is refused, too, with a remedy.
+    """
     try:
         if path.is_file():
+            if not os.access(path, os.R_OK):
+                raise BundleError(f"{path} may not be read by you; change its permissions or copy it")
+            if not empty and not path.stat().st_size:
+                raise BundleError(f"{path} is empty; copy it again")
             return
         problem = "is a folder, a pipe or a device, not a file" if path.exists() else "does not exist"
     except OSError as error:  # a name that is too long, a folder that is closed to us

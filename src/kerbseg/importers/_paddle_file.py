@@ -220,7 +220,7 @@ def read_paddle(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror or error}); copy it again") from error
     if content[:2] in (GZIP, ZIP):
-        raise BundleError(f"{path} is an archive; unpack it, and give the .pdparams in it")
+        raise BundleError(f"{path} is an archive, or a PyTorch file; unpack it, and give the .pdparams in it")
     if content[:1] != b"\x80":
         _refuse(path, "it is no pickle of protocol 2 or later; inference models (.pdiparams) hold no names")
     machine = Machine()
@@ -253,4 +253,6 @@ def _weight(key: str, value: Any, where: Path) -> Tensor:
 
 
 def _refuse(path: Path, problem: str, error: Exception | None = None) -> NoReturn:
-    raise BundleError(f"{path} cannot be read as a PaddlePaddle file ({problem}); it is damaged or foreign") from error
+    raise BundleError(
+        f"{path} cannot be read as a PaddlePaddle file ({problem}); it is damaged or foreign: copy it again"
+    ) from error

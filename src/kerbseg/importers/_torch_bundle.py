@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import kerbseg.models as models
-from kerbseg.bundle import Bundle, BundleCard, load_strictly, versions
+from kerbseg.bundle import Bundle, BundleCard, check_variance, load_strictly, versions
 from kerbseg.core.errors import BundleError
 from kerbseg.core.labels import LABEL_SETS, LabelSet, label_set
 from kerbseg.core.resize import Resample
@@ -46,17 +47,26 @@ def torch_bundle(
     input_size: tuple[int, int] | None = None,
     preprocessing: Preprocessing | None = None,
     resample: Resample = "bilinear",
+    leaves: Mapping[str, str] | None = None,
 ) -> Bundle:
-    """A registered network with a file's weights, renamed by `modules` (theirs -> ours).
+    """A registered network with a file's weights, renamed by `modules` (theirs -> ours), in float32.
 
-    Raises BundleError unless all of them fit and none is missing. One exception: files older than torch 0.4.1 lack
-    batch-norm's counters of batches; they stay zero.
+    `leaves` are the file's words for the last part of a name, where they are not torch's (theirs -> torch's).
+    Raises BundleError, with the file's own names, unless all of them fit and none is missing. One exception: files
+    older than torch 0.4.1 lack batch-norm's counters of batches; they stay zero.
     """
     options, labels = options or {}, recognized_labels(outputs, labels, source)
     network = models.create_model(name, outputs, **options)
-    weights = _counters(network) | dict(state)
-    for key in (key for key in network.state_dict() if key not in weights):
-        raise BundleError(f"{source} lacks {_theirs(key, modules)!r} for a {name}; is it another network?")
+    own = network.state_dict()
+    weights = _counters(network)
+    for key, value in state.items():
+        theirs = _theirs(key, modules, leaves)
+        if key not in own:
+            raise BundleError(f"{source} holds an unknown {theirs!r} for a {name}; is it another network?")
+        weights[key] = _fitted(value, own[key], f"{source}: {theirs!r}")
+        check_variance(key, value, f"{source}: {theirs!r}")
+    for key in (key for key in own if key not in weights):
+        raise BundleError(f"{source} lacks {_theirs(key, modules, leaves)!r} for a {name}; is it another network?")
     load_strictly(network, weights, str(source))
     card = BundleCard(
         model=name,
@@ -91,10 +101,25 @@ def recognized_labels(outputs: int, labels: LabelSet | None, where: Path) -> Lab
     )
 
 
-def _theirs(key: str, modules: Mapping[str, str]) -> str:
-    """A key of ours as the file's reader knows it."""
+def _fitted(value: Tensor, wanted: Tensor, which: str) -> Tensor:
+    """A weight in the network's precision. Raises BundleError where it does not fit."""
+    if value.shape != wanted.shape:
+        raise BundleError(
+            f"{which} is {list(value.shape)}, the network needs {list(wanted.shape)}; another class count or width?"
+        )
+    if value.is_floating_point() != wanted.is_floating_point():
+        raise BundleError(f"{which} is {value.dtype}, the network needs {wanted.dtype}; is it another network?")
+    fitted = value.to(wanted.dtype)
+    if not torch.isfinite(fitted).all():
+        raise BundleError(f"{which} holds numbers beyond {wanted.dtype}; copy the file again")
+    return fitted
+
+
+def _theirs(key: str, modules: Mapping[str, str], leaves: Mapping[str, str] | None = None) -> str:
+    """A key of ours as the file's reader knows it; ours where the file has nothing of the kind."""
     module, _, leaf = key.rpartition(".")
-    return next(f"{theirs}.{leaf}" for theirs, ours in modules.items() if ours == module)
+    theirs = next((theirs for theirs, ours in modules.items() if ours == module), module)
+    return f"{theirs}.{next((word for word, ours in (leaves or {}).items() if ours == leaf), leaf)}"
 
 
 def _counters(network: nn.Module) -> dict[str, Tensor]:

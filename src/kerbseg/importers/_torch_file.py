@@ -42,7 +42,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             " save its state_dict alone: torch.save(net.state_dict(), path)"
         ) from error
     except DAMAGED as error:
-        raise BundleError(f"{path} cannot be read as a PyTorch file ({error}); it is damaged or foreign") from error
+        problem = str(error).partition(". ")[0]  # torch's goes on with what may have happened
+        said = problem if " " in problem else type(error).__name__  # a number or nothing says less than its kind
+        raise BundleError(
+            f"{path} cannot be read as a PyTorch file ({said}); it is damaged or foreign: copy it again"
+        ) from error
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import kerbseg.models as models
-from kerbseg.bundle import Bundle, BundleCard, load_strictly, versions
+from kerbseg.bundle import Bundle, BundleCard, check_variance, load_strictly, versions
 from kerbseg.core.errors import BundleError, KerbsegError, did_you_mean
 from kerbseg.core.labels import LABEL_SETS, LabelSet
 from kerbseg.importers import origin
@@ -141,6 +141,7 @@ def _state(
     state = network.state_dict()  # keeps BN's counters of batches, which TensorFlow does not have
     for key, name in names.items():
         state[key] = _tensor(variables, name, state[key].shape, where)
+        check_variance(key, state[key], f"{where}: {name!r}")
     for key, name in biases.items():
         if name in wanted:  # bn(x + bias) is the BN of x with its mean lowered by the bias
             state[key] = state[key] - _tensor(variables, name, state[key].shape, where)
@@ -252,4 +253,6 @@ class Archive(Mapping[str, np.ndarray]):
             with ZipFile(self.files[0]) as archive:
                 yield archive
         except ZIP_ERRORS as error:
-            raise BundleError(f"{self.files[0]} cannot be read as .npz ({error}); it is damaged or foreign") from error
+            raise BundleError(
+                f"{self.files[0]} cannot be read as .npz ({error}); it is damaged or foreign: copy it again"
+            ) from error

@@ -66,6 +66,7 @@ def convert(source: Path, labels: LabelSet | None = None, model: str | None = No
         labels=labels,
         source=source,
         license=f"{LICENSE}; left out: seg_heads.1, seg_heads.2, of training" if there else LICENSE,
+        leaves=LEAVES,
     )
 
 

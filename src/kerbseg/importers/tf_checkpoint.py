@@ -70,7 +70,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
         except (OSError, ValueError) as error:
             raise BundleError(f"{self._index} is damaged or foreign ({error}); copy it again") from error
         for path in self.files:
-            require_file(path, f"; it belongs to {self._index}: copy it beside that")
+            require_file(path, f"; it belongs to {self._index}: copy it beside that", empty=True)
 
     @property
     def files(self) -> list[Path]:

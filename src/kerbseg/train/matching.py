@@ -99,14 +99,15 @@ def match(
         elif other is not None and other.shape == value.shape:
             state[key] = other.to(value.dtype)
             taken += value.numel()
-        else:
+        elif not key.endswith("num_batches_tracked"):  # no weight; files of Paddle and of old versions of torch lack it
             part = key.partition(".")[0]
             fresh[part] = fresh.get(part, 0) + 1
     numbers = sum(value.numel() for key, value in own.items() if key not in axes and key not in target.entangled)
     if taken < LEAST_TAKEN * numbers:
         raise BundleError(
             f"{where} shares {'nothing' if not taken else f'only {taken / numbers:.1%}'} with this network; is"
-            " it another network? Give weights of the same, or leave --init away"
+            " it another network? Give weights of the same (an authors' file: convert it first, kerbseg import), or"
+            " leave --init away"
         )
     new = tuple(name for name in target.classes if name not in kept) if axes or target.entangled else ()
     return state, Start(fresh, len(target.classes), new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.resources import files
@@ -122,7 +123,8 @@ def _override(raw: dict[str, Any], override: str, where: str) -> None:
     key, equals, value = override.partition("=")
     if not equals:
         raise RecipeError(f"{where} is not key=value; write it like optim.lr=1e-3")
-    *parents, last = key.split(".")
+    # a number goes on with the name before it: `heads.seg_heads.1.weight` is of the head `seg_heads.1`
+    *parents, last = re.split(r"\.(?!\d+(?:\.|$))", key)
     if not key.isprintable() or "" in (*parents, last):
         raise RecipeError(f"{where} has no key before its =; write it like optim.lr=1e-3")
     for parent in parents:
@@ -199,7 +201,7 @@ def _explain_value(key: str, complaint: ErrorDetails) -> str:
         tags = context["expected_tags"].replace("'", "").split(", ")
         name = next(each for each in TAGS if each in given)
         return f"'{key}.{name}' is {_short(given[name])}; {did_you_mean(context['tag'][:100], tags)}"
-    if kind == "union_tag_not_found":
+    if kind in ("union_tag_not_found", "dict_type", "dataclass_type"):
         return f"{key!r} is {_short(given)}; it is a section of keys, such as {key}={{...}}"
     if kind == "literal_error":
         choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")

@@ -45,6 +45,14 @@ def finite(value: Any) -> Any:
     return value
 
 
+def not_the_runs(options: dict[str, Any]) -> dict[str, Any]:
+    """Raises ValueError for options of a builder that a run itself gives."""
+    for name, source in (("classes", "the classes of the data"), ("name", "model.name")):
+        if name in options:
+            raise ValueError(f"{name} follows from {source}; leave it out of the options")
+    return options
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -52,7 +60,7 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Inside = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Few = Annotated[int, Field(ge=1, le=10_000)]
-Options = Annotated[dict[str, Any], AfterValidator(finite)]  # of a network's builder
+Options = Annotated[dict[str, Any], AfterValidator(finite), AfterValidator(not_the_runs)]  # of a builder
 Pixels = Annotated[int, Field(ge=1, le=8192)]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
