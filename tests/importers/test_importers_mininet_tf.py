@@ -169,7 +169,7 @@ def test_card_tells_all(tmp_path, graph):
     assert card.preprocessing.channels == "bgr"
     assert (card.preprocessing.mean, card.preprocessing.std) == ((0.5, 0.5, 0.5), (1, 1, 1))
     assert card.input_size == (360, 480)
-    assert "imported from the authors' weights.npz" in card.source
+    assert "imported from weights.npz (sha256 " in card.source
     assert hashlib.sha256(source.read_bytes()).hexdigest() in card.source
     assert "AGPL-3.0" in card.source
     assert "do not redistribute" in card.source

@@ -121,6 +121,15 @@ def test_another_network_is_refused_in_one_line(tmp_path):
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
+def test_whole_numbers_are_no_weights(tmp_path):
+    state = bundle(tmp_path / "a.safetensors").state_dict()
+    key = next(key for key, value in state.items() if value.ndim == 4)
+    state[key] = (state[key] * 100).long()
+    torch.save(state, tmp_path / "quantized.pth")
+    with pytest.raises(BundleError, match=rf"quantized\.pth: '{key}' is torch\.int64, .*; give those from before"):
+        begun(tmp_path / "quantized.pth", SOURCE)
+
+
 def test_an_output_beyond_the_classes_is_no_class(tmp_path):
     made = random_bundle("mininet_v2_cpu", labels(("road", "sky")), seed=1)
     wide = models.create_model("mininet_v2_cpu", 3)

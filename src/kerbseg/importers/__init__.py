@@ -73,4 +73,4 @@ def origin(files: Sequence[Path], license: str) -> str:
     for path in files:
         digest.update(path.read_bytes())
     names = ", ".join(path.name for path in files)
-    return f"imported from the authors' {names} (sha256 {digest.hexdigest()}); {license}"
+    return f"imported from {names} (sha256 {digest.hexdigest()}); {license}"

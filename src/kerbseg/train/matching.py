@@ -79,7 +79,7 @@ def match(
 
     Of the weights that have a row a class, the rows are taken by the name of the class (`same_classes`), in whatever
     order; `known` are the classes of the given ones. Raises BundleError where less than a tenth of the network is
-    taken.
+    taken, and for whole numbers in the place of weights.
     """
     state: dict[str, Tensor] = {}
     fresh: dict[str, int] = {}
@@ -89,6 +89,11 @@ def match(
     as_they_are = known is None or tuple(known) == target.classes  # without a card nothing but their shape tells
     for key, value in own.items():
         other, axis = given.get(key), axes.get(key)
+        if other is not None and value.is_floating_point() and not other.is_floating_point():
+            raise BundleError(
+                f"{where}: {key!r} is {other.dtype}, the network needs {value.dtype}; give those from before they were"
+                " quantized"
+            )
         state[key] = value
         if axis is not None:
             rows = _rows(value, other, axis, target.classes, known)
