@@ -199,6 +199,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--kinds", nargs="+", choices=["designs", "teachers"], default=["designs", "teachers"])
+    parser.add_argument(
+        "--only", nargs="+", choices=[*DESIGNS, *TEACHERS], help="these designs and teachers; all without"
+    )
     parser.add_argument("--data-root", type=Path, help="folder of CamVid; $KERBSEG_DATA/camvid without it")
     parser.add_argument("--work", type=Path, help="folder where trainings stay")
     parser.add_argument("--json", type=Path)
@@ -212,14 +215,14 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     rows = []
     for kind, arm, one in plan(given.seeds, given.epochs):
-        if kind in given.kinds:
+        if kind in given.kinds and (given.only is None or arm in given.only):
             rows.append(trained(kind, arm, one, given.work / f"{kind}.jsonl", given.data_root))
             if given.json is not None:
                 given.json.parent.mkdir(parents=True, exist_ok=True)
                 given.json.write_text(
                     json.dumps({"protocol": protocol(given.epochs), "trainings": rows}, indent=1) + "\n"
                 )
-    for kind in given.kinds:
+    for kind in dict.fromkeys(row["kind"] for row in rows):
         print(table(rows, kind, {}))
 
 
