@@ -221,11 +221,15 @@ def plot(networks: Networks, path: Path, not_shipped: Networks | None = None) ->
     """Accuracy against time of what is tested and timed; weights that are not shipped are hollow."""
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(7, 4.2))
+    every = [*points(networks).values(), *points(not_shipped or {}).values()]
+    width, height = (max(values) - min(values) for values in zip(*every, strict=True))
     for shipped, those in ((True, networks), (False, not_shipped or {})):
         for model, (x, y) in points(those).items():
             axes.plot(x, 100 * y, "o", ms=8, fillstyle="full" if shipped else "none")
             words = model if shipped else f"{model}\n(not shipped)"
-            axes.annotate(words, (x, 100 * y), xytext=(7, 5), textcoords="offset points")
+            crowded = any(0 < right - x < 0.15 * width and abs(other - y) < 0.08 * height for right, other in every)
+            side, shift = ("right", -7) if crowded else ("left", 7)
+            axes.annotate(words, (x, 100 * y), xytext=(shift, 5), textcoords="offset points", ha=side)
     axes.set(xlabel="int8, milliseconds a picture of 480x360, two threads", ylabel="mIoU on CamVid's test split, %")
     axes.margins(x=0.22, y=0.15)
     axes.grid(alpha=0.3)
