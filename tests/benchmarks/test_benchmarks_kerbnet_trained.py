@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kerbseg.models import create_model
+from kerbseg.models import _registry, create_model
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 @pytest.fixture
 def search(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setattr(_registry, "_builders", dict(_registry._builders))  # designs are registered for a test alone
     return importlib.import_module("kerbnet_trained")
 
 
