@@ -156,8 +156,10 @@ def spread(values: Sequence[float]) -> str:
 
 def table(rows: Sequence[Mapping[str, Any]], kind: str, calls: Mapping[str, float]) -> str:
     """The arms of a kind, with the time of a whole call where it was measured, and the gain over the first arm."""
-    several = {row["arm"]: [each for each in rows if each["arm"] == row["arm"]] for row in rows if row["kind"] == kind}
-    several = {arm: [each for each in group if each["kind"] == kind] for arm, group in several.items()}
+    several: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["kind"] == kind:
+            several.setdefault(row["arm"], []).append(row)
     first = next(iter(several))
     judged = ("left_out", "val") if kind == "designs" else ("val",)
     heads = {"left_out": f"unseen drive {LEFT_OUT}", "val": "val"}
@@ -212,16 +214,17 @@ def main() -> None:
         return
     if given.work is None:
         parser.error("--work names the folder where trainings stay, so that a cut-off run can go on; give one")
+    asked = [each for each in plan(given.seeds, given.epochs) if each[0] in given.kinds]
+    asked = [each for each in asked if given.only is None or each[1] in given.only]
+    if lost := set(given.only or ()) - {arm for _, arm, _ in asked}:
+        parser.error(f"--only {min(lost)}: it is not among --kinds {' '.join(given.kinds)}")
     given.work.mkdir(parents=True, exist_ok=True)
     rows = []
-    for kind, arm, one in plan(given.seeds, given.epochs):
-        if kind in given.kinds and (given.only is None or arm in given.only):
-            rows.append(trained(kind, arm, one, given.work / f"{kind}.jsonl", given.data_root))
-            if given.json is not None:
-                given.json.parent.mkdir(parents=True, exist_ok=True)
-                given.json.write_text(
-                    json.dumps({"protocol": protocol(given.epochs), "trainings": rows}, indent=1) + "\n"
-                )
+    for kind, arm, one in asked:
+        rows.append(trained(kind, arm, one, given.work / f"{kind}.jsonl", given.data_root))
+        if given.json is not None:
+            given.json.parent.mkdir(parents=True, exist_ok=True)
+            given.json.write_text(json.dumps({"protocol": protocol(given.epochs), "trainings": rows}, indent=1) + "\n")
     for kind in dict.fromkeys(row["kind"] for row in rows):
         print(table(rows, kind, {}))
 

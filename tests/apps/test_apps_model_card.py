@@ -83,6 +83,25 @@ def test_the_page_has_what_the_card_knows(card, line):
     assert f"\n{line}\n" in page(card, curve="curve.png")
 
 
+@pytest.mark.parametrize(
+    ("timed", "words"),
+    [
+        ("uint8 picture to ids, batch 1", "OpenVINO, 2 thread(s), a processor; calibrated on 300 pictures of train."),
+        (
+            {"threads": 4, "processor": "another", "instructions": ["avx2"]},
+            "OpenVINO, 4 thread(s), another without VNNI; calibrated on 300 pictures of train.",
+        ),
+        (
+            {"threads": 4, "processor": "another", "instructions": ["avx512_vnni"]},
+            "OpenVINO, 4 thread(s), another with VNNI; calibrated on 300 pictures of train.",
+        ),
+    ],
+)
+def test_milliseconds_have_the_protocol_of_the_run_that_timed_them(card, timed, words):
+    int8 = SCORES["int8"] | {"protocol": SCORES["int8"]["protocol"] | {"latency": timed}}
+    assert f"\n{words}\n" in page(replace(card, scores=SCORES | {"int8": int8}))
+
+
 def test_terms_and_limits_are_those_of_the_data(card):
     assert "**Data licence.** CamVid" in page(card)
     assert "Apache-2.0" not in page(card), "weights that are not kerbseg's own"

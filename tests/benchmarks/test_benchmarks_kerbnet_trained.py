@@ -86,9 +86,19 @@ def test_the_page_says_what_the_results_say(search):
     assert {"processor", "date", "epochs", "size", "left_out", "recipe"} <= set(figures["protocol"])
 
 
-def test_a_run_without_a_folder_to_go_on_from_is_refused(search, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["kerbnet_trained.py"])
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ([], r"--work .* give one"),
+        (
+            ["--work", "w", "--kinds", "teachers", "--only", "kerbnet_s"],
+            r"--only kerbnet_s: it is not among --kinds teachers",
+        ),
+    ],
+)
+def test_what_would_be_ignored_is_refused(typed, told, search, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["kerbnet_trained.py", *typed])
     with pytest.raises(SystemExit) as end:
         search.main()
     assert end.value.code == 2
-    assert re.search(r"--work .* give one", capsys.readouterr().err)
+    assert re.search(told, capsys.readouterr().err)

@@ -219,8 +219,12 @@ def _int8(card: BundleCard) -> Section:
         ("ms a picture", *(_milliseconds(side) for side in sides)),
     ]
     how = mapping(entry.get("protocol"))
+    timed = mapping(how.get("latency")) or how  # times may come from a run of their own, with other threads
+    known = timed.get("instructions")
+    vnni = "" if known is None else " with VNNI" if "vnni" in str(known) else " without VNNI"
+    processor = timed.get("processor", "a processor that is not said")
     note = (
-        f"OpenVINO, {how.get('threads', '?')} thread(s), {how.get('processor', 'a processor that is not said')};"
+        f"OpenVINO, {timed.get('threads', '?')} thread(s), {processor}{vnni};"
         f" calibrated on {how.get('calibration_pictures', '?')} pictures of train."
     )
     return Section("In int8", ("figure", "float32", "int8"), tuple(rows), note)
