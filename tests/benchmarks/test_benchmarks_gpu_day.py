@@ -100,6 +100,7 @@ def test_captured_colors_are_kerbsegs() -> None:
         assert (got - image).abs().max() > 0.01, name
 
 
+@pytest.mark.slow
 def test_gpu_day_trains_a_plan_with_teachers(camvid: Path, tmp_path: Path) -> None:
     """Two epochs of a plan end in bundles that load, with curves; the pupil waits for its teacher."""
     plan = tmp_path / "plan.yaml"

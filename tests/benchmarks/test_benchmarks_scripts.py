@@ -139,6 +139,7 @@ def test_drawn_bag_runs_and_is_a_healthy_bag(script, tmp_path, capsys):
     assert not report.problems
 
 
+@pytest.mark.slow
 def test_gradual_grouping_runs_and_shows_what_it_has_done_again(script, small_camvid, tmp_path, capsys):
     out, plot = tmp_path / "runs" / "results.jsonl", tmp_path / "plots" / "grouping.png"
     few = ["--networks", "liteseg", "--arms", "dense", "grouped", "faded", "--seeds", 0]
@@ -184,6 +185,7 @@ def test_overlays_runs_and_draws_at_every_size(script, tmp_path, monkeypatch):
     assert all(shown(path) for path in drawn.values())
 
 
+@pytest.mark.slow
 def test_own_pictures_runs_from_both_starts(script, small_camvid, tmp_path, capsys):
     out, figures = tmp_path / "runs", tmp_path / "figures" / "own.json"
     few = ["--sets", "camvid_40", "--rates", "1e-3", "--seeds", 0, "--epochs", 1, "--data-root", small_camvid]
@@ -202,6 +204,7 @@ def test_own_pictures_runs_from_both_starts(script, small_camvid, tmp_path, caps
     assert (out / "camvid_40" / "dataset.yaml").read_text().startswith('classes: ["sky", "rest", "street", "vehicle"]')
 
 
+@pytest.mark.slow
 def test_modern_recipes_runs_with_its_teacher(script, small_camvid, tmp_path, capsys):
     out = tmp_path / "results.jsonl"
     arms = ["--arms", "modern", "+ boundaries", "+ distillation"]
@@ -211,6 +214,7 @@ def test_modern_recipes_runs_with_its_teacher(script, small_camvid, tmp_path, ca
     assert json.loads(out.read_text().partition("\n")[0])["arm"] == "teacher"
 
 
+@pytest.mark.slow
 def test_keyframes_runs_by_labels_and_without(script, tmp_path, monkeypatch, capsys):
     pytest.importorskip("cv2", reason="OpenCV is not installed")
     from kerbseg.data.scenes import Scenes
@@ -265,6 +269,7 @@ def test_video_runs_both_ways(script, camvid_bundle, tmp_path, capsys):
     assert "frames/s" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_video_against_runs_two_versions(camvid_bundle, tmp_path):
     pytest.importorskip("av", reason="PyAV is not installed")
     figures, source = tmp_path / "against.json", Path(kerbseg.__file__).parents[1]
@@ -280,6 +285,7 @@ def test_video_against_runs_two_versions(camvid_bundle, tmp_path):
     assert "ms of CPU a frame" in ran.stdout
 
 
+@pytest.mark.slow
 def test_cpu_runs_with_all_in_one_process(script, camvid_bundle, small_camvid, tmp_path, monkeypatch, capsys):
     # the real one starts a process for each engine, which takes a minute; see below
     import cpu
@@ -378,6 +384,7 @@ def test_eightbit_logits_as_it_is_run(camvid_bundle, small_camvid, tmp_path):
     assert "miou" not in second, "of other classes than the data"
 
 
+@pytest.mark.slow
 def test_photometric_runs_and_draws_each_change(script, tmp_path):
     script("photometric", "--out", tmp_path / "strengths.png")
     with Image.open(tmp_path / "strengths.png") as picture:

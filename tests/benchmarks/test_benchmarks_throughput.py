@@ -68,6 +68,7 @@ def test_two_trees_train_by_turns(monkeypatch, tmp_path, capsys):
     assert "| seconds a picture, in sum |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_tree_that_is_none_is_named(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(FOLDER))
     import train_trees

@@ -95,7 +95,7 @@ def test_the_bundle_scores_what_the_faded_network_scored(faded):
     [
         (1, ()),
         pytest.param(3, (), marks=pytest.mark.slow),
-        (1, ("grouping.by=step", "grouping.schedule=cosine", "ema=null")),
+        pytest.param(1, ("grouping.by=step", "grouping.schedule=cosine", "ema=null"), marks=pytest.mark.slow),
     ],
 )
 def test_a_run_cut_off_in_mid_fade_ends_with_the_same_weights(tmp_path, faded, stop, more):

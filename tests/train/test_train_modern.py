@@ -425,6 +425,7 @@ def test_a_run_with_all_of_it_cut_in_its_middle_ends_with_the_same_weights(taugh
     assert all(torch.equal(heads[0][key], heads[1][key]) for key in names)
 
 
+@pytest.mark.slow
 def test_all_of_it_compiles_and_computes_the_same(taught, tmp_path, monkeypatch, shapes_unchecked):
     """The whole network is one graph, heads' features included; the backend that runs it uses torch's own kernels."""
     graphs, compile = [], torch.nn.Module.compile

@@ -26,6 +26,13 @@ from kerbseg.train.run import train
 
 HEADER = ("Paper:", "Expected:", "Command:", "Cost:")
 PICTURES = 4  # two steps with batches of 2
+LARGE = (  # many weights
+    "liteseg/darknet19",
+    "liteseg/darknet19_coarse",
+    "minicity/efficientseg_6_0",
+    "minicity/efficientseg_6_0_plain",
+    "minicity/unet",
+)
 
 
 def write(path: Path, pixels: np.ndarray) -> None:
@@ -136,14 +143,16 @@ def settings(values: Any, above: str = "") -> Iterator[str]:
 
 
 def new_ones_first() -> Iterator[Any]:
-    """All recipes; one whose network, data set and settings were all in those before it is slow."""
+    """All recipes; one whose network, data set and settings were all in those before it is slow, as a large one is."""
     seen: set[str] = set()
     for name in shipped():
         recipe = read_any(name)
         data = recipe.data.name.partition(":")[0]
         parts = {f"model {recipe.model.name}", f"data {data}", *settings(recipe)}
-        yield pytest.param(name, marks=[pytest.mark.slow] if parts <= seen else [])
-        seen |= parts
+        slow = parts <= seen or name in LARGE
+        yield pytest.param(name, marks=[pytest.mark.slow] if slow else [])
+        if not slow:
+            seen |= parts
 
 
 @pytest.mark.parametrize("name", new_ones_first())
