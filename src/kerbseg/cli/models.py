@@ -115,8 +115,9 @@ def info(file: str, *, json: Json = None, card: Path | None = None) -> None:
     """
     from kerbseg.apps.info import card_facts, render
     from kerbseg.apps.model_card import markdown, render_section, sections
-    from kerbseg.bundle import locate, shipped
+    from kerbseg.bundle import locate
     from kerbseg.core.files import atomic_write
+    from kerbseg.model_files import title_of
 
     path = locate(file)
     facts = card_facts(path)
@@ -124,7 +125,7 @@ def info(file: str, *, json: Json = None, card: Path | None = None) -> None:
         write_json(json, facts.to_dict())
     if card is not None:
         with atomic_write(card) as temporary:
-            temporary.write_text(markdown(facts, file if file in shipped() else path.stem), encoding="utf-8")
+            temporary.write_text(markdown(facts, title_of(file, path)), encoding="utf-8")
         tell(f"model card: {card}")
     show(render(facts))
     for section in sections(facts.card):
