@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import made_hub
+from kerbseg.bundle import read_card
+from kerbseg.hub.manifest import CONFIG, README, WEIGHTS, Manifest
 
 
 @pytest.fixture
@@ -31,3 +33,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[made_hub.Hu
         package.close_session()  # of another test, with another proxy
         yield served
         package.close_session()
+
+
+@pytest.fixture
+def streets(hub: made_hub.Hub, camvid_bundle: Path) -> made_hub.Repository:
+    """`me/streets` on the hub, as a push of the bundle leaves it."""
+    files = {WEIGHTS: camvid_bundle.read_bytes()}
+    manifest = Manifest.of(read_card(camvid_bundle), files)
+    return hub.make("me/streets", {**files, CONFIG: manifest.to_json().encode(), README: b"---\n---\n"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -117,10 +118,11 @@ def _usage(about: Publication) -> str:
     extra = " with its extra `hub`" if is_address(about.typed) else ""
     files = ", ".join(f"`{name}`" for name in about.exported)
     beside = f"\n\nExported files of it, for programs without kerbseg too: {files}." if files else ""
+    opened = f'kerbseg.Predictor({json.dumps(about.typed)})("street.jpg")'
     return (
         f"## How to use it\n\nWith kerbseg installed{extra}:\n\n```sh\nkerbseg predict {typed} street.jpg -o out\n"
         f"kerbseg export {typed} -o street.onnx\n```\n\n```python\nimport kerbseg\n\n"
-        f'prediction = kerbseg.Predictor({about.typed!r})("street.jpg")\nprediction.ids  # uint8 [h w]\n```{beside}'
+        f"prediction = {opened}\nprediction.ids  # uint8 [h w]\n```{beside}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -162,21 +163,35 @@ class Hub:
 
     @contextmanager
     def _plainly(self, address: Address) -> Iterator[None]:
-        """Within it what goes wrong is a KerbsegError of one line, and no answer is waited for without end."""
-        errors, session = self._package.errors, self._package.utils.get_session()
-        logger = logging.getLogger(self._package.__name__)  # which tells of what is tried again
-        before, level = session.timeout, logger.level
-        session.timeout = PATIENCE_S
-        logger.setLevel(logging.ERROR)
+        """Within it what goes wrong is a KerbsegError of one line."""
+        errors = self._package.errors
         try:
-            yield
+            with self._quietly():
+                yield
         except (errors.HTTPError, OSError, ValueError, KeyError, RuntimeError) as error:
             if (explained := self._explained(error, address)) is None:
                 raise
             raise explained from error
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Within it the package waits for no answer without end, warns of nothing, and draws bars on terminals only."""
+        utils, session = self._package.utils, self._package.utils.get_session()
+        logger = logging.getLogger(self._package.__name__)  # which tells of what is tried again
+        before, level = session.timeout, logger.level
+        asked = self._package.constants.HF_HUB_DISABLE_PROGRESS_BARS is not None
+        hidden = not (sys.stderr.isatty() or asked or utils.are_progress_bars_disabled())
+        session.timeout = PATIENCE_S
+        logger.setLevel(logging.ERROR)
+        if hidden:
+            utils.disable_progress_bars()
+        try:
+            yield
         finally:
             session.timeout = before
             logger.setLevel(level)
+            if hidden:
+                utils.enable_progress_bars()
 
     def _explained(self, error: Exception, address: Address) -> KerbsegError | None:
         """The error in our words; None for one that the hub has no part in, such as a full disk."""
