@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerbseg.apps.hub_card import Publication, readme
-from kerbseg.apps.info import card_facts
+from kerbseg.apps.info import CardFacts, card_facts
 from kerbseg.bundle import BundleCard, locate, shipped
 from kerbseg.core.errors import KerbsegError
 from kerbseg.data.pictures import picture_size
@@ -35,17 +35,25 @@ def card_page(
     repository: Address | None = None,
     license: str | None = None,
     pictures: Sequence[str] = (),
-    exported: Sequence[str] = (),
 ) -> str:
     """A model's page for a hub; its commands name the repository, or the model as it was named where there is none.
 
     Raises BundleError as `locate`, KerbsegError for a licence that is none.
     """
-    path = locate(model)
-    name = title_of(model, path) if repository is None else repository.name
+    return _page(model, card_facts(locate(model)), repository, license, pictures)
+
+
+def _page(
+    model: str,
+    facts: CardFacts,
+    repository: Address | None,
+    license: str | None,
+    pictures: Sequence[str],
+    exported: Sequence[str] = (),
+) -> str:
+    name = title_of(model, facts.path) if repository is None else repository.name
     typed = model if repository is None else str(repository)
-    about = Publication(name, typed, model in shipped(), license, pictures, exported)
-    return readme(card_facts(path), about)
+    return readme(facts, Publication(name, typed, model in shipped(), license, pictures, exported))
 
 
 def prepare(
@@ -65,18 +73,18 @@ def prepare(
         raise KerbsegError(
             f"{model} is an exported file; push the bundle that it was made of, and this beside it: --with {model}"
         )
-    card = card_facts(path).card
+    facts = card_facts(path)
     files: dict[str, Content] = {WEIGHTS: path}
     for each in pictures:
         _add(files, f"{PICTURES}/{each.name}", _checked_picture(each))
     for each in beside:
-        _check_exported(each, card)
+        _check_exported(each, facts.card)
         for file in files_of(each):
             _add(files, file.name, file)
     shown = [name for name in files if name.startswith(f"{PICTURES}/")]
     exported = [each.name for each in beside]
-    page = card_page(model, repository, license, shown, exported).encode()
-    return Upload({README: page, **files}, Manifest.of(card, files))
+    page = _page(model, facts, repository, license, shown, exported).encode()
+    return Upload({README: page, **files}, Manifest.of(facts.card, files))
 
 
 def _add(files: dict[str, Content], name: str, file: Path) -> None:

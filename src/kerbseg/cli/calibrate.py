@@ -41,7 +41,7 @@ def calibrate(
     Parameters
     ----------
     model
-        Model: a bundle (.safetensors), a run folder, or the name of shipped weights
+        Model: a bundle (.safetensors), a run folder, the name of shipped weights, or hf://OWNER/NAME
     data
         Name of the data set: {data_sets}
     split

@@ -109,7 +109,8 @@ def info(file: str, *, json: Json = None, card: Path | None = None) -> None:
     Parameters
     ----------
     file
-        Model: a bundle (.safetensors), an exported model, a run folder, or the name of shipped weights
+        Model: a bundle (.safetensors), an exported model, a run folder, the name of shipped weights, or
+        hf://OWNER/NAME
     card
         Write the model card as a page (.md): what it is, all figures, how it was trained, terms of its data
     """
@@ -185,7 +186,8 @@ def group(
     Parameters
     ----------
     model
-        Model: a bundle, a run folder, the name of shipped weights, or the name of a network (random weights)
+        Model: a bundle, a run folder, the name of shipped weights, hf://OWNER/NAME, or the name of a network (random
+        weights)
     groups
         Number of groups
     out

@@ -82,7 +82,7 @@ def push(
     Parameters
     ----------
     model
-        Model: a bundle (.safetensors), a run folder, or the name of shipped weights
+        Model: a bundle (.safetensors), a run folder, the name of shipped weights, or hf://OWNER/NAME
     repository
         OWNER/NAME on the hub
     private
