@@ -12,6 +12,7 @@ from kerbseg.bundle import read_card
 from kerbseg.cli import main
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.labels import LabelSet
+from kerbseg.exported_card import LastStageCard
 
 HOW = {"data": "camvid", "split": "val", "label_size": [360, 480], "tta": "none", "runtime": "torch"}
 SCORES = {
@@ -86,6 +87,14 @@ def test_times_stand_with_their_protocol(card):
     assert "| ms a picture | 20.0 | 9.5 |" in text
     assert "OpenVINO, 2 thread(s), a processor" in text
     assert "Not measured" not in text
+
+
+def test_an_exported_file_is_not_exported_again(card):
+    exported = LastStageCard((32, 64), False, "float32")
+    text = readme(CardFacts(Path("x.onnx"), card, "float32", 1, 1, last_stage=exported), replace(HERE, typed="x.onnx"))
+    assert "kerbseg predict x.onnx street.jpg" in text
+    assert "kerbseg export" in page(card)
+    assert "kerbseg export" not in text
 
 
 def test_without_figures_nothing_is_claimed(card):

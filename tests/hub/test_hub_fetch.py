@@ -1,7 +1,11 @@
 """Fetching: what was pushed comes, whole and once; of all else a line says what, where, and what to do."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ import kerbseg
 import made_hub
 from kerbseg.bundle import digest, find_model, read_card
 from kerbseg.cli import main
-from kerbseg.core.errors import BundleError, KerbsegWarning
+from kerbseg.core.errors import BundleError, KerbsegWarning, MissingExtra
 from kerbseg.core.labels import label_set
 from kerbseg.hub import fetch as fetching
 from kerbseg.hub.addresses import Address
@@ -276,6 +280,31 @@ def test_a_page_for_people_is_no_hub(hub, streets):
     hub.readable = False
     with pytest.raises(BundleError, match="does not answer as a hub does; check HF_ENDPOINT"):
         fetch(STREETS)
+
+
+# ---- the package
+
+
+def test_without_the_extra_the_line_has_the_command(hub, monkeypatch):
+    for name in ("huggingface_hub", "huggingface_hub.constants"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtra, match=r"huggingface_hub is not installed; .*pip install .*\[hub\]"):
+        fetch(STREETS)
+
+
+def test_a_process_follows_the_environment_and_reports_nothing(hub, streets, tmp_path):
+    code = "import sys; from kerbseg.model_files import locate\nprint(locate(sys.argv[1]), 'torch' in sys.modules)"
+    own = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": made_hub.TOKEN}
+    command = subprocess.run(
+        [sys.executable, "-c", code, STREETS], env=os.environ | own, capture_output=True, text=True, check=True
+    )
+    path, with_torch = command.stdout.split()
+    assert Path(path).is_relative_to(tmp_path / "home" / "hub")
+    assert Path(path).read_bytes() == streets.files()[WEIGHTS]
+    assert with_torch == "False"
+    assert command.stderr == ""
+    assert {each.rpartition("/")[2] for each in hub.requests} == {CONFIG, WEIGHTS}, "no list of others' programs"
+    assert not any("torch" in agent for agent in hub.agents)
 
 
 # ---- commands

@@ -58,7 +58,7 @@ def readme(facts: CardFacts, about: Publication) -> str:
         [
             *head(facts, about.name),
             _pictures(about),
-            _usage(about),
+            _usage(facts, about),
             _classes(facts.card.labels),
             *body(facts, about.name, about.typed, about.ours, {}),
             _speed(facts, about),
@@ -113,17 +113,21 @@ def _pictures(about: Publication) -> str:
     return "\n\n".join(f"![{each.rpartition('/')[2]}]({each})" for each in about.pictures)
 
 
-def _usage(about: Publication) -> str:
+def _usage(facts: CardFacts, about: Publication) -> str:
     typed = shlex.quote(about.typed)
     extra = " with its extra `hub`" if is_address(about.typed) else ""
+    commands = [f"kerbseg predict {typed} street.jpg -o out"]
+    if facts.last_stage is None:  # not exported yet
+        commands.append(f"kerbseg export {typed} -o street.onnx")
     files = ", ".join(f"`{name}`" for name in about.exported)
-    beside = f"\n\nExported files of it, for programs without kerbseg too: {files}." if files else ""
-    opened = f'kerbseg.Predictor({json.dumps(about.typed)})("street.jpg")'
-    return (
-        f"## How to use it\n\nWith kerbseg installed{extra}:\n\n```sh\nkerbseg predict {typed} street.jpg -o out\n"
-        f"kerbseg export {typed} -o street.onnx\n```\n\n```python\nimport kerbseg\n\n"
-        f"prediction = {opened}\nprediction.ids  # uint8 [h w]\n```{beside}"
-    )
+    parts = [
+        f"## How to use it\n\nWith kerbseg installed{extra}:",
+        "\n".join(["```sh", *commands, "```"]),
+        f'```python\nimport kerbseg\n\nprediction = kerbseg.Predictor({json.dumps(about.typed)})("street.jpg")\n'
+        "prediction.ids  # uint8 [h w]\n```",
+        f"Exported files of it, for programs without kerbseg too: {files}." if files else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _classes(labels: LabelSet) -> str:

@@ -213,15 +213,13 @@ class Hub:
                     f" at {self.page(address)}/tree/{MAIN}"
                 )
             case errors.HfHubHTTPError():
-                return self._refused(error.response.status_code, address)
+                return self._refused(error.response.status_code, error.server_message or "", address)
             case errors.HTTPError() | errors.OfflineModeIsEnabled() | errors.LocalEntryNotFoundError():
                 return Unreachable(address, self.endpoint, "HF_HUB_OFFLINE is set" if self.offline else _brief(error))
             case OSError() if error.errno is not None:
                 return None
             case KeyError():
                 return self._strange(address)
-            case RuntimeError():
-                return None
         return BundleError(f"{address}: {_brief(error)}; try again")
 
     def _missing(self, address: Address) -> str:
@@ -230,7 +228,7 @@ class Hub:
             return f"{address} is not at {self.endpoint}, or private and not for this token; check the name"
         return f"{address} is not at {self.endpoint}, or private; check the name, or {LOGIN}"
 
-    def _refused(self, status: int, address: Address) -> KerbsegError:
+    def _refused(self, status: int, words: str, address: Address) -> KerbsegError:
         if status in BUSY or status >= 500:
             return Unreachable(address, self.endpoint, f"it answers {status}")
         remedies = {
@@ -239,7 +237,8 @@ class Hub:
             409: "it exists already; try again",
             412: "somebody else has changed it meanwhile; push again",
         }
-        return BundleError(f"{address}: {remedies.get(status, f'{self.endpoint} refuses it ({status}); try again')}")
+        told = f"{self.endpoint} refuses it ({' '.join([str(status), *words.split()])}); change it, or try again later"
+        return BundleError(f"{address}: {remedies.get(status, told)}")
 
     def _strange(self, address: Address) -> KerbsegError:
         return BundleError(f"{address}: {self.endpoint} does not answer as a hub does; check HF_ENDPOINT")
