@@ -160,6 +160,8 @@ RUN["kerbseg predict mininet_v2_cpu-camvid drive.mp4 -o out --stride 2 --size 18
     ("out/drive_overlay.mp4",), ("2 frames",)
 )
 AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
+RUN["kerbseg card runs/my_streets -o README.md --license cc-by-4.0"] = Run(("README.md",), ("model card: README.md",))
+HUB = "needs a hub; tests/hub has one on this machine"
 OTHERS = "needs a network of another house; tests/accelerate makes some and runs these commands on them"
 WALK = "needs the authors' weights; tests/test_which_network.py walks with random ones in their layout"
 NOT_RUN = {
@@ -214,6 +216,8 @@ NOT_RUN = {
     ),
     "kerbseg train camvid/mininet_v2_cpu patience=5 validate_every=2 data.name=folder --data-root my_streets --hours 2"
     " --out runs/mine": "hours; tests/train/test_train_ending.py ends trainings early",
+    "kerbseg push runs/my_streets me/my-streets --license cc-by-4.0": HUB,
+    "kerbseg predict hf://me/my-streets street.jpg -o out": HUB,
     "kerbseg train RECIPE --logger wandb": "needs that service; tests/train has loggers",
     "kerbseg train RECIPE --logger tensorboard,mlflow": "as above",
     "kerbseg demo --out demo": "minutes; tests/apps/test_apps_demo.py runs it",

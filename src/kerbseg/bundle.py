@@ -27,6 +27,7 @@ from kerbseg.core.files import atomic_write
 from kerbseg.core.half import narrowed, widened
 from kerbseg.core.labels import LONGEST_NAME, LabelSet
 from kerbseg.core.outline import outlines
+from kerbseg.core.text import ADDRESS
 from kerbseg.model_files import locate as locate
 from kerbseg.model_files import shipped as shipped
 
@@ -123,7 +124,7 @@ def find_model(model: str | Path, labels: LabelSet | None = None) -> Path | Bund
             raise
         if name in known:
             return random_bundle(name, labels)
-        if Path(model).suffix or len(name) > LONGEST_NAME or Path(model).exists():
+        if ADDRESS.match(name) or Path(model).suffix or len(name) > LONGEST_NAME or Path(model).exists():
             raise
         raise BundleError(f"model {model} does not exist; {did_you_mean(name, [*shipped(), *known])}") from error
 
@@ -151,8 +152,9 @@ def _card_text(path: Path) -> str:
 def load(path: str | Path) -> Bundle:
     """The bundle in a file, its network in eval mode on the CPU; nothing in the file is executed.
 
-    `path` may be the name of weights that come with kerbseg, such as `mininet_v2_cpu-camvid`. Raises BundleError for a
-    damaged or foreign file, or weights that do not fit the card's network.
+    `path` may be the name of weights that come with kerbseg, such as `mininet_v2_cpu-camvid`, or an address on a hub,
+    such as `hf://owner/name`. Raises BundleError for a damaged or foreign file, or weights that do not fit the card's
+    network.
     """
     path = locate(path)
     text = _card_text(path)

@@ -1,4 +1,4 @@
-"""Where the file of a model is: a path, a run's folder, or the name of shipped weights. Looked up without torch."""
+"""Where the file of a model is: a path, a run's folder, shipped weights, or a hub. Looked up without torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kerbseg.core.errors import BundleError, did_you_mean
 from kerbseg.core.text import ADDRESS
+from kerbseg.hub.addresses import Address, is_address
 
 BEST = "best.safetensors"  # of a run's folder
 
@@ -19,11 +20,16 @@ def shipped() -> list[str]:
 def locate(model: str | Path) -> Path:
     """The file of a model: a path, a run's folder (its best weights), or the name of weights that come with kerbseg.
 
-    Every command and function that takes a model follows this one rule. Raises BundleError, with the nearest name,
-    where there is no such file.
+    Or an address on a hub, `hf://owner/name` or `hf://owner/name@revision`, whose weights are fetched where that is
+    needed. Every command and function that takes a model follows this one rule. Raises BundleError, with the nearest
+    name, where there is no such file, and as `kerbseg.hub.fetch.fetch`.
     """
     if not isinstance(model, str | Path):
         raise BundleError(f"a model is a path or a name, not {type(model).__name__}; write: load('model.safetensors')")
+    if is_address(model):
+        from kerbseg.hub.fetch import fetch
+
+        return fetch(str(model))
     if ADDRESS.match(str(model)):
         raise BundleError(f"model {model} is an address; download the file, and give its path")
     path = Path(model)
@@ -46,6 +52,15 @@ def locate(model: str | Path) -> Path:
             raise BundleError(f"model {model} is a network without weights; name a bundle of it, or a run's folder")
     hint = "" if path.suffix else f"; of the weights that come with kerbseg, {did_you_mean(str(model), shipped())}"
     raise BundleError(f"model {model} does not exist{hint}")
+
+
+def title_of(model: str | Path, file: Path) -> str:
+    """What a model is called that was found in this file: as weights, repository, run or file are."""
+    if is_address(model):
+        return Address.parse(str(model)).name
+    if str(model) in shipped():
+        return str(model)
+    return file.absolute().parent.name if file.name == BEST else file.stem
 
 
 def shipped_root() -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import yaml
@@ -54,20 +54,34 @@ def sections(card: BundleCard) -> list[Section]:
 
 def markdown(facts: CardFacts, name: str, pictures: Mapping[str, str] | None = None) -> str:
     """The page; `pictures` are Markdown addresses of the drawings that belong to it: `curve` and `scenes`."""
-    card, pictures = facts.card, pictures or {}
-    data = _data_name(card)
+    return joined([*head(facts, name), *body(facts, name, name, name in shipped(), pictures or {})])
+
+
+def joined(parts: Iterable[str]) -> str:
+    """A page of parts, of which some may be empty."""
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def head(facts: CardFacts, name: str) -> list[str]:
+    """Title, summary and facts."""
+    return [f"# {name}", f"{_summary(facts)}. {_purpose(facts.card.labels)}", _facts_table(facts)]
+
+
+def body(facts: CardFacts, name: str, typed: str, ours: bool, pictures: Mapping[str, str]) -> list[str]:
+    """What follows: figures, training, limits.
+
+    `typed` is what commands call the model, `ours` whether its weights come with kerbseg.
+    """
+    card, data = facts.card, data_name(facts.card)
     parts = [
-        f"# {name}",
-        f"{_summary(facts)}. {_purpose(card.labels)}",
-        _facts_table(facts),
         *(_section(section) for section in sections(card)),
         _training(card, pictures.get("curve")),
-        _looks(name, data, pictures.get("scenes")),
+        _looks(name, typed, data, pictures.get("scenes")),
     ]
     if terms := TERMS.get(data):
-        ours = f" {OURS}" if name in shipped() else ""
-        parts += [f"## Data and its terms\n\n**Data licence.** {terms}{ours}", f"## Limits\n\n{LIMITS[data]}"]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        offered = f" {OURS}" if ours else ""
+        parts += [f"## Data and its terms\n\n**Data licence.** {terms}{offered}", f"## Limits\n\n{LIMITS[data]}"]
+    return parts
 
 
 def render_section(section: Section) -> Table:
@@ -89,7 +103,12 @@ def _origin(facts: CardFacts) -> str:
 
 
 def _purpose(labels: LabelSet) -> str:
-    return f"It names the class of every pixel of a picture: {', '.join(labels.classes)}."
+    return f"It names the class of every pixel of a picture: {plain(', '.join(labels.classes))}."
+
+
+def plain(text: str) -> str:
+    """Text as Markdown that begins neither a cell nor a tag in it."""
+    return text.replace("|", r"\|").replace("<", "&lt;")
 
 
 def _facts_table(facts: CardFacts) -> str:
@@ -105,22 +124,24 @@ def _facts_table(facts: CardFacts) -> str:
         "epoch": f"{epoch} of {card.recipe.get('epochs', '?')}" if epoch else "",
         "written by": ", ".join(f"{key} {value}" for key, value in card.versions.items()),
     }
-    return _table(("", ""), tuple((key, value) for key, value in rows.items() if value))
+    return markdown_table(("", ""), tuple((key, value) for key, value in rows.items() if value))
 
 
 def _section(section: Section) -> str:
     note = f"\n\n{section.note}" if section.note else ""
-    return f"## {section.title}\n\n{_table(section.head, section.rows)}{note}"
+    return f"## {section.title}\n\n{markdown_table(section.head, section.rows)}{note}"
 
 
-def _table(head: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
+def markdown_table(head: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
+    """A table whose cells stay cells and text, whatever classes and files are called."""
+    rows = tuple(tuple(plain(cell) for cell in cells) for cells in rows)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ("---",) * len(head), *rows))
 
 
 # ---- figures
 
 
-def _reports(card: BundleCard) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def reports(card: BundleCard) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The evaluations that a card holds, with what is particular about each."""
     for key, words in REPORTS.items():
         report = card.scores if not key else mapping(card.scores.get(key))
@@ -130,12 +151,12 @@ def _reports(card: BundleCard) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _accuracy(card: BundleCard) -> Section:
     rows = []
-    for words, report in _reports(card):
+    for words, report in reports(card):
         protocol = mapping(report.get("protocol"))
         where = f"{protocol.get('data', '?')} {protocol.get('split', '?')}"
         figures = (_figure(report.get("miou")), _figure(report.get("pixel_accuracy")))
         rows.append((where, words, str(report.get("images", "all")), *figures))
-    last = [report for _, report in _reports(card)][-1:]
+    last = [report for _, report in reports(card)][-1:]
     return Section(
         "How good",
         ("data", "how", "pictures", "mIoU", "pixel accuracy"),
@@ -261,7 +282,8 @@ def _milliseconds(side: Mapping[str, Any]) -> str:
 # ---- words
 
 
-def _data_name(card: BundleCard) -> str:
+def data_name(card: BundleCard) -> str:
+    """The data set that the weights were trained on; empty where the card does not say."""
     return str(mapping(card.recipe.get("data")).get("name", ""))
 
 
@@ -281,13 +303,13 @@ def _used(value: Any) -> Any:
     return {key: _used(each) for key, each in value.items() if _used(each)} if isinstance(value, Mapping) else value
 
 
-def _looks(name: str, data: str, scenes: str | None) -> str:
+def _looks(name: str, typed: str, data: str, scenes: str | None) -> str:
     drawn = f"![Drawn scenes: the best and the worst of some]({scenes})\n\n" if scenes else ""
     words = "Above are drawn scenes, of a kind that it never saw in training. " if scenes else ""
     if not data:
         return ""
     root = "" if data == "scenes" else f" --data-root DATA/{data}"
-    command = f"kerbseg evaluate {name} --data {data}{root} --split val --html {name}.html"
+    command = f"kerbseg evaluate {typed} --data {data}{root} --split val --html {name}.html"
     why = (
         "Pictures of the data set are not ours to show. This command makes a page of where the network errs on your own"
         " copy: the worst pictures beside truth and errors, and what was taken for what."

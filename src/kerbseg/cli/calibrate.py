@@ -41,7 +41,7 @@ def calibrate(
     Parameters
     ----------
     model
-        Model: a bundle (.safetensors), a run folder, or the name of shipped weights
+        Model: a bundle (.safetensors), a run folder, the name of shipped weights, or hf://OWNER/NAME
     data
         Name of the data set: {data_sets}
     split
@@ -54,10 +54,13 @@ def calibrate(
     from kerbseg.bundle import locate, shipped
     from kerbseg.calibrate import calibrate as fit
     from kerbseg.data import open_dataset
+    from kerbseg.hub.addresses import is_address
+    from kerbseg.model_files import title_of
 
     path = out or locate(model)
-    if out is None and model in shipped() and not Path(model).exists():
-        raise KerbsegError(f"{model} comes with kerbseg and stays as it is; name a file: -o {model}.safetensors")
+    if out is None and (is_address(model) or (model in shipped() and not Path(model).exists())):
+        origin, name = "is on a hub" if is_address(model) else "comes with kerbseg", title_of(model, path)
+        raise KerbsegError(f"{model} {origin} and stays as it is; name a file: -o {name}.safetensors")
     check_writable(path)
     dataset = open_dataset(data, split, data_root)
     made = fit(model, dataset, out=path, limit=limit, device=device, threads=threads, progress=progress)

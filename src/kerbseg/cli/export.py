@@ -42,7 +42,7 @@ def export(
     Parameters
     ----------
     bundle
-        Model: a bundle (.safetensors), a run folder, or the name of shipped weights
+        Model: a bundle (.safetensors), a run folder, the name of shipped weights, or hf://OWNER/NAME
     out
         File to write; its ending chooses the engine: {exported}
     size

@@ -51,7 +51,7 @@ def keyframes(
     Parameters
     ----------
     model
-        Model: a file, a run folder, or the name of shipped weights
+        Model: a file, a run folder, the name of shipped weights, or hf://OWNER/NAME
     source
         Video, stream, bag, glob or folder of pictures, or folder of a TUM, EuRoC or KITTI sequence
     target

@@ -47,7 +47,7 @@ def profile(
     Parameters
     ----------
     model
-        Model: a file, a run folder, the name of shipped weights, or a registered name (random weights)
+        Model: a file, a run folder, the name of shipped weights, hf://OWNER/NAME, or a registered name (random weights)
     against
         Second model to compare with; both are timed in turns, and one table shows both and their ratio. For a file that
         `kerbseg accelerate` wrote also the untouched network, which then runs its usual way, to its own end
@@ -109,7 +109,7 @@ def benchmark(
     Parameters
     ----------
     model
-        Model: a file, a run folder, the name of shipped weights, or a registered name (random weights)
+        Model: a file, a run folder, the name of shipped weights, hf://OWNER/NAME, or a registered name (random weights)
     formats
         Engines, separated by commas: {engines}, or all; onnx-int8 and openvino-int8 run in int8
     size
@@ -195,7 +195,8 @@ def choose(
     network
         Only this network, can be repeated (default: the papers' main networks)
     model
-        Instead of networks, a model that is trained: a bundle, a run folder, or the name of shipped weights
+        Instead of networks, a model that is trained: a bundle, a run folder, the name of shipped weights, or
+        hf://OWNER/NAME
     formats
         Only these engines, separated by commas, such as openvino,onnx-int8 (default: those that may be the quickest)
     data

@@ -109,14 +109,16 @@ def info(file: str, *, json: Json = None, card: Path | None = None) -> None:
     Parameters
     ----------
     file
-        Model: a bundle (.safetensors), an exported model, a run folder, or the name of shipped weights
+        Model: a bundle (.safetensors), an exported model, a run folder, the name of shipped weights, or
+        hf://OWNER/NAME
     card
         Write the model card as a page (.md): what it is, all figures, how it was trained, terms of its data
     """
     from kerbseg.apps.info import card_facts, render
     from kerbseg.apps.model_card import markdown, render_section, sections
-    from kerbseg.bundle import locate, shipped
+    from kerbseg.bundle import locate
     from kerbseg.core.files import atomic_write
+    from kerbseg.model_files import title_of
 
     path = locate(file)
     facts = card_facts(path)
@@ -124,7 +126,7 @@ def info(file: str, *, json: Json = None, card: Path | None = None) -> None:
         write_json(json, facts.to_dict())
     if card is not None:
         with atomic_write(card) as temporary:
-            temporary.write_text(markdown(facts, file if file in shipped() else path.stem), encoding="utf-8")
+            temporary.write_text(markdown(facts, title_of(file, path)), encoding="utf-8")
         tell(f"model card: {card}")
     show(render(facts))
     for section in sections(facts.card):
@@ -184,7 +186,8 @@ def group(
     Parameters
     ----------
     model
-        Model: a bundle, a run folder, the name of shipped weights, or the name of a network (random weights)
+        Model: a bundle, a run folder, the name of shipped weights, hf://OWNER/NAME, or the name of a network (random
+        weights)
     groups
         Number of groups
     out

@@ -61,7 +61,7 @@ def node(
     Parameters
     ----------
     model
-        Model: a file, a run folder, or the name of shipped weights
+        Model: a file, a run folder, the name of shipped weights, or hf://OWNER/NAME
     image
         Topic with pictures (sensor_msgs/Image; CompressedImage where its name ends with /compressed)
     out

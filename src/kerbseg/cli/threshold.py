@@ -32,7 +32,7 @@ def threshold(
     Parameters
     ----------
     model
-        Model: a bundle (.safetensors), a run folder, or the name of shipped weights
+        Model: a bundle (.safetensors), a run folder, the name of shipped weights, or hf://OWNER/NAME
     data
         Name of the data set, whose classes are background and text
     split

@@ -70,7 +70,7 @@ def evaluate(
     Parameters
     ----------
     model
-        Model: a file, a run folder, or the name of shipped weights
+        Model: a file, a run folder, the name of shipped weights, or hf://OWNER/NAME
     data
         Name of the data set: {data_sets}
     split
@@ -227,7 +227,7 @@ def predict(
     Parameters
     ----------
     model
-        Model: a file, a run folder, or the name of shipped weights
+        Model: a file, a run folder, the name of shipped weights, or hf://OWNER/NAME
     inputs
         Pictures, folders, globs, videos, streams, bags
     out

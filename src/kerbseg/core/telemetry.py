@@ -18,6 +18,7 @@ def switch_off() -> None:
     own, and do without where it is not installed: it is made to look so.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # of usage; what a run logs goes where its user says
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None: an import of it fails
