@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
+from kerbseg.core.text import counted
 from kerbseg.data import open_dataset
 from kerbseg.data.pictures import rgb_of
 from kerbseg.predict import Predictor
@@ -37,7 +38,7 @@ from kerbseg.serve.answers import Wanted
 SIZE = (360, 480)  # of the pictures
 SMALL = (32, 48)  # of those of which there are ten thousand
 DIFFERENT = 16  # pictures
-PAUSE_S = 0.05  # of a client that was refused
+PAUSE_S = 0.5  # of a client that was refused
 STARTED = re.compile(r"serving .* at (http://\S+) ")
 SAMPLES = 11  # of the memory
 
@@ -192,7 +193,7 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
         with service(given.model, *options) as (address, _):
             for number in clients:
                 result = load(address, contents, expected, number, given.requests, given.seconds)
-                keep(f"{name}{number} client{'s' * (number > 1)}", result.row())
+                keep(f"{name}{counted(number, 'client')}", result.row())
 
     print("| | requests/s | median, ms | p99, ms |\n|---|--:|--:|--:|")
     keep("plain loop", plain_loop(predictor, contents, given.requests, given.seconds))
@@ -200,28 +201,33 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
     under("one worker, ", [given.clients[0], given.clients[-1]], "--workers", 1)
     under("calls of 8, ", given.clients[-1:], "--batch", 8)
     under(f"queue of {given.queue}, ", given.clients[-1:], "--queue", given.queue)
-    short = rows[f"queue of {given.queue}, {given.clients[-1]} clients"]
-    # who is let in has at most the queue before him, and what the two workers have in hand
-    short["bound_ms"] = 1000 * (given.queue + 2) / short["requests_per_second"]
-    keep("many small pictures", memory(given))
+    short = rows[f"queue of {given.queue}, {counted(given.clients[-1], 'client')}"]
+    # what a picture waits for at that rate: the queue before it, and what the two workers have in hand
+    short["queue_ms"] = 1000 * (given.queue + 2) / short["requests_per_second"]
+    if given.many:
+        keep("many small pictures", memory(given))
     return rows
 
 
 def main() -> None:
     """Prints what was measured, and writes it where `--json` says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mininet_v2_cpu-camvid")
+    parser.add_argument(
+        "--model", default="kerbnet_s-camvid", help="the fastest that comes along, so that the service weighs most"
+    )
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--requests", type=int, default=400, help="of each row, at most")
     parser.add_argument("--seconds", type=float, default=30, help="of each row, at most")
     parser.add_argument("--queue", type=int, default=8, help="of the row with more clients than it has room for")
-    parser.add_argument("--many", type=int, default=10_000, help="requests while memory is watched")
+    parser.add_argument("--many", type=int, default=10_000, help="requests while memory is watched; 0: none")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     rows, machine = measured(given), this_machine()
     asked = {name: getattr(given, name) for name in ("model", "requests", "seconds", "queue", "many")}
     protocol = {**asked, "size": SIZE, "pictures": f"{DIFFERENT} drawn scenes, JPEG", **machine.to_dict()}
-    print(f"\nmemory: {', '.join(f'{each:.0f}' for each in rows['many small pictures']['resident_mb'])} MB\n{machine}")
+    if given.many:
+        print(f"\nmemory, MB: {', '.join(f'{each:.0f}' for each in rows['many small pictures']['resident_mb'])}")
+    print(f"\n{machine}")
     if given.json is not None:
         given.json.write_text(json.dumps({"rows": rows, "protocol": protocol}, indent=1) + "\n")
 

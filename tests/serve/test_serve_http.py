@@ -207,6 +207,9 @@ def test_bounds_of_body_and_pixels(tmp_path):
                 yield bytes(6_000)
 
         assert error(ask(server.address, "POST", "/v1/segment", chunks()))[0] == 413  # which announces no length
+        with Client(server.address) as client, pytest.raises(ServiceError, match=r"larger than 0\.01 MB") as refused:
+            client.segment(bytes(4_000_000))  # which is not read before it is refused
+        assert refused.value.status == 413
 
 
 # ---- facts

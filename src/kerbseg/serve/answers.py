@@ -21,7 +21,7 @@ Answer = Literal["json", "ids", "palette", "color", "overlay", "side", "confiden
 Masks = Literal["rle", "polygons", "png", "none"]
 
 JSON, PNG = "application/json", "image/png"
-FASTEST = 1  # zlib's level of the PNGs of ids: a fifth of the time of the usual one, a third larger
+FASTEST = 1  # zlib's level: about half the time of Pillow's own level 6, files a third larger (measured on noisy ids)
 
 
 class ConfidenceFacts(BaseModel):

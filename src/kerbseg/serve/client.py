@@ -22,6 +22,7 @@ from PIL import Image
 from kerbseg.bundle_card import BundleCard
 from kerbseg.core.errors import DataError, KerbsegError, MissingExtra
 from kerbseg.core.labels import LabelSet
+from kerbseg.core.text import printable
 from kerbseg.data.pictures import rgb_of
 from kerbseg.predict import Prediction
 
@@ -255,7 +256,7 @@ def _content(picture: SendablePicture) -> bytes:
 
 
 def _name(picture: SendablePicture) -> str:
-    return Path(picture).name.replace('"', "%22") if isinstance(picture, str | Path) else FORM
+    return printable(Path(picture).name).replace('"', "%22") if isinstance(picture, str | Path) else FORM
 
 
 def _form(contents: Sequence[bytes], names: Sequence[str]) -> tuple[bytes, str]:

@@ -36,6 +36,9 @@ class ServerOptions:
 class Server(uvicorn.Server):
     """Listens as soon as it is made. Raises KerbsegError where it cannot."""
 
+    should_exit: bool
+    force_exit: bool
+
     def __init__(self, service: Service, options: ServerOptions) -> None:
         self._service = service
         self._socket = _listening(options.host, options.port)

@@ -8,7 +8,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from kerbseg.bundle_card import BundleCard
 from kerbseg.core.errors import KerbsegError, did_you_mean
 from kerbseg.model_files import BEST, locate
 from kerbseg.predict import Prediction, Predictor
-from kerbseg.runtime import SupportsConfidence
+from kerbseg.runtime import SupportsConfidence, network_size
 from kerbseg.runtime.engines import suffix_of
 from kerbseg.serve.jobs import Full, Job, JobQueue
 from kerbseg.serve.limits import Limits
@@ -100,17 +102,16 @@ class Service:
         self.models = {name: ServedModel(name, each.for_frames(self.workers)[0]) for name, each in predictors.items()}
         self.metrics = Metrics()
         self._queue = JobQueue(self.limits.queue, self._batch, self.limits.wait_ms / 1000)
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(self.workers)]
+        self._warm: list[Future[None]] = [Future() for _ in range(self.workers)]
+        self._threads = [threading.Thread(target=self._run, args=(warm,), daemon=True) for warm in self._warm]
         self._picture_s = 0.0  # of work for one, a mean of the last ones
 
     def start(self) -> None:
-        """Warms the networks up, and begins to take pictures."""
-        for model in self.models.values():
-            blank = np.zeros((*model.card.input_size, 3), np.uint8)
-            for _ in range(WARM_UP * self.workers):
-                model.predictor(blank)
+        """Begins to take pictures, and returns when the networks are warm. Raises what keeps one from running."""
         for thread in self._threads:
             thread.start()
+        for warm in self._warm:
+            warm.result()
 
     def stop(self, wait: bool = True) -> None:
         """Takes no more pictures; with `wait` returns when those that wait are segmented."""
@@ -149,9 +150,23 @@ class Service:
         """When there will be room, as far as one can tell."""
         return max(1, math.ceil(len(self._queue) * self._picture_s / self.workers))
 
-    def _run(self) -> None:
+    def _run(self, warm: Future[None]) -> None:
+        try:
+            for model in self.models.values():
+                self._warm_up(model.predictor)
+        except Exception as error:  # noqa: BLE001 # not swallowed: raised where the service is started
+            warm.set_exception(error)
+            return
+        warm.set_result(None)
         while self._work(self._queue.take()):
             pass
+
+    def _warm_up(self, predictor: Predictor) -> None:
+        """In the worker's own thread: torch keeps threads for each that has called it, and more of them are slower."""
+        runtime = predictor.runtime
+        blank = np.zeros((*network_size(runtime.card.input_size, runtime, predictor.input_size), 3), np.uint8)
+        for _ in range(WARM_UP):
+            predictor(blank)
 
     def _work(self, jobs: Sequence[Job]) -> bool:
         """Answers jobs of one call; False where there are none any more."""
@@ -188,13 +203,13 @@ class Service:
                     self._finish(job, prediction)
                 return
         for job, picture in zip(jobs, pictures, strict=True):
-            prediction = self._told(job, lambda picture=picture: predictor(picture, confidence=confidence))
+            prediction = self._told(job, partial(predictor, picture, confidence=confidence))
             if prediction is not None:
                 self.metrics.count("calls_total", model=job.model)
                 self._finish(job, prediction)
 
     def _finish(self, job: Job, prediction: Prediction) -> None:
-        answer = self._told(job, lambda: job.finish(prediction))
+        answer = self._told(job, partial(job.finish, prediction))
         if answer is not None:
             self.metrics.count("pictures_total", model=job.model)
             job.future.set_result(answer)
