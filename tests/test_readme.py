@@ -211,6 +211,8 @@ NOT_RUN = {
     " end; tests/robots/test_robots_zenoh.py does so",
     "kerbseg node street.xml --image /cam/image_raw --connect tcp/192.168.1.5:7447": "as above",
     "kerbseg node street.xml --image /cam/image_raw --listen tcp/0.0.0.0:7448": "as above",
+    "kerbseg serve mininet_v2_cpu-camvid --port 8000": "runs until it is told to end; tests/serve does so",
+    "kerbseg serve day=runs/camvid night=street.onnx --threads 2": "as above",
     "kerbseg train own --data my_streets epochs=60 batch_size=4 --hours 2": (
         "tests/train/test_train_own.py does, shorter"
     ),

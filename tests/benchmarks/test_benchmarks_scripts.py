@@ -248,6 +248,32 @@ def test_keyframes_runs_by_labels_and_without(script, tmp_path, monkeypatch, cap
     assert "ms of CPU a frame" in capsys.readouterr().out
 
 
+def test_serve_runs_and_every_answer_is_right(script, tmp_path, capsys):
+    pytest.importorskip("fastapi", reason="fastapi is not installed (extra serve)")
+    figures = tmp_path / "serve.json"
+    few = ["--model", "kerbnet_s-camvid", "--clients", 1, 2, "--requests", 3, "--queue", 1, "--many", 10]
+    script("serve", *few, "--json", figures)
+    rows = json.loads(figures.read_text())["rows"]
+    assert {"plain loop", "1 client", "2 clients", "queue of 1, 2 clients", "many small pictures"} <= rows.keys()
+    assert all(row["answered"] == 3 for name, row in rows.items() if name != "many small pictures")
+    assert not any(row.get("lost") or row.get("wrong") for row in rows.values())
+    assert len(rows["many small pictures"]["resident_mb"]) == 10
+    assert "| plain loop |" in capsys.readouterr().out
+
+
+def test_the_page_on_the_service_says_what_was_measured():
+    rows = json.loads((FOLDER / "results" / "serve.json").read_text())["rows"]
+    page = (FOLDER.parent / "docs" / "serve.md").read_text()
+    memory = rows.pop("many small pictures")
+    for row in rows.values():
+        assert f"| {row['requests_per_second']:.1f} | {row['median_ms']:.0f} | {row['p99_ms']:.0f} |" in page
+        assert not row.get("lost")
+        assert not row.get("wrong")
+    assert f"{rows['queue of 8, 64 clients']['queue_ms']:.0f} ms at" in page
+    assert f"{memory['resident_mb'][0]:.1f} MB after the first 1,000, {memory['resident_mb'][-1]:.1f} MB" in page
+    assert (memory["answered"], memory["lost"], memory["wrong"]) == (10_000, 0, 0)
+
+
 def test_keyframe_picture_runs_and_shows_both_rules(script, tmp_path):
     pytest.importorskip("cv2", reason="OpenCV is not installed")
     script("keyframe_picture", "--out", tmp_path)

@@ -10,6 +10,7 @@ import kerbseg
 from kerbseg.cli import main
 from kerbseg.core.errors import DataError, KerbsegError
 from kerbseg.predict import Predictor, predict_files
+from kerbseg.runtime import IdsOnly
 
 
 @pytest.fixture
@@ -103,3 +104,36 @@ def test_a_folder_that_cannot_be_written_is_one_line(camvid_bundle, street, tmp_
         main(["predict", str(camvid_bundle), str(street / "a.png"), "-o", str(tmp_path / "file" / "out")])
     assert left.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_several_at_once_are_as_one_by_one(made):
+    calls = []
+
+    class Confident(made):
+        def __call__(self, pictures):
+            calls.append(len(pictures))
+            return super().__call__(pictures)
+
+        def with_confidence(self, pictures, **how):
+            return self(pictures), pictures[..., 0].astype(np.float32) / 255
+
+    predictor = Predictor(Confident(lambda picture: (picture[..., 1] > 127).astype(np.uint8)), unknown=0.3)
+    generator = np.random.default_rng(0)
+    sizes = [(32, 48)] * 7 + [(40, 40), (64, 96)]  # the last is looked at as the first ones are
+    pictures = [generator.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    for confidence in (False, True):
+        one_by_one = [predictor(picture, confidence=confidence) for picture in pictures]
+        calls.clear()
+        for found, expected in zip(predictor.at_once(pictures, confidence=confidence), one_by_one, strict=True):
+            assert (found.ids == expected.ids).all()
+            assert (found.confidence is None) == (expected.confidence is None) == (not confidence)
+            assert found.confidence is None or (found.confidence == expected.confidence).all()
+            assert (found.picture == expected.picture).all()
+            assert found.unknown == 0.3
+        assert calls == [8, 1]
+    assert predictor.at_once([]) == []
+
+
+def test_confidence_at_once_of_an_engine_that_has_none(bright):
+    with pytest.raises(IdsOnly):
+        Predictor(bright).at_once([np.zeros((32, 48, 3), np.uint8)], confidence=True)

@@ -184,5 +184,7 @@ def test_a_part_is_free_again_after_an_error_and_may_have_no_confidence():
 def test_what_has_one_thread_or_no_parts_or_a_gpu_is_not_shared(camvid_bundle):
     divided = SimpleNamespace(divided=lambda calls: [])
     assert shared(SimpleNamespace(device="cpu", threads=8)) is None
+    assert shared(SimpleNamespace(device="cpu", threads=8, **vars(divided)), 1) is None
+    assert shared(SimpleNamespace(device="cpu", threads=2, **vars(divided)), 3) is None
     assert shared(SimpleNamespace(device="cpu", threads=1, **vars(divided))) is None
     assert shared(SimpleNamespace(device="cuda", threads=8, **vars(divided))) is None

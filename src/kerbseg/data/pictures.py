@@ -10,9 +10,9 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -67,14 +67,23 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         return rgb_pixels(image, f"picture {path}", DataError)
 
 
-def rgb_pixels(image: Image.Image, shown: str, error: type[KerbsegError]) -> UInt8[np.ndarray, "h w 3"]:
+def rgb_of(content: bytes, shown: str, most: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w 3"]:
+    """The same of the content of a file that came another way, which errors call `shown`; at most so many pixels."""
+    with _identified(BytesIO(content), shown) as image:
+        _check_single(image, shown)
+        return rgb_pixels(image, f"picture {shown}", DataError, most)
+
+
+def rgb_pixels(
+    image: Image.Image, shown: str, error: type[KerbsegError], most: int = MAX_PIXELS
+) -> UInt8[np.ndarray, "h w 3"]:
     """The pixels of a file's picture, or of one that a caller made: upright, transparency left out.
 
     Raises `error`, which calls the picture `shown`, for one that is damaged, too large, or not of 8 bits a channel.
     """
     if image.format == "EPS":
         raise error(f"{shown} is PostScript, a program that draws a picture; save it as PNG first")
-    decode(image, shown, error)
+    decode(image, shown, error, most)
     if image.mode.startswith(("I", "F")):  # conversion would clip to 255, not scale
         raise error(f"{shown} has mode {image.mode}, more than 8 bits a channel; save it with 8 bits, scaled to 0..255")
     if image.mode not in _RGB_MODES:
@@ -82,15 +91,15 @@ def rgb_pixels(image: Image.Image, shown: str, error: type[KerbsegError]) -> UIn
     return upright(image, _rgb, (3,))
 
 
-def decode(image: Image.Image, shown: str, error: type[KerbsegError]) -> None:
+def decode(image: Image.Image, shown: str, error: type[KerbsegError], most: int = MAX_PIXELS) -> None:
     """Reads the pixels of a picture that was opened. Raises `error` as `rgb_pixels`."""
     width, height = image.size
     if not width or not height:
         raise error(f"{shown} is {width}x{height}: it has no pixels; replace it")
-    if width * height > MAX_PIXELS:
+    if width * height > most:
         raise error(
             f"{shown} is {width}x{height}, {width * height / 1e6:.0f} million pixels; at most"
-            f" {MAX_PIXELS / 1e6:.0f} million are read: scale it down, or cut it into parts"
+            f" {most / 1e6:.0f} million are read: scale it down, or cut it into parts"
         )
     try:
         image.load()
@@ -117,11 +126,7 @@ def upright(
 def open_picture(path: Path) -> Iterator[Image.Image]:
     """A picture file of one of `FORMATS`, its pixels not yet decoded. Raises DataError as `read_rgb`."""
     with _opened(path) as image:
-        if image.format != "MPO" and _has_more(image, path):  # MPO: a photo and its previews
-            raise DataError(
-                f"{path} holds more than one picture, an animation or pages, and only one can be read;"
-                " save each as a file of its own"
-            )
+        _check_single(image, str(path))
         yield image
 
 
@@ -147,7 +152,7 @@ def as_turned(pixels: UInt8[np.ndarray, "h w"], orientation: int) -> UInt8[np.nd
 def is_animation(path: Path) -> bool:
     """Whether a picture file holds frames one after the other. Raises DataError as `read_rgb`."""
     with _opened(path) as image:
-        return image.format in ("GIF", "WEBP", "PNG") and _has_more(image, path)
+        return image.format in ("GIF", "WEBP", "PNG") and _has_more(image, str(path))
 
 
 def read_animation(path: Path) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
@@ -169,11 +174,19 @@ def read_animation(path: Path) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], flo
             yield rgb_pixels(image, shown, DataError), float(image.info.get("duration") or 0)
 
 
-def _has_more(image: Image.Image, path: Path) -> bool:
+def _check_single(image: Image.Image, shown: str) -> None:
+    if image.format != "MPO" and _has_more(image, shown):  # MPO: a photo and its previews
+        raise DataError(
+            f"{shown} holds more than one picture, an animation or pages, and only one can be read;"
+            " save each as a file of its own"
+        )
+
+
+def _has_more(image: Image.Image, shown: str) -> bool:
     try:
         return bool(getattr(image, "is_animated", False))
     except _DAMAGE as problem:  # a GIF is asked by reading its second frame
-        raise DataError(_damaged(str(path), problem)) from problem
+        raise DataError(_damaged(shown, problem)) from problem
 
 
 @contextmanager
@@ -186,16 +199,21 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path} does not exist; check the path") from problem
     except OSError as problem:
         raise DataError(f"{path} cannot be opened: {problem.strerror or problem}; check it") from problem
-    with file:
-        try:
-            image = Image.open(file, formats=tuple(FORMATS))
-        except UnidentifiedImageError as problem:
-            foreign = f"it is none of {', '.join(FORMATS)}" if path.stat().st_size else "it is empty"
-            raise DataError(_damaged(str(path), foreign)) from problem
-        except _DAMAGE as problem:
-            raise DataError(_damaged(str(path), problem)) from problem
-        with image:
-            yield image
+    with file, _identified(file, str(path)) as image:
+        yield image
+
+
+@contextmanager
+def _identified(file: BinaryIO, shown: str) -> Iterator[Image.Image]:
+    try:
+        image = Image.open(file, formats=tuple(FORMATS))
+    except UnidentifiedImageError as problem:
+        foreign = f"it is none of {', '.join(FORMATS)}" if file.seek(0, SEEK_END) else "it is empty"
+        raise DataError(_damaged(shown, foreign)) from problem
+    except _DAMAGE as problem:
+        raise DataError(_damaged(shown, problem)) from problem
+    with image:
+        yield image
 
 
 @contextmanager

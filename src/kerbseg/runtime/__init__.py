@@ -21,6 +21,7 @@ from kerbseg.runtime.segment import (
     InputSizePolicy,
     network_size,
     segment,
+    segment_at_once,
     segment_with_confidence,
     segment_with_logits,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "network_size",
     "open_runtime",
     "segment",
+    "segment_at_once",
     "segment_with_confidence",
     "segment_with_logits",
 ]

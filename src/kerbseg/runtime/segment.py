@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
@@ -95,11 +95,39 @@ def segment_with_confidence(
 
     Raises IdsOnly where a runtime gives ids alone.
     """
-    if not isinstance(runtime, SupportsConfidence):
-        raise IdsOnly(runtime.name)
     placed = _placed(runtime, picture, input_size, fit)
-    ids, confidence = runtime.with_confidence(placed.input, **how)
+    ids, confidence = _confident(runtime, placed.input, **how)
     return placed.back(ids[0]), placed.back(confidence[0])
+
+
+def segment_at_once(
+    runtime: Runtime,
+    pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    input_size: InputSizePolicy = "trained",
+    fit: Fit = "letterbox",
+    confidence: bool = False,
+    **how: Unpack[ConfidenceKeywords],
+) -> list[tuple[UInt8[np.ndarray, "_ _"], Confidence | None]]:
+    """As `segment` of each picture, or `segment_with_confidence`, in as few calls of the runtime as may be.
+
+    Pictures that are looked at in one size share a call. Calls are of 1, 2, 4, 8 ... pictures, since some engines
+    compile a network for each number. Engines may round otherwise in a call of several.
+    """
+    placed = [_placed(runtime, picture, input_size, fit) for picture in pictures]
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for index, each in enumerate(placed):
+        alike.setdefault(each.input.shape, []).append(index)
+    found: dict[int, tuple[np.ndarray, Confidence | None]] = {}
+    for indexes in alike.values():
+        while indexes:
+            count = 1 << (len(indexes).bit_length() - 1)
+            called, indexes = indexes[:count], indexes[count:]
+            batch = placed[called[0]].input if count == 1 else np.concatenate([placed[each].input for each in called])
+            ids, sure = _confident(runtime, batch, **how) if confidence else (runtime(batch), None)
+            for row, index in enumerate(called):
+                back = placed[index].back
+                found[index] = back(ids[row]), None if sure is None else back(sure[row])
+    return [found[index] for index in range(len(pictures))]
 
 
 def segment_with_logits(
@@ -125,6 +153,14 @@ def segment_with_logits(
         return logits[0].flatten(1)[:, torch.from_numpy(placed.back(places)[chosen]).to(logits.device)]
 
     return placed.back(ids[0]), logits_of
+
+
+def _confident(
+    runtime: Runtime, pictures: UInt8[np.ndarray, "b h w 3"], **how: Unpack[ConfidenceKeywords]
+) -> tuple[UInt8[np.ndarray, "b h w"], Confidence]:
+    if not isinstance(runtime, SupportsConfidence):
+        raise IdsOnly(runtime.name)
+    return runtime.with_confidence(pictures, **how)
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ class SharedRuntime:
             self._free.put(runtime)
 
 
-def shared(runtime: Runtime) -> SharedRuntime | None:
-    """The runtime for `CALLS` calls at the same time; None where it takes one, or has one thread, or is on a GPU."""
-    if runtime.device != "cpu" or runtime.threads < CALLS or not isinstance(runtime, Divisible):
+def shared(runtime: Runtime, calls: int = CALLS) -> SharedRuntime | None:
+    """The runtime for so many calls at the same time; None for one, with fewer threads than that, and on a GPU."""
+    if calls < 2 or runtime.device != "cpu" or runtime.threads < calls or not isinstance(runtime, Divisible):
         return None
-    return SharedRuntime(runtime.divided(CALLS))
+    return SharedRuntime(runtime.divided(calls))
