@@ -16,6 +16,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -48,9 +49,7 @@ def spread(model: str, pictures: list[str], out: Path, workers: int) -> dict[str
     shards = shards_of(items, workers, largest=SHARD)
     with ray_pool(workers=workers) as pool:
         started = time.perf_counter()
-        came = []
-        for outcome in pool(task, shards):
-            came.append((time.perf_counter(), len(outcome["done"])))
+        came = [(time.perf_counter(), len(outcome["done"])) for outcome in pool(task, shards)]
     assert sum(count for _, count in came) == len(pictures), "pictures were lost"
     late = sum(count for _, count in came[workers:])
     return {"seconds": came[-1][0] - started, "steady": late / (came[-1][0] - came[workers - 1][0])}
@@ -58,7 +57,8 @@ def spread(model: str, pictures: list[str], out: Path, workers: int) -> dict[str
 
 def measure(model: str, pictures: list[str], turns: int, keep: Callable[[dict[str, Any]], None]) -> None:
     """All ways by turns; what is there is kept after each."""
-    predictor, runs = Predictor(model, threads=1), {"plain": [], "1 worker": [], "2 workers": []}
+    load, predictor = os.getloadavg()[0], Predictor(model, threads=1)
+    runs: dict[str, list[dict[str, float]]] = {"plain": [], "1 worker": [], "2 workers": []}
     predictor(pictures[0])
     sizes = [Path(each).stat().st_size for each in pictures]
     made: dict[str, Any] = {"pictures": len(pictures), "bytes_a_picture": sum(sizes) / len(sizes), "model": model}
@@ -76,15 +76,13 @@ def measure(model: str, pictures: list[str], turns: int, keep: Callable[[dict[st
             "turns": turn + 1,
             "shard": SHARD,
             "what": "reading PNG, network in torch, writing ids as PNG; median over turns",
-            "load_when_it_began": os.getloadavg()[0] if turn == 0 else made.get("load"),
+            "load": load,
+            "ray": version("ray"),
             "machine": this_machine().to_dict(),
         }
-        made["load"] = protocol["load_when_it_began"]
-        ways = {
-            way: {name: median(run[name] for run in each) for name in ("seconds", "steady")}
-            for way, each in runs.items()
-        }
-        keep({"ways": ways, "protocol": {name: value for name, value in protocol.items() if name != "load"}})
+        figures = ("seconds", "steady")
+        ways = {way: {name: median(run[name] for run in each) for name in figures} for way, each in runs.items()}
+        keep({"ways": ways, "protocol": protocol})
 
 
 def scaling_part(figures: dict[str, Any]) -> str:
@@ -97,6 +95,7 @@ def scaling_part(figures: dict[str, Any]) -> str:
         for way, each in ways.items()
     ]
     machine = protocol["machine"]
+    where = f"{machine['processor']}, {machine['cores']} cores, Ray {protocol['ray']}, {machine['date']}"
     return "\n".join(
         [
             "| | pictures a second | of the plain loop | seconds in all |",
@@ -105,9 +104,7 @@ def scaling_part(figures: dict[str, Any]) -> str:
             "",
             f"{protocol['pictures']} pictures of CamVid at 480x360 (WxH), {protocol['model']} in torch, a thread each,"
             " ids as PNG. The rate is that after the first shard of each worker; the seconds hold their start, with the"
-            f" import of torch. Median of {protocol['turns']} turn(s), {machine['processor']}, {machine['cores']} cores,"
-            f" load {protocol['load_when_it_began']:.1f} when it began, Ray {machine['versions'].get('ray', '')}"
-            f" {machine['date']}.".replace("Ray  ", ""),
+            f" import of torch. Median of {protocol['turns']} turn(s), {where}; load {protocol['load']:.1f} at first.",
         ]
     )
 
@@ -121,7 +118,8 @@ def paper_part(figures: dict[str, Any]) -> str:
     gigabytes = frames * protocol["bytes_a_picture"] / 1e9
     rows = {
         "a core, measured above with two workers": f"{rate:.1f} pictures a second",
-        f"a million pictures: core hours / US dollars at {PRICE} an hour of a core": f"{hours:.0f} / {hours * PRICE:.2f}",
+        "a million pictures, in hours of a core": f"{hours:.0f}",
+        f"the same in US dollars, at {PRICE} for such an hour": f"{hours * PRICE:.2f}",
         f"{MACHINES:,} machines of {CORES} cores": f"{frames:,.0f} pictures a second",
         "a million pictures on them": f"{MILLION / frames:.0f} s, and the start of workers",
         "reads of the store": f"{frames:,.0f} a second, {gigabytes:.1f} GB a second",

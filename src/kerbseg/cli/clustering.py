@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerbseg.cli.terminal import progress, tell, write_json
-from kerbseg.core.classes import CLASSES, classes_document, write_classes
-from kerbseg.core.errors import DataError, KerbsegError, KerbsegWarning
+from kerbseg.core.errors import DataError, KerbsegError, KerbsegWarning, check_installed
 from kerbseg.core.text import ADDRESS, counted
 
 if TYPE_CHECKING:
@@ -100,13 +99,10 @@ def predict_on_cluster(
 ) -> None:
     """Predicts what inputs name, and says what came of it; leaves with status 1 where some could not be segmented."""
     from kerbseg.cluster import find_items, predict_items
-    from kerbseg.cluster.parquet import pyarrow_module
-    from kerbseg.cluster.pool import ray_module, ray_pool
+    from kerbseg.cluster.pool import ray_pool
     from kerbseg.cluster.stores import PRIVATE
 
-    ray_module()
-    if task.parquet:
-        pyarrow_module()
+    check_installed("ray", ["ray", "pyarrow", "fsspec"])
     for each in (*inputs, task.out):
         if each.partition("://")[0] in PRIVATE and ADDRESS.match(each):
             raise KerbsegError(f"{each} is seen by one process alone, not by workers; name a store such as s3://")
@@ -125,6 +121,16 @@ def predict_on_cluster(
         write_json(json, {**report.to_dict(), "failed": failures, "protocol": made})
     tell(f"{report}; results in {task.out}")
     _leave_unfinished(failures, len(items) + len(unknown), task.out)
+
+
+def absolute_root(data: str, root: Path | None) -> str:
+    """The folder of a data set as each worker opens it, wherever it runs. Raises DataError where there is none."""
+    from kerbseg.data import data_root
+    from kerbseg.data.joined import MARK
+
+    if root is None and MARK in data:
+        root = data_root(data.partition(MARK)[0]).parent
+    return os.path.abspath(data_root(data) if root is None else root)
 
 
 def evaluate_on_cluster(
@@ -152,13 +158,14 @@ def _told(outcomes: Any) -> Iterator[dict[str, Any]]:
 
 def _write_classes(out: str, predictor: Predictor, protocol: Mapping[str, Any]) -> None:
     """What the ids mean, beside them."""
-    if not ADDRESS.match(out):
-        write_classes(out, predictor.labels, protocol)
-        return
     from json import dumps
 
     from kerbseg.cluster.folders import open_folder
+    from kerbseg.core.classes import CLASSES, classes_document, write_classes
 
+    if not ADDRESS.match(out):
+        write_classes(out, predictor.labels, protocol)
+        return
     open_folder(out).write(CLASSES, f"{dumps(classes_document(predictor.labels, protocol), indent=1)}\n".encode())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from signal import SIGINT
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -120,7 +119,7 @@ def evaluate(
         from kerbseg.apps.evaluation_table import render_corruptions, render_table
         from kerbseg.apps.reliability import save_confidence
         from kerbseg.apps.text import render_text
-        from kerbseg.cli.clustering import evaluate_on_cluster
+        from kerbseg.cli.clustering import absolute_root, evaluate_on_cluster
         from kerbseg.cluster import EvaluateTask, ModelFiles
         from kerbseg.data import open_dataset
         from kerbseg.data.corrupt import chosen
@@ -135,9 +134,8 @@ def evaluate(
         opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
     dataset = open_dataset(data, split, data_root)
     if cluster is not None:
-        root = None if data_root is None else os.path.abspath(data_root)
         options = RuntimeOptions(runtime, device, threads or 1, precision)
-        task = EvaluateTask(ModelFiles.read(model), data, split, root, options, fit, tta)
+        task = EvaluateTask(ModelFiles.read(model), data, split, absolute_root(data, data_root), options, fit, tta)
         report = evaluate_on_cluster(cluster, task, opened, dataset, limit, by)
         if json is not None:
             write_json(json, report.to_dict())
@@ -262,8 +260,8 @@ def predict(
         that ends with .mcap, or with `--save bag` a folder (rosbag2)
     save
         What to write, separated by commas: {saved} (default: ids,overlay; for videos overlay). ids is gray and right in
-        every program, palette is in color and right in Pillow alone, frames is a video's overlays as pictures. Into a
-        bag go ids, confidence and overlay (default: ids,confidence)
+        every program, palette is in color and right in Pillow alone, frames is a video's overlays as pictures; with
+        --engine ray also parquet, rows of Parquet. Into a bag go ids, confidence and overlay (default: ids,confidence)
     confidence
         Also write STEM_confidence.png, how sure each pixel's class is (0 to 255), of a video a folder of them;
         as --save with confidence. `kerbseg calibrate` makes it one that can be believed

@@ -23,16 +23,25 @@ RESTARTS = 3
 """Times that a worker which ended is started anew, and that its shard is given to another; then the shard is lost."""
 PATIENCE_S = 5.0
 """How long a cluster has to answer."""
+STORE = 256 * 2**20
+"""Bytes that processes of this machine share: a model, and what is said of shards."""
 SHORT = 60
 """Characters of a folder for temporary files at most, in which Ray's sockets have room: a system allows 107."""
-LOOPBACK = "127.0.0.1"
+CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""The variable that says, on Linux too, whether Ray opens its ports to other machines; read when it is imported."""
 TOKEN = "RAY_AUTH_TOKEN"
-"""The variable with the secret by which processes of a cluster know each other."""
+"""That with the secret by which processes of a cluster know each other; Ray would leave one in the home folder."""
 
 
-def ray_module() -> ModuleType:
-    """Ray, with Ray Data, that reports to nobody. Raises MissingExtra where it is not installed."""
+def ray_module(here: bool = False) -> ModuleType:
+    """Ray, with Ray Data, that reports to nobody. Raises MissingExtra where it is not installed.
+
+    One that is imported to work `here` alone listens to nobody outside this machine.
+    """
     switch_off()
+    if here:
+        os.environ.setdefault(CLUSTERS, "0")
+        os.environ.setdefault(TOKEN, _token())
     try:
         import ray
         import ray.data
@@ -88,16 +97,20 @@ def ray_pool(
     address nothing listens outside this machine, and all ends with the block. Raises KerbsegError for an address at
     which there is no cluster, and where it has no room for a worker.
     """
-    ray = ray_module()
+    ray = ray_module(here=address is None)
     logging.getLogger("ray").setLevel(logging.ERROR)  # what is to be said of the work, its outcomes say
     with TemporaryDirectory(prefix="kerbseg-ray-", ignore_cleanup_errors=True) as folder:
         if address is None:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             wanted = workers or max(1, cores // threads)
             short = {"_temp_dir": folder} if len(folder) <= SHORT else {}
-            how: dict[str, Any] = {"address": "local", "num_cpus": wanted * threads, "_node_ip_address": LOOPBACK}
-            how |= {"include_dashboard": False, **short}
-            os.environ.setdefault(TOKEN, _token())  # else Ray makes one and leaves it in the home folder
+            how: dict[str, Any] = {
+                "address": "local",
+                "num_cpus": wanted * threads,
+                "include_dashboard": False,
+                "object_store_memory": STORE,
+                **short,
+            }
         else:
             _check_answers(address)
             how = {"address": address}
