@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import sys
 from collections import Counter
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from kerbseg.cli import main
 from kerbseg.cluster import ModelFiles, PredictTask, decode_runs, find_items, predict_items
 from kerbseg.cluster.records import DONE, PARTS
 
-pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
+if find_spec("ray") is None:  # `ray_pool` is the first to import it
+    pytest.skip("Ray is not installed (extra ray)", allow_module_level=True)
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (extra ray)")
 pytestmark = pytest.mark.slow
 
@@ -84,6 +87,9 @@ def test_a_killed_worker_leaves_no_gap_and_no_double(streets, tmp_path):
     )
     items, _ = find_items([str(streets)], task.out, sinks=task.sinks)
     with ray_pool(workers=2) as pool:
+        from ray import cloudpickle
+
+        cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not import tests
         report = predict_items(task, items, pool, workers=1)  # shards of two, so that one has work before and behind
     assert (tmp_path / "killed").exists()
     assert (report.done, dict(report.failures)) == (7, {})

@@ -136,10 +136,10 @@ def evaluate(
     if cluster is not None:
         options = RuntimeOptions(runtime, device, threads or 1, precision)
         task = EvaluateTask(ModelFiles.read(model), data, split, absolute_root(data, data_root), options, fit, tta)
-        report = evaluate_on_cluster(cluster, task, opened, dataset, limit, by)
+        counted = evaluate_on_cluster(cluster, task, opened, dataset, limit, by)
         if json is not None:
-            write_json(json, report.to_dict())
-        show(render_table(report))
+            write_json(json, counted.to_dict())
+        show(render_table(counted))
         return
     saved = saving(save, dataset.labels) if save is not None else None
     worst = WorstPictures(dataset.labels) if html is not None else None

@@ -19,6 +19,7 @@ from kerbseg.predict.inputs import expand
 from kerbseg.predict.sinks import endings_of_results
 from kerbseg.predict.sources import BagSource, input_suffixes
 from kerbseg.predict.sources.bags import BAG_SUFFIXES
+from kerbseg.predict.sources.frame import Kind
 
 LARGEST = 64
 """Pictures of a shard at most: what is lost with a worker, and the rows of a Parquet file."""
@@ -124,5 +125,5 @@ def _stored(address: str, out: str, recursive: bool) -> Iterator[Source]:
     if not inputs:
         raise DataError(f"{address} has no pictures, videos or bags among its {len(listed)} file(s); check the address")
     for each, name in inputs:
-        kind = "picture" if name.suffix.lower() in SUFFIXES else "video"
+        kind: Kind = "picture" if name.suffix.lower() in SUFFIXES else "video"
         yield Source(str(name.with_suffix("")), lambda: iter(()), each, kind, Path(each))

@@ -36,7 +36,8 @@ TOKEN = "RAY_AUTH_TOKEN"
 def ray_module(here: bool = False) -> ModuleType:
     """Ray, with Ray Data, that reports to nobody. Raises MissingExtra where it is not installed.
 
-    One that is imported to work `here` alone listens to nobody outside this machine.
+    One that is imported to work `here` alone listens to nobody outside this machine; who has imported it before has
+    chosen otherwise.
     """
     switch_off()
     if here:
@@ -60,20 +61,30 @@ class RayPool:
 
     def __call__(self, task: Task, shards: Sequence[Any]) -> Iterator[Outcome]:
         """Outcomes as they come. A shard is a block of Ray Data, so that one alone is done again."""
-        data = ray_module().data
+        ray = ray_module()
+        data = ray.data
         data.DataContext.get_current().enable_progress_bars = False
         data.DataContext.get_current().max_errored_blocks = -1  # a lost shard stops no other
         outcomes = data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards)).map(
             _Actor,
             fn_constructor_args=(task,),
-            compute=data.ActorPoolStrategy(size=min(self.workers, len(shards))),
+            compute=data.ActorPoolStrategy(size=min(self.workers, len(shards)), max_tasks_in_flight_per_actor=1),
             num_cpus=self.threads,
             num_gpus=self.gpus,
-            max_restarts=RESTARTS,
-            max_task_retries=RESTARTS,
+            ray_remote_args_fn=_patience,
         )
-        for row in outcomes.iter_rows():
-            yield json.loads(row["outcome"])
+        try:
+            for row in outcomes.iter_rows():
+                yield json.loads(row["outcome"])
+        except ray.exceptions.RayError as error:
+            reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+            raise KerbsegError(
+                f"the workers do not start: {reason}; all machines need kerbseg with its extras, and see the data"
+            ) from error
+
+
+def _patience() -> dict[str, int]:
+    return {"max_restarts": RESTARTS, "max_task_retries": RESTARTS}
 
 
 class _Actor:
