@@ -24,6 +24,7 @@ from typing import Any
 
 from kerbseg.cluster import ModelFiles, PredictTask, find_items, shards_of
 from kerbseg.cluster.pool import ray_pool
+from kerbseg.data import open_dataset, picture_file
 from kerbseg.predict import Predictor, predict_files
 from kerbseg.profiling.machine import this_machine
 
@@ -75,7 +76,7 @@ def measure(model: str, pictures: list[str], turns: int, keep: Callable[[dict[st
             "threads_of_each": 1,
             "turns": turn + 1,
             "shard": SHARD,
-            "what": "reading PNG, network in torch, writing ids as PNG; median over turns",
+            "what": "reading lossless WebP, network in torch, writing ids as PNG; median over turns",
             "load": load,
             "ray": version("ray"),
             "machine": this_machine().to_dict(),
@@ -165,11 +166,13 @@ def main() -> None:
         given.json.write_text(f"{json.dumps(figures, indent=1)}\n", encoding="utf-8")
 
     if not given.only_read:
-        files = sorted((given.data_root / "val").glob("*.png"))
+        split = open_dataset("camvid", "val", given.data_root)
+        files = [path for index in range(len(split)) if (path := picture_file(split, index))]
         with TemporaryDirectory(prefix="ray-scaling-in-") as folder:
-            pictures = [str(Path(folder) / f"{index:05}.png") for index in range(given.pictures)]
-            for index, picture in enumerate(pictures):
-                shutil.copyfile(files[index % len(files)], picture)
+            pictures = []
+            for index in range(given.pictures):
+                file = files[index % len(files)]
+                pictures.append(shutil.copyfile(file, str(Path(folder) / f"{index:05}{file.suffix}")))
             measure(given.model, pictures, given.turns, keep)
     if given.page is not None:
         write_parts(given.page, json.loads(given.json.read_text(encoding="utf-8")))

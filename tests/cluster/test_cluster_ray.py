@@ -16,6 +16,7 @@ from PIL import Image
 from kerbseg.cli import main
 from kerbseg.cluster import ModelFiles, PredictTask, decode_runs, find_items, predict_items
 from kerbseg.cluster.records import DONE, PARTS
+from kerbseg.data import open_dataset, picture_file
 
 if find_spec("ray") is None:  # `ray_pool` is the first to import it
     pytest.skip("Ray is not installed (extra ray)", allow_module_level=True)
@@ -53,8 +54,8 @@ def ids_of(folder: Path) -> dict[str, np.ndarray]:
 
 
 def test_ids_of_fifty_pictures_are_those_of_predict(camvid_data, tmp_path, capsys):
-    pictures = sorted(str(path) for path in (camvid_data / "val").glob("*.png"))[:50]
-    assert len(pictures) == 50
+    split = open_dataset("camvid", "val", camvid_data)
+    pictures = [str(picture_file(split, index)) for index in range(50)]
     main(["predict", WEIGHTS, *pictures, "-o", str(tmp_path / "plain"), "--save", "ids", "--threads", "1"])
     figures = tmp_path / "figures.json"
     spread = ["predict", WEIGHTS, *pictures, "-o", str(tmp_path / "out"), "--save", "ids,parquet", *RAY]

@@ -179,6 +179,6 @@ def _leave_unfinished(failures: Mapping[str, str], total: int, out: str) -> None
 
     for key, reason in islice(failures.items(), SHOWN):
         warnings.warn(KerbsegWarning(reason if key in reason else f"{key}: {reason}"), stacklevel=2)
-    listed = f"all are in {out}/{FAILURES}; the same command tries them again"
-    print(f"kerbseg: {len(failures)} of {total} inputs could not be segmented; {listed}", file=sys.stderr)
+    where = f"see above and {out}/{FAILURES}; the same command tries them again"
+    print(f"kerbseg: {len(failures)} of {total} inputs could not be segmented; {where}", file=sys.stderr)
     sys.exit(1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import secrets
 import socket
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +42,7 @@ def ray_module(here: bool = False) -> ModuleType:
     chosen otherwise.
     """
     switch_off()
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of what is not written in Python
     if here:
         os.environ.setdefault(CLUSTERS, "0")
         os.environ.setdefault(TOKEN, _token())
@@ -48,6 +51,8 @@ def ray_module(here: bool = False) -> ModuleType:
         import ray.data
     except ImportError as error:
         raise MissingExtra("ray", "ray") from error
+    for name in ("ray", "ray.data"):  # what is to be said of the work, its outcomes say
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return ray
 
 
@@ -65,14 +70,18 @@ class RayPool:
         data = ray.data
         data.DataContext.get_current().enable_progress_bars = False
         data.DataContext.get_current().max_errored_blocks = -1  # a lost shard stops no other
-        outcomes = data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards)).map(
-            _Actor,
-            fn_constructor_args=(task,),
-            compute=data.ActorPoolStrategy(size=min(self.workers, len(shards)), max_tasks_in_flight_per_actor=1),
-            num_cpus=self.threads,
-            num_gpus=self.gpus,
-            ray_remote_args_fn=_patience,
-        )
+        rows = [{"shard": pickle.dumps(shard)} for shard in shards]  # for processes of ours alone
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # how often a worker is started anew has no other name yet
+            outcomes = data.from_items(rows, override_num_blocks=len(rows)).map(
+                _Actor,
+                fn_constructor_args=(task,),
+                compute=data.ActorPoolStrategy(size=min(self.workers, len(shards)), max_tasks_in_flight_per_actor=1),
+                num_cpus=self.threads,
+                num_gpus=self.gpus,
+                max_restarts=RESTARTS,
+                max_task_retries=RESTARTS,
+            )
         try:
             for row in outcomes.iter_rows():
                 yield json.loads(row["outcome"])
@@ -83,19 +92,15 @@ class RayPool:
             ) from error
 
 
-def _patience() -> dict[str, int]:
-    return {"max_restarts": RESTARTS, "max_task_retries": RESTARTS}
-
-
 class _Actor:
     """A worker: opens the task once, and does shard after shard."""
 
     def __init__(self, task: Task) -> None:
         self._work = task.open()
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+    def __call__(self, row: dict[str, bytes]) -> dict[str, str]:
         """The outcome as text, whose columns are always the same."""
-        return {"outcome": json.dumps(self._work(row["shard"]))}
+        return {"outcome": json.dumps(self._work(pickle.loads(row["shard"])))}
 
 
 @contextmanager
@@ -109,7 +114,6 @@ def ray_pool(
     which there is no cluster, and where it has no room for a worker.
     """
     ray = ray_module(here=address is None)
-    logging.getLogger("ray").setLevel(logging.ERROR)  # what is to be said of the work, its outcomes say
     with TemporaryDirectory(prefix="kerbseg-ray-", ignore_cleanup_errors=True) as folder:
         if address is None:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,6 +15,7 @@ from kerbseg.cluster.job import PredictTask
 from kerbseg.cluster.records import DONE, PARTS, Records
 from kerbseg.cluster.task import Counted, Run
 from kerbseg.core.errors import KerbsegWarning
+from kerbseg.core.text import counted
 
 LOST = "each worker that took it ended without a word; it may have run out of memory, or been killed"
 
@@ -42,7 +43,7 @@ class ClusterReport:
         rate = f", {self.frames / self.elapsed_s:.1f} frames a second" if self.frames else ""
         before = f", {self.before} before" if self.before else ""
         failed = f", {len(self.failures)} failed" if self.failures else ""
-        return f"{self.done} files finished{before}{failed}; {self.frames} frames{rate}"
+        return f"{counted(self.done, 'file')} finished{before}{failed}; {counted(self.frames, 'frame')}{rate}"
 
 
 def predict_items(
