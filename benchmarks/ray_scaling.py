@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from textwrap import fill
 from typing import Any
 
 from kerbseg.cluster import ModelFiles, PredictTask, find_items, shards_of
@@ -103,9 +104,13 @@ def scaling_part(figures: dict[str, Any]) -> str:
             "|---|--:|--:|--:|",
             *rows,
             "",
-            f"{protocol['pictures']} pictures of CamVid at 480x360 (WxH), {protocol['model']} in torch, a thread each,"
-            " ids as PNG. The rate is that after the first shard of each worker; the seconds hold their start, with the"
-            f" import of torch. Median of {protocol['turns']} turn(s), {where}; load {protocol['load']:.1f} at first.",
+            fill(
+                f"{protocol['pictures']} pictures of CamVid at 480x360 (WxH), {protocol['model']}, a thread each:"
+                " reading lossless WebP, network in torch, writing ids as PNG. The rate is that after the first shard of"
+                f" each worker; the seconds hold their start. Median of {protocol['turns']} turns, {where}; load"
+                f" {protocol['load']:.1f} when it began.",
+                120,
+            ),
         ]
     )
 
@@ -131,8 +136,11 @@ def paper_part(figures: dict[str, Any]) -> str:
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
     return "\n".join(
         [
-            "All of this is calculated from the rate above; nothing of it was measured, and no cluster scales without"
-            " loss. The price is a round number: put in yours.",
+            fill(
+                "All of this is calculated from the rate above; nothing of it was measured, and no cluster scales"
+                " without loss. The price is a round number: put in yours.",
+                120,
+            ),
             "",
             "| | calculated |",
             "|---|--:|",

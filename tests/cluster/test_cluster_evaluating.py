@@ -39,7 +39,7 @@ def test_the_report_is_that_of_one_process(by, limit, counting, bright, dataset)
 
 
 def test_a_class_more_is_refused(counting, bright, dataset):
-    bright.card = replace(bright.card, labels=label_set("cityscapes"))
+    bright.card = replace(bright.card, labels=label_set("cityscapes"), outputs=19)
     with pytest.raises(BundleError, match="19 classes"):
         evaluate_on(counting, bright, dataset, run_here)
 
