@@ -106,8 +106,8 @@ def scaling_part(figures: dict[str, Any]) -> str:
             "",
             fill(
                 f"{protocol['pictures']} pictures of CamVid at 480x360 (WxH), {protocol['model']}, a thread each:"
-                " reading lossless WebP, network in torch, writing ids as PNG. The rate is that after the first shard of"
-                f" each worker; the seconds hold their start. Median of {protocol['turns']} turns, {where}; load"
+                " reading lossless WebP, network in torch, writing ids as PNG. The rate is that after the first shard"
+                f" of each worker; the seconds hold their start. Median of {protocol['turns']} turns, {where}; load"
                 f" {protocol['load']:.1f} when it began.",
                 120,
             ),
