@@ -257,9 +257,9 @@ def test_the_command_scores_corrupted_pictures(camvid_root, camvid_bundle, tmp_p
 
 
 def test_flip_averaging_does_not_care_which_way_a_picture_faces(camvid_bundle):
-    from kerbseg.evaluate import _with_tta
+    from kerbseg.evaluate import with_tta
 
-    runtime = _with_tta(open_runtime(camvid_bundle), "flip")
+    runtime = with_tta(open_runtime(camvid_bundle), "flip")
     picture = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
     mirrored = runtime(np.ascontiguousarray(picture[:, :, ::-1]))[:, :, ::-1]
     assert (runtime(picture) == mirrored).mean() > 0.999
@@ -268,9 +268,9 @@ def test_flip_averaging_does_not_care_which_way_a_picture_faces(camvid_bundle):
 
 def test_averaging_over_scales_is_the_mean_of_what_each_size_says(camvid_bundle):
     from kerbseg.core.resize import resize_picture
-    from kerbseg.evaluate import TTA_SCALES, _with_tta
+    from kerbseg.evaluate import TTA_SCALES, with_tta
 
-    plain, averaged = open_runtime(camvid_bundle), _with_tta(open_runtime(camvid_bundle), "flip_scales")
+    plain, averaged = open_runtime(camvid_bundle), with_tta(open_runtime(camvid_bundle), "flip_scales")
     picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     views = []
     for scale in TTA_SCALES:

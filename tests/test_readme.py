@@ -48,6 +48,7 @@ class Run:
     more: str = ""  # arguments that make it short
     instead: Mapping[str, str] = field(default_factory=dict)  # words that make it short
     slow: bool = False
+    needs: str | None = None  # a package of an extra that is not everywhere
 
 
 SMALL = {"256x512": "32x48"}
@@ -159,6 +160,12 @@ RUN |= {
 RUN["kerbseg predict mininet_v2_cpu-camvid drive.mp4 -o out --stride 2 --size 180x240"] = Run(
     ("out/drive_overlay.mp4",), ("2 frames",)
 )
+RUN["kerbseg predict mininet_v2_cpu-camvid pictures/ -o out --engine ray"] = Run(
+    ("out/a_ids.png", "out/a_overlay.png"), ("1 file finished",), slow=True, needs="ray"
+)
+RUN["kerbseg evaluate mininet_v2_cpu-camvid --data camvid --split val --engine ray"] = Run(
+    prints=("mIoU",), slow=True, needs="ray"
+)
 AUTHORS = "needs the authors' weights; tests/importers/test_importers_journey.py has random ones in their layout"
 RUN["kerbseg card runs/my_streets -o README.md --license cc-by-4.0"] = Run(("README.md",), ("model card: README.md",))
 HUB = "needs a hub; tests/hub has one on this machine"
@@ -177,6 +184,9 @@ NOT_RUN = {
             "kerbseg predict pidnet.xml drive.mp4 -o out",
         ),
         WALK,
+    ),
+    "kerbseg predict mininet_v2_cpu-camvid pictures/ -o out --engine ray --address 10.0.0.5:6379 --save parquet": (
+        "needs a cluster; tests/cluster writes Parquet"
     ),
     "kerbseg train own --data my_streets model.name=kerbnet_s model.weights=null": (
         "tests/train/test_train_own.py does so with another network"
@@ -300,6 +310,10 @@ FOREIGN = {
     "--only-binary",
     "--platform",
     "--user",
+    "--nnodes",
+    "--rdzv-backend",
+    "--rdzv-endpoint",
+    "--head",
 }  # options of programs that are not ours
 
 
@@ -528,6 +542,8 @@ def threads() -> Iterator[None]:
 )
 def test_a_command_does_what_it_is_said_to_do(command, place, int8, threads, capsys):
     how = RUN[command]
+    if how.needs is not None:
+        pytest.importorskip(how.needs, reason=f"{how.needs} is not installed")
     if " m8.xml" in command and "-o m8.xml" not in command:
         int8(place)
     words = [how.instead.get(word, word) for word in shlex.split(command)[1:]]
@@ -550,7 +566,7 @@ WITH_PYTHON = [  # tests/test_docs.py runs what works without kerbseg, tests/exp
     each
     for each in DOCUMENTS
     if each.parent.name != "deploy"
-    and each.stem != "small-computers"
+    and each.stem not in ("small-computers", "scale")
     and any(kind == "python" for kind, _ in blocks(each))
 ]
 

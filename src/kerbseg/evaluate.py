@@ -7,13 +7,13 @@ import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 import kerbseg
@@ -150,18 +150,12 @@ def evaluate(
         )
     kinds, severity = chosen(corrupt, severity)
     runtime = open_runtime(model)
-    check_classes(runtime, dataset)
-    if tta not in get_args(TTA):
-        raise KerbsegError(f"unknown tta {tta!r}; {did_you_mean(tta, get_args(TTA))}")
-    if limit is not None and limit < 1:
-        raise KerbsegError(f"limit is {limit}; give at least 1 picture, or leave it out")
-    if by is not None and by not in get_args(By):
-        raise KerbsegError(f"unknown by {by!r}; {did_you_mean(by, get_args(By))}")
+    check_request(runtime, dataset, tta, limit, by)
     drives = drives_of(dataset.names) if by == "drive" else None
     checked_measure(measure)
     if unknown is not None and not 0 < unknown <= 1:
         raise KerbsegError(f"unknown is {unknown:g}; give a confidence above 0 and at most 1, such as 0.5")
-    predictor = _with_tta(runtime, tta)
+    predictor = with_tta(runtime, tta)
     confusions: defaultdict[str, MulticlassConfusionMatrix] = defaultdict(lambda: confusion_metric(len(dataset.labels)))
     corrupted = {kind: confusion_metric(len(dataset.labels)) for kind in kinds}
     detail_counter = DetailCounter(dataset.labels) if details else None
@@ -202,7 +196,71 @@ def evaluate(
             _count(confusion_of, ids, sample.mask)
             if on_corrupted is not None:
                 on_corrupted(kind, changed, ids)
-    of_drive = {drive: confusions[drive].compute() for drive in sorted(confusions)}
+    report = label_report(
+        runtime,
+        dataset,
+        {drive: confusion.compute() for drive, confusion in confusions.items()},
+        images,
+        limit=limit,
+        fit=fit,
+        tta=tta,
+        by=by,
+        label_sizes=label_sizes,
+        input_sizes=input_sizes,
+        elapsed_s=time.monotonic() - start,
+    )
+    of_kind = {kind: compute_metrics(each.compute(), dataset.labels).miou for kind, each in corrupted.items()}
+    package = f"kerbseg {kerbseg.__version__} (kinds and strengths of {SOURCE})"
+    return replace(
+        report,
+        details=None if detail_counter is None else detail_counter.compute(),
+        reliability=None if reliability is None else reliability.compute(),
+        corruptions=CorruptionScores(severity, package, report.metrics.miou, of_kind) if of_kind else None,
+        text=None if text is None else text.compute(),
+        risk=None if risk is None else risk.compute(),
+        kept=None if kept is None else kept.compute(),
+    )
+
+
+def check_request(runtime: Runtime, dataset: Dataset, tta: TTA, limit: int | None, by: By | None) -> None:
+    """Raises KerbsegError for what `evaluate` does not take, BundleError where classes are not the data set's."""
+    check_classes(runtime, dataset)
+    if tta not in get_args(TTA):
+        raise KerbsegError(f"unknown tta {tta!r}; {did_you_mean(tta, get_args(TTA))}")
+    if limit is not None and limit < 1:
+        raise KerbsegError(f"limit is {limit}; give at least 1 picture, or leave it out")
+    if by is not None and by not in get_args(By):
+        raise KerbsegError(f"unknown by {by!r}; {did_you_mean(by, get_args(By))}")
+
+
+def picture_confusion(
+    runtime: Runtime, sample: Sample, classes: int, fit: Fit = "letterbox"
+) -> Int[torch.Tensor, "k k"]:
+    """The confusion matrix of one picture: rows the truth, columns the prediction, in pixels."""
+    confusion = confusion_metric(classes)
+    _count(confusion, segment(runtime, sample.image, "trained", fit), sample.mask)
+    return confusion.compute()
+
+
+def label_report(
+    runtime: Runtime,
+    dataset: Dataset,
+    confusions: Mapping[str, Int[torch.Tensor, "k k"]],
+    images: Mapping[str, int],
+    *,
+    limit: int | None,
+    fit: Fit,
+    tta: TTA,
+    by: By | None,
+    label_sizes: set[tuple[int, int]],
+    input_sizes: set[tuple[int, int]],
+    elapsed_s: float,
+) -> Report:
+    """The report of confusions and numbers of pictures, by drive (all under one name without `by`).
+
+    Raises UnlabelledError where no pixel has a label.
+    """
+    of_drive = {drive: confusions[drive] for drive in sorted(confusions)}
     confusion = torch.stack(list(of_drive.values())).sum(0)
     if not confusion.sum():
         raise UnlabelledError(
@@ -222,22 +280,13 @@ def evaluate(
         "model": runtime.card.model,
         "versions": versions(),
     }
-    metrics = compute_metrics(confusion, dataset.labels)
     subsets = {name: Subset(compute_metrics(each, dataset.labels), images[name]) for name, each in of_drive.items()}
-    of_kind = {kind: compute_metrics(each.compute(), dataset.labels).miou for kind, each in corrupted.items()}
-    package = f"kerbseg {kerbseg.__version__} (kinds and strengths of {SOURCE})"
     return Report(
-        metrics,
-        count,
+        compute_metrics(confusion, dataset.labels),
+        sum(images.values()),
         protocol,
-        time.monotonic() - start,
+        elapsed_s,
         drives=subsets if by == "drive" else None,
-        details=None if detail_counter is None else detail_counter.compute(),
-        reliability=None if reliability is None else reliability.compute(),
-        corruptions=CorruptionScores(severity, package, metrics.miou, of_kind) if of_kind else None,
-        text=None if text is None else text.compute(),
-        risk=None if risk is None else risk.compute(),
-        kept=None if kept is None else kept.compute(),
     )
 
 
@@ -305,7 +354,8 @@ def _first_difference(theirs: LabelSet, ours: LabelSet) -> str:
     return ""
 
 
-def _with_tta(runtime: Runtime, tta: TTA) -> Runtime:
+def with_tta(runtime: Runtime, tta: TTA) -> Runtime:
+    """The runtime, which averages over changed pictures where that is asked for. KerbsegError where it cannot."""
     if tta == "none":
         return runtime
     from kerbseg.runtime.torch import FlipAveraged, TorchRuntime

@@ -42,6 +42,7 @@ ELSEWHERE = {
     "zoo_pages",
     "start",
     "growth",
+    "ray_scaling",
     "peers",
     "kerbnet",
     "kerbnet_trained",

@@ -11,11 +11,11 @@ from torch import nn
 
 from kerbseg.bundle import random_bundle
 from kerbseg.cli import main
-from kerbseg.cli.predicting import Looks
 from kerbseg.core.errors import InputError, KerbsegError, KerbsegWarning
 from kerbseg.core.labels import label_set
 from kerbseg.models import create_model
 from kerbseg.predict import Predictor
+from kerbseg.predict.looks import Looks
 from kerbseg.predict.reach import REACH, reach_of
 from kerbseg.predict.tiles import TiledRuntime, Tiles, plan_tiles, segment_tiles
 from kerbseg.runtime import Runtime, open_runtime

@@ -106,7 +106,7 @@ def node(
         with no_collection():
             import numpy as np
 
-            from kerbseg.cli.predicting import Looks, protocol
+            from kerbseg.cli.predicting import parse_looks, protocol
             from kerbseg.predict import Style
             from kerbseg.robots.node import NodeOptions, SegmentationNode
             from kerbseg.robots.rmw import checked_domain, checked_node
@@ -122,7 +122,7 @@ def node(
                 hashes=not no_hashes,
                 node=checked_node(name),
             )
-            asked = Looks.parse(size, roi, None, None, bound)
+            asked = parse_looks(size, roi, None, None, bound)
             opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
         predictor, segmenter, looks = asked.open(opened, fit=fit, unknown=unknown)
         # the first call takes longest, and says whether there is confidence

@@ -59,6 +59,18 @@ Loggers = Annotated[
 ]
 Out = Annotated[Path, Parameter(name=["--out", "-o"], validator=_before_the_work)]
 OutOrNothing = Annotated[Path | None, Parameter(name=["--out", "-o"])]
+OutOrStore = Annotated[str | None, Parameter(name=["--out", "-o"])]  # an address stays as it is
+Address = Annotated[
+    str | None,
+    Parameter(help="Of --engine ray: cluster to work on, such as 10.0.0.5:6379, or auto (default: this machine alone)"),
+]
+ClusterEngine = Annotated[
+    str | None,
+    Parameter(
+        name="--engine",
+        help="ray: do the work in several processes or on many machines, and go on where it ended (docs/scale.md)",
+    ),
+]
 OneTopic = Annotated[
     str | None,
     Parameter(help="Of a bag: topic with the pictures (default: the only one); `kerbseg doctor BAG` lists them"),
@@ -83,6 +95,10 @@ Topic = Annotated[
 ]
 Whole = Annotated[int, Parameter(converter=_whole)]  # what every option that counts takes
 WholeOrNothing = Annotated[int | None, Parameter(converter=_whole)]
+Workers = Annotated[
+    int | None,
+    Parameter(help="Of --engine ray: processes with a model each (default: all there is room for)", converter=_whole),
+]
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

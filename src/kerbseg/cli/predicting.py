@@ -7,7 +7,7 @@ import time
 import warnings
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -25,7 +25,6 @@ from kerbseg.predict import (
     PictureReport,
     Predictor,
     Roi,
-    RoiSegmenter,
     Style,
     Unfinished,
     VideoOptions,
@@ -35,12 +34,11 @@ from kerbseg.predict import (
 )
 from kerbseg.predict.bags import BagJob, bag_job, predict_bag
 from kerbseg.predict.files import checked_folder
+from kerbseg.predict.looks import Looks
 from kerbseg.predict.reports import LINE, milliseconds
 from kerbseg.predict.sinks import SINKS, SinkKind, saved, usual
-from kerbseg.predict.tiles import TiledRuntime, plan_tiles
 from kerbseg.predict.videos import Segmenter
 from kerbseg.predict.viewer import open_file
-from kerbseg.runtime import Runtime, network_size
 
 FOLDER = "predictions"  # of results, where none is named
 SHOWN = tuple(f"_{word}{suffix}" for word in ("overlay", "side", "color", "palette") for suffix in (".png", ".mp4", ""))
@@ -81,49 +79,26 @@ def kinds_to_save(save: str | None, sink: Sequence[str], confidence: bool = Fals
     if save is None:
         return None
     words = [word.strip() for word in save.split(",") if word.strip()]
+    if "parquet" in words:
+        raise KerbsegError("--save parquet is written with --engine ray; add it, or name pictures such as ids,overlay")
     kinds = saved(words)
     if not kinds:
         raise KerbsegError("--save names nothing to write; leave it out, or name results such as ids,overlay")
     return kinds
 
 
-@dataclass(frozen=True)
-class Looks:
-    """How pictures are looked at: at another size, in part, in tiles, on which CPUs."""
+def parse_looks(
+    size: str | None, roi: str | None, tiles: str | None, overlap: int | None, cpus: frozenset[int] | None
+) -> Looks:
+    """How pictures are looked at, of the options as they are typed.
 
-    size: tuple[int, int] | None = None
-    roi: Roi | None = None
-    tile: tuple[int, int] | None = None
-    overlap: int | None = None
-    cpus: frozenset[int] | None = None
-
-    @classmethod
-    def parse(
-        cls, size: str | None, roi: str | None, tiles: str | None, overlap: int | None, cpus: frozenset[int] | None
-    ) -> Looks:
-        """Of the options as they are typed. Raises KerbsegError for what is none, or contradicts another."""
-        if size is not None and tiles is not None:
-            raise KerbsegError("--tiles looks at pictures as large as they are; leave --size or --tiles out")
-        if overlap is not None and tiles is None:
-            raise KerbsegError("--overlap is that of --tiles; give both, or neither")
-        return cls(parse_size(size), None if roi is None else Roi.parse(roi), parse_size(tiles), overlap, cpus)
-
-    def open(self, runtime: Runtime, **how: Any) -> tuple[Predictor, Segmenter, dict[str, Any]]:
-        """The predictor of a runtime, what segments with it, and what `--json` says of it; `how` is for `Predictor`."""
-        tiles = None if self.tile is None else plan_tiles(runtime, self.tile, self.overlap)
-        if tiles is not None:
-            predictor = Predictor(TiledRuntime(runtime, tiles), input_size="own", **how)
-        else:
-            if self.size is not None:
-                network_size(self.size, runtime, self.size)  # refused before any picture is read
-            predictor = Predictor(runtime, input_size=self.size or "trained", **how)
-        looks = {
-            "size": None if self.size is None else list(self.size),
-            "roi": None if self.roi is None else [self.roi.x, self.roi.y, self.roi.width, self.roi.height],
-            "tiles": None if tiles is None else tiles.to_dict(),
-            "cpus": None if self.cpus is None else sorted(self.cpus),
-        }
-        return predictor, predictor if self.roi is None else RoiSegmenter(predictor, self.roi), looks
+    Raises KerbsegError for what is none, or contradicts another.
+    """
+    if size is not None and tiles is not None:
+        raise KerbsegError("--tiles looks at pictures as large as they are; leave --size or --tiles out")
+    if overlap is not None and tiles is None:
+        raise KerbsegError("--overlap is that of --tiles; give both, or neither")
+    return Looks(parse_size(size), None if roi is None else Roi.parse(roi), parse_size(tiles), overlap, cpus)
 
 
 def protocol(predictor: Predictor) -> dict[str, Any]:

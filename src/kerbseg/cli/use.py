@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from kerbseg.cli.app import app
+from kerbseg.cli.clustering import Cluster
 from kerbseg.cli.next_steps import after_evaluate
 from kerbseg.cli.options import (
+    Address,
+    ClusterEngine,
     DataRoot,
     Device,
     Fit,
     Html,
     Json,
-    OutOrNothing,
+    OutOrStore,
     Precision,
     Runtime,
     Submission,
@@ -24,6 +27,7 @@ from kerbseg.cli.options import (
     Topic,
     Whole,
     WholeOrNothing,
+    Workers,
 )
 from kerbseg.cli.terminal import progress, show, tell, write_json, write_page
 from kerbseg.core.collector import no_collection
@@ -58,12 +62,16 @@ def evaluate(
     submission: Submission = None,
     unknown: float | None = None,
     measure: Literal["probability", "entropy", "margin"] = "probability",
+    engine: ClusterEngine = None,
+    address: Address = None,
+    workers: Workers = None,
 ) -> None:
     """Compute mIoU, per-class IoU and calibration on a split.
 
     Calibration is how far the network's confidence can be believed: expected calibration error (ECE), the same with
     bins of equally many pixels (adaptive ECE), and Brier score; lower is better. They are those at the temperature of
     the model, if `kerbseg calibrate` has set one, with those at 1 beside them.
+    With --engine ray it is not measured: workers count confusions, and their sum is the same to the last bit.
 
     Example: `kerbseg evaluate run/best.safetensors --data camvid --split test --json figures.json`
 
@@ -100,6 +108,10 @@ def evaluate(
         What the confidence is: probability of the class; entropy: 1 - entropy / log(classes); margin: distance of the
         probability to the second class
     """
+    cluster = Cluster.parse(engine, address, workers)
+    if cluster is not None:
+        given = {"--corrupt": corrupt, "--severity": severity, "--html": html, "--boundary": boundary, "--save": save}
+        cluster.refuse({**given, "--submission": submission, "--unknown": unknown})
     from contextlib import nullcontext
 
     with no_collection():
@@ -107,6 +119,8 @@ def evaluate(
         from kerbseg.apps.evaluation_table import render_corruptions, render_table
         from kerbseg.apps.reliability import save_confidence
         from kerbseg.apps.text import render_text
+        from kerbseg.cli.clustering import absolute_root, evaluate_on_cluster
+        from kerbseg.cluster import EvaluateTask, ModelFiles
         from kerbseg.data import open_dataset
         from kerbseg.data.corrupt import chosen
         from kerbseg.evaluate import UnlabelledError
@@ -114,11 +128,19 @@ def evaluate(
         from kerbseg.predict.draw import confusion_picture
         from kerbseg.predict.files import saving
         from kerbseg.predict.submission import submission as open_submission
-        from kerbseg.runtime import open_runtime
+        from kerbseg.runtime import RuntimeOptions, open_runtime
 
         chosen(corrupt, severity)  # a bad name is said before anything is opened
         opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
     dataset = open_dataset(data, split, data_root)
+    if cluster is not None:
+        options = RuntimeOptions(runtime, device, threads or 1, precision)
+        task = EvaluateTask(ModelFiles.read(model), data, split, absolute_root(data, data_root), options, fit, tta)
+        counted = evaluate_on_cluster(cluster, task, opened, dataset, limit, by)
+        if json is not None:
+            write_json(json, counted.to_dict())
+        show(render_table(counted))
+        return
     saved = saving(save, dataset.labels) if save is not None else None
     worst = WorstPictures(dataset.labels) if html is not None else None
     corrupted = CorruptedPictures(dataset.labels) if html is not None else None
@@ -180,7 +202,7 @@ def evaluate(
 def predict(
     model: str,
     *inputs: str,
-    out: OutOrNothing = None,
+    out: OutOrStore = None,
     save: str | None = None,
     confidence: Annotated[bool, Parameter(negative="")] = False,
     show: Annotated[bool, Parameter(negative="")] = False,
@@ -210,6 +232,9 @@ def predict(
     cpus: str | None = None,
     unknown: float | None = None,
     measure: Literal["probability", "entropy", "margin"] = "probability",
+    engine: ClusterEngine = None,
+    address: Address = None,
+    workers: Workers = None,
 ) -> None:
     """Segment pictures, folders, globs, videos, streams and bags.
 
@@ -235,8 +260,8 @@ def predict(
         that ends with .mcap, or with `--save bag` a folder (rosbag2)
     save
         What to write, separated by commas: {saved} (default: ids,overlay; for videos overlay). ids is gray and right in
-        every program, palette is in color and right in Pillow alone, frames is a video's overlays as pictures. Into a
-        bag go ids, confidence and overlay (default: ids,confidence)
+        every program, palette is in color and right in Pillow alone, frames is a video's overlays as pictures; with
+        --engine ray also parquet, rows of Parquet. Into a bag go ids, confidence and overlay (default: ids,confidence)
     confidence
         Also write STEM_confidence.png, how sure each pixel's class is (0 to 255), of a video a folder of them;
         as --save with confidence. `kerbseg calibrate` makes it one that can be believed
@@ -295,26 +320,58 @@ def predict(
         )
     if measure != "probability" and unknown is None and not (confidence or "confidence" in (save or "")):
         raise KerbsegError(f"--measure {measure} is of the confidence; add --confidence, or --unknown")
+    cluster = Cluster.parse(engine, address, workers)
+    if cluster is not None:
+        alone = {"--submission": submission, "--show": show, "--sink": sink, "--raw": raw, "--flicker": flicker}
+        cluster.refuse({**alone, "--newest": newest, "--cpus": cpus, "--only": only, "--prefix": prefix})
     bound = None if cpus is None else parse_cpus(cpus)
     with on_cpus(bound), ending_once(SIGINT, *FROM_OUTSIDE, last=True):
         with no_collection():
+            from kerbseg.cli.clustering import cluster_folder, local_folder, predict_on_cluster, words_of
             from kerbseg.cli.predicting import (
-                Looks,
                 Results,
                 bag_to_write,
                 kinds_to_save,
+                parse_looks,
                 predict_and_tell,
                 predict_bag_and_tell,
+                protocol,
                 results_folder,
             )
             from kerbseg.predict import RawFrames, Style, VideoOptions
-            from kerbseg.runtime import open_runtime
+            from kerbseg.runtime import RuntimeOptions, open_runtime
 
-            style, asked = Style(alpha, legend), Looks.parse(size, roi, tiles, overlap, bound)
-            bag = bag_to_write(inputs, out, save, topic, only, prefix, confidence, smooth)
-            kinds = None if bag is not None else kinds_to_save(save, sink, confidence)
-            opened = open_runtime(model, engine=runtime, device=device, threads=threads, precision=precision)
+            style, asked = Style(alpha, legend), parse_looks(size, roi, tiles, overlap, bound)
+            place = bag = kinds = None
+            if cluster is None:
+                place = local_folder(out)
+                bag = bag_to_write(inputs, place, save, topic, only, prefix, confidence, smooth)
+                kinds = None if bag is not None else kinds_to_save(save, sink, confidence)
+            own = RuntimeOptions(runtime, device, threads or (None if cluster is None else 1), precision)
+            opened = open_runtime(model, own)
         predictor, segmenter, looks = asked.open(opened, fit=fit, measure=measure, unknown=unknown)
+        if cluster is not None:
+            from kerbseg.cluster import ModelFiles, PredictTask
+
+            words, parquet = words_of(save)
+            task = PredictTask(
+                model=ModelFiles.read(model),
+                out=cluster_folder(out, predictor),
+                options=own,
+                looks=asked,
+                fit=fit,
+                measure=measure,
+                unknown=unknown,
+                words=words,
+                parquet=parquet,
+                confidence=confidence,
+                style=style,
+                smooth=smooth,
+                stride=stride,
+            )
+            made = {**protocol(predictor), **looks}
+            predict_on_cluster(cluster, task, predictor, inputs, made, json, recursive, topic)
+            return
         if submission is not None:
             from kerbseg.predict.submission import submit_files
 
@@ -325,7 +382,7 @@ def predict(
             options = VideoOptions(smooth, flicker, stride=stride, newest=newest)
             predict_bag_and_tell(predictor, segmenter, inputs[0], bag, options, style, json, looks)
             return
-        folder = results_folder(out, predictor)
+        folder = results_folder(place, predictor)
         results = Results(predictor, folder, show, keep=json is not None, looks=looks)
         raw_frames = None if raw is None else RawFrames.parse(raw)
         options = VideoOptions(smooth, flicker, raw_frames, results.video, stride, newest)

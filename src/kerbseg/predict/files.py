@@ -26,7 +26,7 @@ from kerbseg.predict.inputs import expand
 from kerbseg.predict.interrupts import ending_once
 from kerbseg.predict.live import check_live
 from kerbseg.predict.prediction import Prediction
-from kerbseg.predict.reports import PictureReport
+from kerbseg.predict.reports import PictureReport, VideoReport
 from kerbseg.predict.sinks import SinkKind, open_sinks, targets_of
 from kerbseg.predict.sources import Source
 from kerbseg.predict.videos import Segmenter, VideoOptions, checked_segmenter, video_steps
@@ -79,9 +79,7 @@ def predict_files(
     checked_segmenter(predictor)
     options, out = options or VideoOptions(), checked_folder(out)
     given = expand(inputs, options.raw, recursive, leave_out=out, topics=topics)
-    named = partial(targets_of, out=out, names=sinks, style=style)
-    plan = _with_suffixes({source: named(source) for source in given.sources}, named)
-    _refuse_clashes(plan)
+    plan = plan_results(given.sources, out, sinks, style)
     _check_videos(given.sources, options)
     total = len(plan) + len(given.failures)
     if total == 1 and given.failures:
@@ -97,6 +95,37 @@ def predict_files(
     if failures := {**given.failures, **steps.failures}:
         raise Unfinished(failures, total)
     return list(plan)
+
+
+def plan_results(
+    sources: Sequence[Source],
+    out: str | Path,
+    sinks: str | Sequence[str | SinkKind] | None = None,
+    style: Style | None = None,
+) -> Plan:
+    """What is written of each source, and where; those of one stem have their suffixes in their names.
+
+    Raises KerbsegError where two results would have one name, or one would overwrite an input.
+    """
+    named = partial(targets_of, out=out, names=sinks, style=style)
+    plan = _with_suffixes({source: named(source) for source in sources}, named)
+    _refuse_clashes(plan)
+    return plan
+
+
+def predict_source(
+    predictor: Segmenter, source: Source, targets: Mapping[SinkKind, Path], options: VideoOptions | None = None
+) -> PictureReport | VideoReport:
+    """Writes what is predicted of one source to its targets (see `targets_of`), and says what came of it.
+
+    Raises as `predict_files` does of a single input.
+    """
+    reports: list[PictureReport | VideoReport] = []
+    options = replace(options or VideoOptions(), on_report=reports.append)
+    with closing(_Steps(predictor, {source: targets}, options, reports.append, alone=True)) as steps:
+        for _ in steps:
+            pass
+    return reports[-1]
 
 
 def _check_videos(sources: Sequence[Source], options: VideoOptions) -> None:
