@@ -52,8 +52,6 @@ def calibrate(
         Calibrate on the first N pictures only
     """
     from kerbseg.bundle import locate, shipped
-    from kerbseg.calibrate import calibrate as fit
-    from kerbseg.data import open_dataset
     from kerbseg.hub.addresses import is_address
     from kerbseg.model_files import title_of
 
@@ -62,6 +60,9 @@ def calibrate(
         origin, name = "is on a hub" if is_address(model) else "comes with kerbseg", title_of(model, path)
         raise KerbsegError(f"{model} {origin} and stays as it is; name a file: -o {name}.safetensors")
     check_writable(path)
+    from kerbseg.calibrate import calibrate as fit
+    from kerbseg.data import open_dataset
+
     dataset = open_dataset(data, split, data_root)
     made = fit(model, dataset, out=path, limit=limit, device=device, threads=threads, progress=progress)
     if json is not None:
