@@ -17,6 +17,7 @@ EXTRAS = {  # of the modules that are imported
     "av": "video",
     "cv2": "video",
     "executorch": "executorch",
+    "gradio": "app",
     "kornia": "train",
     "lightning": "train",
     "matplotlib": "train",
