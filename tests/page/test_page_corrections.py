@@ -111,7 +111,10 @@ def test_a_data_set_that_draws_its_splits_has_no_folders_of_them(picture, tmp_pa
     ("document", "line"),
     [
         ({"classes": ["sky", "road"]}, "has no class 'building', which the model has"),
-        ({"classes": [{"name": n, "color": [i, 9, 9]} for i, n in enumerate(CAMVID.classes)], "masks": "color"}, "colors"),
+        (
+            {"classes": [{"name": n, "color": [i, 9, 9]} for i, n in enumerate(CAMVID.classes)], "masks": "color"},
+            "colors",
+        ),
         (None, "is no data set, it holds other files"),
         ({"clases": []}, "unknown key clases"),
     ],
@@ -189,5 +192,3 @@ def test_odd_names_of_uploads_become_names_in_the_data_set(name, picture, tmp_pa
     assert saved.picture.parent == tmp_path / "fixes" / "images" / "train"
     assert saved.picture.suffix == ".png"
     assert len(open_dataset("folder", "train", tmp_path / "fixes")) == 1
-
-

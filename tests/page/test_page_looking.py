@@ -1,4 +1,4 @@
-"""What the page of `kerbseg app` shows, without a browser and without gradio: the ids of `predict`, drawn and counted."""
+"""What the page of `kerbseg app` shows, without browser and gradio: the ids of `predict`, drawn and counted."""
 
 from dataclasses import replace
 
@@ -177,7 +177,9 @@ def test_there_are_the_views_that_can_be_drawn(models, two, street, mask):
     assert views_of(models.look(Given(street, mask))) == ["Classes", "Mask", "Errors"]
     look = two.look(Given(street))
     assert views_of(look) == ["Classes", "Differences"]
-    sure = replace(look, predictions=tuple(replace(each, confidence=np.ones((80, 120), np.float32)) for each in look.predictions))
+    sure = replace(
+        look, predictions=tuple(replace(each, confidence=np.ones((80, 120), np.float32)) for each in look.predictions)
+    )
     assert "Confidence" in views_of(sure)
     painting = Painting(two.classes.labels, frozenset())
     assert (pixels(VIEWS["Confidence"].draw(sure, 1, painting)) == 255).all()

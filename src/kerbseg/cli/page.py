@@ -34,7 +34,7 @@ def open_page(
     corrects labels, which are saved as a data set that `kerbseg train own` learns from. Nothing leaves this computer.
     Ctrl-C ends it.
 
-    Example: `kerbseg app mininet_v2_cpu-camvid kerbnet_m-camvid -o corrections`
+    Example: `kerbseg app mininet_v2_cpu-camvid kerbnet_s-camvid -o corrections`
 
     Parameters
     ----------

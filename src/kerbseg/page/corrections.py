@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
@@ -52,7 +52,9 @@ class Corrections:
         document = self._document()
         self._labels = _with_own_ids(labels) if document is None else labels_of(document, folder / YAML)
         if lacking := [name for name in labels.classes if name not in self._labels.classes]:
-            raise KerbsegError(f"data set {folder} has no class {lacking[0]!r}, which the model has; name another: -o OUT")
+            raise KerbsegError(
+                f"data set {folder} has no class {lacking[0]!r}, which the model has; name another: -o OUT"
+            )
         self._inside = SPLIT if document is None or document.split is None else ""
         self._file_ids = _file_ids(labels, self._labels)
 
@@ -63,11 +65,13 @@ class Corrections:
     def save(self, picture: Path, ids: UInt8[np.ndarray, "h w"], name: str, replace: bool = False) -> Saved:
         """Copies a picture file into the data set, called `name`, and writes its mask of train ids.
 
-        Another picture of that name stays, and this one gets a number. Raises KerbsegError where this very picture has a
-        mask already, unless that is to be replaced, and where a file cannot be written; then nothing has changed.
+        Another picture of that name stays, and this one gets a number. Raises KerbsegError where this very picture
+        has a mask already, unless that is to be replaced, and where a file cannot be written; then nothing has changed.
         """
         if (ids == VOID).any() and self._file_ids[VOID] not in self._labels.ignored_file_ids:
-            raise KerbsegError(f"pixels are of no class, and {self.folder / YAML} has no id for such; add ignore: [255]")
+            raise KerbsegError(
+                f"pixels are of no class, and {self.folder / YAML} has no id for such; add ignore: [255]"
+            )
         with self._lock, ExitStack() as whole:
             saved = self._place(picture, name)
             if saved.mask.exists() and not replace:
@@ -132,21 +136,30 @@ class Corrections:
 
 def _with_own_ids(labels: LabelSet) -> LabelSet:
     """The classes with one id each in files, that of the label set where it has one, in the colors that people see."""
-    first = {train_id: file_id for file_id, train_id in reversed(labels.file_ids.items())}
+    first = _first_ids(labels)
     if len(first) < len(labels) or VOID in first.values():
         first = {train_id: train_id for train_id in range(len(labels))}
     colors = [(red, green, blue) for red, green, blue in display_palette(labels)[: len(labels)].tolist()]
     file_ids = {first[train_id]: train_id for train_id in range(len(labels))}
-    return LabelSet(labels.name, labels.classes, tuple(colors), file_ids, frozenset({VOID}), background=labels.background)
+    return LabelSet(
+        labels.name, labels.classes, tuple(colors), file_ids, frozenset({VOID}), background=labels.background
+    )
 
 
 def _file_ids(model: LabelSet, data: LabelSet) -> UInt8[np.ndarray, " 256"]:
     """The id in files of each of the model's train ids."""
-    first: Mapping[int, int] = {train_id: file_id for file_id, train_id in reversed(data.file_ids.items())}
-    ignored = data.ignored_file_ids
+    first, ignored = _first_ids(data), data.ignored_file_ids
     table = np.full(256, VOID if VOID in ignored or not ignored else min(ignored), np.uint8)
     table[: len(model)] = [first[data.classes.index(name)] for name in model.classes]
     return table
+
+
+def _first_ids(labels: LabelSet) -> dict[int, int]:
+    """Of each train id the first id that files have for it."""
+    first: dict[int, int] = {}
+    for file_id, train_id in labels.file_ids.items():
+        first.setdefault(train_id, file_id)
+    return first
 
 
 def _numbered(stem: str) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +30,9 @@ class Stroke:
             ends = tuple((float(x), float(y)) for x, y in points[:MOST_POINTS])
             finite = all(math.isfinite(value) and abs(value) < 1e6 for value in (float(radius), *sum(ends, ())))
         except (TypeError, ValueError, IndexError) as error:
-            raise InputError(f"a stroke is a list of points and a radius, found {points!r:.40}, {radius!r:.20}") from error
+            raise InputError(
+                f"a stroke is a list of points and a radius, found {points!r:.40}, {radius!r:.20}"
+            ) from error
         if not ends or not finite or not 0 < float(radius) <= 1000:
             raise InputError("a stroke has points, and a radius above 0 and at most 1000 pixels; paint it again")
         return cls(ends, float(radius))

@@ -46,9 +46,7 @@ def shares_table(look: Look, names: Sequence[str], labels: LabelSet) -> str:
         )
         for name in there
     ]
-    return str(
-        Markup("<table class=shares><tr><th>class</th>{}</tr>{}</table>").format(head, Markup("").join(rows))
-    )
+    return str(Markup("<table class=shares><tr><th>class</th>{}</tr>{}</table>").format(head, Markup("").join(rows)))
 
 
 def switch_colors(labels: LabelSet, selector: str) -> str:

@@ -62,7 +62,7 @@ class Models:
         return self.predictors[0].labels
 
     def look(self, given: Given) -> Look:
-        """What every model sees. Raises KerbsegError, in the command line's words, for a picture or mask that is bad."""
+        """What every model sees. Raises KerbsegError, in the command line's words, for a bad picture or mask."""
         with called_by_name(given.picture, given.mask):
             picture = read_picture(given.picture)
             truth = None
@@ -134,5 +134,5 @@ def called_by_name(*paths: Path | None) -> Iterator[None]:
 
 
 def open_models(models: Sequence[str], fit: Fit = "letterbox", **options: Unpack[RuntimeKeywords]) -> Models:
-    """The models of these files, run folders or names, as `open_runtime` opens each. Raises KerbsegError as that does."""
+    """The models of files, run folders or names. Raises KerbsegError as `open_runtime` does."""
     return Models(models, [Predictor(model, fit=fit, **options) for model in models])

@@ -90,7 +90,9 @@ class _Policed:
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
         self._app = app
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Callable[..., Awaitable[None]]) -> None:
+    async def __call__(
+        self, scope: MutableMapping[str, Any], receive: Any, send: Callable[..., Awaitable[None]]
+    ) -> None:
         await self._app(scope, receive, partial(_send, send) if scope["type"] == "http" else send)
 
 

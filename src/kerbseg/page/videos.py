@@ -35,8 +35,8 @@ def segment(
 ) -> tuple[VideoReport, str]:
     """Writes the overlay of a video into the folder `out`; gives its report, and what is said of one that ended early.
 
-    `lookup` gives the page's id for each of the model's; `on_frame` is called with the number of frames that are done, and
-    of all, which is 0 where nobody knows; `stop` ends it early. Raises KerbsegError where not even one frame is whole.
+    `lookup` gives the page's id for each of the model's; `on_frame` is called with the number of frames that are
+    done, and of all, which is 0 where nobody knows; `stop` ends it early. Raises KerbsegError where no frame is whole.
     """
     reports: list[VideoReport] = []
 
