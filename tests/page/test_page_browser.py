@@ -1,22 +1,22 @@
 """The page in a real browser: what is given comes back as pixels, text and files; nothing is asked of the internet."""
 
-import shutil
-
 import numpy as np
 import pytest
+from browsing import CHROMIUM, chromium, downloaded, give, page_at, shown
 from made_models import Made
 from PIL import Image
 
 from kerbseg.core.display import display_palette
+from kerbseg.core.errors import DataError
 from kerbseg.core.labels import label_set
 from kerbseg.data import open_dataset
+from kerbseg.data.pictures import read_rgb
 from kerbseg.page.corrections import Corrections
 from kerbseg.page.looking import Models
 from kerbseg.predict import Predictor
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra test)")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra test)")
 pytest.importorskip("gradio", reason="gradio is not installed (extra app)")
-CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
@@ -25,25 +25,12 @@ pytestmark = [
 from kerbseg.page.serving import served  # noqa: E402
 
 LABELS = label_set("camvid")
-PATIENCE_MS = 120_000
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -72,52 +59,8 @@ def address(place):
 
 @pytest.fixture
 def page(browser, address):
-    """The page as it is opened; asking another computer for anything fails the test."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    opened.set_default_timeout(PATIENCE_MS)
-    asked = []
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.goto(address)
-    opened.wait_for_selector("#pictures input[type=file]", state="attached")
-    yield opened
-    opened.close()
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
-
-
-def give(page, path, mask=None):
-    """Gives a picture, and waits until it is shown."""
-    if mask is not None:
-        page.set_input_files("#masks input[type=file]", mask)
-    page.set_input_files("#pictures input[type=file]", path)
-    page.wait_for_selector("#shares table")
-    page.wait_for_selector("#shown-0 img")
-
-
-def shown(page, model=0, unlike=None):
-    """The pixels that the page shows of a model, once they are others than `unlike`."""
-    code = """async ([id, before]) => {
-        for (;;) {
-            const image = document.querySelector(id + " img");
-            if (image && image.complete && image.naturalWidth && image.src !== before) {
-                const canvas = document.createElement("canvas");
-                [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-                canvas.getContext("2d").drawImage(image, 0, 0);
-                const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-                return [image.src, canvas.height, canvas.width, Array.from(data)];
-            }
-            await new Promise((done) => setTimeout(done, 50));
-        }
-    }"""
-    source, height, width, values = page.evaluate(code, [f"#shown-{model}", unlike])
-    return source, np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
-
-
-def downloaded(page, selector, folder):
-    with page.expect_download() as waiting:
-        page.click(selector)
-    path = folder / waiting.value.suggested_filename
-    waiting.value.save_as(path)
-    return path
+    with page_at(browser, address) as opened:
+        yield opened
 
 
 def test_a_picture_comes_back_painted_with_its_shares_and_ids(page, place, tmp_path):
@@ -173,14 +116,29 @@ def test_with_a_mask_errors_are_shown(page, place):
     assert "bright: 91.7 % of the pixels right" in page.inner_text("#said")
 
 
-def test_a_bad_picture_is_the_line_of_the_command(page, place, capsys):
-    from kerbseg.core.errors import DataError
-
+def test_a_bad_picture_is_the_line_of_the_command_and_nothing_is_left_of_the_one_before(page, place):
+    give(page, place / "street.png")
     page.set_input_files("#pictures input[type=file]", place / "broken.png")
+    alert = page.wait_for_selector("#said [role=alert]")
     with pytest.raises(DataError) as expected:
-        Predictor.__call__(Predictor.__new__(Predictor), place / "broken.png", channels="rgb")
-    line = str(expected.value).replace(str(place / "broken.png"), "broken.png")
-    page.wait_for_selector(f"text={line}")
+        read_rgb(place / "broken.png")
+    assert alert.inner_text() == str(expected.value).replace(str(place / "broken.png"), "broken.png")
+    page.wait_for_selector("#shown-0 img", state="detached")
+
+
+def test_a_folder_is_gone_through_picture_by_picture(page, place, tmp_path):
+    for name, value in (("a", 220), ("b", 40)):
+        Image.fromarray(np.full((80, 120, 3), value, np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    with page.expect_file_chooser() as asked:
+        page.click("#folder")
+    asked.value.set_files(tmp_path)
+    page.wait_for_selector("#notes >> text=left out 1 of 3 files that are no pictures")
+    page.wait_for_selector("#said >> text=a.png: 80x120 (HxW)")
+    page.click("#next")
+    page.wait_for_selector("#said >> text=b.png: 80x120 (HxW)")
+    page.click("#next")
+    page.wait_for_selector("#said >> text=a.png: 80x120 (HxW)")
 
 
 def test_labels_are_corrected_by_brush_and_saved_as_training_data(page, place):
@@ -248,9 +206,6 @@ def test_a_camera_is_painted_as_it_comes(page):
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_is_wider_than_the_screen(browser, address, place, width):
-    opened = browser.new_page(viewport={"width": width, "height": 900})
-    opened.set_default_timeout(PATIENCE_MS)
-    opened.goto(address)
-    give(opened, place / "street.png", place / "labels.png")
-    assert opened.evaluate("document.documentElement.scrollWidth") <= width
-    opened.close()
+    with page_at(browser, address, width) as page:
+        give(page, place / "street.png", place / "labels.png")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -124,7 +124,7 @@ class Corrections:
         return self.folder / kind / self._inside
 
     def _picture_of(self, ids: UInt8[np.ndarray, "h w"]) -> Image.Image:
-        """A palette picture of ids as files have them, in the data set's colors; no class has one that no class has."""
+        """A palette picture of ids as files have them, in the data set's colors; no class has a color of its own."""
         palette = np.zeros((256, 3), np.uint8)
         palette[:] = next(gray for gray in range(256) if (gray, gray, gray) not in self._labels.colors)
         for file_id, train_id in self._labels.file_ids.items():

@@ -76,8 +76,10 @@ def served(models: Models, corrections: Corrections, host: str = "127.0.0.1", po
                 app_kwargs={"middleware": [(_Policed, (), {})]},
             )
         except OSError as error:
-            taken = "any port from 7860 on" if port is None else f"port {port}"
-            raise KerbsegError(f"cannot listen at {taken} of {host}: {error}; name another: --port 8000") from error
+            place = f"{host}, ports from 7860 on" if port is None else f"{host}, port {port}"
+            raise KerbsegError(
+                f"cannot listen at {place}: it is taken or not ours; name another: --port 8000"
+            ) from error
         try:
             yield address
         finally:

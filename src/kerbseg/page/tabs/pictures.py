@@ -72,18 +72,11 @@ def pictures_tab(desk: Desk, corrections: Corrections) -> None:
             seen = models.look(given[number])
         except KerbsegError as error:
             return *nothing, alert(error), ""
-        views = views_of(seen)
-        table = shares_table(seen, models.names, models.classes.labels)
-        return (
-            seen,
-            gr.Radio(choices=views, value=view if view in views else FIRST),
-            lines(summary(seen, models.names)),
-            table,
-        )
+        views, said = views_of(seen), lines(summary(seen, models.names))
+        chosen = gr.Radio(choices=views, value=view if view in views else FIRST)
+        return seen, chosen, said, shares_table(seen, models.names, models.classes.labels)
 
-    def draw(
-        look: Look | None, last: Path | None, view: str, painted: Sequence[str], alpha: float
-    ) -> tuple[list[str | None], ...]:
+    def draw(look: Look | None, last: Path | None, view: str, painted: Sequence[str], alpha: float) -> tuple[Any, ...]:
         if last is not None:
             shutil.rmtree(last, ignore_errors=True)
         if look is None:
@@ -93,17 +86,12 @@ def pictures_tab(desk: Desk, corrections: Corrections) -> None:
         return folder, *write(look, view, desk.painting(painted, alpha), folder)
 
     def follow(event: Any) -> None:
-        event.then(see, [given, choice, view], [look, view, said, shares], **ONE_AT_A_TIME).then(**drawing).then(
-            **correcting
-        )
+        seen = event.then(see, [given, choice, view], [look, view, said, shares], **ONE_AT_A_TIME)
+        seen.then(**drawing).then(**correcting)
 
     drawn = [*shown, *ids_files, *view_files]
-    drawing: dict[str, Any] = {
-        "fn": draw,
-        "inputs": [look, drawn_into, view, *switches],
-        "outputs": [drawn_into, *drawn],
-    }
-    drawing |= QUIET
+    drawing: dict[str, Any] = {"fn": draw, "inputs": [look, drawn_into, view, *switches], **QUIET}
+    drawing["outputs"] = [drawn_into, *drawn]
     for source in (pictures, folder):
         follow(source.upload(take, [source, masks], [given, choice, notes], **QUIET))
     follow(pictures.clear(take, [pictures, masks], [given, choice, notes], **QUIET))
@@ -118,7 +106,7 @@ def pictures_tab(desk: Desk, corrections: Corrections) -> None:
 
 
 def write(look: Look, view: str, painting: Painting, folder: Path) -> list[str]:
-    """Writes what is shown of each model, and its ids; gives the files: shown, ids, and shown again, to be downloaded."""
+    """Writes what is shown of each model, and its ids; gives the files: shown, ids, shown again to be downloaded."""
     stem, shown, ids = look.given.picture.stem, [], []
     for number, prediction in enumerate(look.predictions):
         path = folder / str(number) / f"{stem}_{'overlay' if view == FIRST else view.lower()}.png"
