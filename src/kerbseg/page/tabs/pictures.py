@@ -30,8 +30,8 @@ def pictures_tab(desk: Desk, corrections: Corrections) -> None:
     given, look, drawn_into = gr.State([]), gr.State(None), gr.State(None)
     with gr.Row():
         pictures = gr.File(label="Pictures", file_count="multiple", height=150, elem_id="pictures")
-        masks = gr.File(label="Masks of the same names (optional)", file_count="multiple", height=150, elem_id="masks")
-    with gr.Row(equal_height=True):
+        masks = gr.File(label="Masks (optional)", file_count="multiple", height=150, elem_id="masks")
+    with gr.Row():
         folder = gr.UploadButton("A folder of pictures", file_count="directory", size="sm", elem_id="folder")
         before, after = (
             gr.Button(text, size="sm", min_width=80, elem_id=text.lower()) for text in ("Previous", "Next")
