@@ -174,6 +174,13 @@ WALK = "needs the authors' weights; tests/test_which_network.py walks with rando
 NOT_RUN = {
     **dict.fromkeys(
         (
+            "kerbseg app mininet_v2_cpu-camvid",
+            "kerbseg app mininet_v2_cpu-camvid kerbnet_s-camvid -o corrections",
+        ),
+        "runs until it is told to end; tests/page opens it in a browser",
+    ),
+    **dict.fromkeys(
+        (
             "kerbseg import ddrnet-pytorch best_val_smaller.pth -o ddrnet.safetensors",
             "kerbseg info ddrnet.safetensors",
             "kerbseg export ddrnet.safetensors -o ddrnet.xml --size 512x1024 --int8 --calibration my_pictures/",

@@ -20,6 +20,7 @@ EXTRAS = {  # of the modules that are imported
     "huggingface_hub": "hub",
     "fastapi": "serve",
     "fsspec": "ray",
+    "gradio": "app",
     "kornia": "train",
     "lightning": "train",
     "matplotlib": "train",

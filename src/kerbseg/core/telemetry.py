@@ -22,6 +22,7 @@ def switch_off() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # of usage; what a run logs goes where its user says
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None: an import of it fails
 
 
