@@ -6,7 +6,7 @@ that touches the border is probably a part of something.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,14 +43,21 @@ def semantics_of(
     ids: UInt8[np.ndarray, "h w"],
     target: Iterable[int],
     probability: Float32[np.ndarray, "h w"] | None = None,
+    *,
+    by_class: bool = False,
 ) -> Semantics:
     """The regions (8 neighbors) of some classes. Raises MissingExtra without OpenCV.
 
     With the probability of the target, a pixel counts as much as it is probable. Where the ids are void (255) from the
-    border on, as in rectified pictures, the border is where that ends.
+    border on, as in rectified pictures, the border is where that ends. All classes are one target, whose regions join;
+    `by_class` keeps the regions of each class apart, so that a car which is cut off does not cut off the person beside
+    it.
     """
+    classes = tuple(target)
+    if by_class:
+        return _together([semantics_of(ids, (each,), probability) for each in dict.fromkeys(classes)])
     cv2 = cv2_module()
-    mask = _mask(ids, target)
+    mask = _mask(ids, classes)
     if not mask.any():
         return Semantics()
     count, regions, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -70,6 +77,16 @@ def semantics_of(
         whole=float(mass[counted & ~touching].sum()) / ids.size,
         part=float(mass[counted & touching].sum()) / ids.size,
         boxes=tuple((int(left[i]), int(top[i]), int(left[i] + columns[i]), int(top[i] + rows[i])) for i in order),
+    )
+
+
+def _together(each: Sequence[Semantics]) -> Semantics:
+    """What several classes show; boxes that enclose more come first."""
+    boxes = [box for one in each for box in one.boxes]
+    return Semantics(
+        whole=sum(one.whole for one in each),
+        part=sum(one.part for one in each),
+        boxes=tuple(sorted(boxes, key=lambda box: -(box[2] - box[0]) * (box[3] - box[1]))),
     )
 
 
