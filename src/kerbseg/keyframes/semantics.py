@@ -57,19 +57,22 @@ def semantics_of(
     if by_class:
         return _together([semantics_of(ids, (each,), probability) for each in dict.fromkeys(classes)])
     cv2 = cv2_module()
-    mask = _mask(ids, classes)
-    if not mask.any():
+    mask = cv2.LUT(np.ascontiguousarray(ids), _is_one_of(classes))
+    x, y, across, down = cv2.boundingRect(mask)  # regions are looked for where there are any
+    if not across:
         return Semantics()
-    count, regions, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    here = np.s_[y : y + down, x : x + across]
+    count, regions, stats, _ = cv2.connectedComponentsWithStats(mask[here], connectivity=8)
     height, width = ids.shape
     least = max(SMALLEST_PX, SMALLEST_SHARE * ids.size)
     left, top, columns, rows, area = stats.T
+    left, top = left + x, top + y
     touching = (left < MARGIN_PX) | (top < MARGIN_PX)
     touching |= (left + columns > width - MARGIN_PX) | (top + rows > height - MARGIN_PX)
     border = _void_border(ids)
     if border is not None:
-        touching[np.unique(regions[border])] = True
-    mass = area if probability is None else np.bincount(regions.ravel(), probability.ravel(), count)
+        touching[np.unique(regions[border[here]])] = True
+    mass = area if probability is None else np.bincount(regions.ravel(), probability[here].ravel(), count)
     counted = area >= least
     counted[0] = False  # what is none of the target
     order = sorted(np.flatnonzero(counted & ~touching).tolist(), key=lambda each: -int(area[each]))
@@ -90,10 +93,11 @@ def _together(each: Sequence[Semantics]) -> Semantics:
     )
 
 
-def _mask(ids: UInt8[np.ndarray, "h w"], target: Iterable[int]) -> UInt8[np.ndarray, "h w"]:
+def _is_one_of(target: Iterable[int]) -> UInt8[np.ndarray, " ids"]:
+    """1 at each of these ids."""
     table = np.zeros(256, np.uint8)
     table[list(target)] = 1
-    return table[ids]
+    return table
 
 
 def _void_border(ids: UInt8[np.ndarray, "h w"]) -> np.ndarray | None:
