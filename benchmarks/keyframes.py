@@ -493,6 +493,7 @@ def main() -> None:
             "target": TARGET,
             "degraded share": DEGRADED_SHARE,
             "budget share": BUDGET_SHARE,
+            "regions": "of each class by itself",
             "processor": processor_name(),
             "threads": torch.get_num_threads(),
             "versions": versions() | {"opencv": cv2.__version__},

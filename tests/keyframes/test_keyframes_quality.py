@@ -152,6 +152,23 @@ def test_several_classes_are_one_target():
     assert semantics_of(ids, []).whole == 0
 
 
+def test_by_class_one_that_is_cut_off_does_not_cut_off_another():
+    ids = ids_with((90, 40, 120, 70), value=4) | ids_with((70, 40, 90, 60)) | ids_with((10, 10, 15, 15))
+    assert semantics_of(ids, [3, 4]).whole == pytest.approx(25 / 12000)
+    apart = semantics_of(ids, [3, 4, 3], by_class=True)
+    assert apart.whole == pytest.approx((25 + 400) / 12000)
+    assert apart.part == pytest.approx(900 / 12000)
+    assert apart.boxes == ((70, 40, 90, 60), (10, 10, 15, 15))
+    assert semantics_of(ids, [3], by_class=True) == semantics_of(ids, [3])
+    assert semantics_of(ids, [], by_class=True).whole == 0
+
+
+def test_frames_are_scored_class_by_class():
+    ids = ids_with((90, 40, 120, 70), value=4) | ids_with((70, 40, 90, 60))
+    scores = Scorer([3, 4]).add(np.zeros((*ids.shape, 3), np.uint8), ids, 0)
+    assert (scores.semantics.whole, scores.semantics.part) == pytest.approx((400 / 12000, 900 / 12000))
+
+
 def test_void_that_reaches_in_from_the_border_is_the_border():
     ids = ids_with((30, 30, 60, 60))
     ids[:28] = 255

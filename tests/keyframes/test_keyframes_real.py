@@ -56,7 +56,7 @@ def test_a_film_with_degraded_frames(film):
     window, plain = (figures["due by clean flow"][rule] for rule in ("window", "first"))
     assert window["degraded"] <= 0.02
     assert plain["degraded"] >= 0.15
-    assert window["target ratio"] >= 1.12
+    assert window["target ratio"] >= 1.15
     assert window["part share"] <= 0.03
     from_degraded = figures["due by degraded flow"]["window"]
     assert from_degraded["degraded"] <= 0.04
@@ -71,11 +71,6 @@ def test_a_film_of_one_frame_a_second(film):
     sent, every = (figures["sent"][rule] for rule in ("price", "every 8th"))
     assert sent["degraded"] <= 0.08 < every["degraded"]
     assert sent["target ratio"] >= 1.3 > every["target ratio"]
-
-
-@pytest.mark.xfail(strict=True, reason="1.138; with the labels in place of the network 1.20")
-def test_the_share_of_target_that_was_aimed_at(film):
-    assert film("0016E5")["due by clean flow"]["window"]["target ratio"] >= 1.15
 
 
 @pytest.mark.parametrize("name", ["0016E5", "kitti"])

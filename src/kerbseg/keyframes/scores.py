@@ -47,7 +47,8 @@ class Scorer:
         gray = analyzed(picture)
         small = thumbnail(gray)
         measures, motion = measure(gray), self._motion.add(gray, small)
-        shown = _in_pixels_of(semantics_of(resize_ids(ids, gray.shape), self._target), gray.shape, ids.shape)
+        semantics = semantics_of(resize_ids(ids, gray.shape), self._target, by_class=True)
+        shown = _in_pixels_of(semantics, gray.shape, ids.shape)
         index, self._next = self._next, self._next + 1
         return FrameScores(
             index=index,

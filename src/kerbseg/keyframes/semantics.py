@@ -6,7 +6,7 @@ that touches the border is probably a part of something.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,26 +43,36 @@ def semantics_of(
     ids: UInt8[np.ndarray, "h w"],
     target: Iterable[int],
     probability: Float32[np.ndarray, "h w"] | None = None,
+    *,
+    by_class: bool = False,
 ) -> Semantics:
     """The regions (8 neighbors) of some classes. Raises MissingExtra without OpenCV.
 
     With the probability of the target, a pixel counts as much as it is probable. Where the ids are void (255) from the
-    border on, as in rectified pictures, the border is where that ends.
+    border on, as in rectified pictures, the border is where that ends. All classes are one target, whose regions join;
+    `by_class` keeps the regions of each class apart, so that a car which is cut off does not cut off the person beside
+    it.
     """
+    classes = tuple(target)
+    if by_class:
+        return _together([semantics_of(ids, (each,), probability) for each in dict.fromkeys(classes)])
     cv2 = cv2_module()
-    mask = _mask(ids, target)
-    if not mask.any():
+    mask = cv2.LUT(np.ascontiguousarray(ids), _is_one_of(classes))
+    x, y, across, down = cv2.boundingRect(mask)  # regions are looked for where there are any
+    if not across:
         return Semantics()
-    count, regions, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    here = np.s_[y : y + down, x : x + across]
+    count, regions, stats, _ = cv2.connectedComponentsWithStats(mask[here], connectivity=8)
     height, width = ids.shape
     least = max(SMALLEST_PX, SMALLEST_SHARE * ids.size)
     left, top, columns, rows, area = stats.T
+    left, top = left + x, top + y
     touching = (left < MARGIN_PX) | (top < MARGIN_PX)
     touching |= (left + columns > width - MARGIN_PX) | (top + rows > height - MARGIN_PX)
     border = _void_border(ids)
     if border is not None:
-        touching[np.unique(regions[border])] = True
-    mass = area if probability is None else np.bincount(regions.ravel(), probability.ravel(), count)
+        touching[np.unique(regions[border[here]])] = True
+    mass = area if probability is None else np.bincount(regions.ravel(), probability[here].ravel(), count)
     counted = area >= least
     counted[0] = False  # what is none of the target
     order = sorted(np.flatnonzero(counted & ~touching).tolist(), key=lambda each: -int(area[each]))
@@ -73,10 +83,21 @@ def semantics_of(
     )
 
 
-def _mask(ids: UInt8[np.ndarray, "h w"], target: Iterable[int]) -> UInt8[np.ndarray, "h w"]:
+def _together(each: Sequence[Semantics]) -> Semantics:
+    """What several classes show; boxes that enclose more come first."""
+    boxes = [box for one in each for box in one.boxes]
+    return Semantics(
+        whole=sum(one.whole for one in each),
+        part=sum(one.part for one in each),
+        boxes=tuple(sorted(boxes, key=lambda box: -(box[2] - box[0]) * (box[3] - box[1]))),
+    )
+
+
+def _is_one_of(target: Iterable[int]) -> UInt8[np.ndarray, " ids"]:
+    """1 at each of these ids."""
     table = np.zeros(256, np.uint8)
     table[list(target)] = 1
-    return table[ids]
+    return table
 
 
 def _void_border(ids: UInt8[np.ndarray, "h w"]) -> np.ndarray | None:
