@@ -2,10 +2,12 @@
 
 Each network is exported for each engine, in float and in int8 where the engine has it; a refusal is kept with its
 reason, and so is a file that takes longer than --cell-seconds. Shipped weights are taken where there are any
-(calibrated on CamVid's train split, evaluated on val, with --data-root); the other networks have random weights whose
-batch-norms have seen drawn streets. The files of one network are then timed by turns, a process each. --work keeps the
-files and figures: a second run makes what is missing, and times the networks that it is given.
-Example: python benchmarks/engines.py --data-root camvid --work made --json benchmarks/results/engines.json
+(calibrated on CamVid's train split, evaluated on val, with --data-root); the other networks see some drawn streets
+first, so that their classes meet where a street's do, and no mIoU of them is measured. The files of one network are
+then timed by turns, a process each. --work keeps the files and figures: a second run makes what is missing, and times
+the networks that it is given. `--page` alone writes the page's table from the results, and measures nothing.
+    python benchmarks/engines.py --data-root camvid --work made --json benchmarks/results/engines.json
+    python benchmarks/engines.py --page docs/engines.md
 """
 
 from __future__ import annotations
@@ -13,14 +15,22 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from cpu import with_statistics
+import torch
+from kerbnet import LABELS, instructions, kept
+from marked import between
 
-from kerbseg.bundle import Bundle, load, shipped
+from kerbseg.bundle import Bundle, load, random_bundle, shipped
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.core.types import Dataset
@@ -28,23 +38,42 @@ from kerbseg.data import open_dataset
 from kerbseg.evaluate import evaluate
 from kerbseg.export import export, pictures_of
 from kerbseg.export.int8 import Quantizer
-from kerbseg.profiling.latency import Budget
+from kerbseg.export.litert_converter import REQUIREMENT
+from kerbseg.export.parity import FLOOR
+from kerbseg.models import create_model
+from kerbseg.profiling.latency import Budget, interleaved
 from kerbseg.profiling.machine import this_machine
-from kerbseg.profiling.workers import drawn_street, time_models
+from kerbseg.profiling.workers import drawn_street, of_model, worker
 from kerbseg.runtime import ENGINES, RuntimeOptions, open_runtime
 from kerbseg.runtime.engines import size_bytes
 
 NETWORKS = ["mininet_v2_cpu", "mininet_v2", "erfnet", "liteseg_mobilenet_v2", "efficientseg_1_5", "enet", "espnet"]
 SMALL = ["openvino", "litert", "executorch", "ncnn"]
-SPLITS = ("train", "val")
+RESULTS = Path(__file__).parent / "results" / "engines.json"
+MARK = "engines"
+PACKAGES = ("openvino", "nncf", "ai-edge-litert", "ai-edge-quantizer", "executorch", "torchao", "ncnn", "pnnx")
+SPLITS, WAYS = ("train", "val"), ("float", "int8")
 NO_FLOAT = "no float file"
 Row = dict[str, Any]
 
 
-def bundle_of(name: str) -> Bundle:
-    """Shipped weights for CamVid, else random ones."""
+def weights_of(name: str, given: argparse.Namespace) -> str:
+    """In words; the name of shipped ones where there are any."""
     own = f"{name}-camvid"
-    return load(own) if own in shipped() else with_statistics(name)
+    return own if own in shipped() else f"{given.steps} steps on drawn streets"
+
+
+def bundle_of(name: str, folder: Path, given: argparse.Namespace) -> Bundle:
+    """Shipped weights for CamVid, else those of some steps on drawn streets, which stay in the folder."""
+    if (own := weights_of(name, given)) in shipped():
+        return load(own)
+    torch.manual_seed(0)
+    return Bundle(kept(name, create_model(name, len(LABELS)), folder, given.steps), random_bundle(name, LABELS).card)
+
+
+def data_of(name: str, given: argparse.Namespace) -> str:
+    """What a network is calibrated and compared on: what it was trained on, where that is there."""
+    return "camvid" if given.data_root is not None and weights_of(name, given) in shipped() else "scenes"
 
 
 def float_file(bundle: Bundle, path: Path, shown: list[np.ndarray], size: tuple[int, int]) -> Row:
@@ -63,12 +92,13 @@ def int8_file(
     calibration, eval_set = splits
     try:
         quantizer = Quantizer.of_bundle(bundle, ENGINES[name], tuple(given.size), calibration, given.calibration)
-        quantizer.save(quantizer.with_uint8_logits(quantizer.quantize_all()), path)
+        quantized = quantizer.with_uint8_logits(quantizer.quantize_all())
+        quantizer.save(quantized, path)
     except KerbsegError as error:
         return {"refused": str(error).replace(str(path), "the file")}
     in_int8, in_torch = open_runtime(path), open_runtime(bundle)
     equal = [float((in_int8(picture[None]) == in_torch(picture[None])).mean()) for picture in shown]
-    made: Row = {"bytes": size_bytes(path), "equal": float(np.mean(equal)), "miou_drop": "no weights"}
+    made: Row = {"bytes": size_bytes(path), "equal": float(np.mean(equal)), "miou_drop": "not measured"}
     if bundle.card.scores and eval_set.labels.classes == bundle.card.labels.classes:
         before, after = (
             evaluate(open_runtime(each), eval_set, limit=given.limit).metrics.miou
@@ -80,9 +110,10 @@ def int8_file(
 
 def cell(network: str, name: str, way: str, path: Path, given: argparse.Namespace) -> Row:
     """One file and its figures."""
-    data = "scenes" if given.data_root is None else "camvid"
-    splits = [open_dataset(data, split, given.data_root) for split in SPLITS]
-    bundle, size = bundle_of(network), (given.size[0], given.size[1])
+    data = data_of(network, given)
+    root = given.data_root if data == "camvid" else None
+    splits = [open_dataset(data, split, root) for split in SPLITS]
+    bundle, size = bundle_of(network, path.parent, given), (given.size[0], given.size[1])
     shown = pictures_of(splits[1], size, given.pictures)
     if way == "float":
         return float_file(bundle, path, shown, size)
@@ -90,6 +121,7 @@ def cell(network: str, name: str, way: str, path: Path, given: argparse.Namespac
 
 
 def _send(connection: Any, *arguments: Any) -> None:
+    os.setsid()  # so that what it starts (converters) can be ended with it
     connection.send(cell(*arguments))
 
 
@@ -109,7 +141,9 @@ def within(seconds: float, *arguments: Any) -> Row:
         process.join()
         return {"not_measured": f"the process that made it ended with {process.exitcode}"}
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        process.kill()  # before it has a group of its own
         process.join()
 
 
@@ -117,41 +151,41 @@ def make(folder: Path, rows: dict[str, Row], given: argparse.Namespace) -> None:
     """All files that are not there yet."""
     for network in given.networks:
         for name in given.engines:
-            for way in ("float", "int8"):
+            for way in given.ways:
                 key = f"{network} {name} {way}"
                 path = folder / f"{network}{'_int8' * (way == 'int8')}{ENGINES[name].suffix}"
                 if key in rows:
                     continue
-                if way == "int8" and "bytes" not in rows[f"{network} {name} float"]:
+                if way == "int8" and "bytes" not in rows.get(f"{network} {name} float", {}):
                     rows[key] = {"refused": NO_FLOAT}
                 elif given.cell_seconds:
                     rows[key] = within(given.cell_seconds, network, name, way, path, given)
                 else:
                     rows[key] = cell(network, name, way, path, given)
-                rows[key]["file"] = path.name
+                rows[key] |= {"file": path.name, "weights": weights_of(network, given), "data": data_of(network, given)}
                 print(f"{key}: {rows[key]}", flush=True)
                 (folder / "made.json").write_text(json.dumps(rows, indent=1))
 
 
 def time_networks(folder: Path, rows: dict[str, Row], given: argparse.Namespace) -> None:
-    """The files of each network by turns."""
+    """The files of each network by turns; they are loaded two at a time, which takes as long as the timing."""
+    options, picture = RuntimeOptions(threads=given.threads), drawn_street((given.size[0], given.size[1]))
     for network in given.networks:
         made = {key: folder / row["file"] for key, row in rows.items() if key.split()[0] == network and "bytes" in row}
         if not made:
             continue
-        timings = time_models(
-            [str(path) for path in made.values()],
-            [RuntimeOptions(threads=given.threads)] * len(made),
-            [drawn_street((given.size[0], given.size[1]))] * len(made),
-            Budget(seconds=given.seconds),
-        )
-        for key, timing in zip(made, timings, strict=True):
-            rows[key]["latency_ms"] = timing.call.to_dict()
-            print(f"{key}: {timing.call.median_ms:.2f} ms", flush=True)
+        with ExitStack() as stack:
+            with ThreadPoolExecutor(2) as pool:
+                loading = [worker(of_model, str(path), options, picture, dict(ENGINES)) for path in made.values()]
+                workers = list(pool.map(stack.enter_context, loading))
+            latencies = interleaved([one.batch("call") for one in workers], Budget(seconds=given.seconds))
+        for key, latency in zip(made, latencies, strict=True):
+            rows[key]["latency_ms"] = latency.to_dict()
+            print(f"{key}: {latency.median_ms:.2f} ms", flush=True)
         (folder / "made.json").write_text(json.dumps(rows, indent=1))
 
 
-def table(rows: dict[str, Row]) -> str:
+def table(rows: Mapping[str, Row]) -> str:
     """The figures in Markdown, with each refusal and its reason below."""
     lines = [
         "| network | engine | equal pixels | int8: equal pixels | int8: mIoU lost | ms | int8: ms | kB | int8: kB |",
@@ -161,7 +195,7 @@ def table(rows: dict[str, Row]) -> str:
     for key in rows:
         network, name, way = key.split()
         if way == "float":
-            both = [rows[key], rows.get(f"{network} {name} int8", {"not_measured": "it was not made"})]
+            both = [rows[key], rows.get(f"{network} {name} int8", {"not_measured": "it was not made in this run"})]
             lines.append(f"| {network} | {ENGINES[name].suffix} | {' | '.join(_cells(*both, reasons))} |")
     return "\n".join([*lines, "", *(f"{number}. {reason}" for number, reason in enumerate(reasons, 1))]).strip()
 
@@ -186,39 +220,92 @@ def _cells(in_float: Row, in_int8: Row, reasons: list[str]) -> list[str]:
     return [equal, equal8, lost, ms, ms8, size, size8]
 
 
+def protocol_words(results: Mapping[str, Any]) -> str:
+    """How the figures were taken."""
+    how, rows = results["protocol"], results["rows"]
+    height, width = how["size"]
+    runs = [row["latency_ms"]["runs"] for row in rows.values() if "latency_ms" in row]
+    least = f", medians of {min(runs)} calls or more" if runs else ""
+    lacks = how["instructions"] is not None and not any("vnni" in each for each in how["instructions"])
+    without = " **without instructions for 8-bit integers** (no VNNI)" if lacks else ""
+    trained = sorted({row["weights"] for row in rows.values() if row.get("data") == "camvid"})
+    taught = sorted({key.split()[0] for key, row in rows.items() if row.get("data") == "scenes"})
+    versions = ", ".join(f"{name} {number}" for name, number in how["packages"].items())
+    evaluated = "all of val" if how["evaluated_on"] == "all" else f"the first {how['evaluated_on']} pictures of val"
+    return (
+        f"{how['processor']}{without}, {how['threads']} threads, {width}x{height}, {how['date']}; {versions}. A call"
+        f" goes from a uint8 picture to its ids{least}, the files of one network by turns. Equal pixels:"
+        f" {how['pictures']} pictures, against torch in float. {_listed(trained)}: trained on CamVid,"
+        f" compared on its val, calibrated on"
+        f" {how['calibration_pictures']} pictures of train; mIoU lost is float's less int8's on {evaluated}, with all"
+        f" in int8 that the tool takes. {_listed(taught)}: {how['steps']} steps on drawn streets, which"
+        f" they are compared and calibrated on; what int8 costs them in mIoU is not measured."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
+def inside(results: Mapping[str, Any]) -> str:
+    """What stands on the page between the marks."""
+    return f"{table(results['rows'])}\n\n{protocol_words(results)}"
+
+
+def protocol(given: argparse.Namespace) -> dict[str, Any]:
+    """What the figures depend on."""
+    packages = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
+    converter, _, number = REQUIREMENT.partition("==")
+    return {
+        **this_machine().to_dict(), "size": given.size, "threads": given.threads,
+        "packages": packages | ({converter: number} if "litert" in given.engines else {}),
+        "instructions": instructions(), "steps": given.steps, "floor": FLOOR,
+        "calibration_pictures": given.calibration, "pictures": given.pictures, "evaluated_on": given.limit or "all",
+        "seconds": given.seconds, "latency": "uint8 picture to ids, batch 1; the files of a network by turns",
+    }  # fmt: skip
+
+
 def main(argv: list[str] | None = None) -> None:
     """Makes the files, times them and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     parser.add_argument("--engines", nargs="+", default=SMALL)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="that files are made in now")
     parser.add_argument("--size", nargs=2, type=int, default=[360, 480], metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--steps", type=int, default=40, help="on drawn streets, of networks without shipped weights")
     parser.add_argument("--data-root", type=Path, help="CamVid; drawn streets without it")
     parser.add_argument("--calibration", type=int, default=30, help="pictures")
     parser.add_argument("--pictures", type=int, default=8, help="that torch and a file are compared on")
     parser.add_argument("--limit", type=int, help="pictures that int8 is evaluated on")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0, help="of timing, for each network; 0 times none")
+    parser.add_argument("--time-only", action="store_true", help="the files of --work as they are; make none")
     parser.add_argument("--cell-seconds", type=float, default=600.0, help="that one file may take; 0 sets no limit")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--page", type=Path, help="write its table, from --json or from the results of the repository")
     given = parser.parse_args(argv)
+    if given.page is not None and given.json is None:
+        given.page.write_text(between(given.page.read_text(), MARK, inside(json.loads(RESULTS.read_text()))))
+        return
     with TemporaryDirectory() as temporary:
         folder = given.work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / "made.json"
-        rows: dict[str, Row] = json.loads(kept.read_text()) if kept.is_file() else {}
-        make(folder, rows, given)
+        made = folder / "made.json"
+        rows: dict[str, Row] = json.loads(made.read_text()) if made.is_file() else {}
+        if not given.time_only:
+            make(folder, rows, given)
         if given.seconds:
             time_networks(folder, rows, given)
+    results = {"protocol": protocol(given), "rows": rows}
     if given.json is not None:
-        protocol = {
-            **this_machine().to_dict(), "size": given.size, "threads": given.threads,
-            "data": "scenes" if given.data_root is None else "camvid",
-            "calibration_pictures": given.calibration, "pictures": given.pictures, "evaluated_on": given.limit or "all",
-            "seconds": given.seconds, "latency": "uint8 picture to ids, batch 1; the files of a network by turns",
-        }  # fmt: skip
         with atomic_write(given.json) as path:
-            Path(path).write_text(json.dumps({"protocol": protocol, "rows": rows}, indent=1) + "\n")
+            Path(path).write_text(json.dumps(results, indent=1) + "\n")
+    if given.page is not None:
+        given.page.write_text(between(given.page.read_text(), MARK, inside(results)))
     print(table(rows))
 
 

@@ -1,6 +1,7 @@
 """Networks of other houses: their tails are found, cut, and give the same ids; what has none is told in one line."""
 
 import json
+import warnings
 from functools import partial
 
 import numpy as np
@@ -18,8 +19,10 @@ from kerbseg.accelerate.early_mixing import mix_early
 from kerbseg.accelerate.files import open_network
 from kerbseg.accelerate.int8 import accelerate_int8
 from kerbseg.accelerate.normalization import read_preprocessing
+from kerbseg.bundle import random_bundle
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, DataError, InputError, KerbsegError
+from kerbseg.core.labels import label_set
 from kerbseg.core.types import Preprocessing
 from kerbseg.data.scenes import Scenes
 from kerbseg.runtime import open_runtime
@@ -132,6 +135,24 @@ def test_confidence_is_the_softmax_of_enlarged_logits(name, tmp_path, accelerate
     accelerate(written(model, tmp_path / "net.onnx"), tmp_path / "fast.onnx")
     _, confidence = open_runtime(tmp_path / "fast.onnx").with_confidence(streets[0][None])
     np.testing.assert_allclose(confidence[0], in_onnx(model, streets[0]).max(1)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".xml"])
+def test_confidence_of_an_accelerated_network_is_within_a_level_of_torchs_softmax(
+    ending, tmp_path, accelerate, streets
+):
+    bundle = random_bundle("mininet_v2_cpu", label_set("camvid"), seed=0)
+    with torch.no_grad():
+        bundle.model.output.weight *= 40
+        bundle.model.output.bias *= 40
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's exporter
+        torch.onnx.export(bundle.model, (torch.zeros(1, 3, *SIZE),), tmp_path / "net.onnx", dynamo=True, verbose=False)
+    accelerate(tmp_path / "net.onnx", tmp_path / f"fast{ending}", preprocessing=bundle.card.preprocessing)
+    expected = open_runtime(bundle).upsampled_logits(streets[0][None]).double().softmax(1).amax(1).numpy()
+    assert expected.std() > 0.05
+    _, levels = open_runtime(tmp_path / f"fast{ending}").with_confidence(streets[0][None], dtype="uint8")
+    assert (np.abs(levels / 255 - expected) <= 1 / 255 + 1e-9).mean() >= 0.999
 
 
 @pytest.mark.parametrize("name", ["softmax_before", "sigmoid"])

@@ -126,6 +126,22 @@ def test_a_table_of_engines_gives_each_reason_once(monkeypatch):
     ]
 
 
+def test_the_table_of_engines_on_the_page_is_the_results(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    engines = importlib.import_module("engines")
+    results, page = json.loads(engines.RESULTS.read_text()), (FOLDER.parent / "docs" / "engines.md").read_text()
+    assert engines.between(page, engines.MARK, engines.inside(results)) == page, "benchmarks/engines.py --page"
+    rows = results["rows"]
+    assert {key.split()[0] for key in rows} == set(engines.NETWORKS)
+    for key, row in rows.items():
+        assert {"bytes", "refused", "not_measured"} & set(row), key
+        if key.endswith("float") and "bytes" in row:
+            assert row["equal"] >= 0.999, key
+        if isinstance(row.get("miou_drop"), float):
+            assert row["miou_drop"] == row["miou_float"] - row["miou_int8"]
+            assert row["weights"].endswith("-camvid"), key
+
+
 def test_drawn_bag_runs_and_is_a_healthy_bag(script, tmp_path, capsys):
     pytest.importorskip("rosbags", reason="rosbags is not installed")
     from kerbseg.robots.bag_report import examine_bag

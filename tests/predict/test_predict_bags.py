@@ -4,6 +4,7 @@ import io
 import signal
 import tracemalloc
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,17 @@ import pytest
 from PIL import Image
 
 import made_bags as made_up
+from kerbseg.bundle import Bundle, load
 from kerbseg.cli import main
 from kerbseg.core.errors import DataError, InputError, KerbsegError, KerbsegWarning
 from kerbseg.core.labels import label_set
+from kerbseg.data import open_dataset
+from kerbseg.export import export, pictures_of
 from kerbseg.predict import Predictor, Stamp, VideoOptions, predict_files, video
 from kerbseg.predict.bags import BagJob, bag_job, predict_bag
 from kerbseg.predict.sinks.bag import BagContents
 from kerbseg.predict.sources import as_source, open_source
+from kerbseg.runtime import open_runtime
 
 CAMERA = "/cam/image_raw"
 MASK, CONFIDENCE, NAMES = (f"/cam/segmentation/{each}" for each in ("mask", "confidence", "label_info"))
@@ -430,3 +435,24 @@ def test_the_command_says_what_came_of_it_in_one_line(tmp_path, bag, monkeypatch
         assert told in said.err
         assert len(said.err.splitlines()) == 1
     assert (tmp_path / "out.mcap").exists() == (status < 2)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_what_a_bag_leaves_unknown_is_what_torchs_softmax_is_unsure_of(suffix, tmp_path):
+    size, threshold = (64, 96), 0.5
+    bundle = load(MODEL)
+    bundle = Bundle(bundle.model, replace(bundle.card, input_size=size))
+    shown = np.stack(pictures_of(open_dataset("scenes", "val"), size, 2))
+    export(bundle, tmp_path / f"m{suffix}", pictures=shown[:1])
+    drive = made_up.write_mcap(tmp_path / "drive.mcap", {CAMERA: list(shown)})
+    out = tmp_path / "out.mcap"
+    main(["predict", str(tmp_path / f"m{suffix}"), str(drive), "-o", str(out), "--unknown", str(threshold), "--only"])
+    topics = by_topic(made_up.read_mcap(out))
+    masks = np.stack([made_up.gray_of(each[1]) for each in topics[MASK]])
+    levels = np.stack([made_up.gray_of(each[1]) for each in topics[CONFIDENCE]])
+    logits = open_runtime(bundle).upsampled_logits(shown).double()
+    expected = (logits / bundle.card.temperature).softmax(1).amax(1).numpy()
+    clear = np.abs(expected - threshold) > 1 / 255  # nearer, rounding decides
+    assert 0.01 < (masks == 255).mean() < 0.9
+    assert ((masks == 255) == (expected < threshold))[clear].mean() >= 0.999
+    assert (np.abs(levels / 255 - expected) <= 1 / 255 + 1e-9).mean() >= 0.999

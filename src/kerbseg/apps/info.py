@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class CardFacts:
     half: bool = False  # whether kernels are in float16 in the file
     last_stage: LastStageCard | None = None  # of an exported file
     foreign: ForeignCard | None = None  # of a network that is not registered
+    refused_by_tensorrt: Sequence[str] | None = None  # of a .onnx file, what its parser would refuse
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg info --json` writes it: the card's own keys, and those of the file."""
@@ -43,7 +44,15 @@ class CardFacts:
             "size_bytes": self.size_bytes,
             "kernels_in_float16": self.half,
             **({} if self.last_stage is None else {"logits": self._logits(self.last_stage)}),
+            **self._tensorrt(),
         }
+
+    def _tensorrt(self) -> dict[str, Any]:
+        if self.refused_by_tensorrt is None:
+            return {}
+        from kerbseg.export.tensorrt import VERSION
+
+        return {"tensorrt": {"version": VERSION, "refused": list(self.refused_by_tensorrt), "run": False}}
 
     def _logits(self, last_stage: LastStageCard) -> dict[str, Any]:
         return {key: getattr(last_stage, key) for key in ("dtype", "scale", "zero_point")}
@@ -60,6 +69,15 @@ class Score:
 
 def card_facts(path: Path) -> CardFacts:
     """The card of a bundle or an exported model. Raises BundleError for a file that is damaged or foreign."""
+    facts = _facts(path)
+    if path.suffix != ".onnx":
+        return facts
+    from kerbseg.export.tensorrt import refusals  # with all that exports
+
+    return replace(facts, refused_by_tensorrt=refusals(path))
+
+
+def _facts(path: Path) -> CardFacts:
     if path.suffix == BUNDLE_SUFFIX:
         bundle = load(path)  # whole, since a card tells of weights
         card, precision, net, last_stage = bundle.card, "float32", bundle.model, None
@@ -87,6 +105,14 @@ def figures(card: BundleCard) -> Iterator[Score]:
             yield Score(miou, str(protocol.get("data", "?")), str(protocol.get("split", "?")))
 
 
+def _of_tensorrt(refused: Sequence[str]) -> str:
+    from kerbseg.export.tensorrt import VERSION
+
+    if not refused:
+        return f"the parser of {VERSION} lists all that it holds (not run here)"
+    return f"the parser of {VERSION} would refuse (not run here): {'; '.join(refused)}"
+
+
 def render(facts: CardFacts) -> Table:
     """The card, a line a fact."""
     card, labels = facts.card, facts.card.labels
@@ -98,6 +124,8 @@ def render(facts: CardFacts) -> Table:
     table.add_row("file", f"{facts.precision}, {facts.size_bytes / 1e6:.3f} MB{half}")
     if (last_stage := facts.last_stage) is not None and last_stage.dtype == "uint8":
         table.add_row("logits", f"uint8 q, which stand for {last_stage.scale:.4g} * (q - {last_stage.zero_point})")
+    if facts.refused_by_tensorrt is not None:
+        table.add_row("TensorRT", _of_tensorrt(facts.refused_by_tensorrt))
     table.add_row("input size", f"{card.input_size[0]}x{card.input_size[1]} (HxW)")
     if card.resample != "bilinear":
         table.add_row("other sizes", f"are brought to it by {card.resample}")
