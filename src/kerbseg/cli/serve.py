@@ -85,7 +85,7 @@ def serve(
 
     check_installed("serve", ("fastapi", "uvicorn", "websockets", "python_multipart"))
     with no_collection():
-        from kerbseg.cli.predicting import Looks
+        from kerbseg.cli.predicting import parse_looks
         from kerbseg.data.pictures import MAX_PIXELS
         from kerbseg.runtime import open_runtime
         from kerbseg.serve.gate import read_keys
@@ -97,7 +97,7 @@ def serve(
             workers, queue, batch, wait_ms, max_mb, MAX_PIXELS if max_pixels is None else max_pixels, timeout
         )
         listening = ServerOptions(host, port, () if keys is None else read_keys(keys), cors)
-        asked = Looks.parse(size, None, None, None, None)
+        asked = parse_looks(size, None, None, None, None)
         opened = {
             name: open_runtime(file, engine=runtime, device=device, threads=threads, precision=precision)
             for name, file in named([model, *models]).items()
