@@ -68,7 +68,7 @@ ClusterEngine = Annotated[
     str | None,
     Parameter(
         name="--engine",
-        help="ray: do the work in several processes or on many machines, and go on where it ended (docs/scale.md)",
+        help="Where the work is done; ray: in several processes or on many machines, and goes on where it ended",
     ),
 ]
 OneTopic = Annotated[

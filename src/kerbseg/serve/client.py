@@ -23,7 +23,7 @@ from kerbseg.bundle_card import BundleCard
 from kerbseg.core.errors import DataError, KerbsegError, MissingExtra
 from kerbseg.core.labels import LabelSet
 from kerbseg.core.text import printable
-from kerbseg.data.pictures import rgb_of
+from kerbseg.data.pictures import open_embedded, rgb_of
 from kerbseg.predict import Prediction
 
 SendablePicture = str | Path | bytes | Image.Image | np.ndarray
@@ -91,7 +91,8 @@ class Client:
     def draw(self, picture: SendablePicture, answer: str = "overlay", *, model: str | None = None) -> Image.Image:
         """The picture that the service draws: overlay, palette, color, side, ids or confidence."""
         content = self._ask("POST", f"/v1/segment?{_query(answer=answer, model=model)}", _content(picture))
-        return Image.open(io.BytesIO(content), formats=("PNG",))
+        with open_embedded(content, f"the answer of {self.address}") as image:
+            return image.copy()
 
     def models(self) -> list[dict[str, Any]]:
         """The models that are served; the first is meant where none is named."""
@@ -275,7 +276,7 @@ def _query(**asked: str | bool | None) -> str:
 
 
 def _pixels(png: str) -> np.ndarray:
-    with Image.open(io.BytesIO(base64.b64decode(png)), formats=("PNG",)) as image:
+    with open_embedded(base64.b64decode(png), "an answer's PNG") as image:
         return np.asarray(image)
 
 
