@@ -116,14 +116,19 @@ def test_operators_are_those_of_onnx_or_of_its_past():
     assert OPERATORS - known <= own | {"Attention", "RMSNormalization", "RotaryEmbedding", "TensorScatter"}
 
 
+def shown(capsys):
+    """What was printed, without the borders of its table and wherever its lines end."""
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
 def test_info_tells_it_of_an_onnx_file_and_of_no_other(camvid_bundle, tmp_path, capsys, monkeypatch):
     export(camvid_bundle, tmp_path / "m.onnx")
     facts = tmp_path / "facts.json"
     main(["info", str(tmp_path / "m.onnx"), "--json", str(facts)])
-    assert "lists all that it holds" in " ".join(capsys.readouterr().out.split())
+    assert "lists all that it holds" in shown(capsys)
     assert json.loads(facts.read_text())["tensorrt"] == {"version": "10.15", "refused": [], "run": False}
     monkeypatch.setattr("kerbseg.export.tensorrt.OPERATORS", OPERATORS - {"Resize"})
     main(["info", str(tmp_path / "m.onnx")])
-    assert "would refuse (not run here): Resize (not on its list)" in " ".join(capsys.readouterr().out.split())
+    assert "would refuse (not run here): Resize (not on its list)" in shown(capsys)
     main(["info", str(camvid_bundle), "--json", str(facts)])
     assert "tensorrt" not in json.loads(facts.read_text())
