@@ -18,6 +18,7 @@ from kerbseg.page.views import Painting
 BUTTONS: list[Any] = ["download", "fullscreen"]  # of pictures; none that sends one away
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 ONE_AT_A_TIME: dict[str, Any] = {**QUIET, "concurrency_limit": 1, "concurrency_id": "models"}
+IN_ORDER: dict[str, Any] = {**QUIET, "concurrency_limit": 1, "concurrency_id": "given"}  # of files, as they come
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from kerbseg.core.files import atomic_write
 from kerbseg.page.corrections import Corrections
 from kerbseg.page.figures import shares_table, summary
 from kerbseg.page.looking import Given, Look, pair
-from kerbseg.page.tabs.common import BUTTONS, ONE_AT_A_TIME, QUIET, Desk, alert, lines
+from kerbseg.page.tabs.common import BUTTONS, IN_ORDER, ONE_AT_A_TIME, QUIET, Desk, alert, lines
 from kerbseg.page.tabs.correcting import correcting_tab
 from kerbseg.page.views import VIEWS, Painting, views_of
 from kerbseg.predict.drawings import DRAWINGS
@@ -62,6 +62,8 @@ def pictures_tab(desk: Desk, corrections: Corrections) -> None:
         return found, gr.Dropdown(choices=[(each.name, n) for n, each in enumerate(found)], value=0), lines(notes)
 
     def take_masks(given: Sequence[Given], masks: list[str] | None) -> tuple[Any, ...]:
+        if not given:  # pictures that come after them find them
+            return gr.skip(), gr.skip(), gr.skip()
         return take([str(each.picture) for each in given], masks)
 
     def see(given: Sequence[Given], number: int | None, view: str) -> tuple[Any, ...]:
@@ -93,10 +95,10 @@ def pictures_tab(desk: Desk, corrections: Corrections) -> None:
     drawing: dict[str, Any] = {"fn": draw, "inputs": [look, drawn_into, view, *switches], **QUIET}
     drawing["outputs"] = [drawn_into, *drawn]
     for source in (pictures, folder):
-        follow(source.upload(take, [source, masks], [given, choice, notes], **QUIET))
-    follow(pictures.clear(take, [pictures, masks], [given, choice, notes], **QUIET))
+        follow(source.upload(take, [source, masks], [given, choice, notes], **IN_ORDER))
+    follow(pictures.clear(take, [pictures, masks], [given, choice, notes], **IN_ORDER))
     for changed in (masks.upload, masks.clear):
-        follow(changed(take_masks, [given, masks], [given, choice, notes], **QUIET))
+        follow(changed(take_masks, [given, masks], [given, choice, notes], **IN_ORDER))
     follow(choice.input(lambda: None, **QUIET))
     for button, by in ((before, -1), (after, 1)):
         follow(button.click(partial(_step, by), [given, choice], choice, **QUIET))
