@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from kerbseg.core.types import VOID
 from kerbseg.predict.opencv import cv2_module
@@ -53,9 +53,19 @@ def semantics_of(
     `by_class` keeps the regions of each class apart, so that a car which is cut off does not cut off the person beside
     it.
     """
-    classes = tuple(target)
-    if by_class:
-        return _together([semantics_of(ids, (each,), probability) for each in dict.fromkeys(classes)])
+    classes, border = tuple(dict.fromkeys(target)), _void_border(ids)
+    if not by_class:
+        return _regions(ids, classes, probability, border)
+    return _together([_regions(ids, (each,), probability, border) for each in classes])
+
+
+def _regions(
+    ids: UInt8[np.ndarray, "h w"],
+    classes: tuple[int, ...],
+    probability: Float32[np.ndarray, "h w"] | None,
+    border: Bool[np.ndarray, "h w"] | None,
+) -> Semantics:
+    """Those of some classes taken as one; `border` is where a region would touch void, if there is any."""
     cv2 = cv2_module()
     mask = cv2.LUT(np.ascontiguousarray(ids), _is_one_of(classes))
     x, y, across, down = cv2.boundingRect(mask)  # regions are looked for where there are any
@@ -69,7 +79,6 @@ def semantics_of(
     left, top = left + x, top + y
     touching = (left < MARGIN_PX) | (top < MARGIN_PX)
     touching |= (left + columns > width - MARGIN_PX) | (top + rows > height - MARGIN_PX)
-    border = _void_border(ids)
     if border is not None:
         touching[np.unique(regions[border[here]])] = True
     mass = area if probability is None else np.bincount(regions.ravel(), probability[here].ravel(), count)
@@ -83,12 +92,12 @@ def semantics_of(
     )
 
 
-def _together(each: Sequence[Semantics]) -> Semantics:
+def _together(classes: Sequence[Semantics]) -> Semantics:
     """What several classes show; boxes that enclose more come first."""
-    boxes = [box for one in each for box in one.boxes]
+    boxes = [box for each in classes for box in each.boxes]
     return Semantics(
-        whole=sum(one.whole for one in each),
-        part=sum(one.part for one in each),
+        whole=sum(each.whole for each in classes),
+        part=sum(each.part for each in classes),
         boxes=tuple(sorted(boxes, key=lambda box: -(box[2] - box[0]) * (box[3] - box[1]))),
     )
 
@@ -100,7 +109,7 @@ def _is_one_of(target: Iterable[int]) -> UInt8[np.ndarray, " ids"]:
     return table
 
 
-def _void_border(ids: UInt8[np.ndarray, "h w"]) -> np.ndarray | None:
+def _void_border(ids: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"] | None:
     """Where a region beside void that reaches in from the border would touch it; None where there is none."""
     cv2 = cv2_module()
     edges = (ids[0], ids[-1], ids[:, 0], ids[:, -1])
