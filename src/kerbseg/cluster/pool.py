@@ -72,7 +72,8 @@ class RayPool:
         data.DataContext.get_current().max_errored_blocks = -1  # a lost shard stops no other
         rows = [{"shard": pickle.dumps(shard)} for shard in shards]  # for processes of ours alone
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # how often a worker is started anew has no other name yet
+            # how often a worker is started anew has no other name yet (RayDeprecationWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
             outcomes = data.from_items(rows, override_num_blocks=len(rows)).map(
                 _Actor,
                 fn_constructor_args=(task,),
