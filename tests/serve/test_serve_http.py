@@ -251,8 +251,12 @@ def test_the_page_and_the_description_name_every_address(served):
     assert {"/v1/segment", "/v1/segment_batch", "/v1/models", "/v1/card", "/health", "/metrics", "/v2"} <= paths
     body = description["paths"]["/v1/segment"]["post"]["requestBody"]["content"]
     assert set(body) == {"multipart/form-data", "image/*"}
+    answers = {path: set(each["responses"]) for path, by in description["paths"].items() for each in by.values()}
+    assert answers["/v1/card"] == {"200", "401", "404"}
+    assert {"400", "422"} <= answers["/v1/segment"]
     status, headers, content = ask(served.address, "GET", "/docs")
     page = content.decode()
+    assert "Validation Error" not in page, "what is not understood is answered by 400"
     assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
     for path in paths:
         assert f"<code>{path}</code>" in page

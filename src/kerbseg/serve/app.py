@@ -82,13 +82,26 @@ def _form(*, many: bool) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {MULTIPART: form, **raw}}}
 
 
+class _Described(FastAPI):
+    """An application whose description leaves out the answer 422 that FastAPI writes and ours does not give (400)."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description."""
+        description: dict[str, Any] = super().openapi()
+        for methods in description["paths"].values():
+            for operation in methods.values():
+                if operation["responses"].get("422", {}).get("description") == "Validation Error":
+                    del operation["responses"]["422"]
+        return description
+
+
 def create_app(service: Service, keys: Sequence[str] = (), origins: Sequence[str] = ()) -> FastAPI:
     """The application of a service that was started.
 
     With `keys`, requests need one of them; pages of `origins` (such as https://example.org, or *) may call it from a
     browser.
     """
-    app = FastAPI(
+    app = _Described(
         title="kerbseg",
         version=kerbseg.__version__,
         summary="Names every pixel of street pictures.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,5 +42,6 @@ def _parameter(parameter: Mapping[str, Any]) -> dict[str, str]:
     schema = parameter["schema"]
     kinds = [*schema.get("enum", []), *(each.get("type") for each in schema.get("anyOf", []))]
     kind = " | ".join(each for each in kinds if each != "null") or schema.get("type", "")
-    default = "" if schema.get("default") is None else str(schema["default"])
+    default = schema.get("default")
+    default = "" if default is None else default if isinstance(default, str) else json.dumps(default)
     return {"name": parameter["name"], "kind": kind, "default": default, "text": parameter.get("description", "")}
