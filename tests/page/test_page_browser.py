@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from browsing import CHROMIUM, chromium, downloaded, give, page_at, shown
-from made_models import Made
 from PIL import Image
 
 from kerbseg.core.display import display_palette
@@ -14,6 +13,7 @@ from kerbseg.data.pictures import read_rgb
 from kerbseg.page.corrections import Corrections
 from kerbseg.page.looking import Models
 from kerbseg.predict import Predictor
+from made_models import Made
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra test)")
 pytest.importorskip("gradio", reason="gradio is not installed (extra app)")
