@@ -3,20 +3,23 @@
 Classes are held out of a training on drawn scenes: their pixels are void in it, and in its val split. On the test split
 the pixels of each held-out class are told from those of all that the network knows, by each figure alone. The network
 has seen held-out things as unlabelled pixels at the edge of its views; pictures without any are a harder test, and
-those are not drawn here. Example: python benchmarks/out_of_place.py --hold car,person,bus --json out_of_place.json
+those are not drawn here. `--page` alone writes the page's table from the results, and measures nothing.
+    python benchmarks/out_of_place.py --hold car,person,bus --json benchmarks/results/out_of_place.json
+    python benchmarks/out_of_place.py --page docs/confidence.md
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import yaml
+from marked import between
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -30,6 +33,8 @@ from kerbseg.runtime import open_runtime, segment_with_logits
 from kerbseg.train.fit import fit
 from kerbseg.train.recipe_file import read
 
+RESULTS = Path(__file__).parent / "results" / "out_of_place.json"
+MARK = "out of place"
 RECIPE = "smoke/scenes"
 EVERY = 7  # of the known pixels, which are many
 
@@ -72,6 +77,23 @@ def looks(bundle: Any, held: Sequence[str], count: int | None, size: tuple[int, 
     return {name: {k: np.concatenate(v) if v else empty for k, v in each.items()} for name, each in values.items()}
 
 
+def table(results: Mapping[str, Any]) -> str:
+    """AUROC and false alarms of each figure in Markdown, and how they were measured."""
+    held, how = results["held_out"], results["protocol"]
+    lines = [f"| figure | {' | '.join(held)} |", f"|---|{'--:|' * len(held)}"]
+    for figure in NOVELTY:
+        cells = [
+            f"{100 * auroc:.1f} / {100 * alarms:.1f}" for auroc, alarms in (each[figure] for each in held.values())
+        ]
+        lines.append(f"| {figure.replace('_', ' ')} | {' | '.join(cells)} |")
+    height, width = how["size"]
+    return "\n".join(lines) + (
+        f"\n\nAUROC / known pixels that look as new where 95 % of the new ones do, in %. `{how['model']}`, one training of"
+        f" {how['epochs']} epochs (mIoU of the known classes on val: {how['miou_of_known_classes_on_val']:.3f}),"
+        f" {how['scenes']} drawn scenes of {width}x{height}, one seed; {how['processor']}, {how['date']}."
+    )
+
+
 def main() -> None:
     """Draws, trains, measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,7 +103,12 @@ def main() -> None:
     parser.add_argument("--size", default="256x512", help="HEIGHTxWIDTH of the scenes")
     parser.add_argument("--set", nargs="*", default=[], help="values of the recipe, KEY=VALUE")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--page", type=Path, help="write its table from the results of the repository")
     arguments = parser.parse_args()
+    if arguments.page is not None:
+        text = arguments.page.read_text()
+        arguments.page.write_text(between(text, MARK, table(json.loads(RESULTS.read_text()))))
+        return
     held = arguments.hold.split(",")
     height, width = (int(n) for n in arguments.size.split("x"))
     with TemporaryDirectory() as name:
@@ -111,14 +138,14 @@ def main() -> None:
         for name, new in values.items()
         if len(new["probability"])
     }
-    table = Table("AUROC / FPR at 95 %, in %", *told)
+    printed = Table("AUROC / FPR at 95 %, in %", *told)
     for figure in NOVELTY:
         cells = (f"{100 * each[figure].auroc:.1f} / {100 * each[figure].fpr95:.1f}" for each in told.values())
-        table.add_row(figure, *cells)
+        printed.add_row(figure, *cells)
     for name, each in told.items():
         pixels = {"pixels": len(values[name]["probability"])}
         results["held_out"][name] = pixels | {figure: [one.auroc, one.fpr95] for figure, one in each.items()}
-    Console(width=80).print(table)
+    Console(width=80).print(printed)
     if arguments.json:
         with atomic_write(arguments.json) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n")

@@ -12,10 +12,12 @@ import kerbseg
 from kerbseg.bundle import Bundle, load, random_bundle, save
 from kerbseg.core.errors import InputError, KerbsegError
 from kerbseg.core.labels import label_set
+from kerbseg.data import open_dataset
 from kerbseg.export import export
 from kerbseg.export import openvino as openvino_export
+from kerbseg.export.int8 import Quantizer
 from kerbseg.export.uint8_logits import uint8_levels
-from kerbseg.runtime import open_runtime
+from kerbseg.runtime import ENGINES, open_runtime
 from kerbseg.runtime.confidence import confidence as torchs_confidence
 from kerbseg.runtime.protocols import ConfidenceMeasure
 from kerbseg.runtime.upsample_argmax import Coordinates, UpsampleArgmax
@@ -270,3 +272,24 @@ def test_what_an_exported_file_leaves_unknown_is_what_torchs_softmax_is_unsure_o
     clear = np.abs(sure - 0.5) > 1 / 255  # nearer, rounding decides
     assert 0.05 < (sure < 0.5).mean() < 0.95
     assert ((ids == 255) == (sure < 0.5))[clear].mean() >= 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(("suffix", "in_bytes"), [(".onnx", False), (".xml", False), (".xml", True)])
+def test_an_int8_file_gives_the_softmax_of_its_own_logits(suffix, in_bytes, measure, models, tmp_path):
+    pytest.importorskip("nncf", reason="nncf is not installed")
+    engine = next(each for each in ENGINES.values() if each.suffix == suffix)
+    quantizer = Quantizer.of_bundle(load(models / "m.safetensors"), engine, SIZE, open_dataset("scenes", "train"), 4)
+    quantized = quantizer.quantize_all()
+    path = tmp_path / f"int8{suffix}"
+    quantizer.save(quantizer.with_uint8_logits(quantized) if in_bytes else quantized, path)
+    runtime = open_runtime(path, threads=1)
+    assert (runtime.precision, runtime.last_stage.dtype) == ("int8", "uint8" if in_bytes else "float32")
+    ids, logits = runtime.with_logits(PICTURES)
+    expected = measured(logits.double().numpy() / 1.7, ids, measure)
+    for dtype in ("float32", "uint8"):
+        again, sure = runtime.with_confidence(PICTURES, measure=measure, dtype=dtype)
+        assert (again == ids).all()
+        far = np.abs(sure / (255 if dtype == "uint8" else 1) - expected) > 1 / 255 + 1e-9
+        assert far.mean() <= 1e-3
