@@ -88,8 +88,8 @@ def table(results: Mapping[str, Any]) -> str:
         lines.append(f"| {figure.replace('_', ' ')} | {' | '.join(cells)} |")
     height, width = how["size"]
     return "\n".join(lines) + (
-        f"\n\nAUROC / known pixels that look as new where 95 % of the new ones do, in %. `{how['model']}`, one training of"
-        f" {how['epochs']} epochs (mIoU of the known classes on val: {how['miou_of_known_classes_on_val']:.3f}),"
+        f"\n\nAUROC / known pixels that look as new where 95 % of the new ones do, in %. `{how['model']}`, one training"
+        f" of {how['epochs']} epochs (mIoU of the known classes on val: {how['miou_of_known_classes_on_val']:.3f}),"
         f" {how['scenes']} drawn scenes of {width}x{height}, one seed; {how['processor']}, {how['date']}."
     )
 
