@@ -16,6 +16,7 @@ from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, MissingExtra
 from kerbseg.core.labels import label_set
 from kerbseg.data import open_dataset
+from kerbseg.data.scenes import Scenes
 from kerbseg.evaluate import Report, evaluate
 from kerbseg.export import export_int8
 from kerbseg.export.int8_report import Int8Report, Measurement, render
@@ -142,6 +143,43 @@ def test_where_the_limit_is_passed_operations_go_back_to_float(camvid_bundle, ca
     assert 0 < len(report.in_float) <= report.computing
     assert report.before.report.metrics.miou == 1
     assert report.miou_drop <= 0.001
+
+
+STREETS = (128, 256)
+BY_HEART = (  # twelve streets, without changes of pictures
+    "epochs=60",
+    "batch_size=4",
+    "data.size=[128,256]",
+    "data.limit=12",
+    "data.val=train",
+    "validate_every=60",
+    "augment={}",
+    "model={name: mininet_v1, options: {dropout: 0}}",
+    "model.initialization=network",
+    "norm_momentum=0.1",
+    "optim.weight_decay=0",
+    "optim.lr=2e-3",
+)
+
+
+@pytest.fixture(scope="module")
+def first_mininet(tmp_path_factory):
+    """MiniNet of 2019, whose SELU stands where others have batch-norm, after learning drawn streets by heart."""
+    out = tmp_path_factory.mktemp("mininet_v1")
+    main(["train", "smoke/scenes", *BY_HEART, "--out", str(out), "--quiet"])
+    return load(out / "last.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_a_network_without_batch_norm_keeps_most_of_what_it_knows_in_int8(suffix, first_mininet, tmp_path):
+    path, streets = tmp_path / f"m{suffix}", Scenes("train", 12, STREETS)
+    report = export_int8(first_mininet, path, STREETS, calibration=streets, eval_set=streets, max_drop=1, threads=1)
+    assert report.before.report.metrics.miou > 0.6, "too little is learned to lose any"
+    assert report.miou_drop < 0.06
+    assert (len(report.in_float) <= 6, report.computing, report.restored) == (True, 90, False)
+    assert report.after.size_bytes < report.before.size_bytes / 2
+    assert open_runtime(path).precision == "int8"
 
 
 def test_other_classes_and_empty_splits_are_refused(camvid_bundle, folder_root, camvid_root, tmp_path):
