@@ -1,9 +1,13 @@
 """`--engine ray` on the command line: what it refuses, in a line, before anything is started."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from kerbseg.cli import main
-from kerbseg.cli.clustering import Cluster, words_of
+from kerbseg.cli.clustering import Cluster, _Told, cluster_folder, words_of
+from kerbseg.cluster import find_items, predict_items, run_here
+from kerbseg.core.labels import label_set
 
 WEIGHTS = "mininet_v2_cpu-camvid"
 
@@ -44,6 +48,39 @@ def test_evaluation_of_more_than_confusions_is_refused(option, capsys):
 def test_what_is_of_a_cluster_is_refused_without_one(capsys, tmp_path):
     assert "add --engine ray" in refused(capsys, "predict", WEIGHTS, "x.png", "-o", "s3://bucket/out")
     assert "add it" in refused(capsys, "predict", WEIGHTS, "x.png", "-o", tmp_path / "out", "--save", "parquet")
+
+
+def test_what_does_not_go_on_or_cannot_be_written_is_told_before_anything_is_started(
+    monkeypatch, capsys, tmp_path, streets, task
+):
+    pytest.importorskip("fsspec", reason="fsspec is not installed (extra ray)")
+    monkeypatch.setattr("kerbseg.cli.clustering.check_installed", lambda extra, packages: None)
+    monkeypatch.setattr("kerbseg.cluster.pool.ray_pool", None)  # calling it would be a TypeError
+    picture = streets / "0.png"
+    items, _ = find_items([str(picture)], task.out, sinks=task.sinks)
+    predict_items(task, items, run_here)
+    ray = ("--engine", "ray")
+    said = refused(capsys, "predict", WEIGHTS, picture, "-o", task.out, "--save", "ids", *ray)
+    assert "the results there were made with model" in said
+    assert "did you mean 's3'" in refused(capsys, "predict", WEIGHTS, picture, "-o", "s4://x", *ray)
+
+
+def test_a_file_address_is_a_folder_as_this_machine_sees_it(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    predictor = SimpleNamespace(labels=label_set("camvid"))
+    assert cluster_folder("file://out", predictor) == str(tmp_path / "out")
+    assert cluster_folder(f"file://{tmp_path}/out", predictor) == str(tmp_path / "out")
+    assert cluster_folder("s3://bucket/out", predictor) == "s3://bucket/out"
+
+
+def test_progress_counts_the_files_of_all_attempts(monkeypatch, capsys):
+    monkeypatch.setattr("kerbseg.cli.clustering.EVERY_S", -1.0)
+    told = _Told()
+    list(told([{"done": ["a", "b"]}]))
+    list(told([{"done": []}, {"done": ["c"]}]))
+    captured = capsys.readouterr()
+    lines = [line for line in (captured.out + captured.err).splitlines() if "finished" in line]
+    assert lines == ["2 files finished", "2 files finished", "3 files finished"]
 
 
 def test_words_of_save():

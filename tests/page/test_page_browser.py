@@ -17,10 +17,9 @@ from made_models import Made
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra test)")
 pytest.importorskip("gradio", reason="gradio is not installed (extra app)")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+slow = pytest.mark.slow
+"""Of all but those that walk the whole way: upload, result, toggle, compare, save."""
 
 from kerbseg.page.serving import served  # noqa: E402
 
@@ -106,6 +105,7 @@ def test_two_models_stand_side_by_side(page, place):
     assert not red[:, :60].any()
 
 
+@slow
 def test_with_a_mask_errors_are_shown(page, place):
     give(page, place / "street.png", place / "labels.png")
     before, _ = shown(page)
@@ -116,6 +116,7 @@ def test_with_a_mask_errors_are_shown(page, place):
     assert "bright: 91.7 % of the pixels right" in page.inner_text("#said")
 
 
+@slow
 def test_a_bad_picture_is_the_line_of_the_command_and_nothing_is_left_of_the_one_before(page, place):
     give(page, place / "street.png")
     page.set_input_files("#pictures input[type=file]", place / "broken.png")
@@ -126,6 +127,7 @@ def test_a_bad_picture_is_the_line_of_the_command_and_nothing_is_left_of_the_one
     page.wait_for_selector("#shown-0 img", state="detached")
 
 
+@slow
 def test_a_folder_is_gone_through_picture_by_picture(page, place, tmp_path):
     for name, value in (("a", 220), ("b", 40)):
         Image.fromarray(np.full((80, 120, 3), value, np.uint8)).save(tmp_path / f"{name}.png")
@@ -173,6 +175,98 @@ def test_labels_are_corrected_by_brush_and_saved_as_training_data(page, place):
     assert (open_dataset("folder", "train", place / "fixes")[0].mask == (np.arange(120) < 60)).all()
 
 
+def open_brush(page):
+    page.click("#correct button:has-text('Correct the labels')")
+    picture = page.wait_for_selector("#brush img")
+    picture.scroll_into_view_if_needed()
+    return picture.bounding_box()
+
+
+def touch(page, box, x, y):
+    """Sets the brush down, and lifts it at once."""
+    page.mouse.move(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
+    page.mouse.down()
+    page.mouse.up()
+
+
+@slow
+def test_strokes_count_however_quickly_they_follow_and_are_in_what_is_saved(page, place, tmp_path):
+    Image.open(place / "street.png").save(tmp_path / "zebra.png")  # the last of those that are saved
+    give(page, tmp_path / "zebra.png")
+    box = open_brush(page)
+    page.click("#class input")
+    page.click("ul[role=listbox] >> text=car")
+    page.fill("#radius input[type=number]", "4")
+    page.press("#radius input[type=number]", "Enter")
+    box = page.query_selector("#brush img").bounding_box()
+    middles = [(x, y) for y in (0.2, 0.5, 0.8) for x in (0.15, 0.35, 0.55, 0.75)]
+    for x, y in middles:
+        touch(page, box, x, y)
+    page.click("#save")  # while strokes are still on their way
+    page.wait_for_selector("#saved >> text=kerbseg train own --data")
+    dataset, car = open_dataset("folder", "train", place / "fixes"), LABELS.classes.index("car")
+    mask = dataset[len(dataset) - 1].mask
+    assert [mask[int(80 * y), int(120 * x)] == car for x, y in middles] == [True] * 12
+    page.wait_for_selector("#brush canvas", state="detached")
+
+
+@slow
+def test_a_stroke_that_changes_nothing_leaves_nothing_on_the_sheet(page, place):
+    give(page, place / "street.png")
+    box = open_brush(page)
+    page.click("#class input")
+    page.click("ul[role=listbox] >> text=as predicted")
+    box = page.query_selector("#brush img").bounding_box()
+    touch(page, box, 0.5, 0.5)
+    page.wait_for_selector("#saved >> text=0 pixels are not as predicted")
+    page.wait_for_selector("#brush canvas", state="detached")
+
+
+@slow
+def test_a_stroke_on_a_picture_that_was_left_paints_no_other(page, place, tmp_path):
+    for name in "ab":
+        Image.open(place / "street.png").save(tmp_path / f"{name}.png", compress_level=ord(name) % 9)
+    page.set_input_files("#pictures input[type=file]", [tmp_path / "a.png", tmp_path / "b.png"])
+    page.wait_for_selector("#said >> text=a.png: 80x120 (HxW)")
+    box = open_brush(page)
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    before = page.get_attribute("#brush .sheet", "data-of")
+    page.mouse.down()
+    page.dispatch_event("#next", "click")
+    page.wait_for_selector("#said >> text=b.png: 80x120 (HxW)")
+    page.wait_for_selector(f"#brush .sheet:not([data-of='{before}'])")
+    page.mouse.up()
+    page.wait_for_selector("text=another picture came while this was painted")
+    assert "pixels are not as predicted" not in page.inner_text("#saved")
+
+
+@slow
+def test_next_is_counted_however_quickly_it_is_clicked(page, tmp_path):
+    for number in range(7):
+        Image.fromarray(np.full((8, 12, 3), 30 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    page.set_input_files("#pictures input[type=file]", sorted(tmp_path.glob("*.png")))
+    page.wait_for_selector("#said >> text=0.png: 8x12 (HxW)")
+    page.evaluate("for (let n = 0; n < 5; n++) document.querySelector('#next').click()")
+    page.wait_for_selector("#said >> text=5.png: 8x12 (HxW)")
+    page.wait_for_function("document.querySelector('#choice input').value === '5.png'")
+
+
+@slow
+def test_masks_that_come_later_leave_the_picture_that_is_looked_at(page, place, tmp_path):
+    for name in "ab":
+        Image.open(place / "street.png").save(tmp_path / f"{name}.png")
+    (tmp_path / "masks").mkdir()
+    Image.open(place / "labels.png").save(tmp_path / "masks" / "b.png")
+    page.set_input_files("#pictures input[type=file]", [tmp_path / "a.png", tmp_path / "b.png"])
+    page.wait_for_selector("#said >> text=a.png: 80x120 (HxW)")
+    page.click("#next")
+    page.wait_for_selector("#said >> text=b.png: 80x120 (HxW)")
+    page.set_input_files("#masks input[type=file]", tmp_path / "masks" / "b.png")
+    page.wait_for_selector("#said >> text=bright: 91.7 % of the pixels right")
+    assert "b.png: 80x120" in page.inner_text("#said")
+
+
+@slow
 def test_a_video_comes_back_with_its_classes_painted(page, place, tmp_path):
     av = pytest.importorskip("av", reason="PyAV is not installed")
     with av.open(str(place / "drive.mp4"), "w") as file:
@@ -197,6 +291,7 @@ def test_a_video_comes_back_with_its_classes_painted(page, place, tmp_path):
     assert np.abs(frames[2][70, 10] - expected).max() < 25
 
 
+@slow
 def test_a_camera_is_painted_as_it_comes(page):
     page.click("button[role=tab]:has-text('Camera')")
     page.click("#camera button:has-text('Click to Access Webcam')")
@@ -204,7 +299,43 @@ def test_a_camera_is_painted_as_it_comes(page):
     page.wait_for_selector("#live img")
 
 
+@slow
+def test_a_camera_that_runs_holds_up_no_picture_of_another_browser(browser, address, page, place):
+    page.click("button[role=tab]:has-text('Camera')")
+    page.click("#camera button:has-text('Click to Access Webcam')")
+    page.click("#camera .button-wrap button >> nth=0")
+    page.wait_for_selector("#live img")
+    with page_at(browser, address) as other:
+        give(other, place / "street.png")
+        assert "50.0 %" in other.inner_text("#shares")
+    first = page.get_attribute("#live img", "src")
+    page.wait_for_selector(f'#live img:not([src="{first}"])')
+
+
+@slow
+def test_files_that_are_in_use_stay_however_old_they_are(browser, place, tmp_path, monkeypatch):
+    """Gradio removes files that it has shown by their age; one second here, in place of an hour."""
+    from kerbseg.page import blocks
+
+    monkeypatch.setattr(blocks, "CLEARED", (1, 1))
+    for name in "ab":
+        Image.open(place / "street.png").save(tmp_path / f"{name}.png")
+    models = Models(["bright"], [Predictor(Made(lambda picture: (picture[..., 1] > 127).astype(np.uint8)))])
+    with served(models, Corrections(tmp_path / "fixes", LABELS)) as at, page_at(browser, at) as page:
+        page.set_input_files("#pictures input[type=file]", [tmp_path / "a.png", tmp_path / "b.png"])
+        page.wait_for_selector("#said >> text=a.png: 80x120 (HxW)")
+        page.wait_for_timeout(4000)
+        ids = downloaded(page, "#ids-0", tmp_path)
+        assert (np.asarray(Image.open(ids)) == (np.arange(120) < 60)).all()
+        page.click("#next")
+        page.wait_for_selector("#said >> text=b.png: 80x120 (HxW)")
+        page.click("#correct button:has-text('Correct the labels')")
+        page.click("#save")
+        page.wait_for_selector("#saved >> text=kerbseg train own --data")
+
+
 @pytest.mark.parametrize("width", [390, 1280])
+@slow
 def test_nothing_is_wider_than_the_screen(browser, address, place, width):
     with page_at(browser, address, width) as page:
         give(page, place / "street.png", place / "labels.png")

@@ -1,6 +1,7 @@
 """`kerbseg app` at the command line: what is refused before anything is served, and what gradio must not do."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from kerbseg.cli import main
+from kerbseg.core.errors import KerbsegError
 from kerbseg.core.telemetry import switch_off
-from kerbseg.page.serving import POLICY
+from kerbseg.page.serving import POLICY, check_listens
 
 
 def refused(capsys, *arguments):
@@ -50,6 +52,26 @@ def test_a_folder_that_takes_no_corrections_is_refused_before_the_page_is_there(
 ):
     (tmp_path / "notes.txt").write_text("mine")
     assert "is no data set, it holds other files" in refused(capsys, camvid_bundle, "-o", tmp_path)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, 70000])
+def test_a_port_that_is_none_is_refused(port):
+    with pytest.raises(KerbsegError, match=f"port {port} is none; give 1 to 65535"):
+        check_listens("127.0.0.1", port)
+
+
+def test_a_port_that_is_taken_and_an_address_of_nobody_are_refused():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(KerbsegError, match=f"port {port}: it is taken"):
+            check_listens("127.0.0.1", port)
+    check_listens("127.0.0.1", port)
+    check_listens("0.0.0.0", None)
+    for host in ("192.0.2.1", "a" * 70):  # reserved for documentation; no name is so long
+        with pytest.raises(KerbsegError, match="give an address of this computer: --host"):
+            check_listens(host, None)
 
 
 def test_reports_of_gradio_are_off(monkeypatch):

@@ -20,8 +20,9 @@ from kerbseg.data import open_dataset
 from kerbseg.export import export, pictures_of
 from kerbseg.predict import Predictor, Stamp, VideoOptions, predict_files, video
 from kerbseg.predict.bags import BagJob, bag_job, predict_bag
+from kerbseg.predict.inputs import expand
 from kerbseg.predict.sinks.bag import BagContents
-from kerbseg.predict.sources import as_source, open_source
+from kerbseg.predict.sources import as_source, find_source, open_source
 from kerbseg.runtime import open_runtime
 
 CAMERA = "/cam/image_raw"
@@ -456,3 +457,10 @@ def test_what_a_bag_leaves_unknown_is_what_torchs_softmax_is_unsure_of(suffix, t
     assert 0.01 < (masks == 255).mean() < 0.9
     assert ((masks == 255) == (expected < threshold))[clear].mean() >= 0.999
     assert (np.abs(levels / 255 - expected) <= 1 / 255 + 1e-9).mean() >= 0.999
+
+
+def test_a_folder_of_pictures_in_which_a_bag_lies_is_no_bag(bag, frames, tmp_path):
+    assert find_source(tmp_path).kind == "video"
+    Image.fromarray(frames[0]).save(tmp_path / "street.png")
+    assert find_source(tmp_path) is None
+    assert sorted(str(source.path) for source in expand([tmp_path]).sources) == [str(bag), str(tmp_path / "street.png")]

@@ -17,7 +17,7 @@ from kerbseg.export.openvino import write_openvino
 from kerbseg.predict import Predictor
 from kerbseg.runtime import IdsOnly, open_runtime
 from kerbseg.runtime.openvino import COMPILED
-from kerbseg.runtime.shared import CALLS, SharedRuntime, shared
+from kerbseg.runtime.shared import CALLS, SharedRuntime, one_at_a_time, shared
 
 THREADS = 8
 
@@ -179,6 +179,18 @@ def test_a_part_is_free_again_after_an_error_and_may_have_no_confidence():
     assert not several(np.zeros((1, 4, 6, 3), np.uint8)).any()
     with pytest.raises(IdsOnly):
         several.with_confidence(np.zeros((1, 4, 6, 3), np.uint8))
+
+
+def test_one_call_waits_for_another_and_what_can_be_divided_still_can():
+    alone = one_at_a_time(Busy(threading.Barrier(1)))
+    frames = np.arange(12, dtype=np.uint8).reshape(12, 1, 1, 1, 1)
+    with ThreadPoolExecutor(6) as threads:
+        assert [int(ids) for ids in np.ravel(list(threads.map(alone, frames)))] == list(range(12))
+    assert shared(alone) is None
+    parts = [Busy(threading.Barrier(1)) for _ in range(2)]
+    whole = Busy(threading.Barrier(1))
+    whole.threads, whole.divided = 2, lambda calls: parts[:calls]
+    assert shared(one_at_a_time(whole)).calls == 2
 
 
 def test_what_has_one_thread_or_no_parts_or_a_gpu_is_not_shared(camvid_bundle):

@@ -79,7 +79,10 @@ def local_folder(out: str | None) -> Path | None:
 def cluster_folder(out: str | None, predictor: Predictor) -> str:
     """Where results go: an absolute path, or an address as it is. Raises KerbsegError as `results_folder`."""
     from kerbseg.cli.predicting import results_folder
+    from kerbseg.cluster.folders import LOCAL
 
+    if out is not None and out.startswith(LOCAL):  # of this machine's file system, so by its own rules
+        out = out.removeprefix(LOCAL)
     if out is not None and ADDRESS.match(out):
         return out
     if out is not None and out.endswith(".mcap"):
@@ -99,7 +102,9 @@ def predict_on_cluster(
 ) -> None:
     """Predicts what inputs name, and says what came of it; leaves with status 1 where some could not be segmented."""
     from kerbseg.cluster import find_items, predict_items
+    from kerbseg.cluster.folders import open_folder
     from kerbseg.cluster.pool import ray_pool
+    from kerbseg.cluster.records import Records
     from kerbseg.cluster.stores import PRIVATE
 
     check_installed("ray", ["ray", "pyarrow", "fsspec"])
@@ -109,10 +114,11 @@ def predict_on_cluster(
     items, unknown = find_items(inputs, task.out, recursive=recursive, topics=topics, sinks=task.sinks)
     if not items and len(unknown) == 1:
         raise next(iter(unknown.values()))
-    options = task.options
+    Records(open_folder(task.out)).check(task.settings())  # before anything is started
+    options, told = task.options, _Told()
     with ray_pool(cluster.address, cluster.workers, options.threads or 1, options.device) as pool:
         tell(f"{counted(len(items), 'file')}, {counted(pool.workers, 'worker')}")
-        report = predict_items(task, items, pool, workers=pool.workers, progress=_told)
+        report = predict_items(task, items, pool, workers=pool.workers, progress=told)
     if report.done or report.before:
         _write_classes(task.out, predictor, protocol)
     failures = {**{given: str(error) for given, error in unknown.items()}, **report.failures}
@@ -144,16 +150,20 @@ def evaluate_on_cluster(
         return evaluate_on(task, runtime, dataset, pool, limit=limit, by=by, workers=pool.workers, progress=progress)
 
 
-def _told(outcomes: Any) -> Iterator[dict[str, Any]]:
-    """Outcomes with a bar on a terminal, elsewhere with a line now and then."""
-    shown: Callable[[Any], Iterable[Any]] = progress
-    done, told = 0, time.monotonic()
-    for outcome in shown(outcomes):
-        yield outcome
-        done += len(outcome["done"])
-        if not sys.stderr.isatty() and time.monotonic() - told > EVERY_S:
-            told = time.monotonic()
-            tell(f"{counted(done, 'file')} finished")
+class _Told:
+    """Shows outcomes as they come, with a bar on a terminal, elsewhere with a line now and then; of all attempts."""
+
+    def __init__(self) -> None:
+        self._done, self._told = 0, time.monotonic()
+
+    def __call__(self, outcomes: Any) -> Iterator[dict[str, Any]]:
+        shown: Callable[[Any], Iterable[Any]] = progress
+        for outcome in shown(outcomes):
+            yield outcome
+            self._done += len(outcome["done"])
+            if not sys.stderr.isatty() and time.monotonic() - self._told > EVERY_S:
+                self._told = time.monotonic()
+                tell(f"{counted(self._done, 'file')} finished")
 
 
 def _write_classes(out: str, predictor: Predictor, protocol: Mapping[str, Any]) -> None:

@@ -29,10 +29,14 @@ class Records:
 
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Notes by what results are made; KerbsegError where those in the folder were made by something else."""
+        if not self.check(settings):
+            self._folder.write(RUN, _json({"format": FORMAT, "settings": settings}))
+
+    def check(self, settings: Mapping[str, Any]) -> bool:
+        """Whether results are there, made in this way; KerbsegError where they were made in another."""
         content = self._folder.read(RUN)
         if content is None:
-            self._folder.write(RUN, _json({"format": FORMAT, "settings": settings}))
-            return
+            return False
         document = _parsed(RUN, content)
         if document.get("format") != FORMAT:
             raise KerbsegError(f"{RUN} of the folder is not of this version of kerbseg; name another folder: -o OUT")
@@ -43,6 +47,7 @@ class Records:
                     f"the results there were made with {name} {before.get(name)!r}, not {settings.get(name)!r}; name"
                     " another folder (-o OUT), or give the same options to go on"
                 )
+        return True
 
     def finished(self) -> set[str]:
         """The keys of all items that are finished; parts that no record names, of a killed run, are removed."""

@@ -15,12 +15,14 @@ from kerbseg.page.tabs.common import Desk
 from kerbseg.page.tabs.pictures import pictures_tab
 from kerbseg.page.tabs.video import video_tab
 
-SESSION_S = 3600  # seconds that gradio keeps files which it has shown
+CLEARED = (600, 3600)
+"""Each so many seconds gradio removes the files that are so many seconds old, but those that `keep` names: a camera's.
+"""
 
 
 def build(models: Models, corrections: Corrections, scratch: Path) -> gr.Blocks:
     """The page of these models; what it shows is written into the folder `scratch`, corrections into their data set."""
-    with gr.Blocks(title="kerbseg", analytics_enabled=False, fill_width=True, delete_cache=(600, SESSION_S)) as page:
+    with gr.Blocks(title="kerbseg", analytics_enabled=False, fill_width=True, delete_cache=CLEARED) as page:
         gr.Markdown(f"# kerbseg\n{' beside '.join(f'`{name}`' for name in models.names)}")
         with gr.Row(elem_id="desk"):
             with gr.Column(scale=1, min_width=260):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,6 +38,11 @@ class Given:
         """Of the picture's file."""
         return self.picture.name
 
+    @property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits that tell one picture from another in a browser."""
+        return hashlib.sha256(os.fsencode(self.picture)).hexdigest()[:16]
+
 
 @dataclass(frozen=True, eq=False)
 class Look:
@@ -49,10 +56,13 @@ class Look:
 
 
 class Models:
-    """The models of a page by their names; each looks at a picture as `kerbseg predict` does."""
+    """The models of a page by their names; each looks at a picture as `kerbseg predict` does.
+
+    Browsers, and pictures, videos and cameras of one, take each model by turns.
+    """
 
     def __init__(self, names: Sequence[str], predictors: Sequence[Predictor]) -> None:
-        self.names, self.predictors = tuple(names), tuple(predictors)
+        self.names, self.predictors = tuple(names), tuple(each.one_at_a_time() for each in predictors)
         self.classes = PageClasses.of([each.labels for each in self.predictors])
         self._confident = [True] * len(self.predictors)  # until a model says that it has no confidence
 

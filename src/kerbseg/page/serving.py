@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import tempfile
 import threading
 import webbrowser
@@ -19,6 +21,7 @@ from kerbseg.page.corrections import Corrections
 from kerbseg.page.looking import Models
 from kerbseg.predict.interrupts import FROM_OUTSIDE
 
+TAKEN = (errno.EADDRINUSE, errno.EACCES)
 LARGEST = "8gb"  # of a file that is given: a long video; pictures have a bound of their own, in pixels
 POLICY = (  # what a browser may load: what this server has, and pictures and videos that stand in the page
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline';"
@@ -52,6 +55,7 @@ def serve(
 @contextmanager
 def served(models: Models, corrections: Corrections, host: str = "127.0.0.1", port: int | None = None) -> Iterator[str]:
     """The address of the page, which is there within the block. Raises KerbsegError where it cannot listen there."""
+    check_listens(host, port)
     with tempfile.TemporaryDirectory(prefix="kerbseg-page-", ignore_cleanup_errors=True) as folder:
         switch_off()
         os.environ["GRADIO_TEMP_DIR"] = folder  # uploads lie there, and go with it
@@ -84,6 +88,27 @@ def served(models: Models, corrections: Corrections, host: str = "127.0.0.1", po
             yield address
         finally:
             page.close(verbose=False)
+
+
+def check_listens(host: str, port: int | None) -> None:
+    """Raises KerbsegError where nothing can listen; gradio itself would try a hundred ports, or end in a traceback."""
+    if port is not None and not 1 <= port <= 65535:
+        raise KerbsegError(f"port {port} is none; give 1 to 65535: --port 8000")
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            if os.name == "posix":  # as a server does: what has just ended holds nothing up
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(place)
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno in TAKEN and port is not None:
+            raise KerbsegError(
+                f"cannot listen at {host}, port {port}: it is taken or not ours; name another: --port 8000"
+            ) from error
+        raise KerbsegError(
+            f"cannot listen at {host}: {getattr(error, 'strerror', None) or error}; give an address of this computer:"
+            " --host 127.0.0.1"
+        ) from error
 
 
 class _Policed:

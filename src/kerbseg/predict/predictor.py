@@ -27,7 +27,7 @@ from kerbseg.runtime import (
 )
 from kerbseg.runtime.checks import checked_measure
 from kerbseg.runtime.segment import checked_fit
-from kerbseg.runtime.shared import CALLS, SharedRuntime, shared
+from kerbseg.runtime.shared import CALLS, SharedRuntime, one_at_a_time, shared
 
 if TYPE_CHECKING:
     from kerbseg.bundle import Bundle
@@ -84,6 +84,10 @@ class Predictor:
         if self._shared is None or self._shared.calls != calls:
             self._shared = shared(self.runtime, calls)
         return (self, 1) if self._shared is None else (self._with(self._shared), self._shared.calls)
+
+    def one_at_a_time(self) -> Predictor:
+        """One that any number of threads may call: a call waits for the one before."""
+        return self._with(one_at_a_time(self.runtime))
 
     def _with(self, runtime: Runtime) -> Predictor:
         kept: dict[str, Any] = {"channels": self.channels, "input_size": self.input_size, "fit": self.fit}

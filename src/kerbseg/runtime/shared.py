@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Protocol, TypeVar, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, Unpack, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -82,3 +82,20 @@ def shared(runtime: Runtime, calls: int = CALLS) -> SharedRuntime | None:
     if calls < 2 or runtime.device != "cpu" or runtime.threads < calls or not isinstance(runtime, Divisible):
         return None
     return SharedRuntime(runtime.divided(calls))
+
+
+class _OneAtATime(SharedRuntime):
+    """A runtime that is called by turns; those that it is divided into have turns of their own."""
+
+    def __init__(self, runtime: Divisible) -> None:
+        super().__init__([cast("Runtime", runtime)])
+        self._whole = runtime
+
+    def divided(self, calls: int) -> Sequence[Runtime]:
+        """So many runtimes of the same network, each for one call at a time, with `threads // calls` threads."""
+        return self._whole.divided(calls)
+
+
+def one_at_a_time(runtime: Runtime) -> SharedRuntime:
+    """The runtime for calls from any number of threads: each waits for the one before."""
+    return _OneAtATime(runtime) if isinstance(runtime, Divisible) else SharedRuntime([runtime])

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from kerbseg.page.tabs.common import BUTTONS, ONE_AT_A_TIME, Desk, told
+from kerbseg.page.tabs.common import BUTTONS, QUIET, Desk, told
 
 EVERY_S = 0.2  # seconds between pictures that the browser sends, at least
 
@@ -31,5 +31,7 @@ def camera_tab(desk: Desk) -> None:
             ids = models.predictors[number](frame, channels="rgb").ids
         return desk.painting(painted, alpha).paint(frame, models.classes.lookups[number][ids])
 
-    live: dict[str, Any] = {**ONE_AT_A_TIME, "show_progress": "hidden", "stream_every": EVERY_S, "time_limit": None}
+    # a camera that runs holds its place all the time: each has its own, and the model takes them by turns
+    live: dict[str, Any] = {**QUIET, "show_progress": "hidden", "stream_every": EVERY_S, "time_limit": None}
+    live["concurrency_limit"] = None
     camera.stream(see, [camera, model, desk.painted, desk.alpha], result, **live)

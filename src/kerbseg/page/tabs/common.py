@@ -17,8 +17,17 @@ from kerbseg.page.views import Painting
 
 BUTTONS: list[Any] = ["download", "fullscreen"]  # of pictures; none that sends one away
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
-ONE_AT_A_TIME: dict[str, Any] = {**QUIET, "concurrency_limit": 1, "concurrency_id": "models"}
-IN_ORDER: dict[str, Any] = {**QUIET, "concurrency_limit": 1, "concurrency_id": "given"}  # of files, as they come
+LATEST: dict[str, Any] = {"trigger_mode": "always_last"}  # of switches: gradio drops what comes meanwhile
+EACH: dict[str, Any] = {"trigger_mode": "multiple"}
+
+
+def one_at_a_time(what: str, **more: Any) -> dict[str, Any]:
+    """Of events that wait for each other, in the order in which they come, whichever browser they are of."""
+    return {**QUIET, "concurrency_limit": 1, "concurrency_id": what, **more}
+
+
+ONE_AT_A_TIME = one_at_a_time("pictures")
+IN_ORDER = one_at_a_time("given", **EACH)  # files, and steps from one to the next
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,11 @@ class Desk:
         """What chooses the model that looks, by its number; not shown where there is one."""
         names = self.models.names
         return gr.Radio(list(names), value=names[0], type="index", label="Model", visible=len(names) > 1)
+
+
+def keep(component: gr.components.Component, files: Iterable[str]) -> None:
+    """Keeps files until the page ends: gradio removes those that are some time old, be they in use or not."""
+    component.keep_in_cache.update(files)
 
 
 def lines(texts: Iterable[object]) -> str:

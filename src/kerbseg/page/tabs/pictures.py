@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.page.corrections import Corrections
 from kerbseg.page.figures import shares_table, summary
-from kerbseg.page.looking import Given, Look, pair
-from kerbseg.page.tabs.common import BUTTONS, IN_ORDER, ONE_AT_A_TIME, QUIET, Desk, alert, lines
+from kerbseg.page.looking import Look
+from kerbseg.page.selection import Selection
+from kerbseg.page.tabs.common import BUTTONS, IN_ORDER, LATEST, ONE_AT_A_TIME, QUIET, Desk, alert, keep, lines
 from kerbseg.page.tabs.correcting import correcting_tab
 from kerbseg.page.views import VIEWS, Painting, views_of
 from kerbseg.predict.drawings import DRAWINGS
@@ -24,10 +26,23 @@ from kerbseg.predict.drawings import DRAWINGS
 FIRST = next(iter(VIEWS))
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What a browser was given to show, and the folders of it and of what was shown before."""
+
+    look: Look | None
+    view: str
+    painting: Painting | None
+    folders: tuple[Path, ...] = ()
+
+
+NOTHING = Drawn(None, FIRST, None)
+
+
 def pictures_tab(desk: Desk, corrections: Corrections) -> None:
     """Lays the tab out, and says what follows when something is given or switched."""
     models, switches = desk.models, [desk.painted, desk.alpha]
-    given, look, drawn_into = gr.State([]), gr.State(None), gr.State(None)
+    chosen, look, drawn = gr.State(Selection()), gr.State(None), gr.State(NOTHING)
     with gr.Row():
         pictures = gr.File(label="Pictures", file_count="multiple", height=150, elem_id="pictures")
         masks = gr.File(label="Masks (optional)", file_count="multiple", height=150, elem_id="masks")
@@ -52,59 +67,77 @@ def pictures_tab(desk: Desk, corrections: Corrections) -> None:
     with gr.Accordion("Correct the labels", open=False, elem_id="correct"):
         correcting = correcting_tab(desk, corrections, look)
 
-    def take(pictures: list[str] | None, masks: list[str] | None) -> tuple[Any, ...]:
-        if not pictures:
-            return [], gr.Dropdown(choices=[], value=None), ""
+    def offer(selection: Selection) -> tuple[Any, ...]:
         try:
-            found, notes = pair(list(map(Path, pictures)), list(map(Path, masks or [])))
-        except KerbsegError as error:
-            return [], gr.Dropdown(choices=[], value=None), alert(error)
-        return found, gr.Dropdown(choices=[(each.name, n) for n, each in enumerate(found)], value=0), lines(notes)
+            names, notes, error = [each.name for each in selection.given], selection.notes, ""
+        except KerbsegError as reason:
+            selection, names, notes, error = selection.with_pictures(()), [], [], alert(reason)
+        choices = [(name, number) for number, name in enumerate(names)]
+        return selection, gr.Dropdown(choices, value=selection.number if names else None), error or lines(notes)
 
-    def take_masks(given: Sequence[Given], masks: list[str] | None) -> tuple[Any, ...]:
-        if not given:  # pictures that come after them find them
-            return gr.skip(), gr.skip(), gr.skip()
-        return take([str(each.picture) for each in given], masks)
+    def take(files: list[str] | None, selection: Selection) -> tuple[Any, ...]:
+        keep(pictures, files or [])
+        return offer(selection.with_pictures(list(map(Path, files or []))))
 
-    def see(given: Sequence[Given], number: int | None, view: str) -> tuple[Any, ...]:
+    def take_masks(files: list[str] | None, selection: Selection) -> tuple[Any, ...]:
+        keep(masks, files or [])
+        return offer(selection.with_masks(list(map(Path, files or []))))
+
+    def choose(number: int | None, selection: Selection) -> Selection:
+        return selection if number is None else selection.at(number)
+
+    def step(by: int, selection: Selection) -> tuple[Selection, int | None]:
+        after = selection.at(selection.number + by)
+        return after, after.number if after.given else None
+
+    def see(selection: Selection, last: Look | None, view: str) -> tuple[Any, ...]:
         nothing = None, gr.Radio(choices=[FIRST], value=FIRST)
-        if not given or number is None:
+        given = selection.current
+        if given is None:
             return *nothing, "", ""
+        if last is not None and last.given == given:  # whoever asked for it was quicker
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip()
         try:
-            seen = models.look(given[number])
+            seen = models.look(given)
         except KerbsegError as error:
             return *nothing, alert(error), ""
         views, said = views_of(seen), lines(summary(seen, models.names))
-        chosen = gr.Radio(choices=views, value=view if view in views else FIRST)
-        return seen, chosen, said, shares_table(seen, models.names, models.classes.labels)
+        radio = gr.Radio(choices=views, value=view if view in views else FIRST)
+        return seen, radio, said, shares_table(seen, models.names, models.classes.labels)
 
-    def draw(look: Look | None, last: Path | None, view: str, painted: Sequence[str], alpha: float) -> tuple[Any, ...]:
-        if last is not None:
-            shutil.rmtree(last, ignore_errors=True)
+    def draw(look: Look | None, last: Drawn, view: str, painted: Sequence[str], alpha: float) -> tuple[Any, ...]:
+        view = view if look is not None and view in views_of(look) else FIRST  # of the picture before
+        painting = desk.painting(painted, alpha)
+        if (last.look, last.view, last.painting) == (look, view, painting):
+            return gr.skip(), *[gr.skip()] * len(outputs)
+        for folder in last.folders[:-1]:  # of the last one a browser may still be loading files
+            shutil.rmtree(folder, ignore_errors=True)
         if look is None:
-            return None, *[None] * len(drawn)
+            return Drawn(look, view, painting, last.folders[-1:]), *[None] * len(outputs)
         folder = Path(tempfile.mkdtemp(dir=desk.scratch))
-        view = view if view in views_of(look) else FIRST  # of the picture before
-        return folder, *write(look, view, desk.painting(painted, alpha), folder)
+        written = write(look, view, painting, folder)
+        keep(shown[0], written)
+        return Drawn(look, view, painting, (*last.folders[-1:], folder)), *written
 
     def follow(event: Any) -> None:
-        seen = event.then(see, [given, choice, view], [look, view, said, shares], **ONE_AT_A_TIME)
+        seen = event.then(see, [chosen, look, view], [look, view, said, shares], **ONE_AT_A_TIME)
         seen.then(**drawing).then(**correcting)
 
-    drawn = [*shown, *ids_files, *view_files]
-    drawing: dict[str, Any] = {"fn": draw, "inputs": [look, drawn_into, view, *switches], **QUIET}
-    drawing["outputs"] = [drawn_into, *drawn]
+    outputs = [*shown, *ids_files, *view_files]
+    drawing: dict[str, Any] = {"fn": draw, "inputs": [look, drawn, view, *switches], "outputs": [drawn, *outputs]}
+    drawing |= QUIET
+    taken = [chosen, choice, notes]
     for source in (pictures, folder):
-        follow(source.upload(take, [source, masks], [given, choice, notes], **IN_ORDER))
-    follow(pictures.clear(take, [pictures, masks], [given, choice, notes], **IN_ORDER))
+        follow(source.upload(take, [source, chosen], taken, **IN_ORDER))
+    follow(pictures.clear(take, [pictures, chosen], taken, **IN_ORDER))
     for changed in (masks.upload, masks.clear):
-        follow(changed(take_masks, [given, masks], [given, choice, notes], **IN_ORDER))
-    follow(choice.input(lambda: None, **QUIET))
+        follow(changed(take_masks, [masks, chosen], taken, **IN_ORDER))
+    follow(choice.input(choose, [choice, chosen], chosen, **{**IN_ORDER, **LATEST}))
     for button, by in ((before, -1), (after, 1)):
-        follow(button.click(partial(_step, by), [given, choice], choice, **QUIET))
-    view.input(**drawing)
+        follow(button.click(partial(step, by), chosen, [chosen, choice], **IN_ORDER))
+    view.input(**drawing, **LATEST)
     for switched in (desk.painted.change, desk.alpha.release):
-        switched(**drawing).then(**correcting)
+        switched(**drawing, **LATEST).then(**correcting)
 
 
 def write(look: Look, view: str, painting: Painting, folder: Path) -> list[str]:
@@ -118,10 +151,6 @@ def write(look: Look, view: str, painting: Painting, folder: Path) -> list[str]:
         ids.append(str(path.with_name(f"{stem}{DRAWINGS['ids'].ending}")))
         prediction.save(path.with_name(stem), "ids")
     return [*shown, *ids, *shown]
-
-
-def _step(by: int, given: Sequence[Given], number: int | None) -> int | None:
-    return (number + by) % len(given) if given and number is not None else None
 
 
 def _download(label: str, elem_id: str) -> gr.DownloadButton:

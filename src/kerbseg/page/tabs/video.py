@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from kerbseg.core.errors import KerbsegError
-from kerbseg.page.tabs.common import ONE_AT_A_TIME, QUIET, Desk, alert, lines
+from kerbseg.page.tabs.common import QUIET, Desk, alert, keep, lines, one_at_a_time
 from kerbseg.page.videos import segment
 
 
@@ -39,6 +39,7 @@ def video_tab(desk: Desk) -> None:
         try:
             if path is None:
                 raise KerbsegError("there is no video; give one above")
+            keep(given, [path])
             report, note = segment(
                 Path(path),
                 Path(tempfile.mkdtemp(dir=desk.scratch)),
@@ -53,11 +54,12 @@ def video_tab(desk: Desk) -> None:
         finally:
             stops.pop(str(request.session_hash), None)
         (target,) = report.targets
+        keep(result, [str(target)])
         return str(target), lines(filter(None, [str(report).replace(str(target), target.name), note]))
 
     def halt(request: gr.Request) -> None:
         if stop := stops.get(str(request.session_hash)):
             stop.set()
 
-    start.click(run, [given, model, desk.painted, desk.alpha], [result, said], **ONE_AT_A_TIME)
+    start.click(run, [given, model, desk.painted, desk.alpha], [result, said], **one_at_a_time("videos"))
     end.click(halt, queue=False, **QUIET)

@@ -12,8 +12,10 @@ from threading import Event
 from typing import Any
 
 from kerbseg.core.errors import DataError, KerbsegWarning
+from kerbseg.data.pictures import SUFFIXES as SUFFIXES_OF_PICTURES
 from kerbseg.predict.sources.frame import Frame, Source, Stamp
-from kerbseg.robots.bags import SUFFIXES, Bag, Message, chosen_topics, is_bag, open_bag
+from kerbseg.predict.sources.pyav import VIDEO_SUFFIXES
+from kerbseg.robots.bags import METADATA, SUFFIXES, Bag, Message, chosen_topics, is_bag, open_bag
 from kerbseg.robots.images import check_encoding, check_format, message_rgb
 from kerbseg.robots.messages import IMAGE, SECOND, stamp_ns_of
 
@@ -60,7 +62,15 @@ def bag_source(path: Path) -> BagSource:
 def find_bag(given: str) -> BagSource | None:
     """The bag that an input names, None for what is none."""
     path = Path(given)
-    return bag_source(path) if is_bag(path) else None
+    return bag_source(path) if is_bag(path) and not _is_of_inputs(path) else None
+
+
+def _is_of_inputs(path: Path) -> bool:
+    """Whether it is a folder of pictures or videos in which bags lie too: none of them is to be left out in silence."""
+    if not path.is_dir() or (path / METADATA).is_file():
+        return False
+    others = SUFFIXES_OF_PICTURES | VIDEO_SUFFIXES
+    return any(each.suffix.lower() in others and not each.name.startswith(".") for each in path.iterdir())
 
 
 def _rate(bag: Bag, topics: Collection[str]) -> Fraction:
