@@ -1,10 +1,12 @@
 """A stream of frames: the newest first or each in its turn, and every frame in one count."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from serving import PATIENCE_S, Bright, Gate, encoded, noise, running, service
+from test_serve_load import until
 
 from kerbseg.predict import Predictor
 from kerbseg.serve import Client, ServiceError
@@ -94,10 +96,69 @@ def test_pages_of_other_origins_are_refused(served, origin, status):
         assert refused.value.response.status_code == status
 
 
+def test_a_stream_that_is_not_understood_gets_one_line(client):
+    refused = pytest.raises(ServiceError, match="order: Input should be 'newest' or 'all'; found 'x'")
+    with refused as error, client.frames(order="x"):
+        pass
+    assert error.value.status == 400
+
+
+def test_a_frame_whose_sender_has_left_is_not_segmented():
+    gate = Gate()
+    serving = service(Bright(gate))
+    with running(serving) as server, Client(server.address) as client, ThreadPoolExecutor(1) as clients:
+        gate.shut = True
+        first = clients.submit(client.segment, noise(0))
+        assert gate.come.wait(PATIENCE_S)
+        with client.frames() as stream:
+            stream.send(noise(1))
+            until(lambda: len(serving._queue) == 1)
+            (job,) = serving._queue._waiting
+        until(job.future.cancelled)
+        gate.open.set()
+        assert first.result(PATIENCE_S)
+        until(lambda: serving.metrics.total("dropped_total", reason="left"))
+    assert gate.batches == [1]
+
+
+def test_what_fails_beside_a_stream_is_not_called_its_end(client):
+    with pytest.raises(FileNotFoundError), client.frames():
+        raise FileNotFoundError("of who uses the stream")
+    with client.frames() as stream:
+        stream._socket.close()
+        with pytest.raises(ServiceError, match=r"the stream to http://127.0.0.1:\d+ ended"):
+            stream.send(noise(1))
+
+
+def test_frames_may_be_sent_while_results_are_received(client, predictor):
+    class Sent(dict):
+        """What was sent; another frame is, between the looks that a result takes."""
+
+        def items(self):
+            before = list(super().items())
+            stream.send(noise(1))
+            return before
+
+        def __delitem__(self, number):
+            super().__delitem__(number)
+            if number == 0:
+                stream.send(noise(1))
+
+    with client.frames(order="all") as stream:
+        stream.send(noise(0))
+        stream._sent = Sent(stream._sent)
+        first, second = stream.receive(), stream.receive()
+    assert (first.frame, second.frame) == (0, 1)
+    assert (second.prediction.ids == predictor(noise(1)).ids).all()
+
+
 def test_a_key_is_asked_for():
     with running(service(Bright()), keys=["0123456789abcdef"]) as server:
-        with pytest.raises(ServiceError, match="403"), Client(server.address).frames():
-            pass
+        for key in (None, "0123456789abcdeg"):
+            refused = pytest.raises(ServiceError, match="asks for a key; send it as the header X-API-Key")
+            with refused as error, Client(server.address, key=key).frames():
+                pass
+            assert error.value.status == 401
         with Client(server.address, key="0123456789abcdef").frames(order="all") as stream:
             stream.send(noise(1))
             assert stream.receive().error is None

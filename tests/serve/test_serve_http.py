@@ -5,7 +5,9 @@ import json
 import re
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +16,7 @@ import pytest
 from PIL import Image
 from serving import Bright, encoded, noise, running, service
 
-from kerbseg.core.errors import DataError, KerbsegError
+from kerbseg.core.errors import DataError, InputError, KerbsegError
 from kerbseg.data.pictures import read_rgb
 from kerbseg.predict import Prediction
 from kerbseg.serve import Client, ServiceError
@@ -70,6 +72,50 @@ def test_the_client_gives_what_the_predictor_gives(client, predictor, tmp_path):
         assert found.labels.classes == expected.labels.classes
         assert found.shares() == expected.shares()
     assert client.segment(pixels).confidence is None
+
+
+def _turned():
+    """A picture whose camera was held upright, as PIL opens it."""
+    how = Image.Exif()
+    how[0x0112] = 6
+    return Image.open(io.BytesIO(encoded(noise(3), "JPEG", exif=how)))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        _turned(),
+        *(Image.fromarray(noise(1)).convert(mode) for mode in ("CMYK", "YCbCr", "HSV", "RGBX", "LA", "P", "1")),
+        Image.fromarray(noise(1)).convert("P").convert("PA"),
+        noise(1)[..., 0], noise(1)[:, ::-1], np.dstack([noise(1), noise(2)[..., :1]]),
+    ],
+    ids=lambda picture: getattr(picture, "mode", None),
+)  # fmt: skip
+def test_pictures_of_every_kind_are_seen_as_the_predictor_sees_them(client, predictor, picture):
+    assert np.array_equal(client.segment(picture).ids, predictor(picture).ids)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [noise(1) / 255, noise(1).astype(np.int64), noise(1).transpose(2, 0, 1), noise(1)[:0], None, 7,
+     Image.fromarray(noise(1)).convert("LAB"), Image.fromarray(noise(1)).convert("F")],
+)  # fmt: skip
+def test_what_is_no_picture_gets_the_line_of_the_predictor(client, predictor, picture):
+    with pytest.raises(InputError) as expected:
+        predictor(picture)
+    with pytest.raises(InputError) as found:
+        client.segment(picture)
+    assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("path", ["none.png", ".", "a\0b"])
+def test_files_that_cannot_be_sent(client, path):
+    with pytest.raises(DataError, match=r"cannot be read: .*check the path"):
+        client.segment(path)
+
+
+def test_no_pictures_are_no_request(client):
+    assert client.segment_batch([]) == []
 
 
 def test_a_form_and_a_raw_body_are_answered_alike(served):
@@ -165,6 +211,10 @@ def test_a_spoiled_picture_gets_the_line_of_the_command(served, name, tmp_path, 
     assert error(answer) == (422, str(refused.value))
 
 
+WHOLE_FORM = form(("a.png", WHOLE), ("b.png", WHOLE))
+CUT = WHOLE_FORM | {"body": WHOLE_FORM["body"][:-40]}  # within the second picture
+
+
 @pytest.mark.parametrize(
     ("path", "request_", "status", "words"),
     [
@@ -173,6 +223,8 @@ def test_a_spoiled_picture_gets_the_line_of_the_command(served, name, tmp_path, 
         ("/v1/segment", form(("a", WHOLE), ("b", WHOLE)), 400, "the form holds 2 files; send one"),
         ("/v1/segment", form(("a", WHOLE)) | {"Content_Type": "multipart/form-data"}, 400, "the form cannot be read"),
         ("/v1/segment", {"body": WHOLE, "Content_Type": "multipart/form-data; boundary=x"}, 400, "form cannot be read"),
+        ("/v1/segment_batch", CUT, 400, "the form was cut off: its closing boundary is missing"),
+        ("/v1/segment", CUT, 400, "the form was cut off"),
         ("/v1/segment?answer=jpeg", {"body": WHOLE}, 400, "answer: Input should be"),
         ("/v1/segment?alpha=2", {"body": WHOLE}, 400, "alpha: Input should be less than or equal to 1; found '2'"),
         ("/v1/segment?anwser=json", {"body": WHOLE}, 400, "there is no 'anwser'; /docs lists what there is"),
@@ -186,6 +238,11 @@ def test_what_is_not_understood_gets_one_line(served, path, request_, status, wo
     found, line = error(ask(served.address, "POST", path, **request_))
     assert found == status
     assert words in line
+
+
+def test_a_card_of_nobody_is_not_that_of_the_first(served):
+    found = error(ask(served.address, "GET", "/v1/card?modle=second"))
+    assert found == (400, "there is no 'modle'; /docs lists what there is")
 
 
 def test_names_of_files_are_shown_without_what_a_terminal_obeys(served):
@@ -252,7 +309,7 @@ def test_the_page_and_the_description_name_every_address(served):
     body = description["paths"]["/v1/segment"]["post"]["requestBody"]["content"]
     assert set(body) == {"multipart/form-data", "image/*"}
     answers = {path: set(each["responses"]) for path, by in description["paths"].items() for each in by.values()}
-    assert answers["/v1/card"] == {"200", "401", "404"}
+    assert answers["/v1/card"] == {"200", "400", "401", "404"}
     assert {"400", "422"} <= answers["/v1/segment"]
     status, headers, content = ask(served.address, "GET", "/docs")
     page = content.decode()
@@ -296,6 +353,11 @@ def test_keys_that_cannot_be(tmp_path, text, words):
         read_keys(path)
 
 
+def test_a_mark_before_a_text_is_of_no_key(tmp_path):
+    (tmp_path / "keys").write_bytes(b"\xef\xbb\xbf" + KEY.encode())
+    assert read_keys(tmp_path / "keys") == (KEY,)
+
+
 def test_pages_of_other_origins_are_let_in_where_they_are_named(served):
     origin = {"Origin": "https://example.org"}
     assert "access-control-allow-origin" not in ask(served.address, "GET", "/v1/models", **origin)[1]
@@ -309,7 +371,85 @@ def test_pages_of_other_origins_are_let_in_where_they_are_named(served):
         assert "access-control-allow-origin" not in headers
 
 
+# ---- what a client cannot use
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://127.0.0.1:99999", "http://127.0.0.1:x", "http://[::1",
+     "http://127.0.0 .1"],
+)  # fmt: skip
+def test_addresses_of_no_service(address):
+    with pytest.raises(KerbsegError, match=re.escape(f"address {address!r} is none of a service; write http://")):
+        Client(address)
+    with pytest.raises(KerbsegError, match="is none of a service"):
+        Client("http://127.0.0.1/?a=b")
+
+
+def test_neither_passwords_nor_keys_are_shown():
+    with pytest.raises(KerbsegError, match="with a user's name") as refused:
+        Client("http://me:secret@127.0.0.1:8000")
+    assert "secret" not in str(refused.value)
+    for key in ("secret\n0123456789", "secret 0123456789", "secret\u20ac0123456789", ""):
+        with pytest.raises(KerbsegError, match="the key is not of letters, digits and signs") as refused:
+            Client(key=key)
+        assert "secret" not in str(refused.value)
+
+
+def test_the_case_of_a_scheme_does_not_matter(served, predictor):
+    with Client(served.address.replace("http", "HTTP") + "/") as client, client.frames() as stream:
+        stream.send(noise(1))
+        assert (stream.receive().prediction.ids == predictor(noise(1)).ids).all()
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"{}", b'{"detail": []}', b"[1]", b"null", b"\xff", b""])
+def test_a_server_of_something_else(content):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET
+
+        def log_message(self, *words):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, ThreadPoolExecutor(1) as runner:
+        runner.submit(server.serve_forever, 0.01)
+        try:
+            with Client(f"http://127.0.0.1:{server.server_port}") as client:
+                assert not client.is_ready()
+                asks = [client.card, client.models, lambda: client.segment(WHOLE), lambda: client.draw(WHOLE)]
+                for ask_it in [*asks, lambda: client.segment_batch([WHOLE])]:
+                    with pytest.raises(ServiceError, match="does not answer as a service of kerbseg does"):
+                        ask_it()
+        finally:
+            server.shutdown()
+
+
 # ---- what cannot be served
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, 70_000])
+def test_a_port_that_is_none(port):
+    with pytest.raises(KerbsegError, match=f"port is {port}; give 0 to 65,535"):
+        ServerOptions(port=port)
+
+
+@pytest.mark.parametrize(
+    "origin", ["example.org", "https://example.org/", "https://Example.org", "https://example.org:443", "null", ""]
+)
+def test_an_origin_that_no_browser_sends(origin):
+    with pytest.raises(KerbsegError, match=f"origin '{origin}' is none that a browser sends"):
+        ServerOptions(origins=[origin])
+
+
+def test_origins_that_browsers_send():
+    for origin in ("*", "https://a.example.org", "http://localhost:8080", "http://[::1]:8080", "moz-extension://a-b"):
+        ServerOptions(origins=[origin])
 
 
 def test_a_port_that_is_taken(served):

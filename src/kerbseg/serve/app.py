@@ -9,12 +9,13 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.websockets import WebSocket
 
 import kerbseg
 from kerbseg.core.errors import KerbsegError
@@ -46,6 +47,14 @@ class ManyFacts(BaseModel):
 
     pictures: list[PictureFacts | ErrorAnswer]
     failed: int
+
+
+class WantedCard(BaseModel):
+    """Whose card is asked for: the query of its address."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(None, description="Name of the model; the first that is served without it")
 
 
 class ServedFacts(BaseModel):
@@ -159,10 +168,10 @@ def _add_facts(app: FastAPI, service: Service) -> None:
         """The models that are served; the first is meant where a request names none."""
         return [ServedFacts(**model.to_dict()) for model in service.models.values()]
 
-    @app.get("/v1/card", responses={each: ERRORS[each] for each in (401, 404)}, tags=["models"])
-    async def card(model: str | None = None) -> dict[str, Any]:
+    @app.get("/v1/card", responses={each: ERRORS[each] for each in (400, 401, 404)}, tags=["models"])
+    async def card(wanted: Annotated[WantedCard, Query()]) -> dict[str, Any]:
         """The card of a model: classes, colors, preprocessing, recipe, figures with their protocol."""
-        return service.model(model).card_dict()
+        return service.model(wanted.model).card_dict()
 
     @app.get("/health", tags=["service"])
     async def health() -> dict[str, str]:
@@ -183,7 +192,7 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 def _add_errors(app: FastAPI) -> None:
     async def refused(request: Request, error: Exception) -> Response:
         status = status_of(error)
-        if status is DEFECT:
+        if status is DEFECT and not isinstance(error, Refusal):  # those are logged where they happen
             logger.error("%s %s", request.method, request.url.path, exc_info=error)
         retry_after_s = getattr(error, "retry_after_s", None)
         return _error(status, line_of(error), {} if retry_after_s is None else {"Retry-After": str(retry_after_s)})
@@ -191,6 +200,11 @@ def _add_errors(app: FastAPI) -> None:
     async def not_understood(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         return _error(BAD_REQUEST, "; ".join(_complaint(each) for each in error.errors()))
+
+    async def no_stream(socket: WebSocket, error: Exception) -> None:
+        assert isinstance(error, WebSocketRequestValidationError)
+        line = "; ".join(_complaint(each) for each in error.errors())
+        await socket.send_denial_response(_error(BAD_REQUEST, line))
 
     async def not_there(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -211,6 +225,7 @@ def _add_errors(app: FastAPI) -> None:
         (Exception, defect),
     ):
         app.add_exception_handler(kind, handler)
+    app.add_exception_handler(WebSocketRequestValidationError, no_stream)
 
 
 def _error(status: HTTPStatus, line: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -9,12 +9,12 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 import numpy as np
 from PIL import Image
@@ -25,6 +25,7 @@ from kerbseg.core.labels import LabelSet
 from kerbseg.core.text import printable
 from kerbseg.data.pictures import open_embedded, rgb_of
 from kerbseg.predict import Prediction
+from kerbseg.predict.sources.arrays import as_rgb
 
 SendablePicture = str | Path | bytes | Image.Image | np.ndarray
 """A file's path or content, a PIL picture, or RGB pixels (uint8 [h w 3])."""
@@ -45,7 +46,7 @@ class Client:
 
     `key` is one that the service asks for. A service whose queue is full is asked again, when it says so, for at most
     `patience_s`; then, or with 0 at once, its refusal is raised. Every method raises ServiceError where the service
-    cannot be reached, or refuses.
+    cannot be reached, refuses, or is none of kerbseg. Raises KerbsegError for an address or a key that cannot be.
     """
 
     def __init__(
@@ -56,60 +57,68 @@ class Client:
         timeout_s: float = 60.0,
         patience_s: float = 0.0,
     ) -> None:
-        place = urlsplit(address)
-        if place.scheme not in ("http", "https") or not place.hostname:
-            raise KerbsegError(f"address {address!r} is none of a service; write http://HOST:PORT")
-        self.address = address.rstrip("/")
-        self._place, self._timeout_s, self._patience_s = place, timeout_s, patience_s
-        self._headers = {} if key is None else {"X-API-Key": key}
+        self._place = _place(address)
+        self.address = self._place.geturl()
+        self._timeout_s, self._patience_s = timeout_s, patience_s
+        self._headers = {} if key is None else {"X-API-Key": _checked_key(key)}
         self._free: deque[HTTPConnection] = deque()  # connections that nobody uses now
         self._labels: dict[str, LabelSet] = {}
 
     def segment(self, picture: SendablePicture, *, model: str | None = None, confidence: bool = False) -> Prediction:
         """What the service sees in a picture, as a `Predictor` gives it; confidence is rounded to 1/255.
 
-        `model` is the name of a served one, the first without it. Raises DataError for a file that cannot be read.
+        `model` is the name of a served one, the first without it. Raises DataError for a file that cannot be read,
+        InputError for what is no picture.
         """
         content = _content(picture)
         query = _query(masks="png", confidence=confidence, model=model)
-        facts = json.loads(self._ask("POST", f"/v1/segment?{query}", content))
-        return self._prediction(facts, content)
+        answer = self._ask("POST", f"/v1/segment?{query}", content)
+        with self._understood():
+            return self._prediction(json.loads(answer), content)
 
     def segment_batch(
         self, pictures: Sequence[SendablePicture], *, model: str | None = None, confidence: bool = False
     ) -> list[Prediction | ServiceError]:
         """The same of several in one request; in the place of a picture that cannot be segmented stands its error."""
+        if not pictures:
+            return []
         contents = [_content(picture) for picture in pictures]
         body, kind = _form(contents, [_name(picture) for picture in pictures])
         query = _query(masks="png", confidence=confidence, model=model)
-        answers = json.loads(self._ask("POST", f"/v1/segment_batch?{query}", body, kind))["pictures"]
-        return [
-            ServiceError(facts["error"]) if "error" in facts else self._prediction(facts, content)
-            for facts, content in zip(answers, contents, strict=True)
-        ]
+        answer = self._ask("POST", f"/v1/segment_batch?{query}", body, kind)
+        with self._understood():
+            return [
+                ServiceError(facts["error"]) if "error" in facts else self._prediction(facts, content)
+                for facts, content in zip(json.loads(answer)["pictures"], contents, strict=True)
+            ]
 
     def draw(self, picture: SendablePicture, answer: str = "overlay", *, model: str | None = None) -> Image.Image:
         """The picture that the service draws: overlay, palette, color, side, ids or confidence."""
         content = self._ask("POST", f"/v1/segment?{_query(answer=answer, model=model)}", _content(picture))
-        with open_embedded(content, f"the answer of {self.address}") as image:
+        with self._understood(), open_embedded(content, "the answer") as image:
             return image.copy()
 
     def models(self) -> list[dict[str, Any]]:
         """The models that are served; the first is meant where none is named."""
-        models: list[dict[str, Any]] = json.loads(self._ask("GET", "/v1/models"))
-        return models
+        answer = self._ask("GET", "/v1/models")
+        with self._understood():
+            first, *others = json.loads(answer)  # a service has one at least
+            return [dict(first), *map(dict, others)]
 
     def card(self, model: str | None = None) -> BundleCard:
         """The card of a model."""
-        return BundleCard.from_json(self._ask("GET", f"/v1/card?{_query(model=model)}").decode(), self.address)
+        answer = self._ask("GET", f"/v1/card?{_query(model=model)}")
+        with self._understood():
+            return BundleCard.from_json(answer.decode(), self.address)
 
     def is_ready(self) -> bool:
         """Whether the service answers."""
         try:
-            self._ask("GET", "/health")
+            answer = self._ask("GET", "/health")
+            with self._understood():
+                return bool(json.loads(answer)["status"] == "ok")
         except ServiceError:
             return False
-        return True
 
     @contextmanager
     def frames(
@@ -120,21 +129,40 @@ class Client:
         With `newest` the service drops those that come while it works on one; with `all` it answers each, in order.
         """
         try:
-            from websockets.exceptions import WebSocketException
+            from websockets.exceptions import InvalidStatus, WebSocketException
             from websockets.sync.client import connect
         except ImportError as error:
             raise MissingExtra("websockets", "serve") from error
         query = _query(order=order, masks="png", confidence=confidence, model=model)
+        with ExitStack() as opened:
+            try:
+                socket = opened.enter_context(
+                    connect(
+                        f"ws{self.address.removeprefix('http')}/v1/frames?{query}",
+                        additional_headers=self._headers,
+                        open_timeout=self._timeout_s,
+                        max_size=None,
+                    )
+                )
+            except InvalidStatus as refusal:
+                raise ServiceError(_error(refusal.response.body or b""), refusal.response.status_code) from refusal
+            except (WebSocketException, OSError) as error:
+                raise self._ended(error) from error
+            yield Frames(socket, self, self._timeout_s)
+
+    def _ended(self, error: BaseException) -> ServiceError:
+        return ServiceError(f"the stream to {self.address} ended: {error or type(error).__name__}")
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Within it an answer is taken apart; one of another kind than ours is an error of one line."""
         try:
-            with connect(
-                f"ws{self.address.removeprefix('http')}/v1/frames?{query}",
-                additional_headers=self._headers,
-                open_timeout=self._timeout_s,
-                max_size=None,
-            ) as socket:
-                yield Frames(socket, self, self._timeout_s)
-        except (WebSocketException, OSError) as error:
-            raise ServiceError(f"the stream to {self.address} ended: {error or type(error).__name__}") from error
+            yield
+        except ServiceError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, KerbsegError) as error:
+            why = "does not answer as a service of kerbseg does; check the address"
+            raise ServiceError(f"{self.address} {why}") from error
 
     def _prediction(self, facts: Mapping[str, Any], content: bytes) -> Prediction:
         ids = _pixels(facts["ids_png"])
@@ -167,23 +195,22 @@ class Client:
             connection = self._connection()
         try:
             try:
-                answer = _answer(connection, method, self._place.path.rstrip("/") + path, body, headers)
+                answer = _answer(connection, method, self._place.path + path, body, headers)
             except (ConnectionError, HTTPException):  # one that was kept, and that the service has closed meanwhile
                 connection.close()
-                answer = _answer(connection, method, self._place.path.rstrip("/") + path, body, headers)
+                answer = _answer(connection, method, self._place.path + path, body, headers)
             content = answer.read()
         except (OSError, HTTPException) as error:
             connection.close()
             raise ServiceError(f"{self.address} does not answer: {error or type(error).__name__}") from error
         self._free.append(connection)
-        if answer.status >= 400:
+        if not 200 <= answer.status < 300:
             pause = answer.headers.get("Retry-After", "")
             raise ServiceError(_error(content), answer.status, float(pause) if pause.isdecimal() else None)
         return content
 
     def _connection(self) -> HTTPConnection:
-        kind = HTTPSConnection if self._place.scheme == "https" else HTTPConnection
-        return kind(self._place.hostname or "", self._place.port, timeout=self._timeout_s)
+        return _connection(self._place, self._timeout_s)
 
     def close(self) -> None:
         """Closes the connections that are kept."""
@@ -220,18 +247,60 @@ class Frames:
         content = _content(picture)
         self._sent[self._count] = content
         self._count += 1
-        self._socket.send(content)
+        with self._open():
+            self._socket.send(content)
 
     def receive(self) -> FrameResult:
         """The next result. Raises TimeoutError where none comes in the client's `timeout_s`."""
-        facts = json.loads(self._socket.recv(timeout=self._timeout_s))
-        if "frame" not in facts:
-            raise ServiceError(facts["error"])
-        frame, dropped, error = facts["frame"], facts["dropped"], facts.get("error")
-        content = self._sent[frame]
-        self._sent = {number: each for number, each in self._sent.items() if number > frame}
-        prediction = None if error is not None else self._client._prediction(facts, content)
-        return FrameResult(frame, dropped, prediction, error)
+        with self._open():
+            answer = self._socket.recv(timeout=self._timeout_s)
+        with self._client._understood():
+            facts = json.loads(answer)
+            if "frame" not in facts:
+                raise ServiceError(facts["error"])
+            frame, dropped, error = facts["frame"], facts["dropped"], facts.get("error")
+            content = self._sent[frame]
+            for number in [each for each in list(self._sent) if each <= frame]:  # another thread may add to them
+                del self._sent[number]
+            prediction = None if error is not None else self._client._prediction(facts, content)
+            return FrameResult(frame, dropped, prediction, error)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Within it the end of the stream is an error of one line."""
+        from websockets.exceptions import WebSocketException
+
+        try:
+            yield
+        except WebSocketException as error:
+            raise self._client._ended(error) from error
+
+
+def _place(address: str) -> SplitResult:
+    """The parts of an address, without a / at its end. Raises KerbsegError for one that is none of a service."""
+    try:
+        place = urlsplit(address)
+        place = place._replace(path=place.path.rstrip("/"))
+        _connection(place, 0.0)  # which connects to nothing yet
+        known = place.scheme in ("http", "https") and place.hostname
+    except (ValueError, HTTPException):
+        known = False
+    if not known or place.username is not None or place.query or place.fragment:  # a password would stand in errors
+        shown = address if "@" not in address else f"with a user's name ({address.partition('://')[0]}://...@...)"
+        raise KerbsegError(f"address {shown!r} is none of a service; write http://HOST:PORT")
+    return place
+
+
+def _connection(place: SplitResult, timeout_s: float) -> HTTPConnection:
+    kind = HTTPSConnection if place.scheme == "https" else HTTPConnection
+    return kind(place.hostname or "", place.port, timeout=timeout_s)
+
+
+def _checked_key(key: str) -> str:
+    """A key that a header can hold. Raises KerbsegError for another, which it does not show."""
+    if not key.isascii() or not key.isprintable() or " " in key or not key:
+        raise KerbsegError("the key is not of letters, digits and signs; take it as it stands in the service's --keys")
+    return key
 
 
 def _answer(
@@ -248,11 +317,11 @@ def _content(picture: SendablePicture) -> bytes:
     if isinstance(picture, str | Path):
         try:
             return Path(picture).read_bytes()
-        except OSError as error:
-            raise DataError(f"{picture} cannot be read: {error.strerror or error}; check the path") from error
-    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+        except (OSError, ValueError) as error:  # ValueError: a character that no path has
+            why = getattr(error, "strerror", None) or error
+            raise DataError(f"{printable(str(picture))} cannot be read: {why}; check the path") from error
     content = io.BytesIO()
-    image.save(content, "PNG", compress_level=1)
+    Image.fromarray(as_rgb(picture)).save(content, "PNG", compress_level=1)
     return content.getvalue()
 
 

@@ -52,6 +52,10 @@ class Inbox:
         self.received += 1
         return message.get("bytes") or (message.get("text") or "").encode()
 
+    async def unless_left(self, answer: asyncio.Future[Any]) -> Any:
+        """The answer to a frame in hand; of a sender that has left it is not known before it is answered."""
+        return await answer
+
 
 class NewestInbox(Inbox):
     """Reads frames as they come and keeps the newest until it is taken; those that it replaces are dropped."""
@@ -63,11 +67,11 @@ class NewestInbox(Inbox):
     async def opened(self) -> AsyncIterator[None]:
         """In it frames are read."""
         self._changed = asyncio.Event()
-        reader = asyncio.create_task(self._read())
+        self._reader = asyncio.create_task(self._read())
         try:
             yield
         finally:
-            reader.cancel()
+            self._reader.cancel()
 
     async def _read(self) -> None:
         while self._end is None:
@@ -92,6 +96,14 @@ class NewestInbox(Inbox):
         frame, self._newest = self._newest, None
         return frame
 
+    async def unless_left(self, answer: asyncio.Future[Any]) -> Any:
+        """The answer to a frame in hand. Raises WebSocketDisconnect where its sender has left, and needs none."""
+        await asyncio.wait((answer, self._reader), return_when=asyncio.FIRST_COMPLETED)
+        if self._end is not None:
+            answer.cancel()
+            raise self._end
+        return await answer
+
 
 def router(service: Service) -> APIRouter:
     """The address of frames."""
@@ -113,7 +125,7 @@ def router(service: Service) -> APIRouter:
                 while True:
                     content = await inbox.take()
                     counts = {"frame": inbox.received - 1, "dropped": inbox.dropped}
-                    await _answer(socket, service, wanted, model, content, counts)
+                    await _answer(socket, service, wanted, model, content, counts, inbox)
         except WebSocketDisconnect:
             pass  # how a stream ends
 
@@ -121,14 +133,22 @@ def router(service: Service) -> APIRouter:
 
 
 async def _answer(
-    socket: WebSocket, service: Service, wanted: WantedFrames, model: str, content: bytes, counts: dict[str, int]
+    socket: WebSocket,
+    service: Service,
+    wanted: WantedFrames,
+    model: str,
+    content: bytes,
+    counts: dict[str, int],
+    inbox: Inbox,
 ) -> None:
     """Sends a text with the counts and what is said in JSON, then the picture where one is wanted."""
     read = partial(Upload(f"frame {counts['frame']}", content).read, service.limits)
     job = Job(model, read, partial(_both, wanted, model), wanted.needs_confidence)
     try:
         service.submit([job])
-        facts, picture = await asyncio.wrap_future(job.future)
+        facts, picture = await inbox.unless_left(asyncio.wrap_future(job.future))
+    except WebSocketDisconnect:
+        raise
     except Exception as error:  # noqa: BLE001 # not swallowed: the sender is told, and goes on
         facts, picture = {"error": line_of(error), "status": int(status_of(error))}, None
     await socket.send_text(json.dumps({**counts, **facts}))

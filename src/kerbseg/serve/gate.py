@@ -14,12 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kerbseg.core.errors import KerbsegError
 from kerbseg.serve.metrics import Metrics
-from kerbseg.serve.refusals import NO_KEY
+from kerbseg.serve.refusals import FORBIDDEN, NO_KEY
 
 OPEN = ("/health", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json")  # to all, as they tell nothing
 SHORTEST_KEY = 16
 ELSEWHERE = "other"  # the address of requests for what is not there, of which there are any number
-POLICY_VIOLATION = 1008  # of a WebSocket; before it is accepted, HTTP's 403
 
 
 class Gate:
@@ -38,10 +37,13 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
-            if self._knows(scope) and self._is_of_ours(scope):
-                await self._app(scope, receive, send)
+            if not self._knows(scope):
+                await _no_key()(scope, receive, send)  # an answer of HTTP in place of a stream
+            elif not self._is_of_ours(scope):
+                words = {"error": "pages of this origin are not let in; start the service with --cors ORIGIN"}
+                await JSONResponse(words, FORBIDDEN)(scope, receive, send)
             else:
-                await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+                await self._app(scope, receive, send)
         else:
             await self._http(scope, receive, send)
 
@@ -58,8 +60,7 @@ class Gate:
             if self._knows(scope):
                 await self._app(scope, receive, counted)
             else:
-                words = {"error": "this service asks for a key; send it as the header X-API-Key"}
-                await JSONResponse(words, NO_KEY, {"WWW-Authenticate": "Bearer"})(scope, receive, counted)
+                await _no_key()(scope, receive, counted)
         finally:
             route = getattr(scope.get("route"), "path", ELSEWHERE)
             self._metrics.count("requests_total", route=route, status=str(status))
@@ -80,6 +81,11 @@ class Gate:
         return not origin or own or origin in self._origins or "*" in self._origins
 
 
+def _no_key() -> JSONResponse:
+    words = {"error": "this service asks for a key; send it as the header X-API-Key"}
+    return JSONResponse(words, NO_KEY, {"WWW-Authenticate": "Bearer"})
+
+
 def _headers(scope: Scope) -> Mapping[bytes, bytes]:
     headers: list[tuple[bytes, bytes]] | Any = scope["headers"]
     return dict(headers)
@@ -91,7 +97,7 @@ def read_keys(path: Path) -> tuple[str, ...]:
     Raises KerbsegError for a file that cannot be read, holds none, or a key that is short or no header can hold.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin a text with a mark
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise KerbsegError(f"keys {path} cannot be read: {why}; name a file with one key a line") from error

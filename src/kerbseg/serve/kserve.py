@@ -85,7 +85,8 @@ def router(service: Service, errors: dict[int | str, dict[str, Any]]) -> APIRout
         outcomes = await answered(request, service, jobs)
         for number, outcome in enumerate(outcomes):
             if isinstance(outcome, BaseException):
-                raise Refusal(status_of(outcome), f"picture {number}: {line_of(outcome)}") from outcome
+                again_s = getattr(outcome, "retry_after_s", None)
+                raise Refusal(status_of(outcome), f"picture {number}: {line_of(outcome)}", again_s) from outcome
         return await asyncio.to_thread(_response, name, asked, outcomes)
 
     return routes
@@ -129,7 +130,11 @@ def parsed(body: bytes, header_length: str | None, limits: Limits) -> Inference:
 
 
 def _parameters(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    return part.get("parameters") or {}
+    """Those of a part. Raises Refusal where they have no names."""
+    parameters = part.get("parameters") or {}
+    if not isinstance(parameters, Mapping):
+        raise _bad(f"parameters are an object of names and values, not {type(parameters).__name__}")
+    return parameters
 
 
 def _checked_shape(shape: Sequence[Any], limits: Limits) -> tuple[int, int, int, int]:

@@ -42,6 +42,11 @@ class Limits:
         """Of a request's body, at most."""
         return int(self.megabytes * 2**20)
 
+    @property
+    def farewell_s(self) -> float:
+        """Seconds that an ending service takes at most for what it was asked: to come, to wait, and to be answered."""
+        return 3 * self.seconds
+
     def workers_on(self, device: str) -> int:
         """Pictures that are segmented at the same time on that device."""
         return self.workers or (CPU_WORKERS if device == "cpu" else 1)

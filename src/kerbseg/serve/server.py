@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import re
 import signal
 import socket
 import threading
@@ -20,21 +23,39 @@ from kerbseg.serve.metrics import Metrics
 from kerbseg.serve.service import Service
 
 BACKLOG = 2048  # connections that the system keeps until they are taken
+LAST_PORT = 65_535
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")  # as browsers send it
+USUAL = re.compile(r"http://.*:80|https://.*:443")  # ports that browsers leave out
+FALSE_ALARM = "ASGI callable returned without completing handshake."  # what uvicorn logs of each stream it refuses
 CONNECTIONS = 512  # beside those whose pictures may wait; more are answered 503 at once
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Where a service listens, and to whom."""
+    """Where a service listens, and to whom. Raises KerbsegError for what is no port and no origin."""
 
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any that is free
     keys: Sequence[str] = ()  # one of which requests need; empty: none
     origins: Sequence[str] = ()  # whose pages may call the service from a browser
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= LAST_PORT:  # a system would take the port's last 16 bits
+            raise KerbsegError(f"port is {self.port}; give 0 to {LAST_PORT:,}")
+        for origin in self.origins:
+            if not ORIGIN.fullmatch(origin) or USUAL.fullmatch(origin):
+                raise KerbsegError(
+                    f"origin {origin!r} is none that a browser sends; write it in small letters, without a path or the"
+                    " usual port, such as https://example.org, or * for all"
+                )
+
 
 class Server(uvicorn.Server):
-    """Listens as soon as it is made. Raises KerbsegError where it cannot."""
+    """Listens as soon as it is made. Raises KerbsegError where it cannot.
+
+    When it is told to end, what is asked by then is answered, for at most `farewell_s` of the service's limits: a
+    client that does not take its answer would keep it for ever.
+    """
 
     should_exit: bool
     force_exit: bool
@@ -51,6 +72,8 @@ class Server(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=math.ceil(service.limits.farewell_s),
                 limit_concurrency=service.limits.queue + CONNECTIONS,
                 ws_max_size=service.limits.bytes,
             )
@@ -61,7 +84,7 @@ class Server(uvicorn.Server):
 
         Returns what was done, in a line. A second signal ends it at once.
         """
-        with self._socket, self._hearing():
+        with self._socket, self._hearing(), _without(FALSE_ALARM):
             self._service.start()
             ready()
             self.run(sockets=[self._socket])
@@ -91,6 +114,21 @@ class Server(uvicorn.Server):
     def end(self) -> None:
         """Ends it from another thread, as a signal does."""
         self.handle_exit(signal.SIGTERM, None)
+
+
+@contextmanager
+def _without(message: str) -> Iterator[None]:
+    """In it uvicorn does not log that."""
+
+    def known(record: logging.LogRecord) -> bool:
+        return record.getMessage() != message
+
+    logger = logging.getLogger("uvicorn.error")
+    logger.addFilter(known)
+    try:
+        yield
+    finally:
+        logger.removeFilter(known)
 
 
 def summary(metrics: Metrics) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import threading
@@ -26,7 +27,9 @@ from kerbseg.runtime.engines import suffix_of
 from kerbseg.serve.jobs import Full, Job, JobQueue
 from kerbseg.serve.limits import Limits
 from kerbseg.serve.metrics import Metrics
-from kerbseg.serve.refusals import BUSY, LATE, TOO_LARGE, UNKNOWN, Refusal
+from kerbseg.serve.refusals import BUSY, DEFECT, LATE, TOO_LARGE, UNKNOWN, Refusal, status_of
+
+logger = logging.getLogger(__name__)
 
 WARM_UP = 2  # calls of each worker: the first is slow, and the second compiles what makes the others fast
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -195,8 +198,9 @@ class Service:
         if len(jobs) > 1:
             try:
                 predictions = predictor.at_once(pictures, confidence=confidence)
-            except KerbsegError:
-                pass  # of one of them; each says so by itself
+            except Exception as error:  # not swallowed: each is tried alone, and says so by itself
+                if status_of(error) is DEFECT:  # such as a GPU without the memory for so many
+                    logger.error("%d pictures at once; each is tried alone", len(jobs), exc_info=error)
             else:
                 self.metrics.count("calls_total", model=jobs[0].model)
                 for job, prediction in zip(jobs, predictions, strict=True):
@@ -218,7 +222,9 @@ class Service:
         """What a step gives; None where it failed, which whoever waits for the job is told."""
         try:
             return step()
-        except Exception as error:  # noqa: BLE001 # not swallowed: raised where the answer is awaited
+        except Exception as error:  # not swallowed: raised where the answer is awaited
             self.metrics.count("bad_total", model=job.model)
+            if status_of(error) is DEFECT:
+                logger.error("a picture for %s", job.model, exc_info=error)
             job.future.set_exception(error)
             return None

@@ -59,16 +59,28 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
         if not body:
             raise Refusal(BAD_REQUEST, "the body is empty; send a picture, as it is or in a form")
         return [Upload(NAMELESS, body)]
-    parser = MultiPartParser(request.headers, _once(body), max_files=MOST_FILES, max_part_size=limits.bytes)
+    parser = _Form(request.headers, _once(body), max_files=MOST_FILES, max_part_size=limits.bytes)
     parser.spool_max_size = limits.bytes + 1  # nothing is written to a disk
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:  # KeyError: no boundary is named
         raise Refusal(BAD_REQUEST, f"the form cannot be read ({_said(error)}); send multipart/form-data") from error
+    if not parser.whole:
+        raise Refusal(BAD_REQUEST, "the form was cut off: its closing boundary is missing; send all of it")
     parts = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
     if not parts:
         raise Refusal(BAD_REQUEST, f"the form holds no file; send one, such as: curl -F {NAMELESS}=@street.jpg")
     return [Upload(_name(part.filename), await part.read()) for _, part in parts]
+
+
+class _Form(MultiPartParser):
+    """Notes whether the boundary came that closes a form; what stands before a missing one is left out without it."""
+
+    whole = False
+
+    def on_end(self) -> None:
+        """Called by the parser behind that boundary."""
+        self.whole = True
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:

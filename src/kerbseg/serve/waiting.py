@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from kerbseg.serve.jobs import Job
+from kerbseg.serve.refusals import DEFECT, Refusal, line_of, status_of
 from kerbseg.serve.service import Service
 
 
@@ -20,6 +21,7 @@ async def answered(request: Request, service: Service, jobs: Sequence[Job]) -> l
     """
     service.submit(jobs)
     outcomes = asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs), return_exceptions=True)
+    outcomes.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else asks, where one left
     left = asyncio.create_task(_left(request))
     try:
         await asyncio.wait((outcomes, left), return_when=asyncio.FIRST_COMPLETED)
@@ -32,8 +34,10 @@ async def answered(request: Request, service: Service, jobs: Sequence[Job]) -> l
 
 
 async def answered_one(request: Request, service: Service, job: Job) -> Any:
-    """What came of a job. Raises what it failed with, and as `answered`."""
+    """What came of a job. Raises what it failed with, a Refusal for a defect (logged by then), and as `answered`."""
     (outcome,) = await answered(request, service, [job])
+    if isinstance(outcome, BaseException) and status_of(outcome) is DEFECT:
+        raise Refusal(DEFECT, line_of(outcome)) from outcome
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
