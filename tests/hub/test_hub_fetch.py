@@ -276,6 +276,13 @@ def test_a_token_that_is_none(hub, streets, monkeypatch):
     assert "yesterday" not in str(refused.value)
 
 
+def test_a_token_that_no_header_can_hold(hub, streets, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secr\u20act")
+    with pytest.raises(BundleError, match="the token holds a character that no token has; set HF_TOKEN") as refused:
+        fetch("hf://me/streets")
+    assert "20ac" not in str(refused.value)
+
+
 def test_a_page_for_people_is_no_hub(hub, streets):
     hub.readable = False
     with pytest.raises(BundleError, match="does not answer as a hub does; check HF_ENDPOINT"):

@@ -96,6 +96,22 @@ def test_exported_files_and_pictures_go_beside_it(hub, camvid_bundle, picture, t
     assert set(hub.repositories["me/streets"].files()) == OURS
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a b (1).png", "![a b (1).png](pictures/a%20b%20%281%29.png)"),
+        ("50%20.png", "![50%20.png](pictures/50%2520.png)"),
+        ("Straße.png", "![Straße.png](pictures/Stra%C3%9Fe.png)"),
+        ("[x](y).png", r"![\[x\](y).png](pictures/%5Bx%5D%28y%29.png)"),
+    ],
+)
+def test_pictures_of_every_name_are_shown(hub, camvid_bundle, picture, name, shown):
+    main(["push", str(camvid_bundle), "me/streets", "--picture", str(picture.rename(picture.with_name(name)))])
+    files = hub.repositories["me/streets"].files()
+    assert f"pictures/{name}" in files
+    assert shown in files[README].decode().splitlines()
+
+
 def test_the_same_again_is_no_new_commit(hub, camvid_bundle, capsys):
     for _ in range(2):
         main(["push", str(camvid_bundle), "me/streets"])

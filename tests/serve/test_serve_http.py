@@ -473,6 +473,9 @@ def test_models_are_named_by_their_files_or_as_one_says(tmp_path, camvid_bundle)
     assert named([run, night, "mininet_v2_cpu-camvid", f"dark={blank}"]) == {
         "day": run, "night": night, "mininet_v2_cpu-camvid": "mininet_v2_cpu-camvid", "dark": blank,
     }  # fmt: skip
+    assert named(["hf://me/streets", "old=hf://me/streets@v1"]) == {
+        "streets": "hf://me/streets", "old": "hf://me/streets@v1",
+    }  # fmt: skip
     with pytest.raises(KerbsegError, match="both called night; name one of them: NAME="):
         named([night, f"night={run}"])
     for each in (blank, sign):

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote
 
 import yaml
 
@@ -110,7 +111,10 @@ def _results(facts: CardFacts) -> Iterator[dict[str, Any]]:
 
 
 def _pictures(about: Publication) -> str:
-    return "\n\n".join(f"![{each.rpartition('/')[2]}]({each})" for each in about.pictures)
+    """Each as Markdown: what would end its name or its address is escaped there, which a % may be already."""
+    names = (re.sub(r"([\[\]\\])", r"\\\1", unquote(each.rpartition("/")[2])) for each in about.pictures)
+    addresses = (quote(each, safe="/%:?#@!$&'*+,;=~") for each in about.pictures)
+    return "\n\n".join(f"![{name}]({address})" for name, address in zip(names, addresses, strict=True))
 
 
 def _usage(facts: CardFacts, about: Publication) -> str:

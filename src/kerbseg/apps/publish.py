@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from kerbseg.apps.hub_card import Publication, readme
 from kerbseg.apps.info import CardFacts, card_facts
@@ -81,7 +82,7 @@ def prepare(
         _check_exported(each, facts.card)
         for file in files_of(each):
             _add(files, file.name, file)
-    shown = [name for name in files if name.startswith(f"{PICTURES}/")]
+    shown = [quote(name) for name in files if name.startswith(f"{PICTURES}/")]
     exported = [each.name for each in beside]
     page = _page(model, facts, repository, license, shown, exported).encode()
     return Upload({README: page, **files}, Manifest.of(facts.card, files))

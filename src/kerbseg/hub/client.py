@@ -218,6 +218,8 @@ class Hub:
                 return Unreachable(address, self.endpoint, "HF_HUB_OFFLINE is set" if self.offline else _brief(error))
             case OSError() if error.errno is not None:
                 return None
+            case UnicodeEncodeError():  # of a header: all else that is sent has escapes
+                return BundleError(f"{address}: the token holds a character that no token has; {LOGIN}")
             case KeyError():
                 return self._strange(address)
         return BundleError(f"{address}: {_brief(error)}; try again")

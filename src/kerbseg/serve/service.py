@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 
 from kerbseg.bundle_card import BundleCard
 from kerbseg.core.errors import KerbsegError, did_you_mean
+from kerbseg.hub.addresses import Address, is_address
 from kerbseg.model_files import BEST, locate
 from kerbseg.predict import Prediction, Predictor
 from kerbseg.runtime import SupportsConfidence, network_size
@@ -69,7 +70,8 @@ class ServedModel:
 
 
 def named(models: Sequence[str]) -> dict[str, str]:
-    """Models by the names under which they are served: NAME=MODEL says which, else it is that of the file or the run.
+    """Models by the names under which they are served: NAME=MODEL says which, else it is that of the file, the run or
+    the repository.
 
     Raises BundleError for a model that does not exist, KerbsegError for a name that stands twice, or that no address
     can hold.
@@ -78,7 +80,7 @@ def named(models: Sequence[str]) -> dict[str, str]:
     for given in models:
         name, sign, model = given.partition("=")
         if not sign or Path(given).exists():
-            name, model = _own_name(locate(given)), given
+            name, model = _own_name(given), given
         if not NAME.fullmatch(name):
             raise KerbsegError(f"{name!r} cannot stand in an address; name it with letters and digits: NAME={model}")
         if name in found:
@@ -87,7 +89,10 @@ def named(models: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _own_name(file: Path) -> str:
+def _own_name(model: str) -> str:
+    if is_address(model):
+        return Address.parse(model).name
+    file = locate(model)
     return file.resolve().parent.name if file.name == BEST else file.name.removesuffix(suffix_of(file))
 
 
