@@ -22,6 +22,7 @@ from kerbseg.page.looking import Models
 from kerbseg.predict.interrupts import FROM_OUTSIDE
 
 TAKEN = (errno.EADDRINUSE, errno.EACCES)
+UPLOADS = "GRADIO_TEMP_DIR"  # which gradio reads anew with each file
 LARGEST = "8gb"  # of a file that is given: a long video; pictures have a bound of their own, in pixels
 POLICY = (  # what a browser may load: what this server has, and pictures and videos that stand in the page
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline';"
@@ -58,7 +59,8 @@ def served(models: Models, corrections: Corrections, host: str = "127.0.0.1", po
     check_listens(host, port)
     with tempfile.TemporaryDirectory(prefix="kerbseg-page-", ignore_cleanup_errors=True) as folder:
         switch_off()
-        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads lie there, and go with it
+        before = os.environ.get(UPLOADS)
+        os.environ[UPLOADS] = folder  # uploads lie there, and go with it
         from kerbseg.page.blocks import build, style_sheet, theme
 
         page = build(models, corrections, Path(folder))
@@ -88,6 +90,10 @@ def served(models: Models, corrections: Corrections, host: str = "127.0.0.1", po
             yield address
         finally:
             page.close(verbose=False)
+            if before is None:
+                os.environ.pop(UPLOADS, None)
+            else:  # of another page of this process
+                os.environ[UPLOADS] = before
 
 
 def check_listens(host: str, port: int | None) -> None:
