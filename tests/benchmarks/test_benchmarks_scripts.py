@@ -34,6 +34,7 @@ LIBRARIES = {
     "marked",
 }  # of scripts, and tested by themselves or with them
 ELSEWHERE = {
+    "confidence",
     "train_throughput",
     "train_trees",
     "journey",
