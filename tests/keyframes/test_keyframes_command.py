@@ -237,6 +237,35 @@ def test_no_result_is_written_into_the_folder_of_the_pictures(place, more, folde
     assert {each: each.read_bytes() for each in given.iterdir()} == before
 
 
+@pytest.mark.parametrize("layout", ["frames", "colmap"])
+@pytest.mark.parametrize("by", ["a folder", "a pattern"])
+def test_what_an_earlier_run_has_written_is_no_sequence_for_the_same_folder(layout, by, folder, tmp_path):
+    out = tmp_path / "out"
+    app.write_keyframes(Seeing(), open_sequence(folder, 10), app.Job(("pedestrian",), out, format="tum"))
+    before = {each: each.read_bytes() for each in out.rglob("*") if each.is_file()}
+    given = out / "rgb" if by == "a folder" else out / "rgb" / "*.png"
+    with pytest.raises(KerbsegError, match="name another folder, so that no picture is lost"):
+        app.write_keyframes(Seeing(), open_sequence(given, 10), app.Job(("pedestrian",), out, format=layout))
+    assert {each: each.read_bytes() for each in out.rglob("*") if each.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("layout", "listing", "text", "words"),
+    [
+        ("kitti", "poses.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n", f"has 1 poses for {COUNT} pictures"),
+        ("tum", "associations.txt", "0.0 rgb/0.png 0.0 depth/0.png\n", "lists depth/0.png, which is not there"),
+        ("tum", "associations.txt", "0.0 rgb/0.png\n", "line 1 of .* is no 'time color time depth'"),
+    ],
+)
+def test_a_fault_beside_the_pictures_is_told_before_anything_is_written(layout, listing, text, words, folder, tmp_path):
+    (folder / listing).write_text(text)
+    with pytest.raises(KerbsegError, match=words):
+        app.write_keyframes(
+            Seeing(), open_sequence(folder, 10), app.Job(("pedestrian",), tmp_path / "out", format=layout)
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_colmap_may_list_pictures_beside_its_lists(folder, tmp_path):
     given = folder.rename(tmp_path / "images")
     for _ in range(2):

@@ -315,6 +315,13 @@ def _check_folder(job: Job, sequence: FrameSequence) -> None:
             f"{out} is written into {lost}, where the sequence lies; name another folder, so that no picture is lost"
         )
     before = _earlier(out)
+    ours = {(out / name).resolve() for name in before}
+    mine = next((each.file for each in sequence.entries if each.file.resolve() in ours), None)
+    if mine is not None:
+        raise KerbsegError(
+            f"{mine} is of an earlier run into {out}, whose files this one would replace; name another folder, so that"
+            " no picture is lost"
+        )
     foreign = next((name for name in lists if name not in before and (out / name).exists()), None)
     if foreign is not None:
         raise KerbsegError(f"{out / foreign} is not of an earlier run; name another folder, so that it is not lost")

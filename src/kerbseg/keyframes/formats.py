@@ -100,13 +100,23 @@ def places_of(name: str) -> tuple[list[str], list[str]]:
 
 
 class FormatWriter:
-    """Writes frames into a folder as they are chosen, and the lists of them at the end."""
+    """Writes frames into a folder as they are chosen, and the lists of them at the end.
+
+    What a sequence has beside its pictures is read before the first of them: a fault there costs no run. Raises
+    DataError for it.
+    """
 
     def __init__(self, name: str, out: Path, sequence: FrameSequence) -> None:
         self._format, self._out, self._sequence = FORMATS[name], out, sequence
         self._in_place = self._format.in_place and bool(sequence.entries)
         self.frames: list[Written] = []
         self._names: set[str] = set()
+        self._poses: list[str] = []
+        self._depth: dict[str, tuple[str, str]] = {}
+        if sequence.given is not None and name == "kitti" and (listing := sequence.given / "poses.txt").is_file():
+            self._poses = poses(listing, len(sequence.entries))
+        if sequence.given is not None and name == "tum" and (listing := sequence.given / "associations.txt").is_file():
+            self._depth = associations(listing)
 
     def add(self, index: int, time_ns: int, picture: UInt8[np.ndarray, "h w 3"]) -> Written:
         """Writes a frame of the sequence. Raises KerbsegError where it cannot be written."""
@@ -141,42 +151,44 @@ class FormatWriter:
                 temporary.write_text(text, encoding="utf-8")
         prefix = "images/" if self._format.in_place else ""
         pictures = [] if self._in_place else [f"{prefix}{each.name}" for each in self.frames]
-        beside = {"rgb.txt": self._associations, "map.csv": self._poses}
+        beside = {"rgb.txt": self._write_associations, "map.csv": self._write_poses}
         more = [name for listing, write in beside.items() if listing in texts for name in write(frames)]
         return [*texts, *pictures, *more]
 
-    def _poses(self, frames: list[Written]) -> list[str]:
+    def _write_poses(self, frames: list[Written]) -> list[str]:
         """Poses beside the frames, one a line, as a KITTI sequence has them; none where it does not."""
-        given = self._sequence.given
-        if given is None or not (given / "poses.txt").is_file():
+        if not self._poses:
             return []
-        poses = [" ".join(words) for _, words in lines_of(given / "poses.txt")]
-        if len(poses) != len(self._sequence.entries):
-            raise DataError(f"{given / 'poses.txt'} has {len(poses)} poses for {len(self._sequence.entries)} pictures")
         with atomic_write(self._out / "poses.txt") as temporary:
-            temporary.write_text(_text([poses[each.index] for each in frames]), encoding="utf-8")
+            temporary.write_text(_text([self._poses[each.index] for each in frames]), encoding="utf-8")
         return ["poses.txt"]
 
-    def _associations(self, frames: list[Written]) -> list[str]:
+    def _write_associations(self, frames: list[Written]) -> list[str]:
         """Depth pictures beside the frames, as an RGB-D sequence associates them; none where it does not."""
         given = self._sequence.given
-        listing = None if given is None else given / "associations.txt"
-        if listing is None or not listing.is_file():
+        if given is None or not self._depth:
             return []
-        depth = associations(listing)
         rows, names = [], []
         for frame in frames:
-            if frame.stamp not in depth:
+            if frame.stamp not in self._depth:
                 continue
-            time, file = depth[frame.stamp]
+            time, file = self._depth[frame.stamp]
             name = f"depth/{time}{Path(file).suffix}"
             with atomic_write(self._out / name) as temporary:
-                temporary.write_bytes((listing.parent / file).read_bytes())
+                temporary.write_bytes((given / file).read_bytes())
             rows.append(f"{_tum_stamp(frame)} {frame.name} {time} {name}")
             names.append(name)
         with atomic_write(self._out / "associations.txt") as temporary:
             temporary.write_text(_text(rows), encoding="utf-8")
         return ["associations.txt", *names]
+
+
+def poses(listing: Path, count: int) -> list[str]:
+    """The lines of so many poses. Raises DataError for another number of them."""
+    lines = [" ".join(words) for _, words in lines_of(listing)]
+    if len(lines) != count:
+        raise DataError(f"{listing} has {len(lines)} poses for {count} pictures; each picture needs one")
+    return lines
 
 
 def associations(listing: Path) -> dict[str, tuple[str, str]]:
