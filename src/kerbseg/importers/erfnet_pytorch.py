@@ -3,7 +3,7 @@
 What is left out, and named in the card: of a whole network the 1x1 head that trained its encoder alone; of a whole
 network imported as `erfnet_encoder` the decoder (the authors' files of the first stage hold an untrained one); of the
 ImageNet encoder its classifier of 1000 classes. That encoder has no head to segment with: it gets one of zeros, and is
-there to start a training from (`kerbseg train cityscapes/erfnet --init OUT`).
+there to start a training from (`kerbseg train cityscapes/erfnet_pretrained --init OUT`).
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def _imagenet(state: Mapping[str, Tensor], source: Path, labels: LabelSet | None
     if model != "erfnet_encoder":
         raise BundleError(
             f"{source} is ERFNet's encoder under an ImageNet classifier, which segments nothing yet; to start a"
-            " training from it, import it with --model erfnet_encoder, then: kerbseg train cityscapes/erfnet --init"
+            " training from it, import it with --model erfnet_encoder, then:"
+            " kerbseg train cityscapes/erfnet_pretrained --init"
         )
     labels = labels or label_set("cityscapes")
     modules = encoder_names("features.encoder.")
