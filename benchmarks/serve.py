@@ -224,7 +224,13 @@ def main() -> None:
     given = parser.parse_args()
     rows, machine = measured(given), this_machine()
     asked = {name: getattr(given, name) for name in ("model", "requests", "seconds", "queue", "many")}
-    protocol = {**asked, "size": SIZE, "pictures": f"{DIFFERENT} drawn scenes, JPEG", **machine.to_dict()}
+    protocol = {
+        **asked,
+        "pause_s": PAUSE_S,
+        "size": SIZE,
+        "pictures": f"{DIFFERENT} drawn scenes, JPEG",
+        **machine.to_dict(),
+    }
     if given.many:
         print(f"\nmemory, MB: {', '.join(f'{each:.0f}' for each in rows['many small pictures']['resident_mb'])}")
     print(f"\n{machine}")
