@@ -94,16 +94,17 @@ def pictures_tab(desk: Desk, corrections: Corrections) -> None:
         nothing = None, gr.Radio(choices=[FIRST], value=FIRST)
         given = selection.current
         if given is None:
-            return *nothing, "", ""
+            return None, *nothing, "", ""
+        number = selection.number  # once more: answers to clicks that follow each other at once may change places
         if last is not None and last.given == given:  # whoever asked for it was quicker
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            return number, gr.skip(), gr.skip(), gr.skip(), gr.skip()
         try:
             seen = models.look(given)
         except KerbsegError as error:
-            return *nothing, alert(error), ""
+            return number, *nothing, alert(error), ""
         views, said = views_of(seen), lines(summary(seen, models.names))
         radio = gr.Radio(choices=views, value=view if view in views else FIRST)
-        return seen, radio, said, shares_table(seen, models.names, models.classes.labels)
+        return number, seen, radio, said, shares_table(seen, models.names, models.classes.labels)
 
     def draw(look: Look | None, last: Drawn, view: str, painted: Sequence[str], alpha: float) -> tuple[Any, ...]:
         view = view if look is not None and view in views_of(look) else FIRST  # of the picture before
@@ -120,7 +121,7 @@ def pictures_tab(desk: Desk, corrections: Corrections) -> None:
         return Drawn(look, view, painting, (*last.folders[-1:], folder)), *written
 
     def follow(event: Any) -> None:
-        seen = event.then(see, [chosen, look, view], [look, view, said, shares], **ONE_AT_A_TIME)
+        seen = event.then(see, [chosen, look, view], [choice, look, view, said, shares], **ONE_AT_A_TIME)
         seen.then(**drawing).then(**correcting)
 
     outputs = [*shown, *ids_files, *view_files]
