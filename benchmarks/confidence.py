@@ -352,12 +352,24 @@ def calibration_table(rows: Mapping[str, Row]) -> str:
     return "\n".join(lines)
 
 
+def calibration_words(how: Mapping[str, Any]) -> str:
+    """On what temperatures were fitted again."""
+    height, width = how["size"]
+    return (
+        f"CamVid's {how['split']}, {how['pictures']} pictures of {width}x{height}, {how['precision']};"
+        f" {how['processor']}, {how['date']}."
+    )
+
+
 def tables(results: Mapping[str, Any]) -> dict[str, str]:
-    """What stands on the page between marks of these names."""
-    return {
-        "runtimes": f"{runtimes_table(results['runtimes'])}\n\n{words(results)}",
-        "calibration": calibration_table(results["calibration"]),
-    }
+    """What stands on the page between marks of these names; nothing of a part that was never measured."""
+    made = {}
+    if results["runtimes"]:
+        made["runtimes"] = f"{runtimes_table(results['runtimes'])}\n\n{words(results)}"
+    if results["calibration"]:
+        how = calibration_words(results["calibration_protocol"])
+        made["calibration"] = f"{calibration_table(results['calibration'])}\n\n{how}"
+    return made
 
 
 def write_page(page: Path, results: Mapping[str, Any]) -> None:
@@ -413,6 +425,11 @@ def main(argv: list[str] | None = None) -> None:
             known = dict(results["runtimes"])
             rows_of(load(given.model), given.work or Path(temporary), given, splits, known, keep)
     if "calibration" in given.parts:
+        height, width = splits["val"][0].mask.shape
+        results["calibration_protocol"] = {
+            **this_machine().to_dict(), "data": data, "split": "val", "pictures": len(splits["val"]),
+            "size": [height, width], "precision": "float32",
+        }  # fmt: skip
         results["calibration"] = calibrated(shipped(), splits["val"])
     store()
     if given.page is not None:

@@ -27,7 +27,9 @@ def figures(bench):
 
 
 def test_the_tables_of_the_page_are_the_results(bench, figures):
-    for mark, inside in bench.tables(figures).items():
+    tables = bench.tables(figures)
+    assert set(tables) == {"runtimes", "calibration"}
+    for mark, inside in tables.items():
         assert bench.between(PAGE, mark, inside) == PAGE, "python benchmarks/confidence.py --page docs/confidence.md"
 
 
