@@ -206,6 +206,20 @@ def test_a_picture_that_is_none_is_named(camvid_root, capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [(["models", "--json"], "JSON file"), (["doctor", "scenes", "--html"], "HTML page")],
+)
+def test_a_slip_of_the_pen_loses_no_picture(arguments, kind, tmp_path, capsys):
+    path = tmp_path / "street.jpg"
+    path.write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(SystemExit) as left:
+        main([*arguments, str(path)])
+    assert left.value.code == 2
+    assert f"street.jpg is no {kind}; name another file, so that it is not lost" in capsys.readouterr().err
+    assert path.read_bytes() == b"\xff\xd8\xff\xe0"
+
+
 def test_models_as_json(tmp_path, capsys):
     main(["models", "--json", str(tmp_path / "models.json")])
     rows = json.loads((tmp_path / "models.json").read_text())

@@ -14,7 +14,7 @@ from PIL import Image
 from kerbseg.apps import keyframes as app
 from kerbseg.apps.keyframe_page import Album
 from kerbseg.cli import main
-from kerbseg.core.errors import DataError, InputError, KerbsegError
+from kerbseg.core.errors import DataError, InputError, KerbsegError, KerbsegWarning
 from kerbseg.core.labels import label_set
 from kerbseg.data.scenes import Scenes
 from kerbseg.keyframes import Kept, Keyframe, Options, Timeline, keyframes, open_sequence, summary
@@ -189,6 +189,23 @@ def test_instants_of_a_slam_system(folder, tmp_path):
     assert [row["index"] for row in rows(out / "keyframes.csv")][:2] == ["5", "15"]
     with pytest.raises(InputError, match="same beginning"):
         write(open_sequence(folder, fps=10), out, due_ns=(10**18,))
+    with pytest.warns(KerbsegWarning, match="1 of 2 times of the SLAM system is near no frame and left out"):
+        write(open_sequence(folder, fps=10), out, due_ns=(500_000_000, 10**18), rule="first", online="first")
+    with pytest.warns(KerbsegWarning, match="2 of 3 times of the SLAM system are near no frame"):
+        write(open_sequence(folder, fps=10), out, due_ns=(500_000_000, 10**18, 10**18), rule="first", online="first")
+
+
+@pytest.mark.parametrize("layout", ["tum", "euroc", "kitti"])
+def test_pictures_of_several_sizes_are_told_where_a_slam_system_reads_them(layout, folder, tmp_path):
+    with Image.open(folder / "0003.png") as picture:
+        picture.resize((36, 24)).save(folder / "0003.png")
+    with pytest.warns(KerbsegWarning, match="pictures of 2 sizes \\(36x24, 72x48\\), and a SLAM system expects one"):
+        write(open_sequence(folder, fps=10), tmp_path / "out", format=layout, keep_all=True)
+
+
+def test_a_target_of_which_only_parts_are_seen_has_no_share():
+    figures = {"target_ratio": None, "part_share": 1.0, "quality": 0.5}
+    assert app._line("chosen", figures) == "  chosen: mean quality 0.50; no target seen whole"
 
 
 @pytest.mark.parametrize(
@@ -197,12 +214,13 @@ def test_instants_of_a_slam_system(folder, tmp_path):
         (["--target", "pedestrain"], "did you mean 'pedestrian'"),
         (["--target", ","], "no target class"),
         (["--target", "car", "--format", "tmu"], "did you mean 'tum'"),
-        (["--target", "car", "--count", "3"], "count 3"),
+        (["--target", "car", "--count", "3"], "the rule window takes no count; the rules dp and coverage do"),
+        (["--target", "car", "--rule", "dp", "--count", "0"], "a count of 0 keyframes; it must be 1 or more"),
         (["--target", "car", "--step", "0"], "above 0"),
         (["--target", "car", "--budget", "0"], "above 0"),
         (["--target", "car", "--budget", "inf"], "above 0"),
         (["--target", "car", "--longest", "inf"], "above 0"),  # JSON has no infinity for keyframes.json
-        (["--target", "car", "--due", "none.txt"], "none.txt"),
+        (["--target", "car", "--due", "none.txt"], "none.txt cannot be read: No such file or directory"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(more, says, folder, camvid_bundle, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import Any, Literal, get_args
 from kerbseg.apps.keyframe_page import Album, page
 from kerbseg.apps.sending import Sender
 from kerbseg.bundle import versions
-from kerbseg.core.errors import DataError, InputError, KerbsegError, did_you_mean
+from kerbseg.core.errors import DataError, InputError, KerbsegError, KerbsegWarning, did_you_mean
 from kerbseg.core.files import atomic_write, check_writable
 from kerbseg.core.text import counted
 from kerbseg.data.pictures import read_rgb
@@ -49,8 +50,10 @@ class Job:
         for name, value, choices in (("rule", self.rule, get_args(Rule)), ("format", self.format, FORMATS)):
             if value not in choices:
                 raise InputError(f"unknown {name} {value!r}; {did_you_mean(value, choices)}")
-        if self.count is not None and (self.rule not in OFFLINE or self.count < 1):
-            raise InputError(f"count {self.count}: a number from 1 on, which the rules {', '.join(OFFLINE)} take")
+        if self.count is not None and self.rule not in OFFLINE:
+            raise InputError(f"the rule {self.rule} takes no count; the rules {' and '.join(OFFLINE)} do")
+        if self.count is not None and self.count < 1:
+            raise InputError(f"a count of {self.count} keyframes; it must be 1 or more")
         if self.bytes_per_s is not None and not 0 < self.bytes_per_s < float("inf"):
             raise InputError(f"a budget of {self.bytes_per_s:g} bytes a second; it must be a number above 0")
 
@@ -85,8 +88,8 @@ class Report:
 
 def _line(name: str, figures: dict[str, Any]) -> str:
     ratio, part = figures["target_ratio"], figures["part_share"]
-    target = "no target seen" if ratio is None else f"target {ratio:.2f} times the mean"
-    cut_off = "" if part is None else f", {part:.0%} of it cut off"
+    target = "no target seen whole" if ratio is None else f"target {ratio:.2f} times the mean"
+    cut_off = "" if part is None or ratio is None else f", {part:.0%} of it cut off"
     return f"  {name}: mean quality {figures['quality']:.2f}; {target}{cut_off}"
 
 
@@ -227,9 +230,18 @@ class _Work:
     def _due_frames(self) -> Callable[[FrameScores], bool] | None:
         if self._job.due_ns is None:
             return None
-        frames = nearest_frames(self._job.due_ns, [each.time_ns for each in self._sequence.entries])
+        nearest = nearest_frames(self._job.due_ns, [each.time_ns for each in self._sequence.entries])
+        frames = {*nearest} - {None}
         if not frames:
             raise InputError("no time of the SLAM system is near a frame; do both count from the same beginning?")
+        if lost := nearest.count(None):
+            warnings.warn(
+                KerbsegWarning(
+                    f"{lost} of {counted(len(nearest), 'time')} of the SLAM system {'is' if lost == 1 else 'are'}"
+                    " near no frame and left out; do both count from the same beginning?"
+                ),
+                stacklevel=2,
+            )
         return lambda scores: scores.index in frames
 
     def _scored(self, progress: Callable[[Any], Iterable[Any]]) -> Iterator[tuple[FrameScores, Kept]]:

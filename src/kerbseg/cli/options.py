@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +22,20 @@ def _before_the_work(_: object, path: Path | None) -> None:
         check_writable(path)
 
 
+def _replaces(kind: str, beginnings: bytes) -> Callable[[object, Path | None], None]:
+    """Refuses a file that is there and begins otherwise: a slip would lose it, such as a picture or a table."""
+
+    def check(_: object, path: Path | None) -> None:
+        _before_the_work(_, path)
+        if path is not None and path.is_file():
+            with path.open("rb") as file:
+                begins = file.read(1024).lstrip()[:1]
+            if begins and begins not in beginnings:
+                raise KerbsegError(f"{path} is no {kind}; name another file, so that it is not lost")
+
+    return check
+
+
 def _whole(_: object, tokens: Sequence[Token]) -> int:
     """The number that digits are; the parser itself would round 2.5, and take 0x10 and the digits of every script."""
     (token,) = tokens
@@ -37,12 +51,12 @@ Fit = Annotated[
     Literal["letterbox", "stretch"],
     Parameter(help="How to fit a picture to the size of an exported model; letterbox: keep its proportions and pad"),
 ]
-Html = Annotated[Path | None, Parameter(validator=_before_the_work)]
+Html = Annotated[Path | None, Parameter(validator=_replaces("HTML page", b"<"))]
 Json = Annotated[
     Path | None,
     Parameter(
         help="JSON file to write the results to; - writes them to stdout, and everything else to stderr",
-        validator=_before_the_work,
+        validator=_replaces("JSON file", b"{["),
     ),
 ]
 LabelSetName = Annotated[

@@ -8,6 +8,7 @@ gaps; COLMAP takes a list of names.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from kerbseg.core.errors import DataError
+from kerbseg.core.errors import DataError, KerbsegWarning
 from kerbseg.core.files import atomic_write
 from kerbseg.keyframes.sequences import FrameSequence, lines_of
 
@@ -40,6 +41,7 @@ class Format:
     lists: Callable[[list[Written]], dict[str, str]]  # texts by path
     png: bool = False  # whatever the source's files are
     in_place: bool = False  # files of a folder stay where they are
+    slam: bool = False  # read by SLAM systems, which expect pictures of one size
 
 
 def seconds(time_ns: int) -> str:
@@ -81,9 +83,9 @@ def _nothing(frames: list[Written]) -> dict[str, str]:
 
 FORMATS: dict[str, Format] = {
     "frames": Format(lambda frame: f"frames/{Path(frame.file).stem or f'{frame.index:06d}'}", _nothing),
-    "tum": Format(lambda frame: f"rgb/{_tum_stamp(frame)}", _tum),
-    "euroc": Format(lambda frame: f"mav0/cam0/data/{frame.time_ns}", _euroc, png=True),
-    "kitti": Format(lambda frame: f"image_0/{frame.name}", _kitti, png=True),
+    "tum": Format(lambda frame: f"rgb/{_tum_stamp(frame)}", _tum, slam=True),
+    "euroc": Format(lambda frame: f"mav0/cam0/data/{frame.time_ns}", _euroc, png=True, slam=True),
+    "kitti": Format(lambda frame: f"image_0/{frame.name}", _kitti, png=True, slam=True),
     "colmap": Format(lambda frame: f"images/{Path(frame.file).stem or f'{frame.index:06d}'}", _colmap, in_place=True),
 }
 """Layouts by name; a new one is one entry."""
@@ -111,6 +113,7 @@ class FormatWriter:
         self._in_place = self._format.in_place and bool(sequence.entries)
         self.frames: list[Written] = []
         self._names: set[str] = set()
+        self._sizes: set[tuple[int, int]] = set()  # (height, width)
         self._poses: list[str] = []
         self._depth: dict[str, tuple[str, str]] = {}
         if sequence.given is not None and name == "kitti" and (listing := sequence.given / "poses.txt").is_file():
@@ -120,6 +123,7 @@ class FormatWriter:
 
     def add(self, index: int, time_ns: int, picture: UInt8[np.ndarray, "h w 3"]) -> Written:
         """Writes a frame of the sequence. Raises KerbsegError where it cannot be written."""
+        self._sizes.add((picture.shape[0], picture.shape[1]))
         entry = self._sequence.entries[index] if self._sequence.entries else None
         stamp = seconds(time_ns) if entry is None or entry.stamp == "0" else entry.stamp
         file = "" if entry is None else str(entry.file)
@@ -144,6 +148,15 @@ class FormatWriter:
 
     def finish(self, listed: list[Written] | None = None) -> list[str]:
         """Writes the lists, of all frames or of some; the names of what lies in the folder."""
+        if self._format.slam and len(self._sizes) > 1:
+            sizes = ", ".join(f"{width}x{height}" for height, width in sorted(self._sizes)[:4])
+            warnings.warn(
+                KerbsegWarning(
+                    f"{self._out} holds pictures of {len(self._sizes)} sizes ({sizes}), and a SLAM system expects one;"
+                    " give pictures of one camera"
+                ),
+                stacklevel=2,
+            )
         frames = self.frames if listed is None else listed
         texts = self._format.lists(frames)
         for name, text in texts.items():

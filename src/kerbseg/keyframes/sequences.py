@@ -164,7 +164,9 @@ def lines_of(listing: Path, separator: str | None = None) -> Iterator[tuple[int,
     """Number and words of each line that is no comment."""
     try:
         text = listing.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(f"{listing} cannot be read: {error.strerror or error}; check it") from error
+    except UnicodeDecodeError as error:
         raise DataError(f"{listing} cannot be read as text: {error}; check it") from error
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.lstrip().startswith("#"):

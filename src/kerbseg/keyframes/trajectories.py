@@ -33,12 +33,13 @@ def read_times(path: Path) -> list[int]:
     return times
 
 
-def nearest_frames(times_ns: Sequence[int], frames_ns: Sequence[int]) -> set[int]:
-    """The frame nearest to each time, where it is within half of the usual time between two frames."""
+def nearest_frames(times_ns: Sequence[int], frames_ns: Sequence[int]) -> list[int | None]:
+    """The frame nearest to each time; None where none is within half of the usual time between two frames."""
     frames = np.asarray(frames_ns, np.int64)
     if len(frames) < 2:
-        return set(range(len(frames)))
+        return [0 if len(frames) else None for _ in times_ns]
     half = np.median(np.diff(frames)) / 2
     after = np.searchsorted(frames, np.asarray(times_ns, np.int64)).clip(1, len(frames) - 1)
     nearest = np.where(np.abs(frames[after] - times_ns) < np.abs(frames[after - 1] - times_ns), after, after - 1)
-    return {int(i) for i, time in zip(nearest, times_ns, strict=True) if abs(int(frames[i]) - time) <= half}
+    pairs = zip(nearest, times_ns, strict=True)
+    return [int(i) if abs(int(frames[i]) - time) <= half else None for i, time in pairs]
