@@ -2,10 +2,12 @@
 
 Each network is exported for each engine, in float and in int8 where the engine has it; a refusal is kept with its
 reason, and so is a file that takes longer than --cell-seconds. Shipped weights are taken where there are any
-(calibrated on CamVid's train split, evaluated on val, with --data-root); the other networks see some drawn streets
-first, so that their classes meet where a street's do, and no mIoU of them is measured. The files of one network are
-then timed by turns, a process each. --work keeps the files and figures: a second run makes what is missing, and times
-the networks that it is given. `--page` alone writes the page's table from the results, and measures nothing.
+(calibrated on CamVid's train split, evaluated on val, with --data-root), then those of --weights (calibrated and
+evaluated on the data set that they were trained on); the other networks see some drawn streets first, so that their
+classes meet where a street's do, and no mIoU of them is measured. The files of one network are then timed by turns, a
+process each. --work keeps the files and figures: a second run makes what is missing, and times the networks that it is
+given. `--page` alone writes the page's table from the results, and measures nothing.
+    kerbseg train smoke/scenes model.name=enet model.options={} --out runs/enet   # and so on; then --weights runs
     python benchmarks/engines.py --data-root camvid --work made --json benchmarks/results/engines.json
     python benchmarks/engines.py --page docs/engines.md
 """
@@ -17,7 +19,7 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -30,7 +32,7 @@ import torch
 from kerbnet import LABELS, instructions, kept
 from marked import between
 
-from kerbseg.bundle import Bundle, load, random_bundle, shipped
+from kerbseg.bundle import Bundle, load, random_bundle, read_card, shipped
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.core.types import Dataset
@@ -57,23 +59,37 @@ NO_FLOAT = "no float file"
 Row = dict[str, Any]
 
 
+def trained(name: str, given: argparse.Namespace) -> str | Path | None:
+    """The name of shipped weights for CamVid, or the run folder in --weights, where there are such."""
+    if (own := f"{name}-camvid") in shipped():
+        return own
+    return given.weights / name if given.weights is not None and (given.weights / name).is_dir() else None
+
+
 def weights_of(name: str, given: argparse.Namespace) -> str:
     """In words; the name of shipped ones where there are any."""
-    own = f"{name}-camvid"
-    return own if own in shipped() else f"{given.steps} steps on drawn streets"
+    weights = trained(name, given)
+    if isinstance(weights, Path):
+        recipe = read_card(weights).recipe
+        return f"{recipe['epochs']} epochs on {recipe['data']['name']}"
+    return weights or f"{given.steps} steps on drawn streets"
 
 
 def bundle_of(name: str, folder: Path, given: argparse.Namespace) -> Bundle:
-    """Shipped weights for CamVid, else those of some steps on drawn streets, which stay in the folder."""
-    if (own := weights_of(name, given)) in shipped():
-        return load(own)
+    """Trained weights, else those of some steps on drawn streets, which stay in the folder."""
+    if (weights := trained(name, given)) is not None:
+        return load(weights)
     torch.manual_seed(0)
     return Bundle(kept(name, create_model(name, len(LABELS)), folder, given.steps), random_bundle(name, LABELS).card)
 
 
 def data_of(name: str, given: argparse.Namespace) -> str:
     """What a network is calibrated and compared on: what it was trained on, where that is there."""
-    return "camvid" if given.data_root is not None and weights_of(name, given) in shipped() else "scenes"
+    weights = trained(name, given)
+    data = "camvid" if isinstance(weights, str) else "scenes"
+    if isinstance(weights, Path):
+        data = read_card(weights).recipe["data"]["name"]
+    return data if data != "camvid" or given.data_root is not None else "scenes"
 
 
 def float_file(bundle: Bundle, path: Path, shown: list[np.ndarray], size: tuple[int, int]) -> Row:
@@ -229,7 +245,11 @@ def protocol_words(results: Mapping[str, Any]) -> str:
     lacks = how["instructions"] is not None and not any("vnni" in each for each in how["instructions"])
     without = " **without instructions for 8-bit integers** (no VNNI)" if lacks else ""
     trained = sorted({row["weights"] for row in rows.values() if row.get("data") == "camvid"})
-    taught = sorted({key.split()[0] for key, row in rows.items() if row.get("data") == "scenes"})
+    own: dict[str, set[str]] = {}  # networks by the training of weights that are not shipped
+    for key, row in rows.items():
+        if "weights" in row and row["weights"] not in trained:
+            own.setdefault(row["weights"], set()).add(key.split()[0])
+    taught = own.pop(f"{how['steps']} steps on drawn streets", set())
     versions = ", ".join(f"{name} {number}" for name, number in how["packages"].items())
     evaluated = "all of val" if how["evaluated_on"] == "all" else f"the first {how['evaluated_on']} pictures of val"
     return (
@@ -238,9 +258,25 @@ def protocol_words(results: Mapping[str, Any]) -> str:
         f" {how['pictures']} pictures, against torch in float. {_listed(trained)}: trained on CamVid,"
         f" compared on its val, calibrated on"
         f" {how['calibration_pictures']} pictures of train; mIoU lost is float's less int8's on {evaluated}, with all"
-        f" in int8 that the tool takes. {_listed(taught)}: {how['steps']} steps on drawn streets, which"
-        f" they are compared and calibrated on; what int8 costs them in mIoU is not measured."
+        f" in int8 that the tool takes."
+        + "".join(
+            f" {_listed(sorted(names))}: {training} (`kerbseg train smoke/scenes model.name=NAME`), whose own train and"
+            f" val take CamVid's place; float has an mIoU of {_reached(rows, names)} there."
+            for training, names in own.items()
+        )
+        + (
+            f" {_listed(sorted(taught))}: {how['steps']} steps on drawn streets, which they are compared and calibrated"
+            f" on; what int8 costs them in mIoU is not measured."
+            if taught
+            else ""
+        )
     )
+
+
+def _reached(rows: Mapping[str, Row], networks: Set[str]) -> str:
+    """From the least to the most mIoU in float of networks that were brought to int8."""
+    reached = [row["miou_float"] for key, row in rows.items() if key.split()[0] in networks and "miou_float" in row]
+    return f"{min(reached):.2f} to {max(reached):.2f}" if reached else "no figure"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -276,6 +312,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="that files are made in now")
     parser.add_argument("--size", nargs=2, type=int, default=[360, 480], metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--steps", type=int, default=40, help="on drawn streets, of networks without shipped weights")
+    parser.add_argument("--weights", type=Path, help="folder with a run folder for each network without shipped ones")
     parser.add_argument("--data-root", type=Path, help="CamVid; drawn streets without it")
     parser.add_argument("--calibration", type=int, default=30, help="pictures")
     parser.add_argument("--pictures", type=int, default=8, help="that torch and a file are compared on")
