@@ -13,7 +13,7 @@ from kerbseg.data import open_dataset
 from kerbseg.export import export, pictures_of
 from kerbseg.export.int8 import Quantizer
 from kerbseg.export.litert_converter import python
-from kerbseg.export.logits_graph import ATEN, LogitsGraph, crop_transposed, traced
+from kerbseg.export.logits_graph import ATEN, LogitsGraph, crop_transposed, spread_by_product, traced
 from kerbseg.export.tflite import _with_metadata
 from kerbseg.exported_card import LastStageCard
 from kerbseg.runtime import ENGINES, open_runtime
@@ -48,6 +48,18 @@ def test_a_traced_graph_gives_the_same_logits_without_batch_norm(crop, camvid_bu
     with torch.no_grad():
         torch.testing.assert_close(module(picture), graph(picture), atol=1e-4, rtol=1e-4)
     assert ATEN.batch_norm.default not in {node.target for node in module.graph.nodes}
+
+
+def test_an_average_is_spread_by_a_product():
+    class Average(torch.nn.Module):
+        def forward(self, x):
+            return x + x.mean((2, 3), keepdim=True).expand(-1, -1, *x.shape[-2:])
+
+    x = torch.randn(1, 3, 4, 5)
+    module = torch.export.export(Average(), (x,), strict=False).module()
+    spread_by_product(module)
+    assert ATEN.expand.default not in {node.target for node in module.graph.nodes}
+    assert torch.equal(module(x), Average()(x))
 
 
 def test_a_file_that_was_cut_or_changed_is_refused(tmp_path):

@@ -209,6 +209,22 @@ def crop_transposed(module: fx.GraphModule) -> None:
     module.recompile()
 
 
+def spread_by_product(module: fx.GraphModule) -> None:
+    """Spreads what an average of the whole picture gave, [1 c 1 1], over the map by a product with ones.
+
+    LiteRT's converter (0.10) makes a broadcast that its interpreter refuses.
+    """
+    for node in list(module.graph.nodes):
+        if node.target == ATEN.expand.default:
+            shape = node.meta["val"].shape
+            ones = _put(module, node, torch.ones(1, 1, int(shape[-2]), int(shape[-1])))
+            with module.graph.inserting_before(node):
+                product = _as(node, module.graph.call_function(ATEN.mul.Tensor, (node.args[0], ones)))
+            node.replace_all_uses_with(product)
+            module.graph.erase_node(node)
+    module.recompile()
+
+
 def exported_card(graph: LogitsGraph, bundle: Bundle) -> ExportedCard:
     """The cards of a float file of this graph."""
     return ExportedCard(

@@ -16,7 +16,7 @@ from kerbseg.bundle import Bundle
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write
 from kerbseg.export.litert_converter import convert, python
-from kerbseg.export.logits_graph import LogitsGraph, crop_transposed, exported_card, program, traced
+from kerbseg.export.logits_graph import LogitsGraph, crop_transposed, exported_card, program, spread_by_product, traced
 from kerbseg.export.static_int8 import StaticQuantizer
 from kerbseg.exported_card import ExportedCard
 from kerbseg.runtime.checks import checked_threads
@@ -47,13 +47,20 @@ def converted(
     graph = LogitsGraph(bundle, size)
     graph.check_options(".tflite", logits, batch)
     python()  # what is missing is said before the network is traced
-    module = traced(graph)
-    crop_transposed(module)
+    module = _prepared(graph)
     with TemporaryDirectory() as folder:
         source, made = Path(folder) / "m.pt2", Path(folder) / "m.tflite"
         torch.export.save(program(module, graph), source)
         convert(source, made)
         return made.read_bytes(), exported_card(graph, bundle)
+
+
+def _prepared(graph: LogitsGraph) -> fx.GraphModule:
+    """The graph with what LiteRT's converter cannot do, or does wrong, in other words."""
+    module = traced(graph)
+    crop_transposed(module)
+    spread_by_product(module)
+    return module
 
 
 def save(content: bytes, exported: ExportedCard, path: Path) -> None:
@@ -92,9 +99,7 @@ class TfliteQuantizer(StaticQuantizer):
         self._package = ai_edge_quantizer()
         self._float, self._exported = converted(bundle, self._size)
         self._ranges: Any = None
-        module = traced(self._graph)
-        crop_transposed(module)
-        return module
+        return _prepared(self._graph)
 
     def _model(self, in_float: Collection[str]) -> bytes:
         operations = convolutions_of(self._float)
