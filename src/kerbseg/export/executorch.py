@@ -16,7 +16,7 @@ from torch import fx
 
 from kerbseg.bundle import Bundle
 from kerbseg.core.files import atomic_write
-from kerbseg.export.logits_graph import LogitsGraph, exported_card, program, traced
+from kerbseg.export.logits_graph import ATEN, CONVOLUTIONS, LogitsGraph, exported_card, program, put, traced
 from kerbseg.export.static_int8 import StaticQuantizer
 from kerbseg.exported_card import ExportedCard
 from kerbseg.runtime.engines import ENGINES
@@ -75,6 +75,27 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+def keep_padding_in_float(module: fx.GraphModule) -> None:
+    """Lets the padding before a convolution in float see floats: a product with one stands between.
+
+    XNNPACK's partitioner (ExecuTorch 1.5) takes padding of a dequantized map as padding of bytes, and brings what it
+    gives to bytes again; it refuses the convolution after it whose kernel is in float.
+    """
+    quantized = torch.ops.quantized_decomposed
+    for node in list(module.graph.nodes):
+        if node.target not in (ATEN.pad.default, ATEN.constant_pad_nd.default):
+            continue
+        given = node.args[0]
+        if given.target != quantized.dequantize_per_tensor.default:
+            continue
+        kernels = [reader.args[1] for reader in node.users if reader.target in CONVOLUTIONS]
+        if any(kernel.op == "get_attr" for kernel in kernels):
+            one = put(module, node, torch.ones(1))
+            with module.graph.inserting_before(node):
+                node.replace_input_with(given, module.graph.call_function(ATEN.mul.Tensor, (given, one)))
+    module.recompile()
+
+
 class ExecutorchQuantizer(StaticQuantizer):
     """By torch's quantization of exported programs (PT2E), with the rules of XNNPACK: weights channel by channel."""
 
@@ -94,7 +115,9 @@ class ExecutorchQuantizer(StaticQuantizer):
             watched = prepare_pt2e(program(self._module, self._graph).module(), quantizer)
             for index in self._chosen:
                 watched(torch.from_numpy(np.require(self._seen(index), requirements="W")))
-            return program(convert_pt2e(watched), self._graph)
+            quantized = convert_pt2e(watched)
+            keep_padding_in_float(quantized)
+            return program(quantized, self._graph)
 
     def _write(self, model: torch.export.ExportedProgram, exported: ExportedCard, path: Path) -> None:
         save(model, exported, path)

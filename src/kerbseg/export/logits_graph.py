@@ -105,7 +105,7 @@ def fold_factor(module: fx.GraphModule) -> None:
             for reader in readers:
                 kernel = constant(module, reader.args[1])
                 assert kernel is not None
-                changed = _put(module, reader, kernel * factor[None])
+                changed = put(module, reader, kernel * factor[None])
                 reader.args = (node.args[0], changed, *reader.args[2:])
             module.graph.erase_node(node)
         return
@@ -121,7 +121,7 @@ def _scaled(module: fx.GraphModule, made: Any, before: fx.Node, scale: Tensor, s
         branches = [_scaled(module, branch, before, *part) for branch, *part in parts]
         with module.graph.inserting_before(before):
             return _as(made, module.graph.call_function(ATEN.cat.default, (branches, 1)))
-    scale_at, shift_at = (_put(module, before, values.float()[:, None, None]) for values in (scale, shift))
+    scale_at, shift_at = (put(module, before, values.float()[:, None, None]) for values in (scale, shift))
     with module.graph.inserting_before(before):
         product = _as(made, module.graph.call_function(ATEN.mul.Tensor, (made, scale_at)))
         return _as(made, module.graph.call_function(ATEN.add.Tensor, (product, shift_at)))
@@ -139,7 +139,7 @@ def _folded(module: fx.GraphModule, made: Any, scale: Tensor, shift: Tensor) -> 
         shaped = kernel.double().view(groups, kernel.shape[0] // groups, *kernel.shape[1:])
         kernel = (shaped * per_group).reshape(kernel.shape)
     whole = shift if bias is None else shift + bias.double() * scale
-    kernel_at, bias_at = (_put(module, made, values.float()) for values in (kernel, whole))
+    kernel_at, bias_at = (put(module, made, values.float()) for values in (kernel, whole))
     made.args = (made.args[0], kernel_at, bias_at, *made.args[3:])
     return made
 
@@ -164,7 +164,7 @@ def constant(module: fx.GraphModule, node: Any) -> Tensor | None:
     return value.detach() if isinstance(value, Tensor) else None
 
 
-def _put(module: fx.GraphModule, before: fx.Node, values: Tensor) -> Any:
+def put(module: fx.GraphModule, before: fx.Node, values: Tensor) -> Any:
     """A new constant, read just before a node."""
     name = f"folded_{len(module._buffers)}"
     module.register_buffer(name, values.contiguous())
@@ -217,7 +217,7 @@ def spread_by_product(module: fx.GraphModule) -> None:
     for node in list(module.graph.nodes):
         if node.target == ATEN.expand.default:
             shape = node.meta["val"].shape
-            ones = _put(module, node, torch.ones(1, 1, int(shape[-2]), int(shape[-1])))
+            ones = put(module, node, torch.ones(1, 1, int(shape[-2]), int(shape[-1])))
             with module.graph.inserting_before(node):
                 product = _as(node, module.graph.call_function(ATEN.mul.Tensor, (node.args[0], ones)))
             node.replace_all_uses_with(product)
