@@ -1,6 +1,7 @@
 """LiteRT, ExecuTorch and ncnn: what holds without their packages, and their files where they are installed."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from kerbseg.bundle import load
 from kerbseg.core.errors import BundleError, KerbsegError, MissingExtra
 from kerbseg.core.extras import first_missing
 from kerbseg.data import open_dataset
-from kerbseg.export import export, pictures_of
+from kerbseg.export import export, pictures_of, static_int8
 from kerbseg.export.int8 import Quantizer
 from kerbseg.export.litert_converter import python
-from kerbseg.export.logits_graph import ATEN, LogitsGraph, crop_transposed, spread_by_product, traced
+from kerbseg.export.logits_graph import ATEN, LogitsGraph, crop_transposed, exported_card, spread_by_product, traced
+from kerbseg.export.static_int8 import StaticQuantizer
 from kerbseg.export.tflite import _with_metadata
 from kerbseg.exported_card import LastStageCard
 from kerbseg.runtime import ENGINES, open_runtime
@@ -60,6 +62,49 @@ def test_an_average_is_spread_by_a_product():
     spread_by_product(module)
     assert ATEN.expand.default not in {node.target for node in module.graph.nodes}
     assert torch.equal(module(x), Average()(x))
+
+
+class Counting(StaticQuantizer):
+    """Whose model is what stays in float, and whose mIoU grows with it."""
+
+    def _prepared(self, bundle):
+        self._exported = exported_card(self._graph, bundle)
+        return traced(self._graph)
+
+    def _model(self, in_float):
+        return in_float
+
+    def _write(self, model, exported, path):
+        raise NotImplementedError
+
+    def _miou(self, quantized, eval_set, limit):
+        return 0.5 + 0.1 * len(quantized.model) / len(self._convolutions())
+
+
+@pytest.fixture(scope="module")
+def counting(camvid_bundle):
+    streets = open_dataset("scenes", "val", None)
+    return Counting(load(camvid_bundle), ENGINES["executorch"], SIZE, streets, 1)
+
+
+def test_what_carries_a_float_on_stays_in_float(counting):
+    nodes = {node.name: node for node in counting._module.graph.nodes}
+    names = counting._convolutions()
+    left = counting._left_in_float(names[:1])
+    assert left > {names[0]}
+    assert left.isdisjoint(names[1:])
+    assert all(any(each.name in left for each in nodes[name].all_input_nodes) for name in left - {names[0]})
+    *_, last = (name for name, node in nodes.items() if node.op == "call_function")
+    assert last in counting._left_in_float(names)
+
+
+def test_what_int8_may_lose_is_counted_from_torch_in_float(counting, monkeypatch):
+    exact = SimpleNamespace(metrics=SimpleNamespace(miou=0.6))
+    monkeypatch.setattr(static_int8, "evaluate", lambda runtime, eval_set, limit: exact)
+    count, streets = len(counting._convolutions()), open_dataset("scenes", "val", None)
+    for max_drop in (0.09, 0.06, 0.02):
+        least = next(n for n in (1, 2, 4, 8, 16, 32, count) if 0.5 + 0.1 * n / count >= 0.6 - max_drop)
+        assert len(counting.quantize_within(max_drop, streets, None).model) == least
 
 
 def test_a_file_that_was_cut_or_changed_is_refused(tmp_path):

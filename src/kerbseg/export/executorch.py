@@ -111,7 +111,8 @@ class ExecutorchQuantizer(StaticQuantizer):
 
             quantizer = xnnpack.XNNPACKQuantizer()
             quantizer.set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True))
-            quantizer.set_filter_function(lambda node: node.name not in in_float)
+            left = self._left_in_float(in_float)
+            quantizer.set_filter_function(lambda node: node.name not in left)
             watched = prepare_pt2e(program(self._module, self._graph).module(), quantizer)
             for index in self._chosen:
                 watched(torch.from_numpy(np.require(self._seen(index), requirements="W")))

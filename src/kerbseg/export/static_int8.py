@@ -43,7 +43,7 @@ class StaticQuantizer(ABC):
         self.pictures = len(chosen)
         self._engine, self._size = engine, size
         self._calibration, self._chosen = calibration, [int(i) for i in chosen]
-        self._graph = LogitsGraph(bundle, size)
+        self._bundle, self._graph = bundle, LogitsGraph(bundle, size)
         self._exported: ExportedCard
         self._module = self._prepared(bundle)
 
@@ -65,7 +65,7 @@ class StaticQuantizer(ABC):
 
     @abstractmethod
     def _model(self, in_float: Collection[str]) -> Any:
-        """The network in int8, but for these convolutions of the float graph."""
+        """The network in int8, but for these convolutions of the float graph, and what carries on what they give."""
 
     @abstractmethod
     def _write(self, model: Any, exported: ExportedCard, path: Path) -> None:
@@ -78,7 +78,7 @@ class StaticQuantizer(ABC):
     def quantize_within(self, max_drop: float, eval_set: Dataset, limit: int | None) -> Quantized:
         """What moves the logits most stays in float, until the mIoU on `eval_set` is at most `max_drop` lower."""
         ranked = self._ranked()
-        least = self._miou(self._quantized(ranked), eval_set, limit) - max_drop  # with every convolution in float
+        least = evaluate(open_runtime(self._bundle), eval_set, limit=limit).metrics.miou - max_drop
         count = 1
         while count < len(ranked):
             quantized = self._quantized(ranked[:count])
@@ -106,6 +106,16 @@ class StaticQuantizer(ABC):
 
     def _convolutions(self) -> list[str]:
         return [node.name for node in self._module.graph.nodes if node.target in CONVOLUTIONS]
+
+    def _left_in_float(self, convolutions: Collection[str]) -> set[str]:
+        """Names of these convolutions, and of whatever carries on what they give to the next convolution in int8."""
+        left: set[str] = set()
+        for node in self._module.graph.nodes:
+            given = node.name in convolutions
+            carried = node.target not in CONVOLUTIONS and any(each.name in left for each in node.all_input_nodes)
+            if given or carried:
+                left.add(node.name)
+        return left
 
     def _miou(self, quantized: Quantized, eval_set: Dataset, limit: int | None) -> float:
         with TemporaryDirectory() as folder:

@@ -102,7 +102,7 @@ class TfliteQuantizer(StaticQuantizer):
         return _prepared(self._graph)
 
     def _model(self, in_float: Collection[str]) -> bytes:
-        operations = convolutions_of(self._float)
+        operations = [name for name, is_convolution, _ in operations_of(self._float) if is_convolution]
         names = self._convolutions()
         if in_float and len(operations) != len(names):
             raise KerbsegError(
@@ -112,11 +112,11 @@ class TfliteQuantizer(StaticQuantizer):
         algorithm, everything = self._package.algorithm_manager.AlgorithmName, self._package.qtyping.TFLOperationName
         quantizer = self._package.quantizer.Quantizer(self._float)
         quantizer.add_static_config(".*", everything.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
-        for name, operation in zip(names, operations, strict=False):
-            if name in in_float:
-                quantizer.update_quantization_recipe(
-                    f"^{re.escape(operation)}", everything.ALL_SUPPORTED, algorithm_key=algorithm.NO_QUANTIZE
-                )
+        chosen = {operation for name, operation in zip(names, operations, strict=False) if name in in_float}
+        for operation in left_in_float(self._float, chosen):
+            quantizer.update_quantization_recipe(
+                f"^{re.escape(operation)}", everything.ALL_SUPPORTED, algorithm_key=algorithm.NO_QUANTIZE
+            )
         if self._ranges is None:
             self._ranges = quantizer.calibrate({SIGNATURE: self._calibrated_on()}, num_threads=checked_threads(None))
         return bytes(quantizer.quantize(self._ranges).quantized_model)
@@ -144,18 +144,31 @@ def levels_of(content: bytes) -> dict[str, Any]:
     return {"dtype": "uint8", "scale": float(scale), "zero_point": int(zero_point) + OFFSET}
 
 
-def convolutions_of(content: bytes) -> list[str]:
-    """Names of what the convolutions of a model give, in the order in which they run."""
+def left_in_float(content: bytes, convolutions: Collection[str]) -> list[str]:
+    """Names of what these convolutions give, and of whatever carries it on to the next convolution in int8."""
+    left: list[str] = []
+    for name, is_convolution, given in operations_of(content):
+        if name in convolutions or (not is_convolution and not set(given).isdisjoint(left)):
+            left.append(name)
+    return left
+
+
+def operations_of(content: bytes) -> list[tuple[str, bool, list[str]]]:
+    """Name of what each operation gives, whether it is a convolution, and the names of what it takes, as they run."""
     from ai_edge_litert import schema_py_generated as schema
 
     model: Any = schema.ModelT.InitFromPackedBuf(content)
     (graph,) = model.subgraphs
     kinds = {getattr(schema.BuiltinOperator, kind) for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")}
+    names = [tensor.name.decode() for tensor in graph.tensors]
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     return [
-        graph.tensors[operation.outputs[0]].name.decode()
+        (
+            names[operation.outputs[0]],
+            codes[operation.opcodeIndex] in kinds,
+            [names[i] for i in operation.inputs if i >= 0],
+        )
         for operation in graph.operators
-        if codes[operation.opcodeIndex] in kinds
     ]
 
 
