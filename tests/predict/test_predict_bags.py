@@ -2,6 +2,7 @@
 
 import io
 import signal
+import struct
 import tracemalloc
 import weakref
 from dataclasses import replace
@@ -14,6 +15,8 @@ from PIL import Image
 import made_bags as made_up
 from kerbseg.bundle import Bundle, load
 from kerbseg.cli import main
+from kerbseg.cli.predicting import bag_to_write
+from kerbseg.cli.terminal import write_json, write_page
 from kerbseg.core.errors import DataError, InputError, KerbsegError, KerbsegWarning
 from kerbseg.core.labels import label_set
 from kerbseg.data import open_dataset
@@ -23,6 +26,8 @@ from kerbseg.predict.bags import BagJob, bag_job, predict_bag
 from kerbseg.predict.inputs import expand
 from kerbseg.predict.sinks.bag import BagContents
 from kerbseg.predict.sources import as_source, find_source, open_source
+from kerbseg.robots.bags import open_bag
+from kerbseg.robots.messages import IMAGE, header, serialize, typestore
 from kerbseg.runtime import open_runtime
 
 CAMERA = "/cam/image_raw"
@@ -420,6 +425,12 @@ def test_memory_of_1000_frames_is_that_of_100(tmp_path, predictor):
         (["drive.mcap", "--topic", "/cam", "-o", "out.mcap"], 2, "has no topic '/cam'"),
         (["drive.mcap", "drive.mcap", "-o", "out.mcap"], 2, "one bag"),
         (["drive.mcap", "--only"], 2, "belong to a bag"),
+        (["drive.mcap", "-o", "out.mcap", "--smooth", "0.7", "--confidence"], 2, "a vote over time has no confidence"),
+        (["drive.mcap", "-o", "out.mcap", "--legend"], 2, "--legend is of pictures and videos"),
+        (["drive.mcap", "-o", "out.mcap", "--show"], 2, "--show is of pictures and videos"),
+        (["drive.mcap", "-o", "out.mcap", "--raw", "3x4@5"], 2, "--raw is of"),
+        (["drive.mcap", "-o", "out.mcap", "--sink", "ids"], 2, "--sink is of"),
+        (["drive.mcap", "-o", "out.mcap", "--measure", "margin", "--save", "ids"], 2, "--measure margin is of"),
     ],
 )
 def test_the_command_says_what_came_of_it_in_one_line(tmp_path, bag, monkeypatch, capsys, arguments, status, told):
@@ -436,6 +447,29 @@ def test_the_command_says_what_came_of_it_in_one_line(tmp_path, bag, monkeypatch
         assert told in said.err
         assert len(said.err.splitlines()) == 1
     assert (tmp_path / "out.mcap").exists() == (status < 2)
+
+
+@pytest.mark.parametrize(
+    ("save", "smooth", "held"),
+    [
+        (None, None, ("ids", "confidence")),
+        ("bag", None, ("ids", "confidence")),
+        ("ids", None, ("ids", "confidence")),
+        ("overlay", None, ("overlay", "confidence")),
+        (None, 0.7, ("ids", "confidence")),
+    ],
+)
+def test_confidence_that_is_asked_for_goes_into_a_bag_beside_what_else_is(save, smooth, held):
+    made = bag_to_write(["drive.mcap"], Path("out.mcap"), save, (), False, None, True, smooth)
+    assert made.contents.words == held
+
+
+@pytest.mark.parametrize("write", [write_json, write_page])
+def test_figures_do_not_take_the_place_of_the_results_that_they_are_of(bag, write):
+    before = bag.read_bytes()
+    with pytest.raises(KerbsegError, match=r"drive.mcap is no .*; name another file, so that it is not lost"):
+        write(bag, "")
+    assert bag.read_bytes() == before
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
@@ -464,3 +498,150 @@ def test_a_folder_of_pictures_in_which_a_bag_lies_is_no_bag(bag, frames, tmp_pat
     Image.fromarray(frames[0]).save(tmp_path / "street.png")
     assert find_source(tmp_path) is None
     assert sorted(str(source.path) for source in expand([tmp_path]).sources) == [str(bag), str(tmp_path / "street.png")]
+
+
+def spoiled(path, given):
+    """An MCAP file of `(topic, type, text, log time, bytes)`, by the mcap project's own writer."""
+    from mcap.writer import Writer
+
+    with path.open("wb") as file:
+        writer = Writer(file)
+        writer.start("ros2", "test")
+        channels = {}
+        for topic, name, text, log, data in given:
+            if (topic, name) not in channels:
+                schema = writer.register_schema(name, "ros2msg", text.encode())
+                channels[topic, name] = writer.register_channel(topic, "cdr", schema, {})
+            writer.add_message(channels[topic, name], log, data, log)
+        writer.finish()
+    return path
+
+
+def image_message(pixels, stamp_ns=made_up.START):
+    height, width = pixels.shape[:2]
+    head = header(stamp_ns, "front_camera")
+    return typestore().types[IMAGE](head, height, width, "rgb8", 0, 3 * width, pixels.reshape(-1))
+
+
+def impossible_time(seconds, nanoseconds):
+    def change(data):
+        return data[:4] + struct.pack("<iI", seconds, nanoseconds) + data[12:]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data[:40],
+        lambda data: b"",
+        lambda data: data.replace(b"front_camera", b"\xff\xfe\xfd\xfct_camera"),
+        impossible_time(5, 2_000_000_000),
+        impossible_time(2**31 - 1, 2_000_000_000),
+    ],
+    ids=["cut off", "empty", "no text", "more than a second", "more than a header holds"],
+)
+def test_a_message_that_is_none_costs_no_picture_but_its_own(tmp_path, frames, predictor, spoil):
+    data = [serialize(image_message(frames[n], made_up.START + n)) for n in range(4)]
+    data[1] = spoil(data[1])
+    messages = [(CAMERA, IMAGE, made_up.IMAGE, made_up.START + n, each) for n, each in enumerate(data)]
+    given = spoiled(tmp_path / "drive.mcap", messages)
+    out = tmp_path / "out.mcap"
+    with pytest.warns(KerbsegWarning, match="1 of 4 pictures of /cam/image_raw are damaged, and are left out"):
+        predict_bag(predictor, given, job(out))
+    with open_bag(out) as bag:
+        copied = [each.data for each in bag.messages() if each.channel.topic == CAMERA]
+        masks = [each.log_ns - made_up.START for each in bag.messages([MASK])]
+    assert copied == data, "what was recorded is copied all the same"
+    assert masks == [0, 2, 3]
+
+
+def test_an_error_of_a_message_says_where_it_is(tmp_path, predictor):
+    given = spoiled(tmp_path / "drive.mcap", [(CAMERA, IMAGE, made_up.IMAGE, made_up.START, b"")])
+    told = r"a message of /cam/image_raw in .*drive.mcap cannot be read as sensor_msgs/msg/Image; it is cut off"
+    with (
+        pytest.warns(KerbsegWarning, match="1 of 1 pictures"),
+        pytest.raises(DataError, match=told),
+    ):
+        predict_bag(predictor, given, job(tmp_path / "out.mcap"))
+
+
+def test_a_topic_that_has_messages_of_another_type_too_gives_its_pictures(tmp_path, frames, predictor):
+    text = b"\0\1\0\0\3\0\0\0hi\0"
+    given = spoiled(
+        tmp_path / "drive.mcap",
+        [
+            (CAMERA, IMAGE, made_up.IMAGE, 10, serialize(image_message(frames[0]))),
+            (CAMERA, "std_msgs/msg/String", "string data\n", 20, text),
+            (CAMERA, IMAGE, made_up.IMAGE, 20, serialize(image_message(frames[1]))),
+        ],
+    )
+    source = open_source(given)
+    assert (source.count(), [frame.index for frame in source]) == (2, [0, 1])
+    predict_bag(predictor, given, job(tmp_path / "out.mcap", "ids"))
+    with open_bag(tmp_path / "out.mcap") as bag:
+        order = [(each.channel.topic, each.channel.type, each.log_ns) for each in bag.messages()]
+    assert order[1:] == [
+        (CAMERA, IMAGE, 10),
+        (MASK, IMAGE, 10),
+        (CAMERA, "std_msgs/msg/String", 20),
+        (CAMERA, IMAGE, 20),
+        (MASK, IMAGE, 20),
+    ], "a mask comes behind its own picture"
+
+
+def test_a_topic_without_messages_is_said(tmp_path, predictor):
+    given = made_up.write_rosbag2(tmp_path / "drive", [])
+    with pytest.raises(DataError, match="drive holds no message of /cam/image_raw; choose another topic"):
+        predict_bag(predictor, given, job(tmp_path / "out.mcap"))
+    assert not (tmp_path / "out.mcap").exists()
+
+
+def test_a_message_of_ros1_that_is_none_is_left_out_and_counted(tmp_path, frames, predictor):
+    from rosbags.rosbag1 import Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS1_NOETIC)
+    given = tmp_path / "drive.bag"
+    with Writer(given) as writer:
+        camera = writer.add_connection(CAMERA, IMAGE, typestore=store)
+        chat = writer.add_connection("/chat", "std_msgs/msg/String", typestore=store)
+        for n, data in enumerate([b"\2\0\0\0hi", b"\xff\0\0\0hi", b"", b"\2\0\0\0ho"]):
+            stamp = made_up.START + n * made_up.STEP
+            image = made_up._image(store, frames[n], stamp, n)
+            writer.write(camera, stamp, store.serialize_ros1(image, IMAGE))
+            writer.write(chat, stamp + 1, data)
+    with pytest.warns(KerbsegWarning, match="2 messages of /chat cannot be read as their type, and are not copied"):
+        predict_bag(predictor, given, job(tmp_path / "out.mcap"))
+    topics = by_topic(made_up.read_mcap(tmp_path / "out.mcap"))
+    assert [each[1].data for each in topics["/chat"]] == ["hi", "ho"]
+    assert len(topics[MASK]) == len(topics[CAMERA]) == 4
+
+
+@pytest.mark.parametrize("prefix", ["/", "/x y", "/a__b", "/1cam", "//cam", "/cam/*"])
+def test_a_prefix_that_ros_does_not_take_is_refused(tmp_path, prefix):
+    with pytest.raises(KerbsegError, match=r"--prefix '.*' is no name of ROS"):
+        bag_job(tmp_path / "out.mcap", None, prefix=prefix)
+
+
+@pytest.mark.parametrize(("prefix", "taken"), [("front", "/front"), ("/front/", "/front"), ("/a/b", "/a/b")])
+def test_a_prefix_is_a_whole_name(tmp_path, prefix, taken):
+    made = bag_job(tmp_path / "out.mcap", None, prefix=prefix)
+    assert made.contents.prefix == taken
+
+
+@pytest.mark.parametrize("name", ["out.db3", "out.bag", "OUT.BAG"])
+def test_a_bag_of_another_form_is_refused_with_and_without_its_word(tmp_path, name):
+    for words in (None, ["ids"], ["bag"]):
+        with pytest.raises(KerbsegError, match="bags are written as MCAP"):
+            bag_job(tmp_path / name, words)
+    (tmp_path / name).mkdir()
+    assert bag_job(tmp_path / name, None) is None, "a folder of that name may be there"
+
+
+def test_names_in_large_letters_are_read(tmp_path, bag, frames):
+    (tmp_path / "killed").mkdir()
+    for each in (tmp_path / "DRIVE.MCAP", tmp_path / "killed" / "drive_0.MCAP"):
+        each.write_bytes(bag.read_bytes())
+    for each in (tmp_path / "DRIVE.MCAP", tmp_path / "killed"):
+        assert len(list(open_source(each))) == len(frames)

@@ -246,6 +246,12 @@ def test_flicker_of_pictures_is_refused(camvid_bundle, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_vote_over_pictures_is_refused(camvid_bundle, tmp_path, capsys):
+    assert status(camvid_bundle, picture(tmp_path / "a.png"), "--smooth", "0.7", "-o", tmp_path / "out") == 2
+    assert "smooth is a vote over the frames of a video, and no input is one" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_sinks_are_none_and_not_the_usual(predictor, tmp_path):
     path = picture(tmp_path / "a.png")
     for refused in (

@@ -1,6 +1,7 @@
 """A node takes the newest picture, counts the others, copies headers, and outlives bad messages."""
 
 import io
+import struct
 from collections import defaultdict
 
 import numpy as np
@@ -154,6 +155,21 @@ def test_bad_messages_are_counted_and_each_kind_is_told_once():
     assert "cut off" in report.last_error
     values = {pair.key: pair.value for pair in wire.read("/diagnostics")[-1].status[0].values}
     assert (values["bad"], values["segmented"], values["last error"]) == ("5", "2", report.last_error)
+
+
+@pytest.mark.parametrize("stamp", [(5, 2_000_000_000), (2**31 - 1, 2_000_000_000)])
+def test_a_header_whose_time_is_none_is_a_bad_message_and_ends_nothing(stamp):
+    data = image(0)
+    told, messages = [], iter([data[:4] + struct.pack("<iI", *stamp) + data[12:], image(1)])
+    wire, working = node(Bright(), told, frames=1)
+
+    def next_one():
+        wire.send(next(messages))
+        return False
+
+    report = working.run(next_one)
+    assert (report.segmented, report.bad) == (1, 1)
+    assert "which is none" in told[0]
 
 
 def test_a_region_outside_the_picture_is_a_bad_message_too():

@@ -81,3 +81,24 @@ def test_the_command_shows_and_writes_them(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         main(["doctor", str(bag)])
     assert end.value.code == 2
+
+
+def test_a_bag_without_messages_is_not_healthy(tmp_path):
+    report = examine_bag(made.write_rosbag2(tmp_path / "drive", []))
+    assert report.problems == [f"{tmp_path / 'drive'} holds no message; record it anew"]
+
+
+def test_a_time_of_recording_that_no_clock_has_ends_nothing(tmp_path):
+    from mcap.writer import Writer
+
+    path = tmp_path / "drive.mcap"
+    with path.open("wb") as file:
+        writer = Writer(file)
+        writer.start("ros2", "test")
+        schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data\n")
+        channel = writer.register_channel("/chat", "cdr", schema)
+        for time_ns in (5, 2**64 - 1):
+            writer.add_message(channel, time_ns, b"\0\1\0\0\3\0\0\0hi\0", time_ns)
+        writer.finish()
+    [topic] = examine_bag(path).topics
+    assert (topic.messages, topic.longest_gap_s) == (2, (2**63 - 6) / 1e9)

@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, Token
 
+from kerbseg.cli.terminal import HTML_PAGE, JSON_FILE
 from kerbseg.core import precision as core
 from kerbseg.core.errors import KerbsegError, KerbsegWarning
-from kerbseg.core.files import check_writable
+from kerbseg.core.files import check_replaces, check_writable
 from kerbseg.core.limits import MOST_PIXELS
 
 
@@ -27,11 +28,8 @@ def _replaces(kind: str, beginnings: bytes) -> Callable[[object, Path | None], N
 
     def check(_: object, path: Path | None) -> None:
         _before_the_work(_, path)
-        if path is not None and path.is_file():
-            with path.open("rb") as file:
-                begins = file.read(1024).lstrip()[:1]
-            if begins and begins not in beginnings:
-                raise KerbsegError(f"{path} is no {kind}; name another file, so that it is not lost")
+        if path is not None:
+            check_replaces(path, kind, beginnings)
 
     return check
 
@@ -51,12 +49,12 @@ Fit = Annotated[
     Literal["letterbox", "stretch"],
     Parameter(help="How to fit a picture to the size of an exported model; letterbox: keep its proportions and pad"),
 ]
-Html = Annotated[Path | None, Parameter(validator=_replaces("HTML page", b"<"))]
+Html = Annotated[Path | None, Parameter(validator=_replaces(*HTML_PAGE))]
 Json = Annotated[
     Path | None,
     Parameter(
         help="JSON file to write the results to; - writes them to stdout, and everything else to stderr",
-        validator=_replaces("JSON file", b"{["),
+        validator=_replaces(*JSON_FILE),
     ),
 ]
 LabelSetName = Annotated[

@@ -32,7 +32,7 @@ from kerbseg.predict import (
     predict_files,
     write_classes,
 )
-from kerbseg.predict.bags import BagJob, bag_job, predict_bag
+from kerbseg.predict.bags import BAG, BagJob, bag_job, predict_bag
 from kerbseg.predict.files import checked_folder
 from kerbseg.predict.looks import Looks
 from kerbseg.predict.reports import LINE, milliseconds
@@ -229,14 +229,22 @@ def bag_to_write(
     prefix: str | None,
     confidence: bool,
     smooth: float | None,
+    others: Mapping[str, object] | None = None,
 ) -> BagJob | None:
-    """The bag that is asked for, None where files are. Raises KerbsegError where it is not one bag that is read."""
+    """The bag that is asked for, None where files are; `others` are options that mean nothing to a bag.
+
+    Raises KerbsegError where it is not one bag that is read, and for one of the others that is given.
+    """
     words = None if save is None else [word.strip() for word in save.split(",") if word.strip()]
-    if confidence and words is not None:
-        words.append("confidence")
+    if confidence:
+        words = words or []
+        words += ["confidence"] if set(words) - {BAG} else ["ids", "confidence"]
     job = bag_job(out, words, topics, only, prefix, smooth is not None)
     if job is not None and len(inputs) != 1:
         raise KerbsegError(f"a bag is made of one bag, and {len(inputs)} inputs are named; name one")
+    for option, given in (others or {}).items():
+        if job is not None and given not in (None, False, ()):
+            raise KerbsegError(f"{option} is of pictures and videos, and {job.out} is a bag; leave it out")
     return job
 
 

@@ -14,13 +14,16 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerbseg.core.files import atomic_write
+from kerbseg.core.files import atomic_write, check_replaces
 from kerbseg.core.text import printable, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LOG_WIDTH = 200  # characters: a table cut off at 80 columns would lose figures in a log
+JSON_FILE, HTML_PAGE = ("JSON file", b"{["), ("HTML page", b"<")
+"""What is written beside results: what it is called, and how one begins."""
+
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
@@ -115,14 +118,22 @@ def progress(items: Sequence[Any]) -> Iterable[Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes figures as JSON; a file already there is replaced only when the new one is whole."""
+    """Writes figures as JSON; a file already there is replaced only when the new one is whole.
+
+    Raises KerbsegError for a file of another kind: by now it may be the command's own result.
+    """
     text = json.dumps(_finite(value), indent=1, allow_nan=False)
+    check_replaces(path, *JSON_FILE)
     with atomic_write(path) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
 def write_page(path: Path, text: str) -> None:
-    """Writes a page of HTML; a file already there is replaced only when the new one is whole."""
+    """Writes a page of HTML; a file already there is replaced only when the new one is whole.
+
+    Raises as `write_json`.
+    """
+    check_replaces(path, *HTML_PAGE)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

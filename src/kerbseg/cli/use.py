@@ -318,8 +318,6 @@ def predict(
             "--submission writes label ids for a server and nothing else; leave --out, --save, --show, --confidence,"
             " --roi, --unknown out"
         )
-    if measure != "probability" and unknown is None and not (confidence or "confidence" in (save or "")):
-        raise KerbsegError(f"--measure {measure} is of the confidence; add --confidence, or --unknown")
     cluster = Cluster.parse(engine, address, workers)
     if cluster is not None:
         alone = {"--submission": submission, "--show": show, "--sink": sink, "--raw": raw, "--flicker": flicker}
@@ -345,8 +343,12 @@ def predict(
             place = bag = kinds = None
             if cluster is None:
                 place = local_folder(out)
-                bag = bag_to_write(inputs, place, save, topic, only, prefix, confidence, smooth)
+                others = {"--legend": legend, "--show": show, "--sink": sink, "--raw": raw, "--recursive": recursive}
+                bag = bag_to_write(inputs, place, save, topic, only, prefix, confidence, smooth, others)
                 kinds = None if bag is not None else kinds_to_save(save, sink, confidence)
+            told = confidence or unknown is not None or "confidence" in (save or "")
+            if measure != "probability" and not told and (bag is None or "confidence" not in bag.contents.words):
+                raise KerbsegError(f"--measure {measure} is of the confidence; add --confidence, or --unknown")
             own = RuntimeOptions(runtime, device, threads or (None if cluster is None else 1), precision)
             opened = open_runtime(model, own)
         predictor, segmenter, looks = asked.open(opened, fit=fit, measure=measure, unknown=unknown)

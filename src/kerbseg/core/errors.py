@@ -83,4 +83,7 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A phrase that names the nearest valid choice, or all of them where none is near."""
     choices = list(choices)
     close = get_close_matches(word, choices, n=1, cutoff=0.5)
+    if not close:  # nor is large or small a difference
+        small = {choice.lower(): choice for choice in choices}
+        close = [small[each] for each in get_close_matches(word.lower(), small, n=1, cutoff=0.5)]
     return f"did you mean {close[0]!r}?" if close else f"choose from: {', '.join(choices)}"

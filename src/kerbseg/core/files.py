@@ -97,6 +97,17 @@ def check_writable(path: str | Path) -> None:
         raise _unwritable(path, error) from error
 
 
+def check_replaces(path: str | Path, kind: str, beginnings: bytes) -> None:
+    """Raises KerbsegError for a file that is there and begins otherwise than its kind: a slip would lose it."""
+    path = Path(path)
+    if path.as_posix() in STANDARD or not path.is_file():
+        return
+    with path.open("rb") as file:
+        begins = file.read(1024).lstrip()[:1]
+    if begins and begins not in beginnings:
+        raise KerbsegError(f"{path} is no {kind}; name another file, so that it is not lost")
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes what `atomic_write` and `folder_beside` were writing into the folder when its process was killed."""
     for path in folder.glob(".kerbseg-*"):

@@ -19,6 +19,7 @@ from kerbseg.predict.sinks.bag import WORDS, BagContents, labeled_bag
 from kerbseg.predict.sources import BagSource, open_source
 from kerbseg.predict.videos import Segmenter, VideoOptions, checked_segmenter, video_steps
 from kerbseg.robots.bag_writer import SUFFIX, check_new_folder
+from kerbseg.robots.rmw import checked_topic
 
 BAG = "bag"
 """The word of `--save` that makes the folder OUT a bag; an OUT that ends with .mcap is one without it."""
@@ -46,14 +47,16 @@ def bag_job(
     Raises KerbsegError for a word that no bag can hold, and for options that belong to bags alone.
     """
     named = out is not None and out.suffix.lower() == SUFFIX
+    if out is not None and out.suffix.lower() in (".bag", ".db3") and not out.is_dir():
+        raise KerbsegError(f"bags are written as MCAP, not as {out.suffix}; name {out.with_suffix(SUFFIX).name}")
+    if prefix is not None:
+        prefix = checked_topic(prefix.rstrip("/"), "--prefix")
     if not named and BAG not in (words or ()):
         if only or prefix is not None:
             raise KerbsegError("--only and --prefix belong to a bag that is written; name one: -o out.mcap")
         return None
     if out is None:
         raise KerbsegError("--save bag makes a bag of the folder OUT; name it: -o drive_labeled")
-    if out.suffix.lower() in (".bag", ".db3"):
-        raise KerbsegError(f"bags are written as MCAP, not as {out.suffix}; name {out.with_suffix(SUFFIX).name}")
     wanted = tuple(dict.fromkeys(word for word in words or () if word != BAG))
     for word in wanted:
         if word not in WORDS:

@@ -131,7 +131,7 @@ def predict_source(
 def _check_videos(sources: Sequence[Source], options: VideoOptions) -> None:
     """Raises KerbsegError for what is asked of a video where no input is one, or of a live stream where one is none."""
     asked = {"flicker is measured between": options.flicker, "stride chooses from": options.stride > 1}
-    asked["the newest is taken of"] = options.newest
+    asked |= {"the newest is taken of": options.newest, "smooth is a vote over": options.smooth is not None}
     videos = [source for source in sources if source.kind == "video"]
     for what in (what for what, wanted in asked.items() if wanted):
         if sources and not videos:

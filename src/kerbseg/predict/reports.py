@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 
-from kerbseg.core.text import printable, redact
+from kerbseg.core.text import counted, printable, redact
 from kerbseg.predict.shares import share_words
 from kerbseg.predict.temporal.vote import delay
 
@@ -101,7 +101,8 @@ class VideoReport:
         measured = "" if self.flicker is None else f"; {self.flicker}"
         shares = f"; {share_words(self.shares, SHARES_COLUMNS)}" if any(self.shares.values()) else ""
         dropped = "" if self.received is None else f" of {self.received} ({self.dropped} dropped)"
-        return f"{listed_paths(self.targets)}: {self.frames} frames{dropped}, {speed}{shares}{measured}"
+        frames = counted(self.frames, "frame")
+        return f"{listed_paths(self.targets)}: {frames}{dropped}, {speed}{shares}{measured}"
 
 
 def listed_paths(paths: Iterable[Path]) -> str:

@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 
 from kerbseg.core.errors import DataError, InputError, KerbsegError
 from kerbseg.core.labels import LabelSet
+from kerbseg.core.text import counted
 from kerbseg.predict.draw import border_painter, counts
 from kerbseg.predict.drawings import Style
 from kerbseg.predict.interrupts import ending_once, held
@@ -217,7 +218,7 @@ def video_steps(
             )
         )
         if ending is not None or unwritten is not None:
-            kept = f"what was finished is kept: {frames} frames in {listed_paths(targets.values())}"
+            kept = f"what was finished is kept: {counted(frames, 'frame')} in {listed_paths(targets.values())}"
             raise _with_rest(ending, unwritten, source, kept)
 
 

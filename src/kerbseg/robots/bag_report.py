@@ -25,6 +25,8 @@ from kerbseg.robots.messages import IMAGE, SECOND
 LONG = 2.5
 """A gap: so many times the usual time between messages."""
 
+EARLIEST_NS, LATEST_NS = -(2**63), 2**63 - 1  # what a figure of 8 bytes holds; a damaged bag says other times
+
 HEADERS = ("std_msgs/Header ", "std_msgs/msg/Header ", "Header ")
 """How the text of a type begins whose messages begin with a header."""
 
@@ -74,6 +76,8 @@ class BagReport:
     def problems(self) -> list[str]:
         """One line for each."""
         told = [] if self.damage is None else [self.damage]
+        if self.damage is None and not any(topic.messages for topic in self.topics):
+            told.append(f"{self.bag} holds no message; record it anew")
         return told + [line for topic in self.topics for line in topic.problems]
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,7 +108,7 @@ class _Topic:
         self._unreadable: str | None = None
 
     def add(self, message: Message) -> None:
-        self._recorded.append(message.log_ns)
+        self._recorded.append(max(EARLIEST_NS, min(message.log_ns, LATEST_NS)))
         if self._stamp is not None:
             stamp = self._stamp(message.data)
             self._missing += not stamp
@@ -117,7 +121,7 @@ class _Topic:
     def _look(self, message: Message) -> None:
         shown = f"topic {self._channel.topic}"
         try:
-            content = self._channel.read(message.data)
+            content = self._channel.read(message.data, f"a message of {shown}")
             kind = _kind_of(content, shown)
             if kind not in self._pictures:
                 message_rgb(content, shown)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 from kerbseg.core.errors import DataError, KerbsegError, KerbsegWarning, MissingExtra
 from kerbseg.core.files import atomic_write, folder_beside
+from kerbseg.core.text import counted
 from kerbseg.robots.bags import Bag, Channel, Message
 from kerbseg.robots.messages import LABEL_INFO, definition, latched_qos, sensor_qos, serialize, type_hash
 
@@ -28,6 +31,7 @@ class BagWriter:
         self._writer = writer
         self._copied: dict[Channel, tuple[Any, Callable[[bytes], Any]]] = {}
         self._made: dict[str, Any] = {}
+        self._left_out = Counter[str]()
 
     def add_channels(self, bag: Bag) -> None:
         """Makes room for all topics of a bag, which are then copied; those of ROS 1 become ROS 2's.
@@ -41,11 +45,22 @@ class BagWriter:
                 self._copied[channel] = (self._add(channel), bytes)
 
     def copy(self, message: Message) -> None:
-        """Writes a message as it is. Raises DataError for one of ROS 1 that does not fit its type."""
+        """Writes a message as it is; one of ROS 1 that does not fit its type is left out and counted."""
         if message.channel not in self._copied:
             return
         connection, convert = self._copied[message.channel]
-        self._writer.write(connection, message.log_ns, convert(message.data))
+        try:
+            data = convert(message.data)
+        except DataError:
+            self._left_out[message.channel.topic] += 1
+            return
+        self._writer.write(connection, message.log_ns, data)
+
+    def tell_what_was_left_out(self) -> None:
+        """A KerbsegWarning for each topic of which messages could not be converted."""
+        for topic, count in self._left_out.items():
+            told = f"{counted(count, 'message')} of {topic} cannot be read as their type, and are not copied"
+            warnings.warn(KerbsegWarning(told), stacklevel=2)
 
     def write(self, topic: str, message: Any, log_ns: int) -> None:
         """Writes a message of our own; LabelInfo is latched. Raises KerbsegError for a topic that the source has."""
@@ -92,7 +107,7 @@ class BagWriter:
         def converted(data: bytes) -> Any:
             try:
                 return convert(data)
-            except SerdeError as error:
+            except (SerdeError, IndexError, AssertionError, ValueError, struct.error) as error:
                 raise DataError(f"a message of {channel.topic} cannot be read ({error})") from error
 
         self._copied[channel] = (connections[source.id, source.owner], converted)
@@ -118,7 +133,9 @@ def write_bag(target: Path) -> Iterator[BagWriter]:
             writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
             writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             with writer:
-                yield BagWriter(writer)
+                bag = BagWriter(writer)
+                yield bag
+            bag.tell_what_was_left_out()
         if single:
             with atomic_write(target) as path:
                 os.replace(folder / f"{folder.name}.mcap", path)

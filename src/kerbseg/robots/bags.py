@@ -5,6 +5,7 @@ rosbags reads them; no ROS is needed. A bag is read message by message, in the o
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from kerbseg.robots.messages import PICTURES, deserialize
 
 SUFFIXES = frozenset({".mcap", ".db3", ".bag"})
 METADATA = "metadata.yaml"
+TORN = (AssertionError, TypeError, LookupError, EOFError, MemoryError, UnicodeError, struct.error)
+"""What readers raise where a part is missing or torn; their words help nobody."""
+
 HEAD = 4096  # characters of metadata.yaml in which it says what it is
 
 
@@ -34,9 +38,9 @@ class Channel:
         """Whether its messages hold pictures."""
         return self.type in PICTURES
 
-    def read(self, data: bytes) -> Any:
-        """A message of it. Raises DataError for bytes that hold none."""
-        return deserialize(data, self.type, self.ros)
+    def read(self, data: bytes, shown: str | None = None) -> Any:
+        """A message of it. Raises DataError, which calls it `shown`, for bytes that hold none."""
+        return deserialize(data, self.type, self.ros, f"a message of {self.topic}" if shown is None else shown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +70,8 @@ class Bag:
         return tuple(sorted({each.topic for each in self.channels if each.is_picture}))
 
     def count(self, topics: Collection[str]) -> int:
-        """How many messages topics have."""
-        return sum(each.count for each in self.channels if each.topic in topics)
+        """How many pictures topics have."""
+        return sum(each.count for each in self.channels if each.topic in topics and each.is_picture)
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[Message]:
         """The messages, or those of some topics, in the order of recording.
@@ -137,8 +141,10 @@ def chosen_topics(bag: Bag, topics: Collection[str]) -> tuple[str, ...]:
     pictures = bag.picture_topics
     if not pictures and bag.cut:
         raise DataError(f"{bag.path} is cut off before its first whole picture; record it anew")
+    if not bag.channels:
+        raise DataError(f"{bag.path} holds no message; record it anew")
     if not pictures:
-        types = ", ".join(sorted({each.type for each in bag.channels})) or "nothing"
+        types = ", ".join(sorted({each.type for each in bag.channels}))
         raise DataError(f"{bag.path} has no topic with pictures (sensor_msgs Image or CompressedImage), only {types}")
     if not topics:
         if len(pictures) > 1:
@@ -169,13 +175,13 @@ def _one_file(path: Path) -> Path:
 
 
 def _storages(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.suffix in (".mcap", ".db3"))
+    return sorted(each for each in folder.iterdir() if each.suffix.lower() in (".mcap", ".db3"))
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    if isinstance(error, AssertionError | TypeError | LookupError | EOFError | MemoryError):
+    if isinstance(error, TORN):
         return "a part of it lacks or is damaged"
     return str(error).rstrip(".") or type(error).__name__
 

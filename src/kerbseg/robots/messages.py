@@ -26,6 +26,7 @@ PICTURES = (IMAGE, COMPRESSED_IMAGE)
 """Types of messages that hold a picture."""
 
 SECOND = 1_000_000_000  # nanoseconds
+LATEST = 2**31  # seconds; a header of ROS 2 ends there, one of ROS 1 later
 
 DEFINITIONS: Mapping[str, str] = {
     "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
@@ -80,21 +81,26 @@ def serialize(message: Any) -> bytes:
     return bytes(typestore().serialize_cdr(message, message.__msgtype__))
 
 
-def deserialize(data: bytes | memoryview, name: str, ros: int = 2) -> Any:
-    """The message of a type, from ROS 2's bytes (CDR) or ROS 1's. Raises DataError for bytes that hold none."""
+def deserialize(data: bytes | memoryview, name: str, ros: int = 2, shown: str = "a message") -> Any:
+    """The message of a type, from ROS 2's bytes (CDR) or ROS 1's.
+
+    Raises DataError, which calls it `shown`, for bytes that hold none.
+    """
     from rosbags.serde import SerdeError
 
     store = typestore(ros)
     try:
         return store.deserialize_ros1(data, name) if ros == 1 else store.deserialize_cdr(data, name)
     except (SerdeError, IndexError, AssertionError) as error:  # of bytes that end too early, or say wrong lengths
-        raise DataError(f"a message of {name} cannot be read; it is cut off, or of another type") from error
+        raise DataError(f"{shown} cannot be read as {name}; it is cut off, or of another type") from error
 
 
 def stamp_ns_of(message: Any) -> int:
-    """The time in a message's header, in nanoseconds."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * SECOND + int(stamp.nanosec)
+    """The time in a message's header, in nanoseconds. Raises DataError for one that a header of ROS 2 cannot hold."""
+    sec, nanosec = int(message.header.stamp.sec), int(message.header.stamp.nanosec)
+    if not (-LATEST <= sec < LATEST and nanosec < SECOND):
+        raise DataError(f"a header has the time {sec} s and {nanosec} ns, which is none; the message is damaged")
+    return sec * SECOND + nanosec
 
 
 def header(stamp_ns: int, frame_id: str) -> Any:

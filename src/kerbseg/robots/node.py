@@ -257,13 +257,15 @@ class SegmentationNode:
 
     def _work(self, message: _Message) -> None:
         try:
-            picture = deserialize(message.read(), self._options.type_name)
-            rgb = message_rgb(picture, f"a message of {self._image}")
+            shown = f"a message of {self._image}"
+            picture = deserialize(message.read(), self._options.type_name, shown=shown)
+            stamp_ns = stamp_ns_of(picture)
+            rgb = message_rgb(picture, shown)
             prediction = self._predictor(rgb, channels="rgb", confidence=self._options.confidence)
         except KerbsegError as error:
             self._note(error)
             return
-        self._send(prediction, stamp_ns_of(picture), picture.header.frame_id)
+        self._send(prediction, stamp_ns, picture.header.frame_id)
         self._segmented += 1
         latency_ms = 1000 * (time.monotonic() - message.came_s)
         self._latencies.append(latency_ms)

@@ -152,10 +152,17 @@ class FolderReader(DirectoryReader):
     STORAGE_PLUGINS: ClassVar[Any] = {"mcap": WholeRecords, "sqlite3": WholeRows}
 
 
+class _BySuffix(dict[str, Any]):
+    """Readers by the suffix of a file, in small letters or large ones."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return super().get(key.lower(), default)
+
+
 class Ros2Reader(Reader):
     """A rosbag2 folder, or one of the files in it."""
 
-    STORAGE_PLUGINS: ClassVar[Any] = {"dir": FolderReader, ".mcap": WholeRecords, ".db3": WholeRows}
+    STORAGE_PLUGINS: ClassVar[Any] = _BySuffix({"dir": FolderReader, ".mcap": WholeRecords, ".db3": WholeRows})
 
     @property
     def cut(self) -> bool:

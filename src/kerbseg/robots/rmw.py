@@ -27,10 +27,13 @@ PUBLISHER: Kind = "MP"
 SUBSCRIPTION: Kind = "MS"
 
 
-def checked_topic(name: str) -> str:
-    """The whole name of a topic, with a slash before it. Raises KerbsegError for what ROS does not take as one."""
+def checked_topic(name: str, what: str = "topic") -> str:
+    """The whole name of a topic, with a slash before it.
+
+    Raises KerbsegError, which calls it `what`, for what ROS does not take as one.
+    """
     if not TOPIC.fullmatch(name) or "__" in name:
-        raise KerbsegError(f"topic {name!r} is no name of ROS; write it as /cam/image_raw: letters, digits, _ and /")
+        raise KerbsegError(f"{what} {name!r} is no name of ROS; write it as /cam/image_raw: letters, digits, _ and /")
     return "/" + name.removeprefix("/")
 
 

@@ -97,7 +97,8 @@ class _Labeled:
             self._name_classes(frame)
             for message in self._rest:
                 self._writer.copy(message)
-                if (message.channel.topic, message.log_ns) == (frame.stamp.topic, frame.stamp.log_ns):
+                place = message.channel.topic, message.log_ns
+                if message.channel.is_picture and place == (frame.stamp.topic, frame.stamp.log_ns):
                     break
             self._predicted(frame, prediction)
         except OSError as error:

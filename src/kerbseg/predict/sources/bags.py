@@ -84,8 +84,8 @@ def _rate(bag: Bag, topics: Collection[str]) -> Fraction:
 def _frames(path: Path, topics: tuple[str, ...], rate: Fraction, ended: Event) -> Iterator[Frame]:
     """The pictures. Those that are damaged are left out, with a KerbsegWarning of how many.
 
-    Raises DataError for an encoding that is not read, where no picture is whole, and after the last whole message of a
-    bag that is cut off.
+    Raises DataError for an encoding that is not read, where there is no whole picture, and after the last whole
+    message of a bag that is cut off.
     """
     ended.clear()
     number, damaged, error = 0, Counter[str](), None
@@ -93,14 +93,20 @@ def _frames(path: Path, topics: tuple[str, ...], rate: Fraction, ended: Event) -
     with open_bag(path) as bag:
         try:
             for message in bag.messages(topics):
-                content = _checked(message, bag)
+                if not message.channel.is_picture:  # another type under the same name
+                    continue
+                shown = f"a message of {message.channel.topic} in {path}"
+                content = None
                 try:
-                    picture = message_rgb(content, f"a message of {message.channel.topic} in {path}")
+                    content = message.channel.read(message.data, shown)
+                    stamp = stamp_of(message, content)
+                    picture = message_rgb(content, shown)
                 except DataError as problem:
+                    if content is not None:
+                        _check_kind(content, f"topic {message.channel.topic} of {path}")
                     damaged[message.channel.topic] += 1
                     error = error or problem
                     continue
-                stamp = stamp_of(message, content)
                 yield Frame(
                     picture=picture,
                     index=number,
@@ -119,21 +125,23 @@ def _frames(path: Path, topics: tuple[str, ...], rate: Fraction, ended: Event) -
             warnings.warn(KerbsegWarning(text), stacklevel=2)
     if error is not None and not number:
         raise error
+    if not number:
+        raise DataError(f"{path} holds no message of {', '.join(topics)}; choose another topic, or record it anew")
 
 
-def _checked(message: Message, bag: Bag) -> Any:
-    """The message, where pictures of its kind are read."""
-    content = message.channel.read(message.data)
-    shown = f"topic {message.channel.topic} of {bag.path}"
+def _check_kind(content: Any, shown: str) -> None:
+    """Raises DataError for a picture of a kind that is not read."""
     if content.__msgtype__ == IMAGE:
         check_encoding(content.encoding, shown)
     else:
         check_format(content.format, shown)
-    return content
 
 
 def stamp_of(message: Message, content: Any) -> Stamp:
-    """Where a picture comes from: its topic, what its header says, and when it was recorded."""
+    """Where a picture comes from: its topic, what its header says, and when it was recorded.
+
+    Raises DataError for a header whose time is none.
+    """
     return Stamp(message.channel.topic, content.header.frame_id, stamp_ns_of(content), message.log_ns)
 
 
