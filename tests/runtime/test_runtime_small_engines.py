@@ -15,7 +15,7 @@ from kerbseg.export import export, pictures_of, static_int8
 from kerbseg.export.int8 import Quantizer
 from kerbseg.export.litert_converter import python
 from kerbseg.export.logits_graph import ATEN, LogitsGraph, crop_transposed, exported_card, spread_by_product, traced
-from kerbseg.export.static_int8 import StaticQuantizer
+from kerbseg.export.static_int8 import StaticQuantizer, left_in_float
 from kerbseg.export.tflite import _with_metadata
 from kerbseg.exported_card import LastStageCard
 from kerbseg.runtime import ENGINES, open_runtime
@@ -90,12 +90,12 @@ def counting(camvid_bundle):
 def test_what_carries_a_float_on_stays_in_float(counting):
     nodes = {node.name: node for node in counting._module.graph.nodes}
     names = counting._convolutions()
-    left = counting._left_in_float(names[:1])
+    left = left_in_float(counting._module, names[:1])
     assert left > {names[0]}
     assert left.isdisjoint(names[1:])
     assert all(any(each.name in left for each in nodes[name].all_input_nodes) for name in left - {names[0]})
     *_, last = (name for name, node in nodes.items() if node.op == "call_function")
-    assert last in counting._left_in_float(names)
+    assert last in left_in_float(counting._module, names)
 
 
 def test_what_int8_may_lose_is_counted_from_torch_in_float(counting, monkeypatch):
@@ -195,7 +195,7 @@ def test_what_stays_in_float_is_brought_nearer_to_torch(name, tmp_path):
         shown = np.stack(pictures_of(streets, (96, 128), 1))
         exact = open_runtime("mininet_v2_cpu-camvid").logits(shown)
         moved[way] = np.abs(open_runtime(path).logits(shown) - exact).mean()
-    assert moved["none"] < 0.5 * moved["all"]
+    assert moved["none"] < 0.6 * moved["all"], "what is left is of the pixels, before the first convolution"
 
 
 def test_constants_behind_the_end_of_a_model_are_kept():

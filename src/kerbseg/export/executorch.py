@@ -17,7 +17,7 @@ from torch import fx
 from kerbseg.bundle import Bundle
 from kerbseg.core.files import atomic_write
 from kerbseg.export.logits_graph import ATEN, CONVOLUTIONS, LogitsGraph, exported_card, program, put, traced
-from kerbseg.export.static_int8 import StaticQuantizer
+from kerbseg.export.static_int8 import StaticQuantizer, left_in_float
 from kerbseg.exported_card import ExportedCard
 from kerbseg.runtime.engines import ENGINES
 from kerbseg.runtime.executorch import CARD, executorch
@@ -111,9 +111,10 @@ class ExecutorchQuantizer(StaticQuantizer):
 
             quantizer = xnnpack.XNNPACKQuantizer()
             quantizer.set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True))
-            left = self._left_in_float(in_float)
+            module = program(self._module, self._graph).module()
+            left = left_in_float(module, in_float)
             quantizer.set_filter_function(lambda node: node.name not in left)
-            watched = prepare_pt2e(program(self._module, self._graph).module(), quantizer)
+            watched = prepare_pt2e(module, quantizer)
             for index in self._chosen:
                 watched(torch.from_numpy(np.require(self._seen(index), requirements="W")))
             quantized = convert_pt2e(watched)

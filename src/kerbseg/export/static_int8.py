@@ -107,16 +107,6 @@ class StaticQuantizer(ABC):
     def _convolutions(self) -> list[str]:
         return [node.name for node in self._module.graph.nodes if node.target in CONVOLUTIONS]
 
-    def _left_in_float(self, convolutions: Collection[str]) -> set[str]:
-        """Names of these convolutions, and of whatever carries on what they give to the next convolution in int8."""
-        left: set[str] = set()
-        for node in self._module.graph.nodes:
-            given = node.name in convolutions
-            carried = node.target not in CONVOLUTIONS and any(each.name in left for each in node.all_input_nodes)
-            if given or carried:
-                left.add(node.name)
-        return left
-
     def _miou(self, quantized: Quantized, eval_set: Dataset, limit: int | None) -> float:
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"m{self._engine.suffix}"
@@ -136,6 +126,16 @@ class StaticQuantizer(ABC):
                 for name in names:
                     moved[name] += float((OneInInt8(self._module, name).run(picture) - exact).square().mean())
         return sorted(names, key=lambda name: -moved[name])
+
+
+def left_in_float(module: fx.GraphModule, convolutions: Collection[str]) -> set[str]:
+    """Names of these convolutions, and of whatever carries on what they give to the next convolution in int8."""
+    left: set[str] = set()
+    for node in module.graph.nodes:
+        carried = node.target not in CONVOLUTIONS and any(each.name in left for each in node.all_input_nodes)
+        if carried or node.name in convolutions:
+            left.add(node.name)
+    return left
 
 
 class OneInInt8(fx.Interpreter):
