@@ -1,31 +1,42 @@
 """What several tests need: the real CamVid where it is, and one thread a process."""
 
+import gc
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from jaxtyping import config
-from PIL import Image
 
+import drawn_once
 import shapes
 import traced_once
+from made_camvid import noise, write, write_camvid
 from workers import pytest_xdist_make_scheduler  # noqa: F401  a hook
 
 shapes.install()  # before anything of kerbseg is imported
 
+from here import timed_here  # noqa: E402, F401  a fixture
 from kerbseg.bundle import Bundle, BundleCard, save  # noqa: E402
 from kerbseg.core.labels import label_set  # noqa: E402
 from kerbseg.core.types import Preprocessing  # noqa: E402
+from kerbseg.data import scenes  # noqa: E402
 from kerbseg.models import create_model  # noqa: E402
 
 torch.set_num_threads(1)  # tests run side by side
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+gc.disable()  # until all tests are collected: hundreds of modules are imported, and none of them is garbage
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with Ctrl-C ignored
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays: the collector need not look through it over and over."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
@@ -41,10 +52,23 @@ def traced_graphs(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Where a module exports, each network is traced once a run."""
     export = sys.modules.get("kerbseg.export.onnx")
     if export is not None:
-        own = tmp_path_factory.getbasetemp()
-        folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "traced_graphs"
-        folder.mkdir(exist_ok=True)
-        export._traced = traced_once.kept_in(folder, export._traced)
+        export._traced = traced_once.kept_in(_of_all_workers("traced_graphs", tmp_path_factory), export._traced)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each scene is drawn once a run; the folder where it is kept."""
+    folder = _of_all_workers("drawn_scenes", tmp_path_factory)
+    scenes.frame = drawn_once.kept_in(folder, scenes.frame)
+    return folder
+
+
+def _of_all_workers(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run share."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -70,11 +94,7 @@ def camvid_data(kerbseg_data: Path) -> Path:
 def camvid_root(tmp_path: Path) -> Path:
     """A made-up CamVid in SegNet's layout: 4 / 2 / 2 pictures of 32x48 with all ids, void included."""
     root = tmp_path / "camvid"
-    for seed, (split, n) in enumerate({"train": 4, "val": 2, "test": 2}.items()):
-        for i in range(n):
-            picture, ids = noise(seed * 100 + i, (32, 48), range(12))
-            write(root / split / f"{split}_{i:03}.png", picture)
-            write(root / f"{split}annot" / f"{split}_{i:03}.png", ids)
+    write_camvid(root)
     return root
 
 
@@ -124,19 +144,3 @@ def camvid_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundles") / "mininet.safetensors"
     save(Bundle(create_model("mininet_v2_cpu", len(labels)).eval(), card), path)
     return path
-
-
-def noise(seed: int, size: tuple[int, int], ids: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
-    """A random picture, and a mask of 4x4 blocks that holds each id at least once."""
-    generator = np.random.default_rng(seed)
-    height, width = size
-    blocks = generator.choice(np.array(list(ids)), height * width // 16)
-    blocks[: len(list(ids))] = list(ids)
-    mask = blocks.reshape(height // 4, width // 4).repeat(4, 0).repeat(4, 1)
-    return generator.integers(0, 256, (height, width, 3), np.uint8), mask.astype(np.uint8)
-
-
-def write(path: Path, pixels: np.ndarray) -> None:
-    """Writes a picture or mask, with the folders above it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)

@@ -5,18 +5,23 @@ jaxtyping's import hook wraps every function of the rooms below with it, so each
 
 from __future__ import annotations
 
+import builtins
 import functools
 import inspect
+import re
+import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from jaxtyping import AbstractArray, install_import_hook
+import jaxtyping
+from jaxtyping import AbstractArray, AbstractDtype, install_import_hook
 
 import kerbseg
 
+NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 DATA = Path(kerbseg.__file__).parent / "data"
 ROOMS = [
     *(
@@ -30,7 +35,32 @@ ROOMS = [
 
 def install() -> None:
     """Checks whatever is imported from the rooms after this."""
+    jaxtyping.jaxtyped = functools.partial(_where_arrays_are_named, jaxtyping.jaxtyped)
     install_import_hook(ROOMS, "shapes.check")
+
+
+def _where_arrays_are_named(jaxtyped: Callable[..., Any], **how: Any) -> Callable[[Any], Any]:
+    """What the import hook puts on everything: jaxtyping's wrapper, but only where it can find fault.
+
+    It takes a function longer than many of them take, and longer still to be made.
+    """
+    return lambda made: jaxtyped(**how)(made) if _may_name_arrays(made) else made
+
+
+def _may_name_arrays(made: Any) -> bool:
+    """Whether annotations of a function, or of a class, name a type of arrays, or what is not known yet."""
+    known = vars(builtins) | vars(sys.modules[made.__module__])
+    owners = made.__mro__ if inspect.isclass(made) else [made]
+    hints = [hint for each in owners for hint in inspect.get_annotations(each).values()]
+    return any(
+        not isinstance(hint, str) or any(name not in known or _is_of_arrays(known[name]) for name in NAME.findall(hint))
+        for hint in hints
+    )
+
+
+def _is_of_arrays(value: Any) -> bool:
+    kinds = (value, *typing.get_args(value))
+    return any(isinstance(each, type) and issubclass(each, AbstractArray | AbstractDtype) for each in kinds)
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:

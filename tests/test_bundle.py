@@ -36,7 +36,8 @@ from kerbseg.core.errors import BundleError, KerbsegError, KerbsegWarning
 from kerbseg.core.labels import LabelSet, label_set
 from kerbseg.core.types import Preprocessing
 from kerbseg.models import card as model_card
-from kerbseg.models import create_model, list_models
+from kerbseg.models import create_model
+from kinds import of_a_new_kind, slow_but_for
 
 LABELS = label_set("camvid")
 
@@ -96,13 +97,7 @@ def refusal(path: Path) -> str:
     return message
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * (model_card(name).parameters > 20_000_000))
-        for name in list_models()
-    ],
-)
+@pytest.mark.parametrize("name", slow_but_for(of_a_new_kind()))
 def test_what_is_loaded_predicts_bit_for_bit_as_what_was_saved(name, tmp_path):
     original = bundle_of(name)
     save(original, tmp_path / "a.safetensors")

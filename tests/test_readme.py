@@ -33,6 +33,7 @@ from kerbseg.data import open_dataset
 from kerbseg.data.dataset_yaml import read_labels
 from kerbseg.export import export, pictures_of
 from kerbseg.train.recipe_file import read_any
+from made_camvid import write_camvid
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -84,8 +85,8 @@ RUN = {
         prints=("mIoU",)
     ),
     "kerbseg export run/best.safetensors -o m.xml --size 256x512": Run(("m.xml", "m.bin"), instead=SMALL),
-    "kerbseg export run/best.safetensors -o m.onnx --size 256x512": Run(("m.onnx",), instead=SMALL),
-    "kerbseg export run/best.safetensors -o m.onnx --batch 1": Run(("m.onnx",), more="--size 32x48"),
+    "kerbseg export run/best.safetensors -o m.onnx --size 256x512": Run(("m.onnx",), instead=SMALL, slow=True),
+    "kerbseg export run/best.safetensors -o m.onnx --batch 1": Run(("m.onnx",), more="--size 32x48", slow=True),
     "kerbseg export run/best.safetensors -o m8.xml --int8 --calibration camvid": INT8,
     "kerbseg profile m8.xml --against run/best.safetensors --threads 2 --layers": Run(
         prints=("m8.xml", " ms"), more="--runs 2", slow=True
@@ -120,7 +121,7 @@ RUN |= {
 }
 STREET = {"360x480": "32x48", "256x512": "32x48"}
 RUN |= {
-    f"kerbseg export mininet_v2_cpu-camvid -o {file} --size {size}{batch}": Run((file,), instead=STREET)
+    f"kerbseg export mininet_v2_cpu-camvid -o {file} --size {size}{batch}": Run((file,), instead=STREET, slow=True)
     for file, size, batch in (
         ("street.onnx", "360x480", ""),
         ("street.xml", "360x480", ""),
@@ -472,10 +473,10 @@ def int8(tmp_path_factory, camvid_bundle) -> Callable[[Path], None]:
     return put
 
 
-@pytest.fixture
-def place(tmp_path, camvid_root, camvid_bundle, monkeypatch) -> Path:
-    """A folder with small things under all names that the documents use; it is the current one."""
-    folder = tmp_path / "place"
+@pytest.fixture(scope="module")
+def whole_place(tmp_path_factory, camvid_bundle) -> Path:
+    """A folder with small things under all names that the documents use; tests work in copies of it."""
+    folder = tmp_path_factory.mktemp("documents") / "place"
     generator = np.random.default_rng(0)
 
     def picture(path: str) -> None:
@@ -486,7 +487,7 @@ def place(tmp_path, camvid_root, camvid_bundle, monkeypatch) -> Path:
         picture(path)
     write_drive(folder / "drive.mp4")
     made_bags.write_mcap(folder / "drive.mcap", {"/cam/image_raw": made_bags.pictures(3, (48, 64))})
-    shutil.copytree(camvid_root, folder / "DATA" / "camvid")
+    write_camvid(folder / "DATA" / "camvid")
     made_coco_text.make(folder / "DATA" / "coco_text")
     for split in ("train", "val"):
         for i in range(2):
@@ -506,6 +507,13 @@ def place(tmp_path, camvid_root, camvid_bundle, monkeypatch) -> Path:
         shutil.copy(camvid_bundle, folder / run / "best.safetensors")
     ours = random_bundle("mininet_v2_cpu", read_labels(folder / "my_streets" / "dataset.yaml"), seed=0)
     save(ours, folder / "runs" / "my_streets" / "best.safetensors")
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path, whole_place, monkeypatch) -> Path:
+    """A copy of that folder, which is the current one."""
+    folder = Path(shutil.copytree(whole_place, tmp_path / "place"))
     monkeypatch.chdir(folder)
     monkeypatch.setenv("KERBSEG_DATA", "DATA")
     return folder

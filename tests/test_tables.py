@@ -29,12 +29,22 @@ PRINTED = {
     "pp_liteseg": 2,
     "pidnet": 1,
 }  # tables of each paper
+LATENCY = NetworkTimes.latency
 ALL = [(paper, table.number) for paper in tables.list_papers() for table in tables.load_paper(paper).tables]
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch):
-    monkeypatch.setattr(NetworkTimes, "latency", lambda *_: Skipped("not timed in this test"))
+@pytest.fixture(scope="module", autouse=True)
+def _no_waiting():
+    """Of a module, so that one worker runs all tests: the process keeps what it has counted of a network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NetworkTimes, "latency", lambda *_: Skipped("not timed in this test"))
+        yield
+
+
+@pytest.fixture
+def _timed(monkeypatch):
+    """Latencies are taken all the same."""
+    monkeypatch.setattr(NetworkTimes, "latency", LATENCY)
 
 
 def counts(paper, number):
@@ -224,8 +234,8 @@ def test_times_name_their_machine_and_the_papers(monkeypatch):
     assert re.search(r"TX1 640x360 fps +\| Ours +\| erfnet +\| +7.1 \| +20.0 \| +2.82 x", text)
 
 
-def test_times_are_taken_once_and_what_is_too_slow_is_left_out(monkeypatch):
-    monkeypatch.undo()
+@pytest.mark.usefixtures("_timed")
+def test_times_are_taken_once_and_what_is_too_slow_is_left_out():
     small = Network("mininet_v2_cpu", 19)
     times = NetworkTimes(table_s=1e6, each=Budget(seconds=60, runs=2))
     latency = times.latency(small, (32, 64), "cpu")
@@ -235,8 +245,8 @@ def test_times_are_taken_once_and_what_is_too_slow_is_left_out(monkeypatch):
     assert str(NetworkTimes(table_s=0).latency(small, (32, 64), "cpu")) == "not measured: past the 0 s for a table"
 
 
+@pytest.mark.usefixtures("_timed")
 def test_a_network_is_left_out_by_the_speed_of_the_one_before(monkeypatch):
-    monkeypatch.undo()
     monkeypatch.setattr("kerbseg.tables.measure.network_latency", lambda *_: Latency(1000.0, 1000.0, 3))
     times = NetworkTimes(table_s=60.0, each=Budget(seconds=1.0))
     small = Network("mininet_v2_cpu", 19)
@@ -320,9 +330,9 @@ def test_a_row_trained_on_more_takes_no_weights_of_less(monkeypatch):
     assert accuracies(monkeypatch, ours, paper="grouping", number="4") == {}
 
 
+@pytest.mark.usefixtures("_timed")
 def test_a_gpu_is_waited_for(monkeypatch):
     """The picture says that it lies on a GPU: each run ends when that is done, the warm-up's too."""
-    monkeypatch.undo()
     waited = []
     monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(True))

@@ -577,6 +577,7 @@ def test_the_command_writes_what_all_others_take(tmp_path, capsys, folder_root, 
     assert "net.onnx" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("timed_here")
 def test_profile_times_the_usual_way_beside_it(tmp_path, capsys, accelerate):
     source = written(network(GOOD["ends_in_resize"]), tmp_path / "net.onnx")
     accelerate(source, tmp_path / "fast.onnx")

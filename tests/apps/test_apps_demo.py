@@ -5,14 +5,13 @@ import dataclasses
 import math
 import re
 import sys
-from contextlib import contextmanager
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import here
 from kerbseg.apps import demo, deployment, report
 from kerbseg.apps.deployment import Deployment, Effort, deploy
 from kerbseg.bundle import load
@@ -28,13 +27,6 @@ from kerbseg.train.recipe_file import read
 
 BORDER_PX = 2  # how far a border reaches in pictures of this size, at most
 LITTLE = Effort(parity=1, calibration=2, eval_set=2, timing=Budget(runs=2))
-
-
-@contextmanager
-def here(prepare, *arguments):
-    """What is timed in a process of its own (see tests/profiling), in this one: five processes take half a minute."""
-    ready = prepare(*arguments)
-    yield SimpleNamespace(facts=ready.facts, answers=ready.answers, batch=lambda what: ready.answers[what])
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +47,7 @@ def told(tmp_path_factory):
         patch.setattr(demo, "examine_all", lambda name, splits: [])
         patch.setattr(demo, "render", lambda examinations: "healthy")
         patch.setattr(demo, "deploy", little)
-        patch.setattr(workers, "worker", here)
+        patch.setattr(workers, "worker", here.worker)
         patch.setattr(demo.os, "getloadavg", lambda: (3.0, 0.0, 0.0))
         page = demo.run(out, 1.0)
     torch.set_num_threads(1)  # as before: what is timed here takes all

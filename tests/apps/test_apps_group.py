@@ -42,9 +42,9 @@ def faded(source: Bundle, names: tuple[str, ...], groups: int) -> torch.Tensor:
     ("name", "groups", "into"),
     [
         ("erfnet_d", 2, "erfnet_dg2"),
-        ("erfnet_d", 4, "erfnet_dg4"),
+        pytest.param("erfnet_d", 4, "erfnet_dg4", marks=pytest.mark.slow),
         ("erfnet_d_all", 8, "erfnet_dg8_all"),
-        ("erfnet_d_light", 4, "erfnet_dg4_light"),
+        pytest.param("erfnet_d_light", 4, "erfnet_dg4_light", marks=pytest.mark.slow),
     ],
 )
 def test_a_dense_network_becomes_the_registered_variant_with_these_groups(name, groups, into, tmp_path):
@@ -66,8 +66,13 @@ def test_a_dense_network_becomes_the_registered_variant_with_these_groups(name, 
     [
         ("mininet_v2_cpu", {}, 4, None),
         ("liteseg_mobilenet_v2", {}, 2, Selection(("pyramid.*",), ("pointwise",), 32)),
-        ("efficientseg", {"width": 0.25}, 2, Selection(kinds=("pointwise", "spatial"), channels=8)),
-        ("erfnet_d", {}, 4, Selection(("encoder.*",), ("pointwise", "spatial"), 128)),
+        pytest.param(
+            *("efficientseg", {"width": 0.25}, 2, Selection(kinds=("pointwise", "spatial"), channels=8)),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("erfnet_d", {}, 4, Selection(("encoder.*",), ("pointwise", "spatial"), 128)), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_network_without_such_a_variant_gets_the_option_grouped(name, options, groups, selection, tmp_path):

@@ -266,6 +266,7 @@ def test_keyframes_runs_by_labels_and_without(script, tmp_path, monkeypatch, cap
     assert "ms of CPU a frame" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_serve_runs_and_every_answer_is_right(script, tmp_path, capsys):
     pytest.importorskip("fastapi", reason="fastapi is not installed (extra serve)")
     figures = tmp_path / "serve.json"

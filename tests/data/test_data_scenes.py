@@ -1,5 +1,6 @@
 """Drawn scenes: one seed one scene, every class to be learned, and films that hold together."""
 
+import inspect
 from itertools import pairwise
 
 import numpy as np
@@ -7,13 +8,20 @@ import pytest
 
 from kerbseg.core.errors import DataError
 from kerbseg.core.types import VOID
-from kerbseg.data import open_dataset
+from kerbseg.data import open_dataset, scenes
 from kerbseg.data.scenes import COUNTS, Scenes, drive
 
 SMALL = (48, 96)
 
 
+@pytest.fixture(autouse=True)
+def drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time; elsewhere a scene is drawn once a run."""
+    monkeypatch.setattr(scenes, "frame", inspect.unwrap(scenes.frame))
+
+
 def test_a_scene_follows_from_seed_split_and_index():
+    assert not hasattr(scenes.frame, "__wrapped__"), "what is kept of an earlier drawing would show nothing"
     first, again = Scenes("train", size=SMALL)[3], Scenes("train", size=SMALL)[3]
     assert np.array_equal(first.image, again.image)
     assert np.array_equal(first.mask, again.mask)
@@ -64,9 +72,7 @@ def test_a_film_moves_a_little_from_frame_to_frame():
 
 
 def test_a_film_can_be_entered_anywhere_and_goes_on_without_end():
-    from kerbseg.data.scenes import frame
-
-    picture, mask = frame((5, 3), (32, 64), time=3600.0)
+    picture, mask = scenes.frame((5, 3), (32, 64), time=3600.0)
     assert len(np.unique(mask)) > 3
     assert picture.std() > 10
 

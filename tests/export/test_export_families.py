@@ -40,7 +40,14 @@ FAMILIES = (  # one of each file of networks
 )
 SELDOM = ("mininet_v1", "unet_minicity", "enet", "segnet_basic", "espnet")  # baselines, which nobody exports every day
 MIXED = ("erfnet_dg2s", "mininet_erfnet_d")  # of operations that erfnet and mininet_v2_cpu, or kerbnet_s, have too
-LARGE = ("efficientseg", "liteseg_mobilenet_v2", "pp_liteseg_t", "ddrnet_23_slim", "pidnet_s")  # a quarter of a minute
+LARGE = (  # a quarter of a minute
+    "efficientseg",
+    "liteseg_mobilenet_v2",
+    "fast_scnn",
+    "pp_liteseg_t",
+    "ddrnet_23_slim",
+    "pidnet_s",
+)
 PAGE = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
 IN_TENSORRT = set(PAGE.partition("hold these operators:")[2].strip().partition(".")[0].replace("\n", " ").split(", "))
 ASKED_OF_TENSORRT = (

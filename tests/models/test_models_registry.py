@@ -1,5 +1,6 @@
 """Every registered network keeps its promises: card, gradients, classes, export, weights, and words for bad input."""
 
+import copy
 import json
 
 import pytest
@@ -9,8 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kerbseg.cli import main
 from kerbseg.core.errors import InputError, KerbsegError
+from kerbseg.core.outline import outlines
 from kerbseg.models import card, create_model, list_models, pad_to_stride, register
 from kerbseg.models._input import check_input
+from kinds import ghost, of_a_new_kind, slow_but_for
 
 CLASSES = 2
 ASKED = {  # what the five papers' tables report
@@ -27,14 +30,8 @@ ASKED = {  # what the five papers' tables report
     "liteseg_darknet19", "liteseg_darknet19_dense", "liteseg_darknet19_aspp",
     "efficientseg", "efficientseg_1_5", "efficientseg_6_0", "unet_minicity", "enet", "segnet_basic", "espnet",
 }  # fmt: skip
-HUGE = {"efficientseg_6_0", "ddrnet_23", "pidnet_m", "pidnet_l"}  # up to 209 million parameters: real weights are slow
-EVERY = [pytest.param(name, marks=[pytest.mark.slow] if name in HUGE else []) for name in list_models()]
-
-
-def ghost(name: str, classes: int | None = None) -> nn.Module:
-    """A network without memory, in eval mode."""
-    with torch.device("meta"):
-        return create_model(name, classes).eval()
+OTHERS = {"mininet_v2", "segnet_basic", "pidnet_s", "pp_liteseg_t"}  # with operations of their own in forward
+EVERY = slow_but_for(of_a_new_kind())
 
 
 def small(name: str) -> tuple[int, int]:
@@ -50,18 +47,6 @@ def sizes(name: str) -> list[tuple[int, int]]:
 
 def picture(size: tuple[int, int], batch: int = 1) -> torch.Tensor:
     return torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(0))
-
-
-def with_new_layers() -> set[str]:
-    """Networks with a type of layer that none before them has: what cannot be exported shows in one of these."""
-    seen: set[type] = set()
-    chosen = set()
-    for name in list_models():
-        layers = set(map(type, ghost(name).modules()))
-        if name not in HUGE and layers - seen:
-            chosen.add(name)
-            seen |= layers
-    return chosen
 
 
 @pytest.fixture(scope="module", params=EVERY)
@@ -110,8 +95,9 @@ def test_the_card_is_true(name):
 
 @pytest.mark.parametrize("name", [name for name in list_models() if card(name).parameters_with_heads])
 def test_training_heads_are_counted_and_leave_the_answer_alone(name):
-    with torch.device("meta"):
-        net, headed = create_model(name), create_model(name, heads=True)
+    net = ghost(name)
+    with outlines():
+        headed = create_model(name, heads=True).eval()
     assert sum(parameter.numel() for parameter in headed.parameters()) == card(name).parameters_with_heads
     assert net.heads == ()
     assert headed.heads
@@ -134,7 +120,7 @@ def test_a_network_without_training_heads_says_so():
         create_model("erfnet", heads=True)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", EVERY)
 def test_any_number_of_classes(name):
     with torch.no_grad():
         assert ghost(name, 20)(torch.empty(1, 3, *small(name), device="meta")).shape == (1, 20, *small(name))
@@ -168,7 +154,7 @@ def test_the_weights_fit_a_fresh_network_strictly(trained):
     name, net = trained
     state = net.state_dict()
     assert len({value.data_ptr() for value in state.values()}) == len(state), "two entries share memory"
-    rebuilt = ghost(name, CLASSES)
+    rebuilt = copy.deepcopy(ghost(name, CLASSES))
     rebuilt.load_state_dict(state, strict=True, assign=True)  # what is not in the state would stay without memory
     with torch.no_grad():
         assert torch.equal(rebuilt(picture(small(name))), net.eval()(picture(small(name))))
@@ -211,12 +197,7 @@ def test_any_picture_will_do_once_it_is_padded(trained, size):
         assert net.eval()(padded).isfinite().all()
 
 
-NEW = with_new_layers()
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in NEW else [pytest.mark.slow]) for name in list_models()]
-)
+@pytest.mark.parametrize("name", slow_but_for(of_a_new_kind(classes=False) | OTHERS))
 def test_exports(name):
     torch.manual_seed(0)
     net, image = create_model(name, CLASSES).eval(), picture(small(name))

@@ -81,6 +81,7 @@ def test_an_engine_in_the_table_is_named_by_what_is_refused(copying, camvid_bund
         export_int8(bundle, tmp_path / "m.copy", calibration=scenes, eval_set=scenes)
 
 
+@pytest.mark.usefixtures("timed_here")
 def test_an_engine_in_the_table_is_in_commands_and_their_help(copying, camvid_bundle, tmp_path, capsys):
     path, figures = tmp_path / "m.copy", tmp_path / "p.json"
     main(["export", str(camvid_bundle), "-o", str(path)])

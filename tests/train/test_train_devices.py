@@ -24,7 +24,7 @@ from kerbseg.core.distributed import Rank
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.normalize import Normalize, to_unit
 from kerbseg.core.types import VOID
-from kerbseg.data import open_dataset
+from kerbseg.data import open_dataset, scenes
 from kerbseg.data.loading import ConcatDataset, Resized
 from kerbseg.losses import (
     boundary_loss,
@@ -96,11 +96,11 @@ def train(run: Path, *, cut: bool) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, drawn_scenes: Path) -> Path:
     """A folder with a run of one process, and one of two that was cut off and resumed."""
     folder = tmp_path_factory.mktemp("devices")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, __file__, str(folder / "two")]
+    command = [*torchrun, __file__, str(folder / "two"), str(drawn_scenes)]
     both = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     train(folder / "one", cut=False)
     output, _ = both.communicate(timeout=900)
@@ -252,7 +252,7 @@ def test_the_command_starts_its_processes_itself(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "kerbseg.cli", "train", "smoke/scenes", *TINY, "epochs=1", "validate_every=1"]
     done = subprocess.run(
-        [*command, "--out", str(out), "--device", "cpu", "--devices", "2"],
+        [*command, "data.limit=4", "data.size=[32, 64]", "--out", str(out), "--device", "cpu", "--devices", "2"],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
@@ -320,6 +320,10 @@ def test_more_gpus_than_there_are_is_refused(monkeypatch):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     run = Path(sys.argv[1])
+    sys.path.append(str(Path(__file__).parents[1]))
+    import drawn_once
+
+    scenes.frame = drawn_once.kept_in(Path(sys.argv[2]), scenes.frame)
     train(run, cut=True)
     here = Rank(int(os.environ["RANK"]), 2)
     torch.save(losses(here), run.parent / f"losses.{here.index}")

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from kerbseg.core.errors import BundleError, KerbsegError, RecipeError
 from kerbseg.train.fit import fit
 from kerbseg.train.recipe_file import read
 from kerbseg.train.run import train
+from kerbseg.train.task import SegmentationTask
 
 TINY = (
     "epochs=3",
@@ -99,6 +99,24 @@ OTHERWISE = (
 )
 
 
+KILLED = """
+import os, signal, sys
+from kerbseg.cli import main
+from kerbseg.train.task import SegmentationTask
+
+training_step, steps = SegmentationTask.training_step, []
+
+def step(self, *arguments):
+    steps.append(1)
+    if len(steps) == 4:  # in the second epoch: one has two steps or three
+        os.kill(os.getpid(), signal.SIGKILL)
+    return training_step(self, *arguments)
+
+SegmentationTask.training_step = step
+main(sys.argv[1:])
+"""
+
+
 @pytest.mark.parametrize("more", [(), pytest.param(OTHERWISE, marks=pytest.mark.slow)])
 def test_a_run_killed_in_its_middle_ends_with_the_same_weights(tmp_path, more, unbroken):
     whole = unbroken
@@ -106,18 +124,11 @@ def test_a_run_killed_in_its_middle_ends_with_the_same_weights(tmp_path, more, u
         whole = tmp_path / "whole"
         fit(tiny(*more), whole, device="cpu")
     run = tmp_path / "run"
-    process = subprocess.Popen([*command(run, *more), "--device", "cpu"], stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if line.startswith("epoch 1/3"):
-            break
-    while not (run / "last.ckpt").exists():
-        time.sleep(0.01)
-    time.sleep(0.05)  # into the second epoch, which is short
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (run / "last.safetensors").exists(), "killed too late to show anything"
+    killed = [sys.executable, "-c", KILLED, *command(run, *more)[3:], "--device", "cpu"]
+    assert subprocess.run(killed, stdout=subprocess.DEVNULL, check=False).returncode == -signal.SIGKILL
+    assert not (run / "last.safetensors").exists()
     load(run / "best.safetensors")  # whole, though the process died
-    subprocess.run([*command(run, *more), "--device", "cpu", "--resume"], check=True, capture_output=True)
+    main([*command(run, *more)[3:], "--device", "cpu", "--resume"])
     assert not list(run.glob(".*.tmp*"))  # where it died while it wrote
     for name in ("last.safetensors", "best.safetensors"):
         resumed, expected = weights(run / name), weights(whole / name)
@@ -128,7 +139,43 @@ def test_a_run_killed_in_its_middle_ends_with_the_same_weights(tmp_path, more, u
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_run_can_go_on(tmp_path):
+def go_on_after(run: Path, stderr: str) -> None:
+    """What a run of 50 epochs says and keeps that was interrupted, and that it goes on from there."""
+    way_on = f"kerbseg train --resume --out {run}"
+    assert stderr.strip().splitlines()[-1] == f"kerbseg: interrupted; what was finished is kept: {way_on}"
+    assert "Traceback" not in stderr
+    load(run / "best.safetensors")
+    done = torch.load(run / "last.ckpt", weights_only=False)["epoch"]
+
+    class Watch(Callback):
+        def on_train_epoch_start(self, trainer, task):
+            assert trainer.current_epoch == done + 1
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit(tiny("epochs=50"), run, device="cpu", resume=True, callbacks=[Watch()])
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_run_can_go_on(tmp_path, monkeypatch, capsys):
+    steps, training_step = [], SegmentationTask.training_step
+
+    def pressed(self, *arguments):
+        steps.append(1)
+        if len(steps) == 5:  # of three an epoch
+            os.kill(os.getpid(), signal.SIGINT)
+        return training_step(self, *arguments)
+
+    monkeypatch.setattr(SegmentationTask, "training_step", pressed)
+    with pytest.raises(SystemExit) as left:
+        main([*command(tmp_path / "run", "epochs=50")[3:], "--device", "cpu"])
+    assert left.value.code == 130
+    assert len(steps) == 5
+    monkeypatch.undo()
+    go_on_after(tmp_path / "run", capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_process_of_the_command(tmp_path):
     process = subprocess.Popen(
         [*command(tmp_path / "run", "epochs=50"), "--device", "cpu"],
         stdout=subprocess.PIPE,
@@ -141,19 +188,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_run_can_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
-    way_on = f"kerbseg train --resume --out {tmp_path / 'run'}"
-    assert stderr.strip().splitlines()[-1] == f"kerbseg: interrupted; what was finished is kept: {way_on}"
-    assert "Traceback" not in stderr
-    load(tmp_path / "run" / "best.safetensors")
-    done = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["epoch"]
-
-    class Watch(Callback):
-        def on_train_epoch_start(self, trainer, task):
-            assert trainer.current_epoch == done + 1
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        fit(tiny("epochs=50"), tmp_path / "run", device="cpu", resume=True, callbacks=[Watch()])
+    go_on_after(tmp_path / "run", stderr)
 
 
 def test_ctrl_c_waits_for_the_end_of_a_step(tmp_path):
@@ -319,7 +354,9 @@ def test_a_drive_that_is_left_out_is_validated_on(tmp_path):
 
 
 def test_bfloat16_trains(tmp_path):
-    bundle = fit(tiny("precision=bfloat16", "epochs=1", "optim.clip=1.0"), tmp_path / "run", device="cpu")
+    bundle = fit(
+        tiny("precision=bfloat16", "epochs=1", "optim.clip=1.0", "data.size=[32, 64]"), tmp_path / "run", device="cpu"
+    )
     assert all(torch.isfinite(value).all() for value in bundle.model.state_dict().values())
 
 

@@ -185,7 +185,10 @@ def test_a_log_that_finds_no_room_is_one_line(tmp_path, monkeypatch):
         fit(tiny(), tmp_path / "run", device="cpu")
 
 
-@pytest.mark.parametrize(("every", "validated"), [(2, [False, True, True]), (5, [False, False, True])])
+@pytest.mark.parametrize(
+    ("every", "validated"),
+    [(2, [False, True, True]), pytest.param(5, [False, False, True], marks=pytest.mark.slow)],
+)
 def test_the_last_epoch_is_always_validated(tmp_path, every, validated):
     run = tmp_path / "run"
     fit(tiny("epochs=3", f"validate_every={every}"), run, device="cpu")

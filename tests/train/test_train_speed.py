@@ -159,7 +159,7 @@ def test_the_flags_are_those_of_either_kind_of_processor(tmp_path, monkeypatch):
 
 
 def test_a_resumed_run_keeps_the_precision_that_was_chosen(tmp_path, monkeypatch):
-    asked = read("smoke/scenes", [*TINY, "precision=auto"])
+    asked = read("smoke/scenes", [*TINY, "data.size=[32, 64]", "precision=auto"])
     monkeypatch.setattr(run_module, "choose_precision", lambda recipe, machine: ("bfloat16", "for the test"))
     with pytest.raises(InterruptedError):
         fit(asked, tmp_path / "run", device="cpu", callbacks=[StopAfter(1)])

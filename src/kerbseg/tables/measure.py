@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import kerbseg.models as models
+from kerbseg.core.outline import outlines
 from kerbseg.profiling.conventions import COUNTINGS, Counted, parameters_by, tf_megabytes
 from kerbseg.profiling.latency import Budget, Latency, Skipped, interleaved, timed
 from kerbseg.tables.accuracy import ShippedAccuracy, shipped_accuracies
@@ -65,7 +66,7 @@ class Network:
 
     def build(self, device: str = "meta") -> nn.Module:
         """The network with fresh weights, for inference; on torch's meta device it has shapes only."""
-        with torch.device(device):
+        with outlines() if device == "meta" else torch.device(device):
             return models.create_model(self.model, self.classes, **dict(self.options)).eval()
 
 
