@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,10 +25,10 @@ def kept_in(folder: Path, draw: Drawer) -> Drawer:
     def drawn(key: tuple[int, ...], size: tuple[int, int], time: float) -> Frame:
         path = folder / f"{'_'.join(map(str, (*key, *size, time)))}.npy"
         if not path.exists():
-            temporary = path.with_suffix(f".{os.getpid()}.npy")
+            temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.npy")
             picture, mask = draw(key, size, time)
             np.save(temporary, np.dstack([picture, mask]))
-            temporary.replace(path)  # another worker may have drawn it meanwhile
+            temporary.replace(path)  # another worker or thread may have drawn it meanwhile
         both = np.load(path)
         return both[..., :3].copy(), both[..., 3].copy()
 
