@@ -245,11 +245,10 @@ def protocol_words(results: Mapping[str, Any]) -> str:
     lacks = how["instructions"] is not None and not any("vnni" in each for each in how["instructions"])
     without = " **without instructions for 8-bit integers** (no VNNI)" if lacks else ""
     trained = sorted({row["weights"] for row in rows.values() if row.get("data") == "camvid"})
-    own: dict[str, set[str]] = {}  # networks by the training of weights that are not shipped
-    for key, row in rows.items():
-        if "weights" in row and row["weights"] not in trained:
-            own.setdefault(row["weights"], set()).add(key.split()[0])
-    taught = own.pop(f"{how['steps']} steps on drawn streets", set())
+    weights = {key.split()[0]: row["weights"] for key, row in rows.items() if "weights" in row}
+    untaught = f"{how['steps']} steps on drawn streets"
+    taught = [name for name, text in weights.items() if text == untaught]
+    own = {name: text for name, text in weights.items() if text != untaught and text not in trained}
     versions = ", ".join(f"{name} {number}" for name, number in how["packages"].items())
     evaluated = "all of val" if how["evaluated_on"] == "all" else f"the first {how['evaluated_on']} pictures of val"
     return (
@@ -259,10 +258,12 @@ def protocol_words(results: Mapping[str, Any]) -> str:
         f" compared on its val, calibrated on"
         f" {how['calibration_pictures']} pictures of train; mIoU lost is float's less int8's on {evaluated}, with all"
         f" in int8 that the tool takes."
-        + "".join(
-            f" {_listed(sorted(names))}: {training} (`kerbseg train smoke/scenes model.name=NAME`), whose own train and"
-            f" val take CamVid's place; float has an mIoU of {_reached(rows, names)} there."
-            for training, names in own.items()
+        + (
+            f" {', '.join(f'`{name}` ({own[name]})' for name in sorted(own))}: trained by `kerbseg train smoke/scenes"
+            f" model.name=NAME`, whose train and val take CamVid's place; float has an mIoU of {_reached(rows, {*own})}"
+            f" there, of 19 classes."
+            if own
+            else ""
         )
         + (
             f" {_listed(sorted(taught))}: {how['steps']} steps on drawn streets, which they are compared and calibrated"
