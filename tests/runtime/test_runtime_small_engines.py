@@ -14,7 +14,16 @@ from kerbseg.data import open_dataset
 from kerbseg.export import export, pictures_of, static_int8
 from kerbseg.export.int8 import Quantizer
 from kerbseg.export.litert_converter import python
-from kerbseg.export.logits_graph import ATEN, LogitsGraph, crop_transposed, exported_card, spread_by_product, traced
+from kerbseg.export.logits_graph import (
+    ATEN,
+    LogitsGraph,
+    constant,
+    crop_transposed,
+    exported_card,
+    put,
+    spread_by_product,
+    traced,
+)
 from kerbseg.export.static_int8 import StaticQuantizer, left_in_float
 from kerbseg.export.tflite import _with_metadata
 from kerbseg.exported_card import LastStageCard
@@ -62,6 +71,15 @@ def test_an_average_is_spread_by_a_product():
     spread_by_product(module)
     assert ATEN.expand.default not in {node.target for node in module.graph.nodes}
     assert torch.equal(module(x), Average()(x))
+
+
+def test_a_new_constant_takes_no_name_of_another():
+    module = torch.export.export(torch.nn.ReLU(), (torch.ones(1),), strict=False).module()
+    node = next(iter(module.graph.nodes))
+    first, second = (put(module, node, torch.full((1,), value)) for value in (1.0, 2.0))
+    delattr(module, first.target)  # as quantization does with what it takes the place of
+    third = put(module, node, torch.full((1,), 3.0))
+    assert [constant(module, each).item() for each in (second, third)] == [2.0, 3.0]
 
 
 class Counting(StaticQuantizer):

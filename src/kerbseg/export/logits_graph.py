@@ -6,6 +6,7 @@ Batch-norm is folded here, before any of them looks at the network, so that all 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -166,7 +167,7 @@ def constant(module: fx.GraphModule, node: Any) -> Tensor | None:
 
 def put(module: fx.GraphModule, before: fx.Node, values: Tensor) -> Any:
     """A new constant, read just before a node."""
-    name = f"folded_{len(module._buffers)}"
+    name = next(name for n in itertools.count() if not hasattr(module, name := f"folded_{n}"))
     module.register_buffer(name, values.contiguous())
     with module.graph.inserting_before(before):
         return module.graph.get_attr(name)
