@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from kerbseg.exported_card import ExportedCard
 from kerbseg.runtime.engines import ENGINES
 from kerbseg.runtime.executorch import CARD, executorch
 from kerbseg.runtime.seal import TAIL_SEAL
+
+SMALLEST_SCALE = 2.0**-30  # of a weight
 
 
 def write_executorch(
@@ -96,6 +99,21 @@ def keep_padding_in_float(module: fx.GraphModule) -> None:
     module.recompile()
 
 
+def quantization_config() -> Any:
+    """XNNPACK's rules for int8, symmetric and channel by channel, for weights of any size.
+
+    XNNPACK's own configuration lets no weight's scale be below 2^-12. A kernel that takes in the factor of the pixels
+    (1/255) is smaller than that: nearly all its weights become 0. `SMALLEST_SCALE` keeps them, and a channel of zeros
+    still has a scale.
+    """
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack
+    from torchao.quantization.pt2e import PerChannelMinMaxObserver
+
+    config = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
+    observer = PerChannelMinMaxObserver.with_args(eps=SMALLEST_SCALE)
+    return replace(config, weight=replace(config.weight, observer_or_fake_quant_ctr=observer))
+
+
 class ExecutorchQuantizer(StaticQuantizer):
     """By torch's quantization of exported programs (PT2E), with the rules of XNNPACK: weights channel by channel."""
 
@@ -110,7 +128,7 @@ class ExecutorchQuantizer(StaticQuantizer):
             from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
             quantizer = xnnpack.XNNPACKQuantizer()
-            quantizer.set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True))
+            quantizer.set_global(quantization_config())
             module = program(self._module, self._graph).module()
             left = left_in_float(module, in_float)
             quantizer.set_filter_function(lambda node: node.name not in left)
