@@ -12,6 +12,7 @@ from kerbseg.core.errors import BundleError, KerbsegError, MissingExtra
 from kerbseg.core.extras import first_missing
 from kerbseg.data import open_dataset
 from kerbseg.export import export, pictures_of, static_int8
+from kerbseg.export.executorch import quantization_config
 from kerbseg.export.int8 import Quantizer
 from kerbseg.export.litert_converter import python
 from kerbseg.export.logits_graph import (
@@ -214,6 +215,26 @@ def test_what_stays_in_float_is_brought_nearer_to_torch(name, tmp_path):
         exact = open_runtime("mininet_v2_cpu-camvid").logits(shown)
         moved[way] = np.abs(open_runtime(path).logits(shown) - exact).mean()
     assert moved["none"] < 0.6 * moved["all"], "what is left is of the pixels, before the first convolution"
+
+
+@pytest.mark.parametrize("size", [1.0, 2.0**-16])
+def test_a_kernel_of_small_weights_keeps_them_in_int8(size):
+    engine_or_skip("executorch")
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(3, 4, 3).eval()
+    with torch.no_grad():
+        convolution.weight[3] = 0  # a channel of no weight has a scale too
+        convolution.weight *= size
+        convolution.bias *= 0
+        picture = torch.rand(1, 3, 8, 8) / size
+        module = torch.export.export(convolution, (picture,), strict=False).module()
+        watched = prepare_pt2e(module, XNNPACKQuantizer().set_global(quantization_config()))
+        watched(picture)
+        exact = convolution(picture)
+        assert (convert_pt2e(watched)(picture) - exact).abs().max() <= 0.02 * exact.abs().max()
 
 
 def test_constants_behind_the_end_of_a_model_are_kept():

@@ -104,7 +104,8 @@ def quantization_config() -> Any:
 
     XNNPACK's own configuration lets no weight's scale be below 2^-12. A kernel that takes in the factor of the pixels
     (1/255) is smaller than that: nearly all its weights become 0. `SMALLEST_SCALE` keeps them, and a channel of zeros
-    still has a scale.
+    still has a scale. The same bound stays for maps: XNNPACK refuses an operator whose result has a scale that is too
+    small beside that of its input, as a map that calibration saw as zeros would have.
     """
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack
     from torchao.quantization.pt2e import PerChannelMinMaxObserver
