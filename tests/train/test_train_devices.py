@@ -49,7 +49,7 @@ from kerbseg.train.shared import ExactSyncBatchNorm, globalize_layers
 # the rate is low, since rounding (1e-7) grows from step to step, and the faster the higher it is: in float64, where it
 # begins at 1e-16, both curves agree to 1e-12 with a high one
 TINY = (
-    "epochs=10",
+    "epochs=4",
     "batch_size=4",  # of 9 pictures: two steps an epoch
     "data.limit=9",
     "data.size=[64, 128]",
@@ -60,7 +60,7 @@ TINY = (
     "augment={flip: 0.5, scale: [0.75, 1.5], rotate: 10, brightness: 0.3, hue: 0.1, jpeg: 0.5}",
     "model.options.dropout=0.1",
     "ema=0.9",
-    "validate_every=5",
+    "validate_every=2",
 )
 ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
@@ -115,8 +115,8 @@ def seen(run: Path) -> dict:
 def test_two_processes_have_the_loss_curve_of_one_also_after_a_cut(runs):
     one, two = seen(runs / "one"), seen(runs / "two")
     assert (one["processes"], two["processes"]) == (1, 2)
-    assert len(one["losses"]) == len(two["losses"]) == 20
-    assert two["losses"] == pytest.approx(one["losses"], abs=5e-4)  # what is not shared makes 8e-3 and more
+    assert len(one["losses"]) == len(two["losses"]) == 8
+    assert two["losses"] == pytest.approx(one["losses"], abs=1e-4)  # rounding makes 2e-5, what is not shared 8e-4 and more
     assert max(one["losses"]) - min(one["losses"]) > 0.1
 
 
@@ -248,6 +248,7 @@ def test_the_shared_batch_norm_is_torchs(group, momentum):
     torch.testing.assert_close(shared.eval()(image), norm.eval()(image))
 
 
+@pytest.mark.slow
 def test_the_command_starts_its_processes_itself(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "kerbseg.cli", "train", "smoke/scenes", *TINY, "epochs=1", "validate_every=1"]
