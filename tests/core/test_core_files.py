@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kerbseg.core.errors import KerbsegError
-from kerbseg.core.files import _target, atomic_write, check_writable, remove_leftovers
+from kerbseg.core.files import _target, atomic_write, check_writable, folder_beside, remove_leftovers
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 
@@ -30,6 +30,24 @@ def test_a_file_is_replaced_when_the_block_ends_well_and_kept_when_not(tmp_path)
     put(path)
     assert path.read_text() == "new"
     assert os.listdir(path.parent) == ["figures.json"]
+
+
+@pytest.mark.parametrize("place", [atomic_write, folder_beside])
+def test_folders_that_were_made_for_nothing_go_and_others_stay(place, tmp_path):
+    (tmp_path / "there").mkdir()
+    for path in (tmp_path / "there" / "a" / "b" / "m.bin", tmp_path / "there" / "m.bin"):
+        with pytest.raises(ValueError, match="no"), place(path):
+            raise ValueError("no")
+    assert [each.name for each in tmp_path.rglob("*")] == ["there"]
+
+    def fail_beside_another():
+        with place(tmp_path / "a" / "m.bin"):
+            (tmp_path / "a" / "other").write_bytes(b"")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail_beside_another()
+    assert (tmp_path / "a" / "other").exists()
 
 
 def test_a_pipe_is_written_through_and_stays_a_pipe(tmp_path):

@@ -116,7 +116,7 @@ def test_two_processes_have_the_loss_curve_of_one_also_after_a_cut(runs):
     one, two = seen(runs / "one"), seen(runs / "two")
     assert (one["processes"], two["processes"]) == (1, 2)
     assert len(one["losses"]) == len(two["losses"]) == 8
-    assert two["losses"] == pytest.approx(one["losses"], abs=1e-4)  # rounding makes 2e-5, what is not shared 8e-4 and more
+    assert two["losses"] == pytest.approx(one["losses"], abs=1e-4)  # rounding: 2e-5; not shared: 8e-4 and more
     assert max(one["losses"]) - min(one["losses"]) > 0.1
 
 

@@ -21,7 +21,7 @@ from kerbseg.bundle import BundleCard, versions
 from kerbseg.core.errors import BundleError, DataError, KerbsegError
 from kerbseg.core.files import check_writable
 from kerbseg.core.labels import LONGEST_NAME, LabelSet
-from kerbseg.core.text import printable
+from kerbseg.core.text import counted, printable
 from kerbseg.core.types import Preprocessing
 from kerbseg.data import open_dataset
 from kerbseg.data.dataset_yaml import distinct_colors, find_labels
@@ -55,7 +55,9 @@ class Accelerated:
     def __str__(self) -> str:
         own = f"{self.differing} differ" if self.differing else "none differs"
         ties = f", {self.ties} of them ties (equal logits but for rounding)" if self.differing else ""
-        return f"{self.equal:.4%} of the pixels of {self.pictures} pictures as in {self.network}; {own}{ties}"
+        return (
+            f"{self.equal:.4%} of the pixels of {counted(self.pictures, 'picture')} as in {self.network}; {own}{ties}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg accelerate --json` writes it."""

@@ -22,6 +22,7 @@ from kerbseg.accelerate.files import (
 )
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.labels import LabelSet
+from kerbseg.core.text import counted
 from kerbseg.core.types import Preprocessing
 from kerbseg.export import pictures_of
 from kerbseg.export.files import engine_of, install
@@ -155,8 +156,8 @@ def render(report: Int8Accelerated) -> Table:
         "float32",
         "int8",
         title=f"{report.accelerated.network}, accelerated",
-        caption=f"{report.threads} thread(s), batch 1, {before.runs} and {after.runs} runs by turns; calibrated on"
-        f" {report.calibration} pictures, judged on {report.judged} others\n{report.machine}",
+        caption=f"{counted(report.threads, 'thread')}, batch 1, {before.runs} and {after.runs} runs by turns;"
+        f" calibrated on {counted(report.calibration, 'picture')}, judged on {report.judged} others\n{report.machine}",
         min_width=60,
     )
     table.add_row("ids as in the untouched file", f"{report.accelerated.equal:.4%}", "")

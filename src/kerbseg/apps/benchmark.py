@@ -19,6 +19,7 @@ from kerbseg.apps.ways import Way, find_ways
 from kerbseg.bundle import Bundle, find_model, load
 from kerbseg.core.errors import KerbsegError, MissingExtra
 from kerbseg.core.labels import label_set
+from kerbseg.core.text import counted
 from kerbseg.core.types import Dataset
 from kerbseg.data.scenes import Scenes
 from kerbseg.evaluate import check_classes, evaluate
@@ -149,7 +150,7 @@ def benchmark(
             "split": None if data is None else data.split,
             "pictures": None if data is None else min(limit or len(data), len(data)),
             "calibration": work.calibrated_on if any(one.way.int8 for one in made) else None,
-            "compared_on": f"{work.shown} pictures of {work.compared.name} {work.compared.split}",
+            "compared_on": f"{counted(work.shown, 'picture')} of {work.compared.name} {work.compared.split}",
             "weights": "random" if subject.random else "of the file",
         },
         machine=_machine(timings),
@@ -232,7 +233,7 @@ class _Work:
     def calibrated_on(self) -> str:
         """The pictures of int8, in words."""
         count = min(CALIBRATION_PICTURES, len(self._calibration))
-        return f"{count} pictures of {self._calibration.name} {self._calibration.split}"
+        return f"{counted(count, 'picture')} of {self._calibration.name} {self._calibration.split}"
 
     def made(self, way: Way) -> _Made:
         """What became of one way. An engine may fail in ways of its own: then the others go on."""
@@ -324,14 +325,14 @@ def render(result: Benchmark) -> RenderableType:
 def _notes(result: Benchmark) -> list[str]:
     how = result.protocol
     size = "x".join(map(str, how["size"]))
-    threads = f"{how['threads']} thread{'' if how['threads'] == 1 else 's'}"
+    threads = f"{counted(how['threads'], 'thread')}"
     lines = [f"{row.way} failed: {row.failure}" for row in result.rows if row.failure is not None]
     lines += [f"{name}: {text}" for name, text in result.missing.items()]
     lines.append(f"ms: median of one picture of {size} (HxW), pixels to class ids; {threads}; weights {how['weights']}")
     if how["data"] is None:
         lines.append("mIoU: not measured; give --data NAME")
     else:
-        lines.append(f"mIoU: {how['pictures']} pictures of {how['data']} {how['split']}")
+        lines.append(f"mIoU: {counted(how['pictures'], 'picture')} of {how['data']} {how['split']}")
     if any(not isinstance(row.equal, Skipped) for row in result.rows):
         lines.append(f"as torch: share of equal class ids, on {how['compared_on']}")
     if how["calibration"] is not None:

@@ -19,6 +19,7 @@ from kerbseg.bundle import random_bundle
 from kerbseg.core.console import SafeConsole
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import atomic_write, check_writable
+from kerbseg.core.text import counted
 from kerbseg.core.types import Dataset
 from kerbseg.data import open_dataset
 from kerbseg.data.doctor import examine_all, render
@@ -69,7 +70,7 @@ def _trained(out: Path, minutes: float, splits: Mapping[str, Dataset], say: Say)
 
     recipe = fitted_to(minutes, recipe, len(splits["train"]))
     folder = unused(out / "run")
-    say(heading("2. The training", f": {recipe.epochs} epochs, about {minutes:g} minutes, into {folder}"))
+    say(heading("2. The training", f": {counted(recipe.epochs, 'epoch')}, about {minutes:g} minutes, into {folder}"))
     start = time.monotonic()
     bundle = fit(recipe, folder, device="cpu")
     seconds = time.monotonic() - start

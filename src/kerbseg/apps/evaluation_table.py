@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kerbseg.core.text import counted
 from kerbseg.evaluate import Report
 from kerbseg.metrics.calibration import BINS, Reliability
 from kerbseg.metrics.corruptions import CorruptionScores
@@ -44,7 +45,7 @@ def render_table(report: Report) -> Table:
         "class",
         "IoU",
         "",
-        title=f"{how['model']} on {how['data']} {how['split']}: {report.images} pictures",
+        title=f"{how['model']} on {how['data']} {how['split']}: {counted(report.images, 'picture')}",
         min_width=66,  # lest title and caption are broken into many lines
         caption=f"labels at {size} (HxW), TTA {how['tta']}, {how['runtime']} {how['precision']} on {how['device']},"
         f" {report.elapsed_s:.0f} s",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from kerbseg.core.text import counted
 from kerbseg.evaluate import Report
 from kerbseg.metrics.text import SMALLEST_PX, TextFigures, TextReport, Threshold
 from kerbseg.tables import find_table
@@ -51,7 +52,7 @@ def _figures(text: TextReport, report: Report) -> Table:
         "text",
         "own size",
         f"stretched to {_shown(text.stretched_size)}",
-        title=f"text on {how['data'].partition(':')[0]} {how['split']}: {report.images} pictures",
+        title=f"text on {how['data'].partition(':')[0]} {how['split']}: {counted(report.images, 'picture')}",
         caption=(f"{text.labels}; " if text.labels else "") + f"{text.void_share:.2%} of the pixels void",
         min_width=66,
     )

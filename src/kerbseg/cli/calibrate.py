@@ -11,6 +11,7 @@ from kerbseg.cli.options import DataRoot, Device, Json, OutOrNothing, Threads, W
 from kerbseg.cli.terminal import progress, show, tell, write_json
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.files import check_writable
+from kerbseg.core.text import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,7 +84,7 @@ def _table(made: Calibrated) -> Table:
         "lower is better",
         "at 1",
         f"at {made.temperature:g}",
-        title=f"temperature of {how['model']} on {how['data']} {how['split']}: {how['images']} pictures",
+        title=f"temperature of {how['model']} on {how['data']} {how['split']}: {counted(how['images'], 'picture')}",
         caption=pixels,
         min_width=66,
     )

@@ -13,8 +13,9 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 
 from kerbseg.core.errors import KerbsegError
@@ -35,15 +36,17 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary path that replaces `path` when the block ends well; else the old file stays.
 
     It lies beside the file and keeps the suffix, since many writers choose their format by it. Folders are made,
-    symbolic links followed. What cannot be replaced (a device, a pipe, /dev/stdout) is written through at the end.
-    Raises KerbsegError where `path` cannot be written or the disk is full.
+    and go again if nothing comes into them; symbolic links are followed. What cannot be replaced (a device, a pipe,
+    /dev/stdout) is written through at the end. Raises KerbsegError where `path` cannot be written or the disk is
+    full.
     """
     path = Path(path)
     temporary, special = None, None
+    made: tuple[Path, ...] = ()
     try:
         target, special = _target(path)
         folder = target.parent if special is None else Path(tempfile.gettempdir())
-        folder.mkdir(parents=True, exist_ok=True)
+        made = _make(folder)
         temporary, mode = _create(folder, path.suffix)
         yield temporary
         if special is None:
@@ -59,6 +62,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             with suppress(OSError):  # the folder is gone, say: the error above tells it better
                 temporary.unlink(missing_ok=True)
             _writing.discard(temporary.name)
+        _remove_empty(made)
 
 
 @contextmanager
@@ -69,7 +73,7 @@ def folder_beside(path: Path) -> Iterator[Path]:
     """
     folder = path.parent / f".kerbseg-{_machine()}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        made = _make(path.parent)
         folder.mkdir()
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -79,6 +83,20 @@ def folder_beside(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _writing.discard(folder.name)
+        _remove_empty(made)
+
+
+def _make(folder: Path) -> tuple[Path, ...]:
+    """Makes a folder, and those above it; gives those that were not there, the lowest first."""
+    missing = tuple(takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # something lies in it
+            folder.rmdir()
 
 
 def check_writable(path: str | Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerbseg.bundle import Bundle
+from kerbseg.core.text import counted
 from kerbseg.core.types import Dataset
 from kerbseg.evaluate import Report, check_classes, evaluate
 from kerbseg.export.files import engine_of, install
@@ -197,9 +198,10 @@ def render(report: Int8Report) -> Table:
         "float32",
         "int8",
         "change",
-        title=f"{how['model']} on {how['data']} {how['split']}: {report.after.report.images} pictures",
-        caption=f"{how['runtime']}, {report.threads} thread(s), batch 1, {before.latency.runs} and {after.latency.runs}"
-        f" runs by turns; calibrated on {report.calibration} pictures\n{report.machine}",
+        title=f"{how['model']} on {how['data']} {how['split']}: {counted(report.after.report.images, 'picture')}",
+        caption=f"{how['runtime']}, {counted(report.threads, 'thread')}, batch 1, {before.latency.runs}"
+        f" and {after.latency.runs} runs by turns;"
+        f" calibrated on {counted(report.calibration, 'picture')}\n{report.machine}",
         min_width=60,
     )
     for name, one, other in [

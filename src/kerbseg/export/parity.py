@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 
 from kerbseg.bundle import Bundle
 from kerbseg.core.errors import KerbsegError
+from kerbseg.core.text import counted
 from kerbseg.core.types import Dataset
 from kerbseg.export.graph import DeployGraph
 from kerbseg.runtime import open_runtime
@@ -33,8 +34,8 @@ class Parity:
 
     def __str__(self) -> str:
         return (
-            f"{self.equal:.4%} of the pixels of {self.pictures} pictures as in torch; largest difference of a logit"
-            f" {self.largest_difference:.2g}, of logits up to {self.largest_logit:.3g}"
+            f"{self.equal:.4%} of the pixels of {counted(self.pictures, 'picture')} as in torch; largest difference of"
+            f" a logit {self.largest_difference:.2g}, of logits up to {self.largest_logit:.3g}"
         )
 
     def to_dict(self) -> dict[str, float]:

@@ -47,7 +47,8 @@ class Roi:
         height, width = picture.shape[:2]
         if self.x + self.width > width or self.y + self.height > height:
             raise InputError(
-                f"region {self} (X,Y,W,H) is not inside a picture of {width}x{height} (width x height); make it smaller"
+                f"region {self} (X,Y,W,H) is not inside a picture of {width}x{height} (width x height); move it, or"
+                " make it smaller"
             )
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 

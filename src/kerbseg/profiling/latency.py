@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kerbseg.core.errors import KerbsegError
+from kerbseg.core.text import counted
 
 SECONDS = 10.0  # of timing, where nothing else is asked for
 DAY = 86_400  # seconds
@@ -82,7 +83,7 @@ class Budget:
     def __str__(self) -> str:
         if self.runs is None:
             return f"{self.limit_s:g} s"
-        runs = f"{self.runs} run{'' if self.runs == 1 else 's'} each"
+        runs = f"{counted(self.runs, 'run')} each"
         return runs if self.seconds is None else f"{runs}, {self.seconds:g} s at most"
 
 

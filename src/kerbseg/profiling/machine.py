@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from kerbseg.bundle import versions
+from kerbseg.core.text import counted
 from kerbseg.runtime import ENGINES
 from kerbseg.runtime.checks import all_threads
 
@@ -47,7 +48,7 @@ class Machine:
 
     def __str__(self) -> str:
         """In one line, as it stands under a table."""
-        where = f"{self.processor}, {self.cores} core{'' if self.cores == 1 else 's'}"
+        where = f"{self.processor}, {counted(self.cores, 'core')}"
         if self.accelerator is not None:
             where = f"{self.accelerator} beside {where}"
         return f"{where}; {', '.join(f'{name} {number}' for name, number in self.versions.items())}; {self.date}"
@@ -105,6 +106,6 @@ def busy(load: float, begun: str) -> str | None:
     """Why times are longer than this machine takes alone; None where it was idle when what is timed had `begun`."""
     if load < SPARE:
         return None
-    cores = f"{all_threads()} core{'' if all_threads() == 1 else 's'}"
+    cores = counted(all_threads(), "core")
     before = f"load {load:.1f} on {cores} before {begun}"
     return f"The machine was busy: {before}. Alone it is faster than the times here."

@@ -14,6 +14,7 @@ from torch import nn
 import kerbseg.models as models
 from kerbseg.bundle import Bundle, load, versions
 from kerbseg.core.errors import KerbsegError, did_you_mean
+from kerbseg.core.text import counted
 from kerbseg.exported_card import ForeignCard
 from kerbseg.profiling.conventions import CONVENTIONS, Counted
 from kerbseg.profiling.cost import Cost, LayerCost, cost
@@ -242,8 +243,8 @@ def _protocol(profiles: Sequence[Profile]) -> Iterator[tuple[str, ...]]:
         return
     facts = [timing.facts for timing in timings]
     yield "runtime", *(f"{one.runtime}, {one.precision}" for one in facts)
-    yield "device", *(f"{one.device}, {one.threads} thread{'' if one.threads == 1 else 's'}" for one in facts)
-    yield "runs", *(f"{timing.call.runs} runs, batch 1" for timing in timings)
+    yield "device", *(f"{one.device}, {counted(one.threads, 'thread')}" for one in facts)
+    yield "runs", *(f"{counted(timing.call.runs, 'run')}, batch 1" for timing in timings)
     yield "weights", *(one.weights for one in facts)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kerbseg.core.errors import BundleError
 from kerbseg.core.outline import outlines
+from kerbseg.core.text import counted
 from kerbseg.train.start_cards import same_classes
 
 LEAST_TAKEN = 0.1  # share of a network's numbers; with less, the weights are those of another network
@@ -64,7 +65,7 @@ class Start:
             )
             verb = "is" if len(self.new) == 1 else "are"
             parts.append(f"classifier head ({len(self.new)} of {self.classes} classes {verb} new: {names})")
-        parts += [f"{part} ({count} weight{'' if count == 1 else 's'})" for part, count in self.fresh.items()]
+        parts += [f"{part} ({counted(count, 'weight')})" for part, count in self.fresh.items()]
         return f"fresh: {', '.join(parts)}" if parts else ""
 
 

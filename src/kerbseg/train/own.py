@@ -262,7 +262,7 @@ def _note(recipe: Recipe, data: OwnData, start: StartCard | None) -> str:
     begins = f"Fine-tuning of {start.source}" if start else f"{recipe.model.name} from random weights"
     root = "" if data.root is None else f" --data-root {quote(str(data.root))}"
     entries = {
-        "": f"{begins} on {data.title}: {data.train} pictures for training, {data.val} for validation.",
+        "": f"{begins} on {data.title}: {counted(data.train, 'picture')} for training, {data.val} for validation.",
         "Made": f"by `kerbseg train own` of kerbseg {kerbseg.__version__}, from the data and what shipped weights say.",
         "Expected": "not measured.",
         "Command": f"kerbseg train recipe.yaml{root} --out runs/again",
