@@ -280,15 +280,21 @@ def test_the_processes_of_one_that_fails_are_ended_and_no_longer_watched():
 
 @pytest.mark.slow
 def test_a_failure_of_the_first_process_ends_both_with_one_line(tmp_path):
+    resource = pytest.importorskip("resource")
     out = tmp_path / "run"
-    (out / "metrics.csv").mkdir(parents=True)  # nothing can take its place
     command = [sys.executable, "-m", "kerbseg.cli", "train", "smoke/scenes", *TINY, "--out", str(out)]
     done = subprocess.run(
-        [*command, "--device", "cpu", "--devices", "2"], env=ENVIRONMENT, capture_output=True, text=True, timeout=900
+        [*command, "--device", "cpu", "--devices", "2"],
+        env=ENVIRONMENT,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),  # less than a checkpoint
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith(f"kerbseg: cannot write {out / 'metrics.csv'}")
+    assert done.stderr.strip().splitlines()[-1].startswith(f"kerbseg: cannot write {out / 'last.ckpt'}")
     assert "Traceback" not in done.stderr
+    assert not (out / "last.ckpt").exists()
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
