@@ -85,7 +85,7 @@ def test_the_page_says_it(card, line):
 def test_times_stand_with_their_protocol(card):
     text = page(replace(card, scores=SCORES | {"int8": TIMED}))
     assert "| ms a picture | 20.0 | 9.5 |" in text
-    assert "OpenVINO, 2 thread(s), a processor" in text
+    assert "OpenVINO, 2 threads, a processor" in text
     assert "Not measured" not in text
 
 

@@ -86,14 +86,14 @@ def test_the_page_has_what_the_card_knows(card, line):
 @pytest.mark.parametrize(
     ("timed", "words"),
     [
-        ("uint8 picture to ids, batch 1", "OpenVINO, 2 thread(s), a processor; calibrated on 300 pictures of train."),
+        ("uint8 picture to ids, batch 1", "OpenVINO, 2 threads, a processor; calibrated on 300 pictures of train."),
         (
             {"threads": 4, "processor": "another", "instructions": ["avx2"]},
-            "OpenVINO, 4 thread(s), another without VNNI; calibrated on 300 pictures of train.",
+            "OpenVINO, 4 threads, another without VNNI; calibrated on 300 pictures of train.",
         ),
         (
             {"threads": 4, "processor": "another", "instructions": ["avx512_vnni"]},
-            "OpenVINO, 4 thread(s), another with VNNI; calibrated on 300 pictures of train.",
+            "OpenVINO, 4 threads, another with VNNI; calibrated on 300 pictures of train.",
         ),
     ],
 )

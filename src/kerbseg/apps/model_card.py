@@ -13,6 +13,7 @@ import kerbseg.models as models
 from kerbseg.apps.info import CardFacts, mapping
 from kerbseg.bundle import BundleCard, shipped
 from kerbseg.core.labels import LabelSet
+from kerbseg.core.text import counted
 
 REPORTS = {  # entry of a card's scores: how its row begins
     "": "as it is",
@@ -244,8 +245,9 @@ def _int8(card: BundleCard) -> Section:
     known = timed.get("instructions")
     vnni = "" if known is None else " with VNNI" if "vnni" in str(known) else " without VNNI"
     processor = timed.get("processor", "a processor that is not said")
+    threads = counted(timed["threads"], "thread") if "threads" in timed else "threads not said"
     note = (
-        f"OpenVINO, {timed.get('threads', '?')} thread(s), {processor}{vnni};"
+        f"OpenVINO, {threads}, {processor}{vnni};"
         f" calibrated on {how.get('calibration_pictures', '?')} pictures of train."
     )
     return Section("In int8", ("figure", "float32", "int8"), tuple(rows), note)
