@@ -35,6 +35,7 @@ RESULTS, WEIGHTS = Path("benchmarks/results/zoo.json"), Path("src/kerbseg/weight
 DRAWINGS, PLOT = Path("docs/images/zoo"), Path("docs/images/zoo.png")
 AIMS = {"mininet_v2_cpu": 0.62, "mininet_v2": 0.66, "erfnet": 0.66}  # mIoU on test that was aimed at
 OTHER_AIM = 0.60  # likewise, of all others
+ECE_AIM = 0.01  # on test, with the temperature, at most
 PAPER = {"mininet_v2_cpu": 0.599, "mininet_v2": 0.661}  # mIoU on CamVid's test split that the papers print
 SCENES, SCENE_SIZE, GAP = 12, (360, 480), 6
 SHEET_PX = 1080  # width at which a drawing of scenes is stored
@@ -147,7 +148,7 @@ def zoo_table(networks: Networks) -> str:
 
 def zoo_part(networks: Networks) -> str:
     """The table of docs/zoo.md, and what was missed."""
-    return f"{zoo_table(networks)}\n\n{missed_words(networks)}"
+    return "\n\n".join((zoo_table(networks), missed_words(networks), missed_ece_words(networks)))
 
 
 def missed_words(networks: Networks) -> str:
@@ -161,6 +162,22 @@ def missed_words(networks: Networks) -> str:
     if not short:
         return "Every network that was tested reaches what was aimed at."
     words = f"Below what was aimed at on test (reached; aimed at): {', '.join(short)}. What was tried stands below."
+    return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def missed_ece_words(networks: Networks) -> str:
+    """Of which networks the confidence is farther from the truth on test than was aimed at."""
+    over = [
+        f"`{name}` ({ece:.3f})"
+        for name in ranked(networks)
+        if (ece := value(networks[name], "test", "calibration", "ece")) is not None and ece > ECE_AIM
+    ]
+    if not over:
+        return f"The ECE of every network that was tested is at most {ECE_AIM}."
+    words = (
+        f"ECE above the {ECE_AIM} that was aimed at: {', '.join(over)}. The temperature was fitted on val, which is"
+        " nearer to train than test is."
+    )
     return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False)
 
 

@@ -232,6 +232,15 @@ def test_what_was_aimed_at_and_missed_is_said(pages):
     assert "d-camvid" not in words
 
 
+def test_an_ece_above_the_aim_is_told(pages):
+    def of(ece):
+        return {"model": "erfnet", "test": {"miou": 0.7, "calibration": {"ece": ece}}}
+
+    words = pages.missed_ece_words({"a-camvid": of(0.0104), "b-camvid": of(0.01), "c-camvid": {"model": "erfnet"}})
+    assert words.startswith("ECE above the 0.01 that was aimed at: `a-camvid` (0.010). The")
+    assert pages.missed_ece_words({"b-camvid": of(0.01)}) == "The ECE of every network that was tested is at most 0.01."
+
+
 def test_marks_and_navigation_are_written_anew(pages):
     text = "a\n<!-- zoo -->\nold\n<!-- end of zoo -->\nb\n"
     assert pages.between(text, "zoo", "new") == "a\n<!-- zoo -->\n\nnew\n\n<!-- end of zoo -->\nb\n"
