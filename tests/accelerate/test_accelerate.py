@@ -19,6 +19,7 @@ from kerbseg.accelerate.early_mixing import mix_early
 from kerbseg.accelerate.files import open_network
 from kerbseg.accelerate.int8 import accelerate_int8
 from kerbseg.accelerate.normalization import read_preprocessing
+from kerbseg.accelerate.usual_way import untouched
 from kerbseg.bundle import random_bundle
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, DataError, InputError, KerbsegError
@@ -690,6 +691,28 @@ def test_profile_times_the_usual_way_beside_it(tmp_path, capsys, accelerate):
     assert usual["protocol"]["runtime"] == "onnx to its own end"
     assert ours["macs"] == usual["macs"] > 0
     assert usual["latency_ms"]["median"] > 0
+
+
+def gray(net, picture):
+    return net.add("Conv", picture, net.random(3, 3, 1, 1))
+
+
+def test_profile_times_no_other_network_beside_it(tmp_path, accelerate):
+    source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
+    fast = tmp_path / "fast.onnx"
+    accelerate(source, fast)
+    untouched(str(source), str(fast))
+    others = {"ends": network(GOOD["softmax_before"]), "channels": network(GOOD["torch_argmax"], front=gray)}
+    for name, model in others.items():
+        written(model, tmp_path / f"{name}.onnx")
+        with pytest.raises(KerbsegError, match=rf"fast\.onnx was made of net\.onnx, not of .*{name}\.onnx"):
+            untouched(str(tmp_path / f"{name}.onnx"), str(fast))
+
+
+def test_a_network_of_others_is_led_to_accelerate(tmp_path):
+    source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
+    with pytest.raises(BundleError, match=r"kerbseg accelerate .*net\.onnx -o OUT"):
+        kerbseg.Predictor(source)
 
 
 @pytest.mark.parametrize("text", ["1,2", "a,b,c", ""])
