@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ from kerbseg.accelerate.int8 import accelerate_int8
 from kerbseg.accelerate.normalization import read_preprocessing
 from kerbseg.accelerate.onnx_graph import OnnxGraph
 from kerbseg.bundle import find_model, load
+from kerbseg.cli.options import parse_size
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.core.resize import resize_picture
@@ -179,7 +181,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main() -> int:
     """Prints the table, what could not be measured and why, and writes the figures where `--json` says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="+", type=Path, help=".onnx or OpenVINO .xml files of others")
@@ -199,7 +201,7 @@ def main() -> None:
         parser.error("--int8 needs pictures: --calibration FOLDER")
     if given.calibration is not None:
         folder_of(given.calibration)
-    size = None if given.size is None else tuple(map(int, given.size.split("x")))
+    size = parse_size(given.size)
     pixels = read_preprocessing(given.mean, given.std, given.channels)
     skipped: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -224,7 +226,12 @@ def main() -> None:
         given.json.write_text(
             json.dumps({"rows": rows, "not_measured": skipped, "protocol": protocol}, indent=1) + "\n"
         )
+    return 0 if rows else 2
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except KerbsegError as error:
+        print(f"peers: {error}", file=sys.stderr)
+        sys.exit(2)

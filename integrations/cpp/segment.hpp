@@ -146,7 +146,10 @@ int run(int count, char** given) {
     try {
         return run<Segmenter>(std::vector<std::string>(given + 1, given + count));
     } catch (const std::exception& problem) {
-        std::cerr << problem.what() << "\n";
+        std::string told = problem.what();  // an engine's own may have several lines
+        while (!told.empty() && told.back() == '\n') told.pop_back();
+        for (std::size_t at; (at = told.find('\n')) != std::string::npos;) told.replace(at, 1, "; ");
+        std::cerr << told << "\n";
         return 2;
     }
 }

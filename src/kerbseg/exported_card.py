@@ -100,7 +100,10 @@ class ExportedCard:
         Raises BundleError where there are none, or damaged ones, or two that do not belong together.
         """
         if METADATA_KEY not in metadata or LAST_STAGE_KEY not in metadata:
-            raise BundleError(f"{where} carries no kerbseg card; make it with: kerbseg export BUNDLE -o {where}")
+            raise BundleError(
+                f"{where} carries no kerbseg card; make it with: kerbseg export BUNDLE -o {where}, or, of an ONNX or"
+                f" OpenVINO network of others: kerbseg accelerate {where} -o OUT"
+            )
         card = BundleCard.from_json(metadata[METADATA_KEY], where)
         try:
             last_stage = TypeAdapter(LastStageCard).validate_json(metadata[LAST_STAGE_KEY]).checked()

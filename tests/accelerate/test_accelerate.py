@@ -19,6 +19,7 @@ from kerbseg.accelerate.early_mixing import mix_early
 from kerbseg.accelerate.files import open_network
 from kerbseg.accelerate.int8 import accelerate_int8
 from kerbseg.accelerate.normalization import read_preprocessing
+from kerbseg.accelerate.usual_way import untouched
 from kerbseg.bundle import random_bundle
 from kerbseg.cli import main
 from kerbseg.core.errors import BundleError, DataError, InputError, KerbsegError
@@ -413,6 +414,46 @@ def scales_of_no_whole_size(net, logits):
     return [net.add("ArgMax", net.add("Resize", logits, "", scales, mode="linear"), axis=1)]
 
 
+def bias_behind(net, logits):
+    bias = net.constant(np.arange(CLASSES).reshape(1, -1, 1, 1) / 3, np.float32)
+    return [net.add("ArgMax", net.add("Add", net.resize(logits, [1, CLASSES, *SIZE]), bias), axis=1, keepdims=0)]
+
+
+def turned_round(net, logits):
+    large = net.resize(logits, [1, CLASSES, *SIZE])
+    return [net.add("ArgMax", net.add("Mul", net.constant(-2, np.float32), large), axis=1, keepdims=0)]
+
+
+def levels(net, logits):
+    """Ids as shades of gray."""
+    best = net.add("ArgMax", net.resize(logits, [1, CLASSES, *SIZE]), axis=1, keepdims=0)
+    return [net.add("Mul", best, net.constant(30))]
+
+
+def squeezed_if(net, logits, condition):
+    """PyTorch's old exporter: a squeeze of an axis whose size it does not know."""
+    best = net.add("ArgMax", net.resize(logits, [1, CLASSES, *SIZE]), axis=1, keepdims=1)
+    branches = {}
+    for name, kind, more in (("then_branch", "Squeeze", [net.constant([1])]), ("else_branch", "Identity", [])):
+        value = helper.make_tensor_value_info("end", TensorProto.INT64, None)
+        branches[name] = helper.make_graph([helper.make_node(kind, [best, *more], ["end"])], name, [], [value])
+    return [net.add("If", condition(net, best), **branches)]
+
+
+def decided_by_size(net, logits):
+    def one_channel(net, best):
+        return net.add("Equal", net.add("Gather", net.add("Shape", best), net.constant(1)), net.constant(1))
+
+    return squeezed_if(net, logits, one_channel)
+
+
+def decided_by_pixels(net, logits):
+    def bright(net, best):
+        return net.add("Greater", net.add("ReduceMean", "x", keepdims=0), net.constant(0, np.float32))
+
+    return squeezed_if(net, logits, bright)
+
+
 BAD = {
     dropout_in_training: r"Dropout.*model\.eval\(\)",
     scales_of_no_whole_size: "which is not whole",
@@ -422,12 +463,16 @@ BAD = {
     smaller: "makes 16x24 smaller",
     half_size: "not the size of its pictures",
     classifier: "classifier",
-    flipped: "comes of ArgMin",
+    flipped: "stands ArgMin",
     other_ids: "not the class of the largest",
     without_background: "not the class of the largest logit",
     least_of_two: "TopK of another kind",
     threshold: "one channel",
     by_chance: r"model\.eval\(\)",
+    bias_behind: r"stands Add -> ArgMax, which is not understood;.*--logits conv_4_0",
+    turned_round: r"stands Mul -> ArgMax, which is not understood",
+    levels: r"is not the class of the largest logit.*--logits conv_4_0",
+    decided_by_pixels: r"comes of If; what it does depends on the pixels",
 }
 
 
@@ -438,6 +483,65 @@ def test_what_has_no_such_tail_is_told_in_one_line(tail, tmp_path, accelerate):
         accelerate(source, tmp_path / "fast.onnx")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "fast.onnx").exists()
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".xml"])
+def test_a_branch_that_no_pixel_decides_is_taken(ending, tmp_path, accelerate, streets):
+    source = written(network(decided_by_size), tmp_path / "net.onnx")
+    fast = tmp_path / f"fast{ending}"
+    assert accelerate(source, fast).equal == 1
+    model = onnx.load(source)
+    assert (kerbseg.Predictor(fast)(streets[0]).ids == in_onnx(model, streets[0])).all()
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".xml"])
+def test_a_temperature_of_the_graph_is_passed_and_kept(ending, tmp_path, accelerate, streets):
+    """Logits divided by 0.1 before their softmax, which is in parts of 50: the confidence is that of the graph."""
+
+    def warm(net, logits):
+        large = net.add("Div", net.resize(logits, [1, CLASSES, *SIZE]), net.constant(0.1, np.float32))
+        return [net.add("Mul", net.add("Softmax", large, axis=1), net.constant(50.0, np.float32))]
+
+    source = written(network(warm), tmp_path / "net.onnx")
+    fast = tmp_path / f"fast{ending}"
+    assert accelerate(source, fast).equal == 1
+    (expected,) = in_onnx(onnx.load(source), streets[0])
+    _, confidence = open_runtime(fast).with_confidence(streets[0][None])
+    np.testing.assert_allclose(confidence[0], expected.max(0) / 50, atol=1e-5)
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".xml"])
+def test_what_stands_behind_named_logits_is_compared_or_told(ending, tmp_path, accelerate):
+    fast = tmp_path / f"fast{ending}"
+    plain = written(network(GOOD["torch_argmax"]), tmp_path / "plain.onnx")
+    assert "left out" not in str(accelerate(plain, fast, logits="conv_4_0"))
+    for tail in (levels, bias_behind):
+        source = written(network(tail), tmp_path / "net.onnx")
+        result = accelerate(source, fast, logits="conv_4_0")
+        assert result.left_out == "resize_5_0"
+        assert "the largest of 'resize_5_0' in net.onnx" in str(result)
+        assert "what the file does behind that is left out" in str(result)
+
+
+@pytest.mark.parametrize("ending", [".tflite", ".pte", ".ncnn.param"])
+def test_other_endings_are_refused_before_anything_is_done(ending, tmp_path, accelerate):
+    source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
+    with pytest.raises(KerbsegError, match=r"choose \.onnx or \.xml"):
+        accelerate(source, tmp_path / f"fast{ending}")
+
+
+def test_help_names_no_endings_but_those_that_are_written(capsys):
+    main(["accelerate", "--help"])
+    assert ".tflite" not in capsys.readouterr().out
+
+
+def test_what_onnxruntime_cannot_run_is_named_by_its_own_file(tmp_path, accelerate):
+    def narrow(net, picture):
+        return net.add("Cast", net.add("Relu", net.add("Cast", picture, to=TensorProto.BFLOAT16)), to=TensorProto.FLOAT)
+
+    source = written(network(GOOD["torch_argmax"], front=narrow), tmp_path / "net.onnx")
+    with pytest.raises(BundleError, match=r"onnxruntime cannot open .*net\.onnx"):
+        accelerate(source, tmp_path / "fast.onnx")
 
 
 @pytest.mark.parametrize("side", [4, 8])
@@ -587,6 +691,28 @@ def test_profile_times_the_usual_way_beside_it(tmp_path, capsys, accelerate):
     assert usual["protocol"]["runtime"] == "onnx to its own end"
     assert ours["macs"] == usual["macs"] > 0
     assert usual["latency_ms"]["median"] > 0
+
+
+def gray(net, picture):
+    return net.add("Conv", picture, net.random(3, 3, 1, 1))
+
+
+def test_profile_times_no_other_network_beside_it(tmp_path, accelerate):
+    source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
+    fast = tmp_path / "fast.onnx"
+    accelerate(source, fast)
+    untouched(str(source), str(fast))
+    others = {"ends": network(GOOD["softmax_before"]), "channels": network(GOOD["torch_argmax"], front=gray)}
+    for name, model in others.items():
+        written(model, tmp_path / f"{name}.onnx")
+        with pytest.raises(KerbsegError, match=rf"fast\.onnx was made of net\.onnx, not of .*{name}\.onnx"):
+            untouched(str(tmp_path / f"{name}.onnx"), str(fast))
+
+
+def test_a_network_of_others_is_led_to_accelerate(tmp_path):
+    source = written(network(GOOD["torch_argmax"]), tmp_path / "net.onnx")
+    with pytest.raises(BundleError, match=r"kerbseg accelerate .*net\.onnx -o OUT"):
+        kerbseg.Predictor(source)
 
 
 @pytest.mark.parametrize("text", ["1,2", "a,b,c", ""])

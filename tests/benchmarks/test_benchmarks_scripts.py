@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -462,3 +463,21 @@ def test_out_of_place_runs_and_tells_by_every_figure(script, tmp_path, capsys):
     written = json.loads((tmp_path / "figures.json").read_text())["held_out"]
     assert all(0 <= figure <= 1 for each in written.values() for figure in each["max_logit"])
     assert "energy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("", "is no file"),
+        ("--size abc", "HEIGHTxWIDTH"),
+        ("--calibration nowhere", "no folder"),
+        ("--mean 1,2", "three"),
+    ],
+)
+def test_peers_that_measures_nothing_says_why_and_ends_with_2(options, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["peers.py", str(tmp_path / "absent.onnx"), *options.split()])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(FOLDER / "peers.py"), run_name="__main__")
+    told = capsys.readouterr()
+    assert ended.value.code == 2
+    assert said in told.out + told.err

@@ -287,6 +287,9 @@ def test_the_program_gives_the_ids_of_python_on_drawn_scenes(program, camvid_bun
         head, _, ids = (tmp_path / f"{n}.pgm").read_bytes().partition(b"\n255\n")
         assert head == b"P5\n%d %d" % (size[1], size[0])
         assert (np.frombuffer(ids, np.uint8).reshape(size) == runtime(picture[None])[0]).all()
+    command = [program, tmp_path / "absent.xml", *pairs[:2]]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stderr.count("\n")) == (2, 1), finished.stderr  # OpenVINO's own has more
     wrong = tmp_path / "wrong.ppm"
     for content, said in [
         (b"P6\n3 2\n255\n" + bytes(18), "the model takes"),

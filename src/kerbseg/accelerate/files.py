@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import kerbseg.models as models
 from kerbseg.accelerate.early_mixing import mix_early
 from kerbseg.accelerate.onnx_file import opened, read_onnx
 from kerbseg.accelerate.onnx_graph import OnnxGraph
-from kerbseg.accelerate.tail import Reading, Tail, find_tail, learn_reading
+from kerbseg.accelerate.tail import Reading, Tail, find_tail, learn_reading, up_to_the_named
 from kerbseg.bundle import BundleCard, versions
 from kerbseg.core.errors import BundleError, DataError, KerbsegError
 from kerbseg.core.files import check_writable
@@ -37,6 +38,7 @@ EPSILON = 1e-5  # of the largest logit: two that are nearer to each other are eq
 ENDINGS = (".onnx", ".xml")
 
 Picture = UInt8[np.ndarray, "h w 3"]
+Usual = Callable[[Picture], tuple[Int[np.ndarray, "h w"], Float32[np.ndarray, "k H W"]]]
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,14 @@ class Accelerated:
     differing: int  # pixels of another class
     ties: int  # of these: both classes have the largest logit, but for rounding
     pictures: int
+    left_out: str | None = None  # the enlarged logits that were named, where the file does more with them than ours
 
     def __str__(self) -> str:
+        whose = self.network if self.left_out is None else f"the largest of {self.left_out!r} in {self.network}"
         own = f"{self.differing} differ" if self.differing else "none differs"
         ties = f", {self.ties} of them ties (equal logits but for rounding)" if self.differing else ""
-        return (
-            f"{self.equal:.4%} of the pixels of {counted(self.pictures, 'picture')} as in {self.network}; {own}{ties}"
-        )
+        agreed = f"{self.equal:.4%} of the pixels of {counted(self.pictures, 'picture')} as in {whose}; {own}{ties}"
+        return agreed if self.left_out is None else f"{agreed}; what the file does behind that is left out"
 
     def to_dict(self) -> dict[str, Any]:
         """As `kerbseg accelerate --json` writes it."""
@@ -76,7 +79,7 @@ class Network:
     logits: str | None = None  # the tensor that was chosen by name
     mixes_early: bool = True  # whether features are mixed before they are enlarged, see `early_mixing`
 
-    def usual(self) -> Callable[[Picture], tuple[Int[np.ndarray, "h w"], Float32[np.ndarray, "k H W"]]]:
+    def usual(self) -> Usual:
         """The untouched network: ids of a picture as its user sees them, and the logits that they follow from."""
         run, feed, tail = self._opened(), self.graph.input, self.tail
         channel = 1 if tail.layout == "nchw" else 3
@@ -125,12 +128,14 @@ class Network:
         feed, tail = self.graph.input, self.tail
         parameters, macs = self.graph.costs(self._cut())
         stem = _named(self.path.stem)
+        own = {} if tail.temperature is None else {"calibration": {"temperature": tail.temperature}}
         card = BundleCard(
             model=f"{stem} (accelerated)" if stem in models.list_models() else stem,
             labels=labels,
             preprocessing=feed.preprocessing,
             input_size=feed.size,
             outputs=tail.classes,
+            scores=own,
             source=f"{self.path.name}, by kerbseg accelerate",
             versions=versions(),
         )
@@ -184,20 +189,24 @@ def write_agreeing(
     """
     if not 0 <= floor <= 1:
         raise KerbsegError(f"parity is {floor:g}; give the fraction of equal pixels, from 0 to 1")
+    usual = known.usual()
     for tried in (known, replace(known, mixes_early=False)):
         saver(made)(tried.converted(), tried.exported(labels), made)
         runtime = open_runtime(made, threads=threads)
-        result = compared(tried, runtime, shown)
+        result = compared(tried, usual, runtime, shown)
         if result.equal >= floor:
             return tried, runtime, result
     raise KerbsegError(
-        f"{known.path}: what is made of it would not agree with its network: {result}; nothing was written"
+        f"{known.path}: what is made of it would not agree with its network: {result}; nothing was written."
+        f" If that is near enough, say --parity {math.floor(result.equal * 1e4) / 1e4:g}"
     )
 
 
 def check_target(source: Path, target: Path) -> None:
     """Raises KerbsegError where the file to write cannot be written, or is the network itself."""
     check_writable(target)
+    if target.suffix not in ENDINGS:
+        raise KerbsegError(f"{target} has no ending of what is accelerated; choose {' or '.join(ENDINGS)}")
     if target.exists() and source.exists() and target.samefile(source):
         raise KerbsegError(f"{target} is the network itself; name another file to write: -o OUT")
 
@@ -214,7 +223,7 @@ def open_network(
     if source.suffix not in ENDINGS:
         raise BundleError(f"{source} is no network that is accelerated; these are .onnx and OpenVINO .xml files")
     if not source.is_file():
-        raise BundleError(f"network {source} does not exist; check its path")
+        raise BundleError(f"network {source} is no file, or does not exist; check its path")
     if source.suffix == ".xml" and engine.suffix == ".onnx":
         raise KerbsegError(f"an OpenVINO model stays one: name the file to write {target.with_suffix('.xml')}")
     pixels = preprocessing or Preprocessing()
@@ -226,7 +235,14 @@ def open_network(
 
         graph = OpenvinoGraph(read_openvino(source), source, size, pixels)
     tail = find_tail(graph, graph.input.size, logits)
-    return Network(source, graph, tail, learn_reading(graph, tail, graph.input.size), engine.name, logits)
+    try:
+        reading = learn_reading(graph, tail, graph.input.size)
+    except BundleError:
+        if logits is None or logits in graph.outputs or tail.resize is None or tail.left_out is not None:
+            raise
+        tail = up_to_the_named(graph, tail)  # whatever follows: this was asked for
+        reading = learn_reading(graph, tail, graph.input.size)
+    return Network(source, graph, tail, reading, engine.name, logits)
 
 
 def saver(target: Path) -> Callable[[Any, ExportedCard, Path], None]:
@@ -274,9 +290,8 @@ def folder_of(pictures: str | Path) -> PlainPictures:
     return plain_pictures(Path(pictures), LabelSet("any", ("class_0", "class_1"), ((0, 0, 0), (255, 255, 255))))
 
 
-def compared(network: Network, runtime: Runtime, pictures: Sequence[Picture]) -> Accelerated:
+def compared(network: Network, usual: Usual, runtime: Runtime, pictures: Sequence[Picture]) -> Accelerated:
     """How far what was written agrees with the untouched network."""
-    usual = network.usual()
     differing = ties = pixels = 0
     for picture in pictures:
         theirs, logits = usual(picture)
@@ -299,6 +314,7 @@ def compared(network: Network, runtime: Runtime, pictures: Sequence[Picture]) ->
         differing=differing,
         ties=ties,
         pictures=len(pictures),
+        left_out=network.tail.left_out,
     )
 
 

@@ -48,6 +48,38 @@ def node_index(model: Any, result: str) -> int:
     return next(index for index, node in enumerate(model.graph.node) if result in node.output)
 
 
+def of_pixels(graph: Any, name: str, picture: str) -> bool:
+    """Whether a tensor depends on the values of the picture, and not on its size alone."""
+    makers = {each: node for node in graph.node for each in node.output}
+    asked, seen = [name], set()
+    while asked:
+        if (one := asked.pop()) == picture:
+            return True
+        node = makers.get(one)
+        if one in seen or node is None or node.op_type in ("Shape", "Size"):
+            continue
+        seen.add(one)
+        asked += [*node.input, *(each for inner in subgraphs(node) for each in names_in(inner))]
+    return False
+
+
+def put_branch(graph: Any, node: Any, taken: bool) -> None:
+    """Puts one of the two branches of an `If` in its place."""
+    import onnx
+
+    wanted = "then_branch" if taken else "else_branch"
+    branch = next(each.g for each in node.attribute if each.name == wanted)
+    own = {name for inner in branch.node for name in inner.output} | {each.name for each in branch.initializer}
+    rename(branch, {name: f"{node.output[0]}_{wanted}_{name}" for name in own if name})
+    given = zip(branch.output, node.output, strict=True)
+    ends = [onnx.helper.make_node("Identity", [value.name], [name]) for value, name in given]
+    place = list(graph.node).index(node)
+    nodes = [*list(graph.node)[:place], *branch.node, *ends, *list(graph.node)[place + 1 :]]
+    graph.initializer.extend(branch.initializer)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
 def drop_unread(model: Any) -> None:
     """Removes what no output needs."""
     graph = model.graph

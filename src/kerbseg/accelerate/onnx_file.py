@@ -33,6 +33,9 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             model = onnx.inliner.inline_local_functions(model)
         if model.ByteSize() > LARGEST:
             raise BundleError(f"{path} is larger than 2 GB, which no ONNX file of one piece holds")
+        for value in model.graph.output:  # PyTorch leaves out what it does not know; the checker wants something
+            if value.type.HasField("tensor_type"):
+                value.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(model)
     except (DecodeError, OSError, onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise BundleError(f"{path} is no whole ONNX file ({_brief(error)}); export it again") from error

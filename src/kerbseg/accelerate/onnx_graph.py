@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
-from kerbseg.accelerate.onnx_edit import copied, drop_unread, names_in, node_index, rename
+from kerbseg.accelerate.onnx_edit import copied, drop_unread, names_in, node_index, of_pixels, put_branch, rename
 from kerbseg.accelerate.onnx_file import OLDEST_OPSET, opened
 from kerbseg.accelerate.pictures_in import NetworkInput, network_input
-from kerbseg.accelerate.tail import Resizing, Size, Step, Tail
+from kerbseg.accelerate.tail import Resizing, Size, Step, Tail, factor_of
 from kerbseg.core.errors import BundleError
 from kerbseg.core.precision import Precision
 from kerbseg.core.types import Preprocessing
@@ -50,6 +50,7 @@ class OnnxGraph:
         for value in graph.output:  # what follows from the input's size is found anew
             value.type.tensor_type.ClearField("shape")
         del graph.value_info[:]
+        self._settle()
         inferred = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph
         self._types = {
             value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output, *inferred.input)
@@ -75,7 +76,31 @@ class OnnxGraph:
             return None
         step = _step(node, tensor)
         looked_up = step.kind == "Gather" and step.source in self._constants  # a table of ids, say
-        return replace(step, source=node.input[1]) if looked_up else step
+        if looked_up:
+            return replace(step, source=node.input[1])
+        return self._scaling(node, step) if step.kind in ("Div", "Mul") else step
+
+    def _scaling(self, node: Any, step: Step[str]) -> Step[str]:
+        """A multiplication or division, with its factor where that is one positive number for all."""
+        import onnx
+
+        one, other = node.input
+        if step.kind == "Mul" and one in self._constants:
+            one, other = other, one
+        held = self._constants.get(other)
+        values = np.empty(0) if held is None else onnx.numpy_helper.to_array(held)
+        if values.size != 1:
+            return step
+        return replace(step, source=one, factor=factor_of(float(values.ravel()[0]), step.kind == "Div"))
+
+    def _settle(self) -> None:
+        """Puts the branch in the place of an `If` that no pixel decides (PyTorch's old exporter: a squeeze)."""
+        graph, known = self._model.graph, set[str]()
+        while node := next((each for each in graph.node if each.op_type == "If" and each.output[0] not in known), None):
+            known.add(node.output[0])
+            if not of_pixels(graph, node.input[0], self.input.name):
+                (taken,) = self.run([node.input[0]], np.zeros(self.input.shape, self.input.dtype))
+                put_branch(graph, node, bool(taken.all()))
 
     def readers(self, tensor: str) -> list[Step[str]]:
         return [

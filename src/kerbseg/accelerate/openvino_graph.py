@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from kerbseg.accelerate.onnx_graph import normalizing
 from kerbseg.accelerate.pictures_in import NetworkInput, network_input
-from kerbseg.accelerate.tail import Resizing, Size, Step, Tail
+from kerbseg.accelerate.tail import Resizing, Size, Step, Tail, factor_of
 from kerbseg.core.errors import BundleError
 from kerbseg.core.precision import Precision
 from kerbseg.core.types import Preprocessing
@@ -23,7 +23,9 @@ from kerbseg.runtime.openvino import RT_INFO, core, openvino, weights_of
 
 KINDS = {  # in ONNX's words
     "Convert": "Cast",
+    "Divide": "Div",
     "Interpolate": "Resize",
+    "Multiply": "Mul",
     "SoftMax": "Softmax",
     "StridedSlice": "Slice",
 }
@@ -297,7 +299,26 @@ def _step(node: Any, result: Any) -> Step[Any]:
     kind = KINDS.get(node.get_type_name(), node.get_type_name())
     if kind == "TopK" and (result.get_index() != 1 or node.get_attributes()["mode"] != "max"):
         kind = "TopK of another kind"
-    return Step(kind, node.get_friendly_name(), node.input_value(0), result)
+    source, factor = node.input_value(0), None
+    if kind in ("Div", "Mul"):
+        other = node.input_value(1)
+        if kind == "Mul" and _number(other) is None:
+            source, other = other, source
+        if (number := _number(other)) is not None:
+            factor = factor_of(number, kind == "Div")
+        else:
+            source = node.input_value(0)
+    return Step(kind, node.get_friendly_name(), source, result, factor)
+
+
+def _number(output: Any) -> float | None:
+    """The value of a constant of one element."""
+    node = output.get_node()
+    if node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    if node.get_type_name() != "Constant" or math.prod(output.get_shape()) != 1:
+        return None
+    return float(node.get_data().ravel()[0])
 
 
 def _label(tensor: Any) -> str:

@@ -7,8 +7,10 @@ itself on logits of all classes, and must give what an argmax gives.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -21,6 +23,10 @@ PASSED = {  # behind the interpolation, in ONNX's words
     "Softmax", "Squeeze", "TopK", "Transpose", "Unsqueeze",
 }  # fmt: skip
 CHOOSING = {"ArgMax", "TopK"}
+LAYERS = {  # what may stand between features and logits
+    "Conv", "ConvTranspose", "DepthToSpace", "Gemm", "MatMul",
+    "Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData",
+}  # fmt: skip
 PROBABILITIES = {"LogSoftmax", "Sigmoid", "Softmax"}
 COORDINATES = {  # in ONNX's words, and what a card calls them
     "half_pixel": (False, None),
@@ -31,6 +37,7 @@ COORDINATES = {  # in ONNX's words, and what a card calls them
 }
 TOLERANCE = 1e-3  # of a pixel
 MOST_CLASSES = 255
+MOST_FACTOR = 100.0  # and its inverse, as of the temperatures of a card
 WINNER = 3.0  # the logit of the class that is to be chosen; others are between -1 and 1
 
 Tensor = TypeVar("Tensor")
@@ -45,6 +52,7 @@ class Step(Generic[Tensor]):
     name: str
     source: Tensor
     result: Tensor
+    factor: float | None = None  # where all it does is to multiply by one positive number
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,8 @@ class Tail(Generic[Tensor]):
     align_corners: bool
     coordinates: Literal["asymmetric"] | None
     softmax: bool
+    temperature: float | None = None  # what the graph itself divides its logits by
+    left_out: str | None = None  # what stands behind the logits that were named, and is not done by ours
 
     def __str__(self) -> str:
         rule = "align-corners" if self.align_corners else self.coordinates or "half-pixel"
@@ -130,10 +140,11 @@ def find_tail(graph: Graph[Tensor], size: Size, logits: str | None) -> Tail[Tens
     graph has instead, where there is no such tail.
     """
     end, resize = _chosen(graph, logits)
+    left_out = None
     if resize is None:
         resize, behind = _walk(graph, end, size)
     else:
-        behind = []
+        end, behind, left_out = _output_of(graph, resize, size)
     if resize is None and logits is None:
         raise BundleError(
             f"{graph.path} ends at {graph.name(end)!r} {list(graph.shape(end))}, smaller than its pictures; if these"
@@ -160,7 +171,36 @@ def find_tail(graph: Graph[Tensor], size: Size, logits: str | None) -> Tail[Tens
         align_corners,
         coordinates,
         softmax="Sigmoid" not in kinds and not _of_probabilities(graph, resize.source),
+        temperature=_temperature(behind),
+        left_out=left_out,
     )
+
+
+def _output_of(graph: Graph[Tensor], resize: Step[Tensor], size: Size) -> tuple[Tensor, list[Step[Tensor]], str | None]:
+    """What follows from an interpolation that was named: an output, or itself, and what stands behind it then."""
+    large = graph.name(resize.result)
+    for end in graph.outputs.values():
+        try:
+            last, behind = _walk(graph, end, size)
+        except BundleError:
+            continue
+        if last is not None and graph.name(last.result) == large:
+            return end, behind, None
+    return resize.result, [], large
+
+
+def up_to_the_named(graph: Graph[Tensor], tail: Tail[Tensor]) -> Tail[Tensor]:
+    """The tail that ends where named logits are enlarged, whatever the graph does with them."""
+    assert tail.resize is not None
+    large = tail.resize.result
+    return replace(tail, end=large, behind=(), temperature=None, left_out=graph.name(large))
+
+
+def _temperature(behind: Sequence[Step[Tensor]]) -> float | None:
+    """What the logits are divided by; what is done to probabilities or ids changes no temperature."""
+    of_logits = takewhile(lambda step: step.kind not in PROBABILITIES | CHOOSING, reversed(behind))
+    factor = math.prod(step.factor for step in of_logits if step.factor is not None)
+    return None if factor == 1 else 1 / factor
 
 
 def _chosen(graph: Graph[Tensor], logits: str | None) -> tuple[Tensor, Step[Tensor] | None]:
@@ -196,7 +236,7 @@ def _walk(graph: Graph[Tensor], end: Tensor, size: Size) -> tuple[Step[Tensor] |
     while (step := graph.maker(tensor)) is not None:
         if step.kind == "Resize" and graph.shape(step.source) != graph.shape(step.result):
             return step, behind
-        if step.kind not in PASSED | {"Resize"}:
+        if step.kind not in PASSED | {"Resize"} and step.factor is None:
             break
         if step.kind != "Resize":
             behind.append(step)
@@ -210,9 +250,29 @@ def _walk(graph: Graph[Tensor], end: Tensor, size: Size) -> tuple[Step[Tensor] |
         raise BundleError(f"{has} is of no picture; is it a classifier?")
     passed = "".join(f" -> {each.kind}" for each in reversed(behind))
     remedy = "it has its logits at the picture's size already, so nothing is gained"
-    if _small(shape, size):
+    if step is not None and (enlarged := _enlarged_before(graph, step)) is not None:
+        raise BundleError(
+            f"{graph.path}: between the interpolation of its logits and output {name!r} {list(shape)} stands"
+            f" {first}{passed}, which is not understood; export it without, or, where the largest logit is the class"
+            f" all the same, say: --logits {enlarged}"
+        )
+    if first in ("If", "Loop"):
+        remedy = "what it does depends on the pixels; export it without"
+    elif "." in first:
+        remedy = "that operator is none of ONNX's own; take the file from before an engine rewrote it for itself"
+    elif _small(shape, size):
         remedy = "cut it there yourself: name the small logits with --logits"
     raise BundleError(f"{has} comes of {first}{passed}; {remedy}")
+
+
+def _enlarged_before(graph: Graph[Tensor], step: Step[Tensor]) -> str | None:
+    """The name of what is enlarged on the way to an operation, if no layer of the network stands between."""
+    maker: Step[Tensor] | None = step
+    while maker is not None and maker.kind not in LAYERS and "." not in maker.kind:
+        if maker.kind == "Resize" and graph.shape(maker.source) != graph.shape(maker.result):
+            return graph.name(maker.source)
+        maker = graph.maker(maker.source)
+    return None
 
 
 def _unfinished(graph: Graph[Tensor], end: Tensor, size: Size) -> Tail[Tensor]:
@@ -320,8 +380,10 @@ def learn_reading(graph: Graph[Tensor], tail: Tail[Tensor], size: Size) -> Readi
     where = f"{graph.path}: output {graph.name(tail.end)!r} {list(output.shape)}, by {kinds},"
     if shapes and expected.shape not in shapes:
         raise BundleError(f"{where} is not of the size of its pictures, {_hw(size)} (HxW); name another: --logits NAME")
+    named = "NAME" if tail.left_out is not None else graph.name(tail.logits)
     raise BundleError(
-        f"{where} is not the class of the largest logit at each pixel, from the top left; name another: --logits NAME"
+        f"{where} is not the class of the largest logit at each pixel, from the top left; if that is wanted, say:"
+        f" --logits {named}"
     )
 
 
@@ -346,6 +408,13 @@ def _of_all_classes(
         winners[0, : size[0], : size[1]] = ahead.reshape(size)
         np.put_along_axis(values, np.expand_dims(winners, channel), WINNER, channel)
         yield winners, values
+
+
+def factor_of(number: float, divides: bool) -> float | None:
+    """What values are multiplied by, if a temperature of a card can be made of it."""
+    if not 1 / MOST_FACTOR <= number <= MOST_FACTOR:
+        return None
+    return 1 / number if divides else number
 
 
 def _outputs(graph: Graph[Any]) -> str:

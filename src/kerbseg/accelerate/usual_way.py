@@ -7,6 +7,7 @@ user who normalizes in numpy gains more.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,7 +109,9 @@ def _network(model: str, accelerated: str, runtime: Runtime) -> Network:
     card = runtime.card
     size = card.input_size
     known = open_network(Path(model), Path(accelerated), card.preprocessing, size, runtime.foreign.logits)
-    if known.tail.classes != len(card.labels):
+    told = (len(card.labels), runtime.foreign.parameters, runtime.foreign.softmax)
+    made = [replace(known, mixes_early=mixes).exported(card.labels).foreign for mixes in (True, False)]
+    if told not in [(known.tail.classes, each.parameters, each.softmax) for each in made if each is not None]:
         raise KerbsegError(f"{accelerated} was made of {runtime.foreign.file}, not of {model}; name that one")
     return known
 

@@ -46,7 +46,7 @@ def accelerate(
     network
         Your network: .onnx, or the .xml of an OpenVINO model
     out
-        File to write; its ending chooses the engine: {exported}
+        File to write; its ending chooses the engine: .onnx, or .xml for OpenVINO
     mean
         Mean of each channel that training subtracted, such as 0.485,0.456,0.406. Numbers above 1 mean pixels of 0..255
         (default: 0, so that the network sees RGB / 255)
