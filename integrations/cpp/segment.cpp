@@ -25,7 +25,8 @@ class Segmenter {
         ov::Core core;
         std::shared_ptr<ov::Model> model = core.read_model(path);
         if (!model->has_rt_info("kerbseg", "kerbseg_last_stage"))
-            throw Error(path + " carries no kerbseg card; make it with: kerbseg export BUNDLE -o " + path);
+            throw Error(path + " carries no kerbseg card; make it with: kerbseg export BUNDLE -o " + path +
+                        ", or of a network of others: kerbseg accelerate NETWORK -o " + path);
         const auto card = model->get_rt_info<std::string>("kerbseg", "kerbseg_last_stage");
         const kerbseg::Size padded = segment::padded_of(card, path);
 

@@ -107,7 +107,9 @@ class Segmenter {
 
         Ort::AllocatorWithDefaultOptions allocator;
         const auto card = session_.GetModelMetadata().LookupCustomMetadataMapAllocated("kerbseg_last_stage", allocator);
-        if (!card) throw Error(path + " carries no kerbseg card; make it with: kerbseg export BUNDLE -o " + path);
+        if (!card)
+            throw Error(path + " carries no kerbseg card; make it with: kerbseg export BUNDLE -o " + path +
+                        ", or of a network of others: kerbseg accelerate NETWORK -o " + path);
         card_ = card.get();
         padded_ = segment::padded_of(card_, path);
         shape_ = session_.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetShape();  // pictures, height, width, 3

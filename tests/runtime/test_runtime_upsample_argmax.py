@@ -244,6 +244,7 @@ FEW = np.zeros((1, 3, 4, 5), np.float32)
         (FEW, {"layout": "CHWN"}, "choose NCHW or NHWC"),
         (FEW, {"size": (0, 5)}, r"size is \(0, 5\)"),
         (FEW, {"size": 8}, "size is 8"),
+        (FEW, {"size": (2**31, 1)}, "16,777,216 pixels each"),
         (FEW, {"size": (8.5, 5)}, "size is"),
         (FEW, {"threads": 0}, "threads is 0"),
         (FEW, {"threads": 1.5}, "threads is 1.5"),

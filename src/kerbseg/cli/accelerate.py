@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from kerbseg.cli.app import app
 from kerbseg.cli.next_steps import after_accelerate
@@ -26,7 +28,7 @@ def accelerate(
     calibration: Path | None = None,
     int8: bool = False,
     parity: float = 0.9999,
-    threads: Threads = None,
+    threads: Annotated[Threads, Parameter(help="CPU threads for the timing of --int8 (default: all)")] = None,
     json: Json = None,
 ) -> None:
     """Speed up the last stage of your own segmentation network, trained and exported by any program.

@@ -36,6 +36,7 @@ Ids = UInt8[np.ndarray, "b H W"]
 Confidence = Float32[np.ndarray, "b H W"] | UInt8[np.ndarray, "b H W"]
 MOST_CLASSES = 256  # that an id of 8 bits can tell
 MOST_LANES = 32  # of the register of `byte_argmax`, and so classes of a pixel
+LONGEST_SIDE = 2**24  # of ids, in pixels: a float32 tells no more of them apart
 Coordinates = Literal["half_pixel", "align_corners", "asymmetric"]  # as ONNX's Resize calls them
 
 
@@ -104,8 +105,10 @@ def upsample_argmax(
     pixels, single = _pixels(logits, layout)
     if coordinates is not None and align_corners and coordinates != "align_corners":
         raise InputError(f"align_corners contradicts coordinates={coordinates!r}; leave one of them out")
-    if not (isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, Integral) and n >= 1 for n in size)):
-        raise InputError(f"size is {size!r}; give (height, width) of at least one pixel")
+    if not (isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, Integral) for n in size)):
+        raise InputError(f"size is {size!r}; give (height, width) in pixels")
+    if not all(1 <= n <= LONGEST_SIDE for n in size):
+        raise InputError(f"size is {size!r}; give (height, width) of 1 to {LONGEST_SIDE:,} pixels each")
     if not (isinstance(temperature, Real) and 0 < temperature < math.inf):
         raise InputError(f"temperature is {temperature!r}; give a positive number")
     if pixels.dtype == np.uint8:
