@@ -34,6 +34,7 @@ from kerbseg.cli.options import parse_size
 from kerbseg.core.errors import KerbsegError
 from kerbseg.core.labels import label_set
 from kerbseg.core.resize import resize_picture
+from kerbseg.core.text import counted
 from kerbseg.core.types import Preprocessing
 from kerbseg.data.pictures import read_rgb
 from kerbseg.export.openvino import of_onnx, write_openvino
@@ -143,6 +144,7 @@ def measured(rows: Iterable[tuple[Any, Path, Path]], given: Any, precision: str)
             for what, process, answer in ROWS:
                 batches.append(one[process].batch(answer))
                 places.append((network.name, what))
+        progress(f"timing {counted(len(rows), 'network')} by turns, {precision}: {given.seconds:g} seconds")
         latencies = interleaved(batches, Budget(seconds=given.seconds))
     medians = dict(zip(places, (each.median_ms for each in latencies), strict=True))
     return [
@@ -159,6 +161,10 @@ def measured(rows: Iterable[tuple[Any, Path, Path]], given: Any, precision: str)
         }
         for network, _, _ in rows
     ]
+
+
+def progress(text: str) -> None:
+    print(f"peers: {text}", file=sys.stderr)
 
 
 def picture_of(path: Path | None, size: tuple[int, int]) -> np.ndarray:
@@ -208,14 +214,19 @@ def main() -> int:
         folder = Path(temporary)
         peers: list[Any] = []
         for source in given.networks:
+            progress(f"accelerating {source.name}")
             try:
                 peers.append(Peer(source, folder, pixels, size))
             except KerbsegError as error:
                 skipped[source.name] = str(error)
         shared = size or (peers[0].size if peers else None)
-        ours = [] if shared is None else [Own(name, folder, shared) for name in given.ours]
+        ours = []
+        for name in given.ours if shared is not None else ():
+            progress(f"exporting {name}")
+            ours.append(Own(name, folder, shared))
         rows = measured(((one, one.whole, one.made) for one in [*peers, *ours]), given, "float32") if peers else []
         if given.int8 and peers:
+            progress("quantizing to int8")
             rows += measured([(peer, *peer.int8(given.calibration)) for peer in peers], given, "int8")
     machine = this_machine()
     print(f"{table(rows)}\n\n{machine}; {checked_threads(given.threads)} threads")
