@@ -683,7 +683,10 @@ def test_the_command_writes_what_all_others_take(tmp_path, capsys, folder_root, 
 
 @pytest.mark.usefixtures("timed_here")
 def test_profile_times_the_usual_way_beside_it(tmp_path, capsys, accelerate):
-    source = written(network(GOOD["ends_in_resize"]), tmp_path / "net.onnx")
+    source = tmp_path / "net.onnx"
+    onnx.save(
+        network(GOOD["ends_in_resize"]), source, save_as_external_data=True, size_threshold=0, location="net.data"
+    )
     accelerate(source, tmp_path / "fast.onnx")
     fast, told = str(tmp_path / "fast.onnx"), str(tmp_path / "told.json")
     main(["profile", fast, "--against", str(source), "--runs", "2", "--threads", "1", "--json", told])
@@ -691,6 +694,7 @@ def test_profile_times_the_usual_way_beside_it(tmp_path, capsys, accelerate):
     assert usual["protocol"]["runtime"] == "onnx to its own end"
     assert ours["macs"] == usual["macs"] > 0
     assert usual["latency_ms"]["median"] > 0
+    assert usual["size_bytes"] == source.stat().st_size + (tmp_path / "net.data").stat().st_size
 
 
 def gray(net, picture):

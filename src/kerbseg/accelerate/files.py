@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int, UInt8
 
 import kerbseg.models as models
 from kerbseg.accelerate.early_mixing import mix_early
-from kerbseg.accelerate.onnx_file import opened, read_onnx
+from kerbseg.accelerate.onnx_file import opened, read_onnx, weights_beside
 from kerbseg.accelerate.onnx_graph import OnnxGraph
 from kerbseg.accelerate.tail import Reading, Tail, find_tail, learn_reading, up_to_the_named
 from kerbseg.bundle import BundleCard, versions
@@ -31,6 +31,7 @@ from kerbseg.export import pictures_of
 from kerbseg.export.files import engine_of, install
 from kerbseg.exported_card import ExportedCard, ForeignCard, LastStageCard
 from kerbseg.runtime import Runtime, open_runtime
+from kerbseg.runtime.engines import size_bytes
 
 FLOOR = 0.9999  # share of equal pixels
 COMPARED = 8  # pictures
@@ -109,6 +110,10 @@ class Network:
         from kerbseg.accelerate import openvino_graph
 
         return openvino_graph.opened(whole, str(self.path))
+
+    def size_bytes(self) -> int:
+        """Of the untouched network, with its weights where they lie beside it."""
+        return size_bytes(self.path) + sum(file.stat().st_size for file in weights_beside(self.path))
 
     def converted(self) -> Any:
         """The graph from uint8 pictures to ids, as the engine of what is written has it."""

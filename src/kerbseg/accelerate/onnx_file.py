@@ -20,6 +20,17 @@ LARGEST = 2**31 - 1  # bytes of an ONNX file that keeps its weights inside
 BY_CHANCE = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 
 
+def weights_beside(path: Path) -> list[Path]:
+    """Files that hold weights of an ONNX file, beside it."""
+    if path.suffix != ".onnx":
+        return []
+    import onnx
+
+    kept = onnx.load(path, load_external_data=False).graph.initializer
+    places = {entry.value for each in kept for entry in each.external_data if entry.key == "location"}
+    return [path.parent / place for place in sorted(places)]
+
+
 def read_onnx(path: Path) -> onnx.ModelProto:
     """A file that is whole and of others. Raises BundleError."""
     try:

@@ -96,7 +96,7 @@ def untouched(model: str, accelerated: str) -> Untouched:
     runtime = open_runtime(accelerated)
     known = _network(model, accelerated, runtime)
     parameters, macs = known.graph.costs(known.graph.cut(known.tail))
-    subject = foreign_subject(runtime, parameters, macs, Path(model))
+    subject = foreign_subject(runtime, parameters, macs, Path(model), known.size_bytes())
     return Untouched(subject, partial(_prepare, accelerated))
 
 

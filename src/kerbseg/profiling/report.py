@@ -137,16 +137,16 @@ def subject(name: str, size: tuple[int, int] | None) -> Subject:
         own, asked = ("x".join(map(str, each)) for each in (card.input_size, size or ()))
         raise KerbsegError(f"{source} takes pictures of {own} (HxW) only, not of {asked}; export it for that size")
     if isinstance(runtime, Exported) and runtime.foreign is not None:
-        return foreign_subject(runtime, runtime.foreign.parameters, runtime.foreign.macs, source)
+        return foreign_subject(runtime, runtime.foreign.parameters, runtime.foreign.macs, source, size_bytes(source))
     net = models.create_model(card.model, card.outputs, **card.options)
     worked = models.padded_size(card.input_size, models.card(card.model).stride)
     return Subject(net, card.input_size, worked, size_bytes(source))
 
 
-def foreign_subject(runtime: Runtime, parameters: int, macs: int | None, file: Path) -> Subject:
-    """A file whose network is not registered."""
+def foreign_subject(runtime: Runtime, parameters: int, macs: int | None, file: Path, stored: int) -> Subject:
+    """A file whose network is not registered; `stored` are its bytes, with what lies beside it."""
     size = runtime.card.input_size
-    return Subject(ForeignCard(file.name, parameters, macs), size, size, size_bytes(file))
+    return Subject(ForeignCard(file.name, parameters, macs), size, size, stored)
 
 
 def options_for(
