@@ -53,6 +53,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             _replace(temporary, target, mode)
         else:
             _pour(temporary, special)
+        made = ()
     except OSError as error:
         if isinstance(error, BrokenPipeError) and isinstance(special, int):
             raise  # whoever read our standard output has seen enough, such as `head`
