@@ -30,7 +30,8 @@ def run(tmp_path, monkeypatch, capsys):
     def run(command):
         if command[0] == "python":
             without = "import sys; sys.modules.update(kerbseg=None, torch=None); sys.argv[:] = sys.argv[1:]; "
-            code = without + "exec(compile(open(sys.argv[0]).read(), sys.argv[0], 'exec'))"
+            known = "known = {'__name__': '__main__', '__file__': sys.argv[0]}; "
+            code = without + known + "exec(compile(open(sys.argv[0]).read(), sys.argv[0], 'exec'), known)"
             done = subprocess.run(
                 [sys.executable, "-c", code, *command[1:]], capture_output=True, text=True, check=False
             )

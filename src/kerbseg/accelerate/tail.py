@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import numpy as np
 from jaxtyping import Float32, Int, Shaped
 
+from kerbseg.bundle_card import TEMPERATURES
 from kerbseg.core.errors import BundleError
 
 PASSED = {  # behind the interpolation, in ONNX's words
@@ -37,7 +38,6 @@ COORDINATES = {  # in ONNX's words, and what a card calls them
 }
 TOLERANCE = 1e-3  # of a pixel
 MOST_CLASSES = 255
-MOST_FACTOR = 100.0  # and its inverse, as of the temperatures of a card
 WINNER = 3.0  # the logit of the class that is to be chosen; others are between -1 and 1
 
 Tensor = TypeVar("Tensor")
@@ -412,7 +412,7 @@ def _of_all_classes(
 
 def factor_of(number: float, divides: bool) -> float | None:
     """What values are multiplied by, if a temperature of a card can be made of it."""
-    if not 1 / MOST_FACTOR <= number <= MOST_FACTOR:
+    if not TEMPERATURES[0] <= number <= TEMPERATURES[1]:
         return None
     return 1 / number if divides else number
 
